@@ -1,0 +1,105 @@
+"""The settings of a store: the default quota, its housekeeping, and the geometry of its segment."""
+
+from __future__ import annotations
+
+import re
+from typing import Final, Literal, get_args
+
+import msgspec
+
+from shm_store.durations import NS_PER_SECOND, Duration, to_ns
+from shm_store.errors import ConfigurationError
+from shm_store.quota import INTERVAL_MAX_NS, Quota, require_integer
+
+OnFull = Literal["evict", "deny"]
+
+SIZE_MAX: Final = 2**26
+STRIPES_MAX: Final = 256
+_MS: Final = 1_000_000
+# The name becomes a file name under /dev/shm, where glibc keeps semaphores as "sem.*"; a NUL or a slash in it
+# would reach code that does not expect them.
+_NAME: Final = re.compile(r"(?!sem\.)[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything a store is opened with.
+
+    Durations take any form `shm_store.durations.to_ns` reads, and are seconds once constructed.
+
+    Attributes:
+        limit: Units per interval of the default quota, 1 to 2**63 - 1.
+        interval: Interval of the default quota, 1 ms to 100 years.
+        algorithm: Algorithm of the default quota.
+        ttl_interval: Time between two passes of the sweeper, 10 ms to 100 years.
+        min_ttl: How long a bucket must have been idle before it counts as expired, 0 to 100 years.
+        initial_size: Number of slots, 1 to 2**26. Fixed when the segment is created.
+        name: Name of the segment: letters, digits, `.`, `_` and `-`, at most 200, not starting with `sem.`.
+        stripes: Number of semaphores, 1 to 256; no more than there are sets are made. Fixed at creation.
+        lock_timeout: How long an operation waits for a stripe, 1 ms to 60 s.
+        on_full: `evict` gives a new key the slot that would be idle soonest; `deny` denies the new key.
+        mode: Permission bits of the segment and its semaphores; read and write for the owner at least.
+
+    Raises:
+        ConfigurationError: A value is of the wrong type or out of range.
+    """
+
+    limit: int = 100
+    interval: Duration = "1min"
+    algorithm: str = "token-bucket"
+    ttl_interval: Duration = "30s"
+    min_ttl: Duration = "10min"
+    initial_size: int = 65_536
+    name: str = "shm-store"
+    stripes: int = 64
+    lock_timeout: Duration = "100ms"
+    on_full: OnFull = "evict"
+    mode: int = 0o600
+
+    def __post_init__(self) -> None:
+        """Validate every field, and store durations as seconds so that equal configurations compare equal."""
+        self._store_seconds("interval", self.quota.interval_ns)
+        self._store_seconds("ttl_interval", self._duration_ns("ttl_interval", 10 * _MS, INTERVAL_MAX_NS))
+        self._store_seconds("min_ttl", self._duration_ns("min_ttl", 0, INTERVAL_MAX_NS))
+        self._store_seconds("lock_timeout", self._duration_ns("lock_timeout", _MS, 60 * NS_PER_SECOND))
+        require_integer("initial_size", self.initial_size, 1, SIZE_MAX)
+        require_integer("stripes", self.stripes, 1, STRIPES_MAX)
+        if not isinstance(self.name, str) or _NAME.fullmatch(self.name) is None:
+            raise ConfigurationError(
+                "name", self.name, "use 1 to 200 letters, digits, '.', '_' and '-', not starting with 'sem.'"
+            )
+        if self.on_full not in get_args(OnFull):
+            raise ConfigurationError("on_full", self.on_full, f"choose one of {', '.join(get_args(OnFull))}")
+        require_integer("mode", self.mode, 0, 0o777)
+        if self.mode & 0o600 != 0o600:
+            raise ConfigurationError("mode", oct(self.mode), "the owner needs to read and write: include 0o600")
+
+    @property
+    def quota(self) -> Quota:
+        """The default quota."""
+        return Quota(self.limit, self.interval, algorithm=self.algorithm)
+
+    @property
+    def interval_ns(self) -> int:
+        """Interval of the default quota in nanoseconds."""
+        return self._duration_ns("interval", 0, INTERVAL_MAX_NS)
+
+    @property
+    def ttl_interval_ns(self) -> int:
+        """Time between two passes of the sweeper in nanoseconds."""
+        return self._duration_ns("ttl_interval", 0, INTERVAL_MAX_NS)
+
+    @property
+    def min_ttl_ns(self) -> int:
+        """Idle time after which a bucket counts as expired, in nanoseconds."""
+        return self._duration_ns("min_ttl", 0, INTERVAL_MAX_NS)
+
+    @property
+    def lock_timeout_ns(self) -> int:
+        """How long an operation waits for a stripe, in nanoseconds."""
+        return self._duration_ns("lock_timeout", 0, INTERVAL_MAX_NS)
+
+    def _duration_ns(self, setting: str, minimum_ns: int, maximum_ns: int) -> int:
+        return to_ns(setting, getattr(self, setting), minimum_ns=minimum_ns, maximum_ns=maximum_ns)
+
+    def _store_seconds(self, setting: str, ns: int) -> None:
+        msgspec.structs.force_setattr(self, setting, ns / NS_PER_SECOND)

@@ -1,0 +1,98 @@
+"""Reads the ways a person writes a duration into integer nanoseconds."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from decimal import ROUND_HALF_EVEN, Decimal
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from shm_store.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    Duration = float | str | timedelta
+else:
+    # msgspec cannot decode a union of `str` and `timedelta`; a timedelta still works in a constructor call.
+    Duration = float | str
+
+NS_PER_SECOND = 1_000_000_000
+
+_UNITS_NS: dict[str, int] = {
+    name: size
+    for size, names in (
+        (1, "ns nanosecond nanoseconds"),
+        (1_000, "us µs microsecond microseconds"),
+        (1_000_000, "ms millisecond milliseconds"),
+        (NS_PER_SECOND, "s sec secs second seconds"),
+        (60 * NS_PER_SECOND, "m min mins minute minutes"),
+        (3_600 * NS_PER_SECOND, "h hr hrs hour hours"),
+        (86_400 * NS_PER_SECOND, "d day days"),
+        (604_800 * NS_PER_SECOND, "w week weeks"),
+    )
+    for name in names.split()
+}
+_WRITTEN = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]+)?|\.[0-9]+)?\s*(?P<unit>[a-zµ]+)?", re.IGNORECASE)
+_REMEDY = "write a duration such as '500ms', '90s', '1min', '12hours', 'PT1H', or a number of seconds"
+
+
+def to_ns(setting: str, value: Duration, *, minimum_ns: int, maximum_ns: int) -> int:
+    """Return `value` in nanoseconds, rounded to the nearest one.
+
+    Args:
+        setting: What the duration is for; names it in errors.
+        value: Seconds as a number, a `timedelta`, or text: a number of seconds, a number with a unit
+            (`500ms`, `12hours`; a unit alone means one of it), or an ISO 8601 duration (`PT1H30M`).
+        minimum_ns: The least that is accepted.
+        maximum_ns: The most that is accepted.
+
+    Raises:
+        ConfigurationError: The value is not a duration or is out of range.
+    """
+    ns = _read(value)
+    if ns is None:
+        raise ConfigurationError(setting, value, _REMEDY)
+    if not minimum_ns <= ns <= maximum_ns:
+        raise ConfigurationError(setting, value, f"give a duration from {to_text(minimum_ns)} to {to_text(maximum_ns)}")
+    return ns
+
+
+def to_text(ns: int) -> str:
+    """Return `ns` in the largest unit that expresses it whole: `90s`, `12h`, `500ms`.
+
+    >>> to_text(90 * NS_PER_SECOND)
+    '90s'
+    """
+    for unit in ("d", "h", "min", "s", "ms", "us"):
+        if ns and ns % _UNITS_NS[unit] == 0:
+            return f"{ns // _UNITS_NS[unit]}{unit}"
+    return f"{ns}ns" if ns else "0s"
+
+
+def _read(value: object) -> int | None:
+    if isinstance(value, timedelta):
+        return value // timedelta(microseconds=1) * 1_000
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        number = Decimal(str(value))
+        return _round(number * NS_PER_SECOND) if number.is_finite() else None
+    if isinstance(value, str):
+        return _read_text(value.strip())
+    return None
+
+
+def _read_text(text: str) -> int | None:
+    if text[:1] in ("P", "p"):
+        try:
+            return _read(msgspec.convert(text, timedelta))
+        except msgspec.ValidationError:
+            return None
+    match = _WRITTEN.fullmatch(text)
+    if match is None or not text:
+        return None
+    unit_ns = _UNITS_NS.get((match["unit"] or "s").lower())
+    return None if unit_ns is None else _round(Decimal(match["number"] or 1) * unit_ns)
+
+
+def _round(ns: Decimal) -> int:
+    return int(ns.to_integral_value(rounding=ROUND_HALF_EVEN))

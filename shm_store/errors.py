@@ -1,0 +1,119 @@
+"""Every error the limiter raises, each with the fields a program needs to act on it.
+
+A denied request is not an error: see `shm_store.limiter.RateInfo`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class StoreError(Exception):
+    """Root of all errors of this package; pickles with its fields."""
+
+    fields: ClassVar[tuple[str, ...]] = ()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), tuple(getattr(self, field) for field in self.fields)
+
+
+class ConfigurationError(StoreError, ValueError):
+    """A setting, or an argument in the role of one, has a value that cannot be used."""
+
+    fields = ("setting", "value", "remedy")
+
+    def __init__(self, setting: str, value: object, remedy: str) -> None:
+        super().__init__(f"{setting} is {value!r}: {remedy}")
+        self.setting = setting
+        self.value = value
+        self.remedy = remedy
+
+
+class CostError(StoreError, ValueError):
+    """The cost is not a positive integer, or no wait would ever make room for it."""
+
+    fields = ("cost", "limit")
+
+    def __init__(self, cost: object, limit: int) -> None:
+        super().__init__(f"cost is {cost!r}: give an integer from 1 to the limit of {limit}")
+        self.cost = cost
+        self.limit = limit
+
+
+class LayoutMismatchError(StoreError):
+    """What is stored under the segment's name is not the table this configuration describes."""
+
+    fields = ("name", "difference", "remedy")
+
+    def __init__(self, name: str, difference: str, remedy: str) -> None:
+        super().__init__(f"segment {name!r} does not match: {difference}; {remedy}")
+        self.name = name
+        self.difference = difference
+        self.remedy = remedy
+
+
+class TableFullError(StoreError):
+    """No slot that the key may use can be given up: overrides never are, and live buckets not under on_full='deny'."""
+
+    fields = ("name", "slots")
+
+    def __init__(self, name: str, slots: int) -> None:
+        super().__init__(
+            f"segment {name!r}: none of the {slots} slots of the key's set can be given up; "
+            "reset overrides in it, or create the segment with a larger initial_size"
+        )
+        self.name = name
+        self.slots = slots
+
+
+class StripeTimeoutError(StoreError, TimeoutError):
+    """A stripe stayed taken for the whole lock timeout, and no dead process held it."""
+
+    fields = ("name", "stripe", "timeout_ns", "holders")
+
+    def __init__(self, name: str, stripe: int, timeout_ns: int, holders: tuple[int, ...]) -> None:
+        held = f"by process {', '.join(map(str, holders))}" if holders else "by a process not seen"
+        super().__init__(
+            f"segment {name!r}: stripe {stripe} stayed taken for {timeout_ns / 1e9:g} s {held}; "
+            "look for a stopped process, or raise lock_timeout"
+        )
+        self.name = name
+        self.stripe = stripe
+        self.timeout_ns = timeout_ns
+        self.holders = holders
+
+
+class StoreClosedError(StoreError):
+    """The store was closed before the call."""
+
+    fields = ("name",)
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"segment {name!r}: this store is closed; open a new one")
+        self.name = name
+
+
+class SeatsExhaustedError(StoreError):
+    """Every seat of the segment belongs to a living process."""
+
+    fields = ("name", "seats")
+
+    def __init__(self, name: str, seats: int) -> None:
+        super().__init__(
+            f"segment {name!r}: all {seats} seats belong to living processes; run fewer processes or threads on it"
+        )
+        self.name = name
+        self.seats = seats
+
+
+class BackendError(StoreError):
+    """The operating system refused what the store needs."""
+
+    fields = ("name", "operation", "reason", "remedy")
+
+    def __init__(self, name: str, operation: str, reason: str, remedy: str) -> None:
+        super().__init__(f"segment {name!r}: {operation} failed: {reason}; {remedy}")
+        self.name = name
+        self.operation = operation
+        self.reason = reason
+        self.remedy = remedy

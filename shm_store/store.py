@@ -1,0 +1,264 @@
+"""ShmStore: one limit per key for every process of a host, in a shared-memory segment."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Self
+from weakref import WeakSet
+
+from shm_store.config import Config
+from shm_store.durations import NS_PER_SECOND, Duration
+from shm_store.errors import StoreClosedError
+from shm_store.limiter import RateInfo, Take
+from shm_store.quota import Quota
+from shm_store.stats import Stats
+from shm_store.table import hotpath, layout, segment
+from shm_store.table.buckets import Buckets, Place, Slot
+from shm_store.table.hotpath import HINT_KEY_MAX, HINTS_MAX, Hint
+from shm_store.table.recovery import Recovery
+from shm_store.table.seats import Role, Seats
+from shm_store.table.segment import Segment
+from shm_store.table.stripes import Stripes
+
+
+class ShmStore:
+    """A rate limiter whose buckets live in shared memory; implements `RateLimiter`.
+
+    Safe to use from any number of threads and processes, and across `fork`: a child goes on with the store its
+    parent opened. Every operation holds one stripe for about a microsecond, and waits for it for at most the lock
+    timeout.
+
+    Attributes:
+        take: Take units of a key, all or none: `take(key, cost=1, quota=None) -> RateInfo`. `quota` replaces the
+            default one; an override stored by `set` comes before either.
+        peek: Answer what the same take would answer, and change nothing.
+
+    Raises:
+        StripeTimeoutError: By any operation: the key's stripe stayed taken for the lock timeout.
+        TableFullError: By any operation that admits a new key: its set has no slot to give up.
+        CostError: By `take` and `peek`: the cost is no integer from 1 to the limit.
+        StoreClosedError: By any operation after `close`.
+
+    >>> with ShmStore.open(Config(limit=5, interval="3s", name="doctest-store")) as store:
+    ...     info = store.take("client")
+    >>> info.limit, info.remaining
+    (5, 4)
+    >>> store.unlink()
+    """
+
+    take: Take
+    peek: Take
+
+    def __init__(
+        self, attached: Segment, config: Config, clock: Callable[[], int], role: Role = Role.USER
+    ) -> None:
+        """Serve `attached`; use `open` or `attach` instead."""
+        self.config = config
+        self._quota = config.quota
+        self._segment = attached
+        self._closed = False
+        self._hints: dict[str, Hint] = {}
+        self._seats = Seats(attached, role)
+        self.recovery = Recovery(attached, self._seats)
+        self._stripes = Stripes(attached, self._seats, self.recovery, config.lock_timeout_ns)
+        self._buckets = Buckets(attached, clock, config.on_full)
+        self.take = hotpath.bind(
+            self._hints, self._seats.pool, self._stripes, clock, lambda key: self._place(key).stripe, self._take
+        )
+        self.peek = self._peek
+        _open_stores.add(self)
+
+    @classmethod
+    def open(cls, config: Config | None = None, *, clock: Callable[[], int] = time.monotonic_ns) -> Self:
+        """Attach the segment that `config` names, or create it.
+
+        Args:
+            config: The settings; the defaults if None.
+            clock: Returns nanoseconds, the same for every process of the segment and never going back.
+
+        Raises:
+            LayoutMismatchError: What is there was made with another geometry, or is no table.
+            BackendError: The operating system refused: no space, no permission, a semaphore missing.
+        """
+        config = config or Config()
+        return cls(Segment.open(config), config, clock)
+
+    @classmethod
+    def attach(cls, name: str, *, role: Role = Role.USER) -> Self | None:
+        """Attach the segment `name` whatever its geometry, for tools; None if there is none.
+
+        Raises:
+            LayoutMismatchError: What is there is no table of this version.
+            BackendError: The operating system refused.
+        """
+        attached = Segment.attach(name)
+        if attached is None:
+            return None
+        geometry, words = attached.header.geometry, attached.words
+        config = Config(
+            name=name,
+            initial_size=geometry.initial_size,
+            stripes=geometry.stripes,
+            ttl_interval=words[layout.TTL_INTERVAL_AT] / NS_PER_SECOND,
+            min_ttl=words[layout.MIN_TTL_AT] / NS_PER_SECOND,
+        )
+        return cls(attached, config, time.monotonic_ns, role)
+
+    def get(self, key: str) -> tuple[int, int]:
+        """Return (limit, remaining) of the bucket `key` now; (0, 0) for one that is absent or expired."""
+        place = self._place(key)
+        return self._stripes.run(place.stripe, lambda record: self._buckets.get(record, place))
+
+    def set(self, key: str, limit: int, interval: Duration) -> None:
+        """Store an override: `key` has a full bucket of `limit` units per `interval`, kept until `reset`.
+
+        Raises:
+            ConfigurationError: The limit or the interval is out of range.
+        """
+        quota = Quota(limit, interval, algorithm=self._quota.algorithm)
+        place = self._place(key)
+        self._stripes.run(place.stripe, lambda record: self._buckets.set(record, place, quota))
+
+    def reset(self, key: str) -> bool:
+        """Forget the bucket `key` and its override; return whether there was one that had not expired."""
+        place = self._place(key)
+        return self._stripes.run(place.stripe, lambda record: self._buckets.reset(record, place))
+
+    def garbage_collect(self) -> int:
+        """Reclaim the slots of expired buckets in one pass over the table; return how many.
+
+        Holds one stripe at a time, for one set each.
+        """
+        return sum(self.sweep())
+
+    def sweep(self) -> Iterator[int]:
+        """Yield, set by set, how many slots of expired buckets were reclaimed."""
+        stripes = self._segment.header.geometry.stripes
+        for index in range(self._segment.header.geometry.sets):
+            self._require_open()
+            yield self._stripes.run(index % stripes, lambda record, index=index: self._buckets.sweep(record, index))
+
+    def stats(self) -> Stats:
+        """Return host-wide counters and occupancy, read without taking any stripe."""
+        self._require_open()
+        geometry, words = self._segment.header.geometry, self._segment.words
+        records = self._stripes.records
+        occupied, overrides = self._buckets.census()
+        heartbeat_ns = words[layout.HEARTBEAT_AT]
+        return Stats(
+            name=self._segment.name,
+            slots=geometry.slots,
+            occupied=occupied,
+            overrides=overrides,
+            stripes=geometry.stripes,
+            seats=geometry.seats,
+            seats_taken=sum(1 for _ in self._seats.taken()),
+            allowed=sum(record[layout.ALLOWED] for record in records),
+            denied=sum(record[layout.DENIED] for record in records),
+            reclaimed_expired=sum(record[layout.EXPIRED] for record in records),
+            reclaimed_idle=sum(record[layout.RECLAIMED_IDLE] for record in records),
+            evicted=sum(record[layout.EVICTED] for record in records),
+            swept=sum(record[layout.SWEPT] for record in records),
+            refused=sum(record[layout.REFUSED] for record in records),
+            recoveries=words[layout.RECOVERIES_AT],
+            timeouts=sum(self._seats.column(layout.SEAT_TIMEOUTS)),
+            sweeper_pid=words[layout.SWEEPER_AT],
+            sweeper_age=(time.monotonic_ns() - heartbeat_ns) / NS_PER_SECOND if heartbeat_ns else -1.0,
+            sweeper_passes=words[layout.PASSES_AT],
+            size=self._segment.header.size,
+        )
+
+    def close(self) -> None:
+        """Let go of the segment, which stays for others and for the next start; may be called again."""
+        if self._closed:
+            return
+        self._closed = True
+        self._hints.clear()
+        # An operation of another thread may still be using its semaphore.
+        self._segment.close(semaphores=self._seats.close())
+        _open_stores.discard(self)
+
+    def unlink(self) -> None:
+        """Remove the segment: every bucket, counter and override is lost.
+
+        Raises:
+            BackendError: Someone else is attached.
+        """
+        if self._closed:
+            segment.unlink(self.config.name)
+        else:
+            self._segment.unlink()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _take(self, key: str, cost: int = 1, quota: Quota | None = None) -> RateInfo:
+        place = self._place(key)
+        effective = quota or self._quota
+        hint: list[tuple[Slot | None, int]] = []
+
+        def body(record: memoryview) -> RateInfo:
+            info, slot = self._buckets.take(record, place, effective, cost)
+            hint.append((slot, slot.words[layout.TAG] if slot else 0))
+            return info
+
+        info = self._stripes.run(place.stripe, body)
+        slot, tag = hint[0]
+        if slot is not None:
+            self._remember(key, place, slot, tag, info.limit, quota)
+        return info
+
+    def _peek(self, key: str, cost: int = 1, quota: Quota | None = None) -> RateInfo:
+        place = self._place(key)
+        effective = quota or self._quota
+        return self._stripes.run(place.stripe, lambda record: self._buckets.peek(record, place, effective, cost))
+
+    def _remember(self, key: str, place: Place, slot: Slot, tag: int, limit: int, quota: Quota | None) -> None:
+        if len(key) > HINT_KEY_MAX or self._closed:
+            return
+        if len(self._hints) >= HINTS_MAX:
+            self._hints.clear()
+        semaphore = self._stripes.semaphores[place.stripe]
+        self._hints[key] = Hint(
+            layout.SEAT_PHASES + place.stripe,
+            semaphore.acquire,
+            semaphore.release,
+            self._stripes.records[place.stripe],
+            slot.words,
+            tag,
+            limit,
+            quota,
+        )
+
+    def _place(self, key: str) -> Place:
+        self._require_open()
+        if not isinstance(key, str):
+            raise TypeError(f"key is {key!r}: give a str, not {type(key).__name__}")
+        return self._buckets.place(key)
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise StoreClosedError(self._segment.name)
+
+    def _after_fork(self) -> None:
+        self._seats.forget()
+        self._segment.after_fork()
+
+
+_open_stores: WeakSet[ShmStore] = WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for store in list(_open_stores):
+        store._after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

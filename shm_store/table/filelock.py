@@ -1,0 +1,85 @@
+"""Locks on the segment that the kernel frees when their holder dies: the registry lock and the sweeper lock."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import struct
+import time
+from typing import Final
+from weakref import WeakSet
+
+REGISTRY: Final = 0
+SWEEPER: Final = 1
+
+_FLOCK: Final = struct.Struct("hhqqi0q")
+_POLL_S: Final = 0.001
+
+
+class LockTimeoutError(TimeoutError):
+    """The lock stayed taken."""
+
+
+class FileLock:
+    """An open-file-description lock on one byte of a segment, as a context manager.
+
+    Each lock opens the segment anew, so threads exclude one another and no close elsewhere drops it. A `with` never
+    binds it to a name: an exception that slips past `__exit__` then still frees it, with the last reference.
+    """
+
+    def __init__(self, fd: int, byte: int, timeout_ns: int) -> None:
+        """Open the file behind `fd` anew, to lock `byte` of it (REGISTRY or SWEEPER) within `timeout_ns`."""
+        # A new open file description: a lock taken through it is not shared with `fd`'s other users.
+        self._file = open(f"/proc/self/fd/{fd}", "r+b", buffering=0)
+        self._byte = byte
+        self._timeout_ns = timeout_ns
+        _open.add(self)
+
+    def try_acquire(self) -> bool:
+        """Take the lock if it is free now; return whether it was."""
+        try:
+            self._set(fcntl.F_WRLCK)
+        except BlockingIOError:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Free the lock."""
+        if not self._file.closed:
+            # Unlocked by name first: a child forked meanwhile holds the same description open.
+            self._set(fcntl.F_UNLCK)
+            self._file.close()
+
+    def __enter__(self) -> None:
+        """Take the lock; raise LockTimeoutError if it stays taken."""
+        deadline_ns = time.monotonic_ns() + self._timeout_ns
+        while not self.try_acquire():
+            if time.monotonic_ns() >= deadline_ns:
+                self.close()
+                raise LockTimeoutError(self._timeout_ns)
+            # A blocking F_OFD_SETLKW has no timeout, and a stopped holder must not stop everyone.
+            time.sleep(_POLL_S)
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        with contextlib.suppress(AttributeError):
+            self.close()
+
+    def _set(self, kind: int) -> None:
+        fcntl.fcntl(self._file, fcntl.F_OFD_SETLK, _FLOCK.pack(kind, os.SEEK_SET, self._byte, 1, 0))
+
+
+_open: WeakSet[FileLock] = WeakSet()
+
+
+def _close_in_child() -> None:
+    # A child shares the descriptions its parent had open, and would keep a dead parent's lock alive.
+    for lock in list(_open):
+        lock._file.close()
+    _open.clear()
+
+
+os.register_at_fork(after_in_child=_close_in_child)

@@ -1,0 +1,109 @@
+"""The hot path of `take`: one unit of a key seen before, inside its current window.
+
+Everything it needs is bound in one closure, and one look-up in `hints` yields the rest; whatever is not the plain
+case goes to `take_slowly`. It repeats, in line, what `Stripes.run` and `algorithms.token_bucket` say: a call for each
+would double its cost (tests/bench/take.py). `tests/property` holds the two against one model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from posix_ipc import BusyError, SignalError
+
+from shm_store.limiter import RateInfo, Take
+from shm_store.quota import Quota
+from shm_store.table.layout import ALLOWED, DENIED, HELD, IDLE, IDLE_AT, OTHER, REL, TAG, TRY, USED
+from shm_store.table.seats import leasing
+from shm_store.table.stripes import Stripes
+
+#: Hints kept in one process, a few hundred bytes each; all are dropped when there would be more.
+HINTS_MAX: Final = 8_192
+#: A longer key gets no hint: the bound on hints is to be one on memory.
+HINT_KEY_MAX: Final = 256
+
+
+class Hint(NamedTuple):
+    """What the hot path knows of a key. Valid as long as the slot's tag is `tag`."""
+
+    phase: int
+    acquire: Callable[[float], None]
+    release: Callable[[], None]
+    record: memoryview
+    slot: memoryview
+    tag: int
+    limit: int
+    quota: Quota | None
+
+
+def bind(
+    hints: dict[str, Hint],
+    pool: list[memoryview],
+    stripes: Stripes,
+    clock: Callable[[], int],
+    stripe_of: Callable[[str], int],
+    take_slowly: Take,
+) -> Take:
+    """Return the `take` of one store.
+
+    Args:
+        hints: From key to hint; filled by `take_slowly`.
+        pool: The seats of this process.
+        stripes: The stripes, to settle a hold that an exception ended.
+        clock: Reads the time in nanoseconds.
+        stripe_of: From key to stripe; called after an exception only.
+        take_slowly: What to call for anything but the plain case.
+    """
+    pop, push = pool.pop, pool.append
+    slice_s = stripes.slice_s
+    one = 1
+
+    def take(key: str, cost: int = 1, quota: Quota | None = None) -> RateInfo:
+        if cost is not one:
+            return take_slowly(key, cost, quota)
+        try:
+            phase, acquire, release, record, slot, tag, limit, hinted = hints[key]
+            seat = pop()
+        except LookupError:
+            # Bound, so that `Seats.lost` can tell that this frame uses no seat.
+            seat = None
+            return take_slowly(key, cost, quota)
+        try:
+            seat[phase] = TRY
+            acquire(slice_s)
+            seat[phase] = HELD
+            now_ns = clock()
+            hit = slot[TAG] == tag and quota is hinted and now_ns < (idle_at_ns := slot[IDLE_AT])
+            if hit:
+                used = slot[USED]
+                if used < limit:
+                    slot[USED] = used + 1
+                    record[ALLOWED] += 1
+                else:
+                    record[DENIED] += 1
+            else:
+                record[OTHER] += 1
+            seat[phase] = REL
+            release()
+            seat[phase] = IDLE
+        except (BusyError, SignalError):
+            # The semaphore was not acquired; the slow path waits for it in slices.
+            seat[phase] = IDLE
+            push(seat)
+            seat = None
+            return take_slowly(key, cost, quota)
+        except BaseException:
+            stripes.settle(seat, stripe_of(key))
+            raise
+        # Outside the `try`: settle would push it a second time.
+        push(seat)
+        if not hit:
+            return take_slowly(key, cost, quota)
+        if used < limit:
+            return RateInfo(True, limit, limit - used - 1, idle_at_ns - now_ns)
+        wait_ns = idle_at_ns - now_ns
+        return RateInfo(False, limit, 0, wait_ns, wait_ns)
+
+    leasing.add(take.__code__)
+    return take

@@ -1,0 +1,179 @@
+"""The byte map of a segment: pure arithmetic, no operating system.
+
+A segment is a header, then the seats, then the stripes, then the sets. Everything is an aligned little-endian
+64-bit word unless the table says otherwise; an offset below counts words from the start of its record.
+
+    record   word        type      unit            guarded by
+    -------  ----------  --------  --------------  ------------------------------------------------------------
+    header    0          magic                     registry lock; written last when the segment is made
+              1          version                   as magic, never changes afterwards, like all up to word 17
+              2          digest    blake2b-64      over words 3 to 17
+              3          size      bytes
+              4          initial_size  slots       what the creator asked for
+              5          sets
+              6          set_slots slots
+              7          stripes
+              8          seats
+              9          created   ns, monotonic
+             10-11       boot id   16 bytes
+             12          pid namespace             inode number
+             13          (unused)
+             14-17       secret    32 bytes        key of the fingerprint hash
+             18          ttl_interval  ns          nobody: one store; the latest opener's holds
+             19          min_ttl   ns              nobody: one store; the latest opener's holds
+             20          sweeper   pid             sweeper lock
+             21          heartbeat ns, monotonic   sweeper lock
+             22          passes    count           sweeper lock
+             23          recoveries  count         registry lock
+    seat      0          pid                       registry lock; written last when a seat is given out
+              1          start     clock ticks     registry lock
+              2          role                      registry lock
+              3          bump      count           its owner: raised at an instant when it holds no stripe it tries for
+              4          timeouts  count           its owner
+              8-         phase     IDLE TRY HELD REL  its owner; one word a stripe; after the owner's death registry lock
+    stripe    0          generation  count         the stripe, like the whole record
+              1          allowed   count
+              2          denied    count
+              3          other     count           holds that decided nothing
+              4          expired   slots           reclaimed for a new key: idle for the minimum TTL
+              5          idle      slots           reclaimed for a new key: refilled, nothing forgotten
+              6          evicted   slots           reclaimed for a new key: still had spent units
+              7          swept     slots           reclaimed by a sweep
+              8          refused   count           new keys that got no slot
+    set       set_slots fingerprints of 16 bytes, then set_slots slots; guarded by stripe (set number mod stripes)
+    slot      0          used      units           the set's stripe, like the whole record
+              1          idle_at   ns, monotonic   from then on the bucket is indistinguishable from a fresh one
+              2          (third word of state)     0 for algorithms that need two
+              3          limit     units
+              4          interval  ns
+              5          tag       generation * 256 + flags; 0 for a slot that no hint may point at
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final, NamedTuple
+
+MAGIC: Final = int.from_bytes(b"shmstore", "little")
+# Left by a creator that died before it wrote MAGIC: the segment may be made anew.
+MAGIC_UNFINISHED: Final = int.from_bytes(b"unfinish", "little")
+VERSION: Final = 1
+
+WORD: Final = 8
+SEATS: Final = 512
+SET_SLOTS_MAX: Final = 128
+FINGERPRINT: Final = 16
+VACANT: Final = bytes(FINGERPRINT)
+
+HEADER_WORDS: Final = 64
+HEADER_SIZE: Final = HEADER_WORDS * WORD
+HEADER_FIXED: Final = struct.Struct("<7Q16sQ8x32s")
+HEADER_FIXED_AT: Final = 3 * WORD
+MAGIC_AT, VERSION_AT, DIGEST_AT, SIZE_AT = range(4)
+TTL_INTERVAL_AT, MIN_TTL_AT, SWEEPER_AT, HEARTBEAT_AT, PASSES_AT, RECOVERIES_AT = range(18, 24)
+
+SEAT_PID, SEAT_START, SEAT_ROLE, SEAT_BUMP, SEAT_TIMEOUTS = range(5)
+SEAT_PHASES: Final = 8
+IDLE, TRY, HELD, REL = range(4)
+
+STRIPE_WORDS: Final = 16
+GENERATION, ALLOWED, DENIED, OTHER, EXPIRED, RECLAIMED_IDLE, EVICTED, SWEPT, REFUSED = range(9)
+
+SLOT_WORDS: Final = 6
+USED, IDLE_AT, THIRD, LIMIT, INTERVAL, TAG = range(SLOT_WORDS)
+GENERATION_SHIFT: Final = 8
+OVERRIDE: Final = 1
+
+assert HEADER_FIXED.size == 15 * WORD
+assert HEADER_FIXED_AT + HEADER_FIXED.size == TTL_INTERVAL_AT * WORD
+assert SEAT_TIMEOUTS < SEAT_PHASES
+assert REFUSED < STRIPE_WORDS
+assert FINGERPRINT + SLOT_WORDS * WORD == 64
+
+
+class Geometry(NamedTuple):
+    """The sizes that are fixed when a segment is made, and the offsets that follow from them, in words."""
+
+    initial_size: int
+    sets: int
+    set_slots: int
+    stripes: int
+    seats: int
+
+    @classmethod
+    def of(cls, initial_size: int, stripes: int) -> Geometry:
+        """Return the geometry for `initial_size` slots: sets of equal size, at most SET_SLOTS_MAX slots each."""
+        sets = -(-initial_size // SET_SLOTS_MAX)
+        return cls(initial_size, sets, -(-initial_size // sets), min(stripes, sets), SEATS)
+
+    @property
+    def slots(self) -> int:
+        """Number of slots; at least `initial_size`."""
+        return self.sets * self.set_slots
+
+    @property
+    def seat_words(self) -> int:
+        """Words of one seat, a whole number of cache lines."""
+        return SEAT_PHASES + -(-self.stripes // 8) * 8
+
+    @property
+    def stripes_at(self) -> int:
+        """First word of the stripes."""
+        return HEADER_WORDS + self.seats * self.seat_words
+
+    @property
+    def sets_at(self) -> int:
+        """First word of the sets."""
+        return self.stripes_at + self.stripes * STRIPE_WORDS
+
+    @property
+    def set_words(self) -> int:
+        """Words of one set: its fingerprints and its slots."""
+        return self.set_slots * (FINGERPRINT // WORD + SLOT_WORDS)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the whole segment."""
+        return (self.sets_at + self.sets * self.set_words) * WORD
+
+    def seat_at(self, seat: int) -> int:
+        """First word of a seat."""
+        return HEADER_WORDS + seat * self.seat_words
+
+    def stripe_at(self, stripe: int) -> int:
+        """First word of a stripe's record."""
+        return self.stripes_at + stripe * STRIPE_WORDS
+
+    def set_at(self, set_index: int) -> int:
+        """First word of a set, which is the first of its fingerprints."""
+        return self.sets_at + set_index * self.set_words
+
+    def slots_at(self, set_index: int) -> int:
+        """First word of a set's slots."""
+        return self.set_at(set_index) + self.set_slots * (FINGERPRINT // WORD)
+
+
+class Header(NamedTuple):
+    """The part of the header that never changes once the segment is made."""
+
+    size: int
+    geometry: Geometry
+    created_ns: int
+    boot_id: bytes
+    pid_namespace: int
+    secret: bytes
+
+    def pack(self) -> bytes:
+        """Return words 3 to 17."""
+        return HEADER_FIXED.pack(
+            self.size, *self.geometry, self.created_ns, self.boot_id, self.pid_namespace, self.secret
+        )
+
+    @classmethod
+    def unpack(cls, fixed: bytes) -> Header:
+        """Read words 3 to 17."""
+        size, initial_size, sets, set_slots, stripes, seats, created_ns, boot_id, pid_namespace, secret = (
+            HEADER_FIXED.unpack(fixed)
+        )
+        geometry = Geometry(initial_size, sets, set_slots, stripes, seats)
+        return cls(size, geometry, created_ns, boot_id, pid_namespace, secret)

@@ -1,0 +1,43 @@
+"""Who a process is, and whether it is still alive: pids are reused, so a start time goes with each."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from pathlib import Path
+
+# /proc/PID/stat after the command, which is in parentheses and may hold anything: state is field 3, start time 22.
+_STATE = 0
+_START = 19
+
+
+def start_ticks(pid: int) -> int | None:
+    """Return when `pid` started, in clock ticks since boot; None if there is no such process or it is a zombie."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    fields = stat[stat.rindex(b")") + 2 :].split()
+    return None if fields[_STATE] in (b"Z", b"X", b"x") else int(fields[_START])
+
+
+def is_alive(pid: int, start: int) -> bool:
+    """Return whether the process `pid` that started at `start` still runs; a stopped one does."""
+    return start_ticks(pid) == start
+
+
+def own_start_ticks() -> int:
+    """Return when this process started."""
+    start = start_ticks(os.getpid())
+    assert start is not None, "a running process is in /proc"
+    return start
+
+
+def boot_id() -> bytes:
+    """Return the 16 bytes that name this boot of the host."""
+    return uuid.UUID(Path("/proc/sys/kernel/random/boot_id").read_text().strip()).bytes
+
+
+def pid_namespace() -> int:
+    """Return the inode number of this process's pid namespace: pids mean nothing outside it."""
+    return os.stat("/proc/self/ns/pid").st_ino

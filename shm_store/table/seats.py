@@ -1,0 +1,186 @@
+"""Seats: the records by which others know which process tries for, or holds, which stripe.
+
+A process keeps the seats it was given in a pool. An operation pops one and pushes it back when it is done, so that
+threads never share a seat, and a process needs no more seats than it has operations under way at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from enum import IntEnum
+from types import CodeType, FrameType
+
+from shm_store.errors import BackendError, SeatsExhaustedError
+from shm_store.table import process
+from shm_store.table.filelock import LockTimeoutError
+from shm_store.table.layout import (
+    SEAT_PHASES,
+    SEAT_PID,
+    SEAT_ROLE,
+    SEAT_START,
+)
+from shm_store.table.segment import Segment
+
+_REGISTRY_TIMEOUT_NS = 1_000_000_000
+
+#: Code that keeps a leased seat in a local variable named `seat`; see `Seats.lost`.
+leasing: set[CodeType] = set()
+
+
+class Role(IntEnum):
+    """What a seat's process does with the table."""
+
+    USER = 0
+    MASTER = 1
+    SWEEPER = 2
+
+
+class Seats:
+    """The seats of one segment, and the pool of those that belong to this process.
+
+    Attributes:
+        pool: Seats of this process that no operation is using. `pop` and `append` are atomic.
+    """
+
+    def __init__(self, segment: Segment, role: Role = Role.USER) -> None:
+        """Bind to `segment`; no seat is taken before the first lease."""
+        self._segment = segment
+        self._geometry = segment.header.geometry
+        self._role = role
+        self._own: dict[int, memoryview] = {}
+        self.pool: list[memoryview] = []
+
+    def lease(self, mend: Callable[[memoryview], None]) -> memoryview:
+        """Return a seat for one operation, to be pushed back to `pool` afterwards.
+
+        Args:
+            mend: Called with each seat that an exception had lost; it leaves the seat in the pool if it can.
+
+        Raises:
+            SeatsExhaustedError: Every seat belongs to a living process.
+            BackendError: The registry lock stayed taken.
+        """
+        try:
+            return self.pool.pop()
+        except IndexError:
+            pass
+        for seat in self.lost():
+            mend(seat)
+        try:
+            return self.pool.pop()
+        except IndexError:
+            return self.claim()
+
+    def lost(self) -> list[memoryview]:
+        """Return the seats of this process that are neither in the pool nor in use by a frame of any thread.
+
+        An exception between two bytecodes can end an operation before it gives its seat back. A frame that has
+        popped a seat and not yet bound it to its variable would hide one in use; then nothing is reported.
+        """
+        using: set[int] = set()
+        for frame in _leasing_frames():
+            local = frame.f_locals
+            if "seat" not in local:
+                return []
+            using.add(id(local["seat"]))
+        pooled = {id(seat) for seat in tuple(self.pool)}
+        return [seat for seat in tuple(self._own.values()) if id(seat) not in using and id(seat) not in pooled]
+
+    def own_index(self, seat: memoryview) -> int:
+        """Return the number of a seat of this process."""
+        return next(index for index, own in self._own.items() if own is seat)
+
+    def view(self, index: int) -> memoryview:
+        """Return a seat's record."""
+        at = self._geometry.seat_at(index)
+        return self._segment.words[at : at + self._geometry.seat_words]
+
+    def owner_is_alive(self, index: int) -> bool:
+        """Return whether the process that the seat was given to still runs."""
+        seat = self.view(index)
+        return process.is_alive(seat[SEAT_PID], seat[SEAT_START])
+
+    def column(self, word: int) -> list[int]:
+        """Return one word of every seat: with SEAT_PHASES + stripe, who tries for or holds that stripe."""
+        first = self._geometry.seat_at(0)
+        return self._segment.words[first + word : self._geometry.stripes_at : self._geometry.seat_words].tolist()
+
+    def taken(self) -> Iterator[tuple[int, int]]:
+        """Yield (number, pid) of each seat that was given out."""
+        return ((index, pid) for index, pid in enumerate(self.column(SEAT_PID)) if pid)
+
+    def phases(self, index: int) -> list[int]:
+        """Return a seat's phase on each stripe."""
+        return self.view(index)[SEAT_PHASES : SEAT_PHASES + self._geometry.stripes].tolist()
+
+    def is_quiet(self, index: int) -> bool:
+        """Return whether the seat is IDLE on every stripe."""
+        return not any(self.phases(index))
+
+    def free(self, index: int) -> None:
+        """Give up a seat whose owner is dead, or this process; the registry lock is held."""
+        self.view(index)[SEAT_PID] = 0
+
+    def forget(self) -> None:
+        """Start without seats, in a forked child: those in the pool are its parent's."""
+        self.pool.clear()
+        self._own.clear()
+
+    def close(self) -> bool:
+        """Give back the seats no operation is using; return whether those were all of this process."""
+        with contextlib.suppress(LockTimeoutError), self._segment.registry_lock(_REGISTRY_TIMEOUT_NS):
+            pooled = {id(seat) for seat in self.pool}
+            self.pool.clear()
+            for index, seat in list(self._own.items()):
+                if id(seat) in pooled:
+                    self.free(index)
+                    del self._own[index]
+        return not self._own
+
+    def claim(self) -> memoryview:
+        """Return a new seat for this process.
+
+        Raises:
+            SeatsExhaustedError: Every seat belongs to a living process.
+            BackendError: The registry lock stayed taken.
+        """
+        try:
+            with self._segment.registry_lock(_REGISTRY_TIMEOUT_NS):
+                index = self._unused()
+                seat = self.view(index)
+                seat[SEAT_START] = process.own_start_ticks()
+                seat[SEAT_ROLE] = self._role
+                seat[SEAT_PID] = os.getpid()
+                self._own[index] = seat
+                return seat
+        except LockTimeoutError as error:
+            raise BackendError(
+                self._segment.name, "taking a seat", "the registry lock stayed taken", "look for a stopped process"
+            ) from error
+
+    def _unused(self) -> int:
+        pids = self.column(SEAT_PID)
+        if 0 in pids:
+            return pids.index(0)
+        for index in range(len(pids)):
+            # A dead seat that is not quiet may hold a stripe: recovery frees it first.
+            if not self.owner_is_alive(index) and self.is_quiet(index):
+                self.free(index)
+                return index
+        raise SeatsExhaustedError(self._segment.name, len(pids))
+
+
+def _leasing_frames() -> Iterator[FrameType]:
+    """Yield the frames of every thread that run `leasing` code, less the one that is asking for a seat now."""
+    asking = sys._getframe()
+    while asking.f_back is not None and asking.f_code not in leasing:
+        asking = asking.f_back
+    for top in sys._current_frames().values():
+        frame: FrameType | None = top
+        while frame is not None:
+            if frame.f_code in leasing and frame is not asking:
+                yield frame
+            frame = frame.f_back
