@@ -52,13 +52,12 @@ def token_bucket(state: State, limit: int, interval_ns: int, now_ns: int, cost: 
 
 def current_window(state: State, interval_ns: int, now_ns: int) -> State:
     """Return `state` carried forward to the interval that contains `now_ns`."""
-    used, idle_at_ns = state
     if state == FRESH:
         return State(0, now_ns + interval_ns)
-    if now_ns < idle_at_ns:
+    if now_ns < state.idle_at_ns:
         return state
-    elapsed = (now_ns - idle_at_ns) // interval_ns + 1
-    return State(0, idle_at_ns + elapsed * interval_ns)
+    elapsed = (now_ns - state.idle_at_ns) // interval_ns + 1
+    return State(0, state.idle_at_ns + elapsed * interval_ns)
 
 
 def with_interval(state: State, old_interval_ns: int, new_interval_ns: int, now_ns: int) -> State:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
-from weakref import WeakSet
 
 from shm_store.config import Config
 from shm_store.durations import NS_PER_SECOND, Duration
@@ -15,13 +13,12 @@ from shm_store.errors import StoreClosedError
 from shm_store.limiter import RateInfo, Take
 from shm_store.quota import Quota
 from shm_store.stats import Stats
-from shm_store.table import hotpath, layout, segment
-from shm_store.table.buckets import Buckets, Place, Slot
+from shm_store.table import hotpath, layout
 from shm_store.table.hotpath import HINT_KEY_MAX, HINTS_MAX, Hint
-from shm_store.table.recovery import Recovery
-from shm_store.table.seats import Role, Seats
-from shm_store.table.segment import Segment
-from shm_store.table.stripes import Stripes
+from shm_store.table.seats import Role
+from shm_store.table.segment import Segment, unlink
+from shm_store.table.slots import Place, Slot
+from shm_store.table.table import Table
 
 
 class ShmStore:
@@ -52,24 +49,21 @@ class ShmStore:
     take: Take
     peek: Take
 
-    def __init__(
-        self, attached: Segment, config: Config, clock: Callable[[], int], role: Role = Role.USER
-    ) -> None:
-        """Serve `attached`; use `open` or `attach` instead."""
-        self.config = config
-        self._quota = config.quota
-        self._segment = attached
+    def __init__(self, table: Table, clock: Callable[[], int]) -> None:
+        """Serve `table`; use `open` or `attach` instead."""
+        self._table = table
+        self._quota = table.config.quota
         self._closed = False
         self._hints: dict[str, Hint] = {}
-        self._seats = Seats(attached, role)
-        self.recovery = Recovery(attached, self._seats)
-        self._stripes = Stripes(attached, self._seats, self.recovery, config.lock_timeout_ns)
-        self._buckets = Buckets(attached, clock, config.on_full)
         self.take = hotpath.bind(
-            self._hints, self._seats.pool, self._stripes, clock, lambda key: self._place(key).stripe, self._take
+            hints=self._hints,
+            pool=table.seats.pool,
+            stripes=table.stripes,
+            clock=clock,
+            stripe_of=lambda key: self._place(key).stripe,
+            take_slowly=self._take,
         )
         self.peek = self._peek
-        _open_stores.add(self)
 
     @classmethod
     def open(cls, config: Config | None = None, *, clock: Callable[[], int] = time.monotonic_ns) -> Self:
@@ -84,33 +78,28 @@ class ShmStore:
             BackendError: The operating system refused: no space, no permission, a semaphore missing.
         """
         config = config or Config()
-        return cls(Segment.open(config), config, clock)
+        return cls(Table(Segment.open(config), config, clock, Role.USER), clock)
 
     @classmethod
-    def attach(cls, name: str, *, role: Role = Role.USER) -> Self | None:
+    def attach(cls, name: str) -> Self | None:
         """Attach the segment `name` whatever its geometry, for tools; None if there is none.
 
         Raises:
             LayoutMismatchError: What is there is no table of this version.
             BackendError: The operating system refused.
         """
-        attached = Segment.attach(name)
-        if attached is None:
-            return None
-        geometry, words = attached.header.geometry, attached.words
-        config = Config(
-            name=name,
-            initial_size=geometry.initial_size,
-            stripes=geometry.stripes,
-            ttl_interval=words[layout.TTL_INTERVAL_AT] / NS_PER_SECOND,
-            min_ttl=words[layout.MIN_TTL_AT] / NS_PER_SECOND,
-        )
-        return cls(attached, config, time.monotonic_ns, role)
+        table = Table.attach(name, time.monotonic_ns, Role.USER)
+        return None if table is None else cls(table, time.monotonic_ns)
+
+    @property
+    def config(self) -> Config:
+        """The settings the store was opened with."""
+        return self._table.config
 
     def get(self, key: str) -> tuple[int, int]:
         """Return (limit, remaining) of the bucket `key` now; (0, 0) for one that is absent or expired."""
         place = self._place(key)
-        return self._stripes.run(place.stripe, lambda record: self._buckets.get(record, place))
+        return self._table.stripes.run(place.stripe, lambda record: self._table.buckets.get(record, place))
 
     def set(self, key: str, limit: int, interval: Duration) -> None:
         """Store an override: `key` has a full bucket of `limit` units per `interval`, kept until `reset`.
@@ -120,42 +109,37 @@ class ShmStore:
         """
         quota = Quota(limit, interval, algorithm=self._quota.algorithm)
         place = self._place(key)
-        self._stripes.run(place.stripe, lambda record: self._buckets.set(record, place, quota))
+        self._table.stripes.run(place.stripe, lambda record: self._table.buckets.set(record, place, quota))
 
     def reset(self, key: str) -> bool:
         """Forget the bucket `key` and its override; return whether there was one that had not expired."""
         place = self._place(key)
-        return self._stripes.run(place.stripe, lambda record: self._buckets.reset(record, place))
+        return self._table.stripes.run(place.stripe, lambda record: self._table.buckets.reset(record, place))
 
     def garbage_collect(self) -> int:
         """Reclaim the slots of expired buckets in one pass over the table; return how many.
 
         Holds one stripe at a time, for one set each.
         """
-        return sum(self.sweep())
-
-    def sweep(self) -> Iterator[int]:
-        """Yield, set by set, how many slots of expired buckets were reclaimed."""
-        stripes = self._segment.header.geometry.stripes
-        for index in range(self._segment.header.geometry.sets):
-            self._require_open()
-            yield self._stripes.run(index % stripes, lambda record, index=index: self._buckets.sweep(record, index))
+        self._require_open()
+        return sum(map(self._table.sweep_set, range(self._table.segment.header.geometry.sets)))
 
     def stats(self) -> Stats:
         """Return host-wide counters and occupancy, read without taking any stripe."""
         self._require_open()
-        geometry, words = self._segment.header.geometry, self._segment.words
-        records = self._stripes.records
-        occupied, overrides = self._buckets.census()
+        segment, seats = self._table.segment, self._table.seats
+        geometry, words = segment.header.geometry, segment.words
+        records = self._table.stripes.records
+        occupied, overrides = self._table.buckets.census()
         heartbeat_ns = words[layout.HEARTBEAT_AT]
         return Stats(
-            name=self._segment.name,
+            name=segment.name,
             slots=geometry.slots,
             occupied=occupied,
             overrides=overrides,
             stripes=geometry.stripes,
             seats=geometry.seats,
-            seats_taken=sum(1 for _ in self._seats.taken()),
+            seats_taken=sum(1 for _ in seats.taken()),
             allowed=sum(record[layout.ALLOWED] for record in records),
             denied=sum(record[layout.DENIED] for record in records),
             reclaimed_expired=sum(record[layout.EXPIRED] for record in records),
@@ -164,11 +148,11 @@ class ShmStore:
             swept=sum(record[layout.SWEPT] for record in records),
             refused=sum(record[layout.REFUSED] for record in records),
             recoveries=words[layout.RECOVERIES_AT],
-            timeouts=sum(self._seats.column(layout.SEAT_TIMEOUTS)),
+            timeouts=sum(seats.column(layout.SEAT_TIMEOUTS)),
             sweeper_pid=words[layout.SWEEPER_AT],
             sweeper_age=(time.monotonic_ns() - heartbeat_ns) / NS_PER_SECOND if heartbeat_ns else -1.0,
             sweeper_passes=words[layout.PASSES_AT],
-            size=self._segment.header.size,
+            size=segment.header.size,
         )
 
     def close(self) -> None:
@@ -177,9 +161,7 @@ class ShmStore:
             return
         self._closed = True
         self._hints.clear()
-        # An operation of another thread may still be using its semaphore.
-        self._segment.close(semaphores=self._seats.close())
-        _open_stores.discard(self)
+        self._table.close()
 
     def unlink(self) -> None:
         """Remove the segment: every bucket, counter and override is lost.
@@ -188,9 +170,9 @@ class ShmStore:
             BackendError: Someone else is attached.
         """
         if self._closed:
-            segment.unlink(self.config.name)
+            unlink(self.config.name)
         else:
-            self._segment.unlink()
+            self._table.segment.unlink()
 
     def __enter__(self) -> Self:
         return self
@@ -206,32 +188,34 @@ class ShmStore:
         hint: list[tuple[Slot | None, int]] = []
 
         def body(record: memoryview) -> RateInfo:
-            info, slot = self._buckets.take(record, place, effective, cost)
+            info, slot = self._table.buckets.take(record, place, effective, cost)
             hint.append((slot, slot.words[layout.TAG] if slot else 0))
             return info
 
-        info = self._stripes.run(place.stripe, body)
+        info = self._table.stripes.run(place.stripe, body)
         slot, tag = hint[0]
         if slot is not None:
-            self._remember(key, place, slot, tag, info.limit, quota)
+            self._remember(key, place.stripe, slot, tag=tag, limit=info.limit, quota=quota)
         return info
 
     def _peek(self, key: str, cost: int = 1, quota: Quota | None = None) -> RateInfo:
         place = self._place(key)
         effective = quota or self._quota
-        return self._stripes.run(place.stripe, lambda record: self._buckets.peek(record, place, effective, cost))
+        return self._table.stripes.run(
+            place.stripe, lambda record: self._table.buckets.peek(record, place, effective, cost)
+        )
 
-    def _remember(self, key: str, place: Place, slot: Slot, tag: int, limit: int, quota: Quota | None) -> None:
+    def _remember(self, key: str, stripe: int, slot: Slot, *, tag: int, limit: int, quota: Quota | None) -> None:
         if len(key) > HINT_KEY_MAX or self._closed:
             return
         if len(self._hints) >= HINTS_MAX:
             self._hints.clear()
-        semaphore = self._stripes.semaphores[place.stripe]
-        self._hints[key] = Hint(
-            layout.SEAT_PHASES + place.stripe,
+        semaphore = self._table.stripes.semaphores[stripe]
+        self._hints[key] = (
+            layout.SEAT_PHASES + stripe,
             semaphore.acquire,
             semaphore.release,
-            self._stripes.records[place.stripe],
+            self._table.stripes.records[stripe],
             slot.words,
             tag,
             limit,
@@ -242,23 +226,8 @@ class ShmStore:
         self._require_open()
         if not isinstance(key, str):
             raise TypeError(f"key is {key!r}: give a str, not {type(key).__name__}")
-        return self._buckets.place(key)
+        return self._table.buckets.place(key)
 
     def _require_open(self) -> None:
         if self._closed:
-            raise StoreClosedError(self._segment.name)
-
-    def _after_fork(self) -> None:
-        self._seats.forget()
-        self._segment.after_fork()
-
-
-_open_stores: WeakSet[ShmStore] = WeakSet()
-
-
-def _after_fork_in_child() -> None:
-    for store in list(_open_stores):
-        store._after_fork()
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)
+            raise StoreClosedError(self.config.name)

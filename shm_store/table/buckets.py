@@ -1,4 +1,4 @@
-"""Buckets in slots: finding a key's slot in its set, admitting a new key, and reclaiming what expired.
+"""Buckets: what each operation does to the slot of a key, and which slot a new key gets.
 
 Everything here runs under the stripe of the set it touches. The order of the stores is part of the contract: a
 process may die after any of them, and what it leaves is a valid bucket that admits no more than it should (I5, I6).
@@ -6,9 +6,8 @@ process may die after any of them, and what it leaves is a valid bucket that adm
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from shm_store.algorithms import FRESH, Decision, State, current_window, token_bucket, with_interval
 from shm_store.config import OnFull
@@ -20,9 +19,6 @@ from shm_store.table.layout import (
     DENIED,
     EVICTED,
     EXPIRED,
-    FINGERPRINT,
-    GENERATION,
-    GENERATION_SHIFT,
     IDLE_AT,
     INTERVAL,
     LIMIT,
@@ -31,32 +27,13 @@ from shm_store.table.layout import (
     OVERRIDE,
     RECLAIMED_IDLE,
     REFUSED,
-    SLOT_WORDS,
     SWEPT,
     TAG,
     THIRD,
     USED,
-    VACANT,
-    WORD,
 )
 from shm_store.table.segment import Segment
-
-_FINGERPRINT_WORDS: Final = FINGERPRINT // WORD
-
-
-class Place(NamedTuple):
-    """Where a key belongs."""
-
-    fingerprint: bytes
-    set_index: int
-    stripe: int
-
-
-class Slot(NamedTuple):
-    """One slot: its number in the set, and its words."""
-
-    number: int
-    words: memoryview
+from shm_store.table.slots import Place, Slot, Slots, next_tag
 
 
 class Victim(NamedTuple):
@@ -73,27 +50,20 @@ class Buckets:
     def __init__(self, segment: Segment, clock: Callable[[], int], on_full: OnFull) -> None:
         """Bind to `segment`; `clock` is read once in each operation."""
         self._name = segment.name
-        self._memory = segment.memory
         self._words = segment.words
         self._geometry = segment.header.geometry
-        self._secret = segment.header.secret
+        self._slots = Slots(segment)
         self._clock = clock
         self._on_full = on_full
 
     def place(self, key: str) -> Place:
-        """Return where `key` belongs: a keyed hash, so that a client cannot aim for another's slot."""
-        # surrogatepass is one to one: no two texts have the same bytes.
-        encoded = key.encode("utf-8", "surrogatepass")
-        digest = hashlib.blake2b(encoded, key=self._secret, digest_size=FINGERPRINT).digest()
-        # The first word says whether a slot is vacant, so no fingerprint may have it zero.
-        fingerprint = digest if any(digest[:WORD]) else b"\1" + digest[1:]
-        set_index = int.from_bytes(fingerprint[WORD:], "little") % self._geometry.sets
-        return Place(fingerprint, set_index, set_index % self._geometry.stripes)
+        """Return where `key` belongs."""
+        return self._slots.place(key)
 
     def take(self, record: memoryview, place: Place, quota: Quota, cost: int) -> tuple[RateInfo, Slot | None]:
         """Take; return also the key's slot, or None if the new key got none."""
         now_ns = self._clock()
-        slot = self._find(place)
+        slot = self._slots.find(place)
         if slot is None:
             return self._take_first(record, place, quota, cost, now_ns)
         words = slot.words
@@ -102,7 +72,7 @@ class Buckets:
         if (words[LIMIT], words[INTERVAL]) != (limit, interval_ns) or words[TAG] == 0:
             # The tag first: no hint may go on with the old quota. Then `idle_at`: a bucket whose window was moved
             # and whose interval was not is only stricter.
-            words[TAG] = _next_tag(record, words[TAG] & OVERRIDE)
+            words[TAG] = next_tag(record, words[TAG] & OVERRIDE)
             words[IDLE_AT] = state.idle_at_ns
             words[INTERVAL] = interval_ns
             words[LIMIT] = limit
@@ -116,7 +86,7 @@ class Buckets:
     def peek(self, record: memoryview, place: Place, quota: Quota, cost: int) -> RateInfo:
         """Answer what `take` would."""
         now_ns = self._clock()
-        slot = self._find(place)
+        slot = self._slots.find(place)
         record[OTHER] += 1
         if slot is None:
             _require_cost(cost, quota.limit)
@@ -131,7 +101,7 @@ class Buckets:
     def get(self, record: memoryview, place: Place) -> tuple[int, int]:
         """Return (limit, remaining), (0, 0) for a key that is absent or expired."""
         now_ns = self._clock()
-        slot = self._find(place)
+        slot = self._slots.find(place)
         record[OTHER] += 1
         if slot is None or self._is_expired(slot.words, now_ns):
             return 0, 0
@@ -142,16 +112,16 @@ class Buckets:
     def set(self, record: memoryview, place: Place, quota: Quota) -> None:
         """Store an override with a full bucket."""
         now_ns = self._clock()
-        slot = self._find(place)
+        slot = self._slots.find(place)
         if slot is None:
             victim = self._victim(place.set_index, now_ns)
             if self._is_refused(victim):
                 raise TableFullError(self._name, self._geometry.set_slots)
-            self._fill(record, victim, place, quota, FRESH, OVERRIDE)
+            self._fill(record, victim, place, quota=quota, state=FRESH, flags=OVERRIDE)
         else:
             words = slot.words
             # The limit before the window opens, so that no prefix hands out more than one of the two quotas does.
-            words[TAG] = _next_tag(record, OVERRIDE)
+            words[TAG] = next_tag(record, OVERRIDE)
             words[LIMIT] = quota.limit
             words[IDLE_AT] = FRESH.idle_at_ns
             words[INTERVAL] = quota.interval_ns
@@ -161,53 +131,28 @@ class Buckets:
     def reset(self, record: memoryview, place: Place) -> bool:
         """Forget a key; return whether it was there and not expired."""
         now_ns = self._clock()
-        slot = self._find(place)
+        slot = self._slots.find(place)
         record[OTHER] += 1
         if slot is None:
             return False
         held = not self._is_expired(slot.words, now_ns)
-        self._vacate(place.set_index, slot)
+        self._slots.vacate(place.set_index, slot)
         return held
 
     def sweep(self, record: memoryview, set_index: int) -> int:
         """Vacate the expired slots of a set; return how many."""
         now_ns = self._clock()
-        expired = [slot for slot in self._occupied(set_index) if self._is_expired(slot.words, now_ns)]
+        expired = [slot for slot in self._slots.occupied(set_index) if self._is_expired(slot.words, now_ns)]
         for slot in expired:
-            self._vacate(set_index, slot)
+            self._slots.vacate(set_index, slot)
         record[SWEPT] += len(expired)
         record[OTHER] += 1
         return len(expired)
 
     def census(self) -> tuple[int, int]:
         """Return (occupied slots, overrides among them), read without any stripe."""
-        occupied = [slot for index in range(self._geometry.sets) for slot in self._occupied(index)]
+        occupied = [slot for index in range(self._geometry.sets) for slot in self._slots.occupied(index)]
         return len(occupied), sum(slot.words[TAG] & OVERRIDE for slot in occupied)
-
-    def _find(self, place: Place) -> Slot | None:
-        first = self._geometry.set_at(place.set_index) * WORD
-        end = first + self._geometry.set_slots * FINGERPRINT
-        at = self._memory.find(place.fingerprint, first, end)
-        # A match may straddle two fingerprints.
-        while at >= 0 and (at - first) % FINGERPRINT:
-            at = self._memory.find(place.fingerprint, at + 1, end)
-        return None if at < 0 else self._slot(place.set_index, (at - first) // FINGERPRINT)
-
-    def _slot(self, set_index: int, number: int) -> Slot:
-        at = self._geometry.slots_at(set_index) + number * SLOT_WORDS
-        return Slot(number, self._words[at : at + SLOT_WORDS])
-
-    def _occupied(self, set_index: int) -> list[Slot]:
-        return [self._slot(set_index, number) for number, first in enumerate(self._first_words(set_index)) if first]
-
-    def _first_words(self, set_index: int) -> list[int]:
-        """The first word of each fingerprint of a set: 0 for a vacant slot."""
-        first, end = self._geometry.set_at(set_index), self._geometry.slots_at(set_index)
-        return self._words[first:end:_FINGERPRINT_WORDS].tolist()
-
-    def _column(self, set_index: int, word: int) -> list[int]:
-        first, end = self._geometry.slots_at(set_index), self._geometry.set_at(set_index + 1)
-        return self._words[first + word : end : SLOT_WORDS].tolist()
 
     def _is_expired(self, words: memoryview, now_ns: int) -> bool:
         return not words[TAG] & OVERRIDE and words[IDLE_AT] + self._words[MIN_TTL_AT] <= now_ns
@@ -219,7 +164,7 @@ class Buckets:
         return State(words[USED], words[IDLE_AT])
 
     def _effective(self, words: memoryview, quota: Quota, now_ns: int) -> tuple[int, int, State]:
-        """The limit, interval and state a take of `quota` meets: an override's own, or the stored state under `quota`."""
+        """The limit, interval and state that a take of `quota` meets: an override keeps its own."""
         state = self._state(words, now_ns)
         if words[TAG] & OVERRIDE:
             return words[LIMIT], words[INTERVAL], state
@@ -238,16 +183,16 @@ class Buckets:
             record[DENIED] += 1
             return _refusal(quota.limit, victim.idle_at_ns - now_ns), None
         decision = token_bucket(FRESH, quota.limit, quota.interval_ns, now_ns, cost)
-        self._fill(record, victim, place, quota, decision.state, 0)
+        self._fill(record, victim, place, quota=quota, state=decision.state, flags=0)
         record[ALLOWED] += 1
         return _info(quota.limit, decision), victim.slot
 
     def _victim(self, set_index: int, now_ns: int) -> Victim:
-        """The slot for a new key: a vacant one, else that of the bucket that is idle soonest, which is the longest idle."""
-        first_words = self._first_words(set_index)
+        """The slot for a new key: a vacant one, else that of the bucket that is idle soonest or has been longest."""
+        first_words = self._slots.first_words(set_index)
         if 0 in first_words:
-            return Victim(self._slot(set_index, first_words.index(0)), None, 0)
-        idle_at, tags = self._column(set_index, IDLE_AT), self._column(set_index, TAG)
+            return Victim(self._slots.slot(set_index, first_words.index(0)), None, 0)
+        idle_at, tags = self._slots.column(set_index, IDLE_AT), self._slots.column(set_index, TAG)
         soonest = min(
             ((instant, number) for number, instant in enumerate(idle_at) if not tags[number] & OVERRIDE), default=None
         )
@@ -258,41 +203,26 @@ class Buckets:
             kind = EXPIRED
         else:
             kind = RECLAIMED_IDLE if idle_at_ns <= now_ns else EVICTED
-        return Victim(self._slot(set_index, number), kind, idle_at_ns)
+        return Victim(self._slots.slot(set_index, number), kind, idle_at_ns)
 
     def _is_refused(self, victim: Victim) -> bool:
         return victim.kind == EVICTED and self._on_full == "deny"
 
     def _fill(
-        self, record: memoryview, victim: Victim, place: Place, quota: Quota, state: State, flags: int
+        self, record: memoryview, victim: Victim, place: Place, *, quota: Quota, state: State, flags: int
     ) -> None:
         slot = victim.slot
         if victim.kind is not None:
-            self._vacate(place.set_index, slot)
+            self._slots.vacate(place.set_index, slot)
             record[victim.kind] += 1
         words = slot.words
         words[USED], words[IDLE_AT] = state
         words[THIRD] = 0
         words[LIMIT] = quota.limit
         words[INTERVAL] = quota.interval_ns
-        words[TAG] = _next_tag(record, flags)
+        words[TAG] = next_tag(record, flags)
         # The fingerprint last: until then the slot is vacant, whatever its words say.
-        self._store_fingerprint(place.set_index, slot.number, place.fingerprint)
-
-    def _vacate(self, set_index: int, slot: Slot) -> None:
-        # The tag first: a hint must not go on counting in a slot that others no longer find.
-        slot.words[TAG] = 0
-        self._store_fingerprint(set_index, slot.number, VACANT)
-
-    def _store_fingerprint(self, set_index: int, number: int, fingerprint: bytes) -> None:
-        at = self._geometry.set_at(set_index) * WORD + number * FINGERPRINT
-        self._memory[at : at + FINGERPRINT] = fingerprint
-
-
-def _next_tag(record: memoryview, flags: int) -> int:
-    # Counted before it is used: no two states of a slot's identity or quota ever share a tag.
-    record[GENERATION] += 1
-    return record[GENERATION] << GENERATION_SHIFT | flags
+        self._slots.publish(place.set_index, slot.number, place.fingerprint)
 
 
 def _require_cost(cost: int, limit: int) -> None:
@@ -301,9 +231,7 @@ def _require_cost(cost: int, limit: int) -> None:
 
 
 def _info(limit: int, decision: Decision) -> RateInfo:
-    return RateInfo(
-        decision.allowed, limit, decision.remaining, decision.reset_after_ns, decision.retry_after_ns
-    )
+    return RateInfo(decision.allowed, limit, decision.remaining, decision.reset_after_ns, decision.retry_after_ns)
 
 
 def _refusal(limit: int, wait_ns: int) -> RateInfo:

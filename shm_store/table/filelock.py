@@ -31,7 +31,7 @@ class FileLock:
     def __init__(self, fd: int, byte: int, timeout_ns: int) -> None:
         """Open the file behind `fd` anew, to lock `byte` of it (REGISTRY or SWEEPER) within `timeout_ns`."""
         # A new open file description: a lock taken through it is not shared with `fd`'s other users.
-        self._file = open(f"/proc/self/fd/{fd}", "r+b", buffering=0)
+        self._file = open(f"/proc/self/fd/{fd}", "r+b", buffering=0)  # noqa: SIM115 - this class is the context manager
         self._byte = byte
         self._timeout_ns = timeout_ns
         _open.add(self)
@@ -43,6 +43,10 @@ class FileLock:
         except BlockingIOError:
             return False
         return True
+
+    def drop(self) -> None:
+        """Close the file, and leave the lock to whoever shares the description."""
+        self._file.close()
 
     def close(self) -> None:
         """Free the lock."""
@@ -78,7 +82,7 @@ _open: WeakSet[FileLock] = WeakSet()
 def _close_in_child() -> None:
     # A child shares the descriptions its parent had open, and would keep a dead parent's lock alive.
     for lock in list(_open):
-        lock._file.close()
+        lock.drop()
     _open.clear()
 
 

@@ -28,9 +28,9 @@ A segment is a header, then the seats, then the stripes, then the sets. Everythi
     seat      0          pid                       registry lock; written last when a seat is given out
               1          start     clock ticks     registry lock
               2          role                      registry lock
-              3          bump      count           its owner: raised at an instant when it holds no stripe it tries for
+              3          bump      count           its owner: raised while it holds no stripe it tries for
               4          timeouts  count           its owner
-              8-         phase     IDLE TRY HELD REL  its owner; one word a stripe; after the owner's death registry lock
+              8-         phase     IDLE TRY HELD REL  its owner; one word a stripe; after its death registry lock
     stripe    0          generation  count         the stripe, like the whole record
               1          allowed   count
               2          denied    count
@@ -63,6 +63,7 @@ WORD: Final = 8
 SEATS: Final = 512
 SET_SLOTS_MAX: Final = 128
 FINGERPRINT: Final = 16
+SECRET: Final = 32
 VACANT: Final = bytes(FINGERPRINT)
 
 HEADER_WORDS: Final = 64

@@ -7,6 +7,7 @@ threads never share a seat, and a process needs no more seats than it has operat
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -112,6 +113,10 @@ class Seats:
         """Yield (number, pid) of each seat that was given out."""
         return ((index, pid) for index, pid in enumerate(self.column(SEAT_PID)) if pid)
 
+    def role(self, index: int) -> int:
+        """Return the role of a seat's process."""
+        return self.view(index)[SEAT_ROLE]
+
     def phases(self, index: int) -> list[int]:
         """Return a seat's phase on each stripe."""
         return self.view(index)[SEAT_PHASES : SEAT_PHASES + self._geometry.stripes].tolist()
@@ -175,10 +180,10 @@ class Seats:
 
 def _leasing_frames() -> Iterator[FrameType]:
     """Yield the frames of every thread that run `leasing` code, less the one that is asking for a seat now."""
-    asking = sys._getframe()
-    while asking.f_back is not None and asking.f_code not in leasing:
+    asking = inspect.currentframe()
+    while asking is not None and asking.f_code not in leasing:
         asking = asking.f_back
-    for top in sys._current_frames().values():
+    for top in sys._current_frames().values():  # noqa: SLF001 - documented, underscore and all
         frame: FrameType | None = top
         while frame is not None:
             if frame.f_code in leasing and frame is not asking:

@@ -1,0 +1,87 @@
+"""Server hooks for gunicorn: `from shm_store.gunicorn import *` in gunicorn.conf.py.
+
+They start the sweeper of the segment and keep it alive, and free at once what a dead worker held. For a segment that
+is not named `shm-store`, call `shm_store.gunicorn.configure` there as well.
+
+gunicorn executes its configuration file anew on a reload; what must survive that lives here, in an imported module.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ParamSpec
+
+from shm_store.config import Config
+from shm_store.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from gunicorn.arbiter import Arbiter
+    from gunicorn.workers.base import Worker
+
+__all__ = ["child_exit", "on_exit", "on_reload", "pre_fork", "when_ready"]
+
+P = ParamSpec("P")
+
+
+class _Master:
+    """What survives a reload: gunicorn runs its hooks in one process, one after the other."""
+
+    name = Config().name
+    supervisor: Supervisor | None = None
+
+
+def configure(config: Config) -> None:
+    """Look after the segment that `config` names; a running sweeper is not moved to another name by a reload."""
+    _Master.name = config.name
+
+
+def _guarded(hook: Callable[P, None]) -> Callable[P, None]:
+    """Log what a hook raises: gunicorn's master would die of it, without its `on_exit`."""
+
+    @functools.wraps(hook)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            hook(*args, **kwargs)
+        except Exception:
+            # Whatever it is, serving goes on without it.
+            logging.getLogger("gunicorn.error").exception("shm-store: %s failed", hook.__name__)
+
+    return guarded
+
+
+@_guarded
+def when_ready(_server: Arbiter) -> None:
+    """Start the sweeper."""
+    _Master.supervisor = Supervisor(_Master.name, logging.getLogger("gunicorn.error"))
+    _Master.supervisor.start()
+
+
+@_guarded
+def pre_fork(_server: Arbiter, _worker: Worker) -> None:
+    """Look after the sweeper."""
+    if _Master.supervisor is not None:
+        _Master.supervisor.ensure()
+
+
+@_guarded
+def child_exit(_server: Arbiter, worker: Worker) -> None:
+    """Free what the dead worker held, and look after the sweeper."""
+    if _Master.supervisor is not None:
+        _Master.supervisor.recover(worker.pid)
+        _Master.supervisor.ensure()
+
+
+@_guarded
+def on_reload(_server: Arbiter) -> None:
+    """Look after the sweeper."""
+    if _Master.supervisor is not None:
+        _Master.supervisor.ensure()
+
+
+@_guarded
+def on_exit(_server: Arbiter) -> None:
+    """End this master's sweeper."""
+    if _Master.supervisor is not None:
+        _Master.supervisor.stop()

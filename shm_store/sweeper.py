@@ -1,0 +1,120 @@
+"""The sweeper process: `python -m shm_store.sweeper --name NAME`, one for each segment.
+
+It reclaims the slots of expired buckets once every TTL interval, writes a heartbeat, and frees what dead processes
+held. Limits are exact without it; it keeps the table tidy and recovery prompt.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import select
+import signal
+import socket
+import time
+from typing import Final
+
+from shm_store.errors import StoreError
+from shm_store.housekeeping import Housekeeping
+from shm_store.table.seats import Role
+
+# Time between two heartbeats, and between two looks for a segment that is not there yet.
+BEAT_S: Final = 1.0
+_LOOK_S: Final = 0.1
+
+
+class Stop:
+    """Becomes true when this process is told to end, or when its master dies."""
+
+    def __init__(self, master: int | None) -> None:
+        """Watch for SIGTERM, SIGINT and the death of `master`, which is to be the parent process."""
+        self._poll = select.poll()
+        self._told, waker = socket.socketpair()
+        waker.setblocking(False)
+        self._waker = waker
+        signal.set_wakeup_fd(waker.fileno())
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: None)
+        self._poll.register(self._told, select.POLLIN)
+        self._orphaned = False
+        if master is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._poll.register(os.pidfd_open(master), select.POLLIN)
+            # It may have died before its pid was watched, and the pid may be another's by now.
+            self._orphaned = os.getppid() != master
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait for the end, for at most `timeout_s`; return whether it has come."""
+        return self._orphaned or bool(self._poll.poll(timeout_s * 1000))
+
+
+def run(name: str, master: int | None) -> None:
+    """Sweep the segment `name`, now or once it exists, until told to stop.
+
+    Args:
+        name: The segment's name.
+        master: Process to end with, this process's parent; None to run until a signal.
+    """
+    stop = Stop(master)
+    while not stop.wait(0):
+        housekeeping = Housekeeping.attach(name, Role.SWEEPER)
+        if housekeeping is None:
+            if stop.wait(_LOOK_S):
+                return
+            continue
+        if not housekeeping.become_sweeper():
+            housekeeping.close()
+            return
+        try:
+            _serve(housekeeping, stop)
+        finally:
+            housekeeping.close()
+            _hand_over(housekeeping, master)
+
+
+def _serve(housekeeping: Housekeeping, stop: Stop) -> None:
+    """Sweep, beat and recover until told to stop or until the segment is removed."""
+    next_pass_ns = time.monotonic_ns()
+    while housekeeping.is_linked():
+        housekeeping.beat()
+        housekeeping.recover_dead()
+        if time.monotonic_ns() >= next_pass_ns:
+            for set_index in range(housekeeping.sets):
+                if stop.wait(0):
+                    return
+                housekeeping.sweep_set(set_index)
+            housekeeping.end_pass()
+            next_pass_ns = time.monotonic_ns() + housekeeping.ttl_interval_ns
+        until_pass_s = (next_pass_ns - time.monotonic_ns()) / 1e9
+        if stop.wait(max(min(BEAT_S, until_pass_s), 0)):
+            return
+
+
+def _hand_over(housekeeping: Housekeeping, master: int | None) -> None:
+    """Wake the other masters of the segment, each of which looks after its sweeper whenever a child of its ends.
+
+    The place of the sweeper is free already, and a master announces itself before it looks: one of the two sees the
+    other.
+    """
+    for pid in housekeeping.masters():
+        if pid != master:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGCHLD)
+
+
+def main() -> None:
+    """Run the sweeper from the command line."""
+    parser = argparse.ArgumentParser(prog="python -m shm_store.sweeper", description=__doc__)
+    parser.add_argument("--name", required=True, help="name of the segment")
+    parser.add_argument("--master", type=int, help="pid of the parent process to end with")
+    arguments = parser.parse_args()
+    try:
+        run(arguments.name, arguments.master)
+    except StoreError as error:
+        # One line names the remedy; where it was raised tells the reader nothing more.
+        raise SystemExit(f"shm_store.sweeper: {error}") from error
+
+
+if __name__ == "__main__":
+    main()

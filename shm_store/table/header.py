@@ -1,0 +1,123 @@
+"""The header of a segment file: written last when a segment is made, checked whenever one is attached."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import time
+
+from shm_store.config import Config
+from shm_store.errors import LayoutMismatchError
+from shm_store.table import layout, process
+from shm_store.table.layout import Geometry, Header
+
+
+def is_blank(fd: int, config: Config | None) -> bool:
+    """Return whether nobody ever finished the segment: its creator died, or is the caller; the registry lock is held.
+
+    Args:
+        fd: The segment's file.
+        config: What the caller would make it with, if it would.
+    """
+    size = os.fstat(fd).st_size
+    if size == 0:
+        return True
+    head = os.pread(fd, layout.HEADER_SIZE, 0)
+    if _word(head, layout.MAGIC_AT) == layout.MAGIC_UNFINISHED:
+        return True
+    # A creator that died right after reserving the space left zeros, and exactly the size it wanted.
+    return config is not None and size == geometry_of(config).size and not any(head)
+
+
+def geometry_of(config: Config) -> Geometry:
+    """Return the geometry of a segment made with `config`."""
+    return Geometry.of(config.initial_size, config.stripes)
+
+
+def begin(fd: int) -> None:
+    """Mark the segment as one that is being made."""
+    os.pwrite(fd, layout.MAGIC_UNFINISHED.to_bytes(layout.WORD, "little"), layout.MAGIC_AT)
+
+
+def finish(fd: int, geometry: Geometry) -> None:
+    """Write the header, and the magic last: from then on the segment may be attached."""
+    fixed = Header(
+        geometry.size,
+        geometry,
+        time.monotonic_ns(),
+        process.boot_id(),
+        process.pid_namespace(),
+        secrets.token_bytes(layout.SECRET),
+    ).pack()
+    version = layout.VERSION.to_bytes(layout.WORD, "little")
+    os.pwrite(fd, version + _digest(fixed) + fixed, layout.VERSION_AT * layout.WORD)
+    os.pwrite(fd, layout.MAGIC.to_bytes(layout.WORD, "little"), layout.MAGIC_AT)
+
+
+def verify(name: str, fd: int, config: Config | None) -> Header:
+    """Return the header, checked.
+
+    Args:
+        name: The segment's name, for errors.
+        fd: The segment's file.
+        config: What its geometry must be; any if None.
+
+    Raises:
+        LayoutMismatchError: It is no table, not of this version, damaged, of another boot or pid namespace, or of
+            another geometry.
+    """
+    head = os.pread(fd, layout.HEADER_SIZE, 0)
+    require_magic(name, head)
+    drop = f"drop the table with: shm-store unlink --name {name}"
+    version = _word(head, layout.VERSION_AT)
+    if version != layout.VERSION:
+        raise LayoutMismatchError(
+            name,
+            f"its layout version is {version}, not {layout.VERSION}",
+            f"go back to the release that made it, or {drop}",
+        )
+    fixed = head[layout.HEADER_FIXED_AT :][: layout.HEADER_FIXED.size]
+    if head[layout.DIGEST_AT * layout.WORD :][: layout.WORD] != _digest(fixed):
+        raise LayoutMismatchError(name, "its header is damaged", drop)
+    header = Header.unpack(fixed)
+    size = os.fstat(fd).st_size
+    if size != header.size or size != header.geometry.size:
+        raise LayoutMismatchError(name, f"it has {size} bytes instead of {header.size}", drop)
+    if header.boot_id != process.boot_id():
+        raise LayoutMismatchError(name, "it was made before the host was restarted", drop)
+    if header.pid_namespace != process.pid_namespace():
+        raise LayoutMismatchError(
+            name,
+            "it was made in another pid namespace",
+            "give each container its own /dev/shm or name, or share the pid namespace (shareProcessNamespace)",
+        )
+    if config is not None:
+        _require_geometry(name, header.geometry, geometry_of(config), drop)
+    return header
+
+
+def require_magic(name: str, head: bytes) -> None:
+    """Raise LayoutMismatchError unless `head`, the file's first bytes, is that of a table."""
+    if _word(head, layout.MAGIC_AT) != layout.MAGIC:
+        raise LayoutMismatchError(
+            name, "it is not a table of shm_store", f"choose another name, or remove /dev/shm/{name}"
+        )
+
+
+def _require_geometry(name: str, found: Geometry, wanted: Geometry, drop: str) -> None:
+    different = ", ".join(
+        f"{field} is {getattr(found, field)} in the segment and {getattr(wanted, field)} in the configuration"
+        for field in ("initial_size", "stripes")
+        if getattr(found, field) != getattr(wanted, field)
+    )
+    if different:
+        raise LayoutMismatchError(name, different, f"keep the configuration that made it, or {drop}")
+
+
+def _word(head: bytes, at: int) -> int:
+    return int.from_bytes(head[at * layout.WORD :][: layout.WORD], "little")
+
+
+def _digest(fixed: bytes) -> bytes:
+    return hashlib.blake2b(fixed, digest_size=layout.WORD).digest()

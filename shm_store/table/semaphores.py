@@ -1,0 +1,64 @@
+"""The named semaphores of a segment: one a stripe, made with the segment and removed with it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+import posix_ipc
+
+from shm_store.config import STRIPES_MAX
+from shm_store.errors import BackendError
+
+
+def create(name: str, count: int, mode: int) -> None:
+    """Make the semaphores of the segment `name` anew, all free.
+
+    Raises:
+        OSError: There is no space for them.
+        posix_ipc.Error: The operating system refused.
+    """
+    for stripe in range(count):
+        file = _file(name, stripe)
+        # One of an earlier segment may be left, taken for ever; whoever still uses it has his own mapping of it.
+        with contextlib.suppress(posix_ipc.ExistentialError):
+            posix_ipc.unlink_semaphore(file)
+        posix_ipc.Semaphore(file, posix_ipc.O_CREX, mode=mode, initial_value=1).close()
+        # The process's umask applied; there is no fchmod for a semaphore.
+        os.chmod(f"/dev/shm/sem.{file[1:]}", mode)
+
+
+def open_all(name: str, count: int) -> list[posix_ipc.Semaphore]:
+    """Return the semaphores of the segment `name`.
+
+    Raises:
+        BackendError: One is missing, or not ours to use.
+    """
+    opened: list[posix_ipc.Semaphore] = []
+    try:
+        for stripe in range(count):
+            opened.append(posix_ipc.Semaphore(_file(name, stripe)))
+    except posix_ipc.Error as error:
+        for semaphore in opened:
+            semaphore.close()
+        raise BackendError(
+            name,
+            f"opening semaphore {len(opened)} of {count}",
+            str(error),
+            f"stop its users and drop the table with: shm-store unlink --name {name} --force",
+        ) from error
+    return opened
+
+
+def remove(name: str) -> bool:
+    """Remove whatever semaphores of the segment `name` there are; return whether there were any."""
+    found = False
+    for stripe in range(STRIPES_MAX):
+        with contextlib.suppress(posix_ipc.ExistentialError):
+            posix_ipc.unlink_semaphore(_file(name, stripe))
+            found = True
+    return found
+
+
+def _file(name: str, stripe: int) -> str:
+    return f"/{name}.{stripe}"

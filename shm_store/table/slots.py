@@ -1,0 +1,97 @@
+"""Slots: where a key's slot is, what a set holds, and the stores that give a slot to a key and take it away.
+
+Everything here runs under the stripe of the set it touches, but for `occupied`, which may read without it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final, NamedTuple
+
+from shm_store.table.layout import FINGERPRINT, GENERATION, GENERATION_SHIFT, SLOT_WORDS, TAG, VACANT, WORD
+from shm_store.table.segment import Segment
+
+_FINGERPRINT_WORDS: Final = FINGERPRINT // WORD
+
+
+class Place(NamedTuple):
+    """Where a key belongs."""
+
+    fingerprint: bytes
+    set_index: int
+    stripe: int
+
+
+class Slot(NamedTuple):
+    """One slot: its number in the set, and its words."""
+
+    number: int
+    words: memoryview
+
+
+class Slots:
+    """The slots of one segment."""
+
+    def __init__(self, segment: Segment) -> None:
+        """Bind to `segment`."""
+        self._memory = segment.memory
+        self._words = segment.words
+        self._geometry = segment.header.geometry
+        self._secret = segment.header.secret
+
+    def place(self, key: str) -> Place:
+        """Return where `key` belongs: a keyed hash, so that a client cannot aim for another's slot."""
+        # surrogatepass is one to one: no two texts have the same bytes.
+        encoded = key.encode("utf-8", "surrogatepass")
+        digest = hashlib.blake2b(encoded, key=self._secret, digest_size=FINGERPRINT).digest()
+        # The first word says whether a slot is vacant, so no fingerprint may have it zero.
+        fingerprint = digest if any(digest[:WORD]) else b"\1" + digest[1:]
+        set_index = int.from_bytes(fingerprint[WORD:], "little") % self._geometry.sets
+        return Place(fingerprint, set_index, set_index % self._geometry.stripes)
+
+    def find(self, place: Place) -> Slot | None:
+        """Return the slot of a key, or None."""
+        first = self._geometry.set_at(place.set_index) * WORD
+        end = first + self._geometry.set_slots * FINGERPRINT
+        at = self._memory.find(place.fingerprint, first, end)
+        # A match may straddle two fingerprints.
+        while at >= 0 and (at - first) % FINGERPRINT:
+            at = self._memory.find(place.fingerprint, at + 1, end)
+        return None if at < 0 else self.slot(place.set_index, (at - first) // FINGERPRINT)
+
+    def slot(self, set_index: int, number: int) -> Slot:
+        """Return a slot by its number in its set."""
+        at = self._geometry.slots_at(set_index) + number * SLOT_WORDS
+        return Slot(number, self._words[at : at + SLOT_WORDS])
+
+    def occupied(self, set_index: int) -> list[Slot]:
+        """Return the slots of a set that are not vacant."""
+        return [self.slot(set_index, number) for number, first in enumerate(self.first_words(set_index)) if first]
+
+    def first_words(self, set_index: int) -> list[int]:
+        """Return the first word of each fingerprint of a set: 0 for a vacant slot."""
+        first, end = self._geometry.set_at(set_index), self._geometry.slots_at(set_index)
+        return self._words[first:end:_FINGERPRINT_WORDS].tolist()
+
+    def column(self, set_index: int, word: int) -> list[int]:
+        """Return one word of every slot of a set."""
+        first, end = self._geometry.slots_at(set_index), self._geometry.set_at(set_index + 1)
+        return self._words[first + word : end : SLOT_WORDS].tolist()
+
+    def vacate(self, set_index: int, slot: Slot) -> None:
+        """Take a slot from its key."""
+        # The tag first: a hint must not go on counting in a slot that others no longer find.
+        slot.words[TAG] = 0
+        self.publish(set_index, slot.number, VACANT)
+
+    def publish(self, set_index: int, number: int, fingerprint: bytes) -> None:
+        """Give a slot, its words in order, to the key of `fingerprint`."""
+        at = self._geometry.set_at(set_index) * WORD + number * FINGERPRINT
+        self._memory[at : at + FINGERPRINT] = fingerprint
+
+
+def next_tag(record: memoryview, flags: int) -> int:
+    """Return a tag that no slot of the stripe had before."""
+    # Counted before it is used: no two states of a slot's identity or quota ever share a tag.
+    record[GENERATION] += 1
+    return record[GENERATION] << GENERATION_SHIFT | flags
