@@ -1,0 +1,41 @@
+"""A real table on a segment of its own, a clock that the test moves, and both kinds of application."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from shm_store import Config, ShmStore
+from tests.http.clock import Clock
+from tests.http.service import Service
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def store(clock: Clock) -> Iterator[ShmStore]:
+    """Three units per minute and key."""
+    name = f"shm-store-test-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    config = Config(limit=3, interval="1min", initial_size=1024, stripes=4, name=name)
+    opened = ShmStore.open(config, clock=clock)
+    try:
+        yield opened
+    finally:
+        opened.unlink()
+        opened.close()
+
+
+@pytest.fixture(params=["wsgi", "asgi"])
+def serve(request: pytest.FixtureRequest) -> Callable[..., Service]:
+    """Build a service of either kind around the given middleware."""
+
+    def build(*middleware: object) -> Service:
+        return Service(request.param, *middleware)
+
+    return build

@@ -1,0 +1,30 @@
+"""A RateLimiter that cannot decide: every call raises the error it was made with."""
+
+from __future__ import annotations
+
+from shm_store.limiter import RateInfo
+
+
+class FailingStore:
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def take(self, *_: object, **__: object) -> RateInfo:
+        raise self.error
+
+    peek = take
+
+    def get(self, *_: object, **__: object) -> tuple[int, int]:
+        raise self.error
+
+    def set(self, *_: object, **__: object) -> None:
+        raise self.error
+
+    def reset(self, *_: object, **__: object) -> bool:
+        raise self.error
+
+    def garbage_collect(self) -> int:
+        raise self.error
+
+    def close(self) -> None:
+        raise self.error

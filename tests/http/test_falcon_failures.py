@@ -1,0 +1,162 @@
+"""What becomes of a request whose limiter fails."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import falcon
+import falcon.asgi
+import falcon.testing
+import pytest
+
+from shm_store import (
+    BackendError,
+    CostError,
+    LayoutMismatchError,
+    SeatsExhaustedError,
+    ShmStore,
+    StoreClosedError,
+    StoreError,
+    StripeTimeoutError,
+    TableFullError,
+)
+from shm_store.falcon import RateLimitMiddleware, header_key
+from tests.http.failing_store import FailingStore
+from tests.http.service import Service
+
+Serve = Callable[..., Service]
+
+ERRORS = [
+    StripeTimeoutError("s", 3, 100_000_000, (4711,)),
+    TableFullError("s", 128),
+    StoreClosedError("s"),
+    LayoutMismatchError("s", "stripes are 64, not 32", "unlink it"),
+    SeatsExhaustedError("s", 512),
+    BackendError("s", "sem_open", "EMFILE", "raise the limit of open files"),
+    CostError(5, 3),
+    StoreError("what a later version may raise"),
+]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_store_error_lets_requests_through(serve: Serve, error: StoreError) -> None:
+    """With on_error="allow" a failing store costs the client nothing: served, and not told a limit nobody knows."""
+    middleware = RateLimitMiddleware(FailingStore(error))
+    service = serve(middleware)
+    result = service.ask()
+    assert (result.status_code, result.text) == (200, "pong")
+    assert not [name for name in result.headers if "ratelimit" in name.lower()]
+    assert service.visits.rate_limit is None
+    assert middleware.errors == {type(error).__name__: 1}
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_store_error_answers_503(serve: Serve, error: StoreError) -> None:
+    """With on_error="deny" a failing store answers for the service: a 503 problem that says when to come back."""
+    middleware = RateLimitMiddleware(FailingStore(error), on_error="deny")
+    service = serve(middleware)
+    result = service.ask()
+    assert (result.status, service.visits.count) == ("503 Service Unavailable", 0)
+    assert result.headers["content-type"] == "application/problem+json"
+    assert result.headers["cache-control"] == "no-store"
+    assert int(result.headers["retry-after"]) >= 1
+    assert result.json["type"] == "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity"
+    assert str(error) not in result.text
+    assert middleware.errors == {type(error).__name__: 1}
+
+
+def test_exempt_paths_need_no_store(serve: Serve) -> None:
+    """A health check stays honest about the service when only the limiter is down."""
+    middleware = RateLimitMiddleware(FailingStore(StoreClosedError("s")), exempt=["/healthz"], on_error="deny")
+    assert serve(middleware).ask("/healthz").status_code == 200
+    assert middleware.errors == {}
+
+
+def test_closed_store_follows_on_error(store: ShmStore, serve: Serve) -> None:
+    """A real store that was closed under a running service fails as any other, from the next request on."""
+    middleware = RateLimitMiddleware(store, on_error="deny")
+    service = serve(middleware)
+    assert service.ask().status_code == 200
+    store.close()
+    assert [service.ask().status_code for _ in range(2)] == [503, 503]
+    assert middleware.errors == {"StoreClosedError": 2}
+
+
+def test_other_errors_are_left_to_the_application(serve: Serve) -> None:
+    """Only a StoreError is the limiter's to answer; a defect reaches the application's error handlers."""
+    seen: list[Exception] = []
+
+    def handle(_: object, resp: falcon.Response, error: Exception, *__: object) -> None:
+        seen.append(error)
+        resp.status = falcon.HTTP_500
+
+    async def handle_async(req: object, resp: falcon.Response, error: Exception, *_: object, **__: object) -> None:
+        handle(req, resp, error)
+
+    defect = KeyError("defect")
+    middleware = RateLimitMiddleware(FailingStore(defect))
+    service = serve(middleware)
+    service.app.add_error_handler(KeyError, handle_async if isinstance(service.app, falcon.asgi.App) else handle)
+    assert service.ask().status_code == 500
+    assert (seen, middleware.errors) == ([defect], {})
+
+
+def test_failures_do_not_flood_the_log(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    """A flood of requests into a failing store writes one line, without a traceback, and counts them all."""
+    middleware = RateLimitMiddleware(FailingStore(TableFullError("s", 128)))
+    service = serve(middleware)
+    with caplog.at_level(logging.DEBUG, logger="shm_store"):
+        for _ in range(50):
+            service.ask()
+    (record,) = [record for record in caplog.records if record.name.startswith("shm_store")]
+    assert (record.name, record.levelno, record.exc_info) == ("shm_store.falcon", logging.ERROR, None)
+    assert "request let through without a limit: TableFullError: segment 's'" in record.getMessage()
+    assert middleware.errors == {"TableFullError": 50}
+
+
+PEERS: list[Any] = [None, "", "/run/peer.sock", "localhost"]
+
+
+def _environ(peer: str | None) -> dict[str, Any]:
+    environ = falcon.testing.create_environ("/v1/ping")
+    return environ if peer is None else {**environ, "REMOTE_ADDR": peer}
+
+
+@pytest.mark.parametrize("peer", PEERS)
+def test_wsgi_peer_without_address_shares_no_bucket(
+    store: ShmStore, peer: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Behind a UNIX socket there is no client address: requests follow on_error, and the log names the remedy."""
+    middleware = RateLimitMiddleware(store, on_error="deny")
+    statuses: list[str] = []
+    b"".join(Service("wsgi", middleware).app(_environ(peer), lambda status, *_: statuses.append(status)))
+    assert statuses == ["503 Service Unavailable"]
+    assert middleware.errors == {"ClientAddressError": 1}
+    assert "key=" in caplog.text
+    assert store.stats().occupied == 0
+
+
+@pytest.mark.parametrize("client", [None, "absent", ("", 0), ["/run/peer.sock", 0], ()])
+def test_asgi_peer_without_address_shares_no_bucket(
+    store: ShmStore, client: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The same for ASGI, in every way a server may say that it knows no address."""
+    req = falcon.testing.create_asgi_req()
+    if client != "absent":
+        req.scope["client"] = client
+    middleware = RateLimitMiddleware(store)
+    middleware.process_request(req, falcon.Response())
+    assert req.context.rate_limit is None
+    assert middleware.errors == {"ClientAddressError": 1}
+    assert "key=" in caplog.text
+    assert store.stats().occupied == 0
+
+
+def test_header_key_needs_no_address(store: ShmStore, serve: Serve) -> None:
+    """The remedy works: with a header that names the client, a peer without an address is limited."""
+    service = serve(RateLimitMiddleware(store, key=header_key("X-Real-IP"), on_error="deny"))
+    results = [service.ask(address=None, headers={"X-Real-IP": "198.51.100.1"}) for _ in range(4)]
+    assert [result.status_code for result in results] == [200, 200, 200, 429]
+    assert service.ask(address=None).status_code == 503

@@ -1,0 +1,117 @@
+"""Which bucket a request is charged to, and what its sender can do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import falcon
+import falcon.testing
+import pytest
+
+from shm_store import ConfigurationError, ShmStore
+from shm_store.falcon import RateLimitMiddleware, client_address, header_key
+from tests.http.service import CLIENT, Service
+
+Serve = Callable[..., Service]
+
+SPENT = (3, 2)
+UNTOUCHED = (0, 0)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"X-Forwarded-For": "198.51.100.1"},
+        {"X-Forwarded-For": "198.51.100.1, 203.0.113.8"},
+        {"X-Real-IP": "198.51.100.1"},
+        {"Forwarded": "for=198.51.100.1"},
+        {"Forwarded": 'for="198.51.100.1:not-a-port"'},
+        {"Forwarded": 'for="[::1]:x";;=,'},
+        {"Client-IP": "198.51.100.1", "True-Client-IP": "198.51.100.1", "Remote-Addr": "198.51.100.1"},
+    ],
+)
+def test_client_address_is_the_socket_peer(store: ShmStore, serve: Serve, headers: dict[str, str]) -> None:
+    """No header moves a request to another bucket, and a malformed one breaks nothing."""
+    assert serve(RateLimitMiddleware(store)).ask(headers=headers).status_code == 200
+    assert store.get(f"client:{CLIENT}") == SPENT
+    assert store.get("client:198.51.100.1") == UNTOUCHED
+
+
+def test_client_address_reads_a_one_shot_client() -> None:
+    """An ASGI `client` that can be read only once, which the specification allows, stays readable for the others."""
+    req = falcon.testing.create_asgi_req(remote_addr=CLIENT)
+    assert client_address(req) == f"client:{CLIENT}"
+    assert req.remote_addr == CLIENT
+    assert client_address(req) == f"client:{CLIENT}"
+
+
+def test_header_key_names_the_bucket(store: ShmStore, serve: Serve) -> None:
+    """Each value of the header has a bucket of its own, whatever address it comes from."""
+    service = serve(RateLimitMiddleware(store, key=header_key("X-Api-Key")))
+    for address in ("203.0.113.7", "203.0.113.8", "203.0.113.9"):
+        assert service.ask(headers={"x-api-key": "alpha"}, address=address).status_code == 200
+    assert service.ask(headers={"X-API-KEY": "alpha"}).status_code == 429
+    assert service.ask(headers={"X-Api-Key": "beta"}).status_code == 200
+    assert store.get("header:x-api-key:beta") == SPENT
+
+
+@pytest.mark.parametrize("headers", [{}, {"X-Api-Key": ""}])
+def test_header_key_falls_back_to_the_address(store: ShmStore, serve: Serve, headers: dict[str, str]) -> None:
+    """Without the header, or with an empty one, the address is charged; there is no bucket of the empty name."""
+    serve(RateLimitMiddleware(store, key=header_key("X-Api-Key"))).ask(headers=headers)
+    assert store.get(f"client:{CLIENT}") == SPENT
+    assert store.get("header:x-api-key:") == UNTOUCHED
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        f"client:{CLIENT}",
+        f"\tclient:{CLIENT}",
+        f":client:{CLIENT}",
+        CLIENT,
+        f"{CLIENT},{CLIENT}",
+        "header:x-other:alpha",
+        "\xff\xfe\xa0",
+        "a" * 65_536,
+        "%00%0d%0aX-RateLimit-Limit: 9",
+        "'; DROP TABLE buckets; --",
+    ],
+)
+def test_header_key_forges_no_other_bucket(store: ShmStore, serve: Serve, value: str) -> None:
+    """Whatever the value says, it is charged to a bucket of its own header and to no client's or other header's."""
+    result = serve(RateLimitMiddleware(store, key=header_key("X-Api-Key"))).ask(headers={"X-Api-Key": value})
+    assert (result.status_code, result.headers["x-ratelimit-limit"]) == (200, "3")
+    assert store.get(f"client:{CLIENT}") == UNTOUCHED
+    assert store.get("header:x-other:alpha") == UNTOUCHED
+    assert store.stats().occupied == 1
+
+
+def test_header_keys_of_two_headers_never_meet(store: ShmStore, serve: Serve) -> None:
+    """A value under one header is not the same value under another, nor can it spell the other's name."""
+    for name, value in (("X-A", "k"), ("X-B", "k"), ("X-A", "x-b:k"), ("X", "a:k")):
+        assert serve(RateLimitMiddleware(store, key=header_key(name))).ask(headers={name: value}).status_code == 200
+    assert store.stats().occupied == 4
+
+
+def test_header_key_refuses_what_is_no_header_name() -> None:
+    """A mistake in the name is found when the key is made, not with every request."""
+    with pytest.raises(ConfigurationError, match="header name"):
+        header_key("X Api Key")
+
+
+def test_key_may_be_any_function_of_the_request(store: ShmStore, serve: Serve) -> None:
+    """The application's own key is used as it is."""
+    serve(RateLimitMiddleware(store, key=lambda req: f"tenant:{req.get_param('tenant')}")).ask("/v1/ping?tenant=7")
+    assert store.get("tenant:7") == SPENT
+
+
+def test_key_may_refuse_a_request(store: ShmStore, serve: Serve) -> None:
+    """An HTTPError raised while making the key is the application's answer, not a failure of the limiter."""
+
+    def key(req: falcon.Request) -> str:
+        raise falcon.HTTPUnauthorized(title=f"no key for {req.path}")
+
+    middleware = RateLimitMiddleware(store, key=key)
+    assert serve(middleware).ask().status_code == 401
+    assert middleware.errors == {}
