@@ -1,7 +1,7 @@
 """Buckets: what each operation does to the slot of a key, and which slot a new key gets.
 
 Everything here runs under the stripe of the set it touches. The order of the stores is part of the contract: a
-process may die after any of them, and what it leaves is a valid bucket that admits no more than it should (I5, I6).
+process may die after any of them, and what it leaves is a valid bucket that admits no more than it should (I5, I6, I8).
 """
 
 from __future__ import annotations
