@@ -10,7 +10,8 @@ import contextlib
 import inspect
 import os
 import sys
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Iterator
 from enum import IntEnum
 from types import CodeType, FrameType
 
@@ -44,6 +45,7 @@ class Seats:
 
     Attributes:
         pool: Seats of this process that no operation is using. `pop` and `append` are atomic.
+        mending: Held from a call of `lost` until what it found is settled: nobody else settles it, nor uses it.
     """
 
     def __init__(self, segment: Segment, role: Role = Role.USER) -> None:
@@ -53,27 +55,8 @@ class Seats:
         self._role = role
         self._own: dict[int, memoryview] = {}
         self.pool: list[memoryview] = []
-
-    def lease(self, mend: Callable[[memoryview], None]) -> memoryview:
-        """Return a seat for one operation, to be pushed back to `pool` afterwards.
-
-        Args:
-            mend: Called with each seat that an exception had lost; it leaves the seat in the pool if it can.
-
-        Raises:
-            SeatsExhaustedError: Every seat belongs to a living process.
-            BackendError: The registry lock stayed taken.
-        """
-        try:
-            return self.pool.pop()
-        except IndexError:
-            pass
-        for seat in self.lost():
-            mend(seat)
-        try:
-            return self.pool.pop()
-        except IndexError:
-            return self.claim()
+        # Reentrant, so that an exception that loses it leaves the thread that handles signals able to go on.
+        self.mending = threading.RLock()
 
     def lost(self) -> list[memoryview]:
         """Return the seats of this process that are neither in the pool nor in use by a frame of any thread.
@@ -133,6 +116,7 @@ class Seats:
         """Start without seats, in a forked child: those in the pool are its parent's."""
         self.pool.clear()
         self._own.clear()
+        self.mending = threading.RLock()
 
     def close(self) -> bool:
         """Give back the seats no operation is using; return whether those were all of this process."""

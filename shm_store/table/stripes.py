@@ -61,7 +61,7 @@ class Stripes:
             StripeTimeoutError: The stripe stayed taken for the lock timeout.
             SeatsExhaustedError: There is no seat for this process.
         """
-        seat = self._seats.lease(self.mend)
+        seat = self._lease()
         phase = SEAT_PHASES + stripe
         try:
             seat[phase] = TRY
@@ -79,7 +79,7 @@ class Stripes:
         return result
 
     def settle(self, seat: memoryview, stripe: int) -> None:
-        """Leave the stripe in order after an exception ended an operation of `seat` anywhere, and return the seat.
+        """Leave the stripe in order after an exception ended the caller's operation of `seat`, and return the seat.
 
         A seat that stays in doubt stays out of the pool; `Seats.lost` finds it again.
         """
@@ -95,11 +95,29 @@ class Stripes:
         if seat[phase] == IDLE:
             self._seats.pool.append(seat)
 
-    def mend(self, seat: memoryview) -> None:
-        """Settle a seat that an exception had lost, on whatever stripe it was."""
+    def _lease(self) -> memoryview:
+        """Return a seat for one operation, to be pushed back to the pool afterwards."""
+        pool = self._seats.pool
+        try:
+            return pool.pop()
+        except IndexError:
+            with self._seats.mending:
+                for seat in self._seats.lost():
+                    self._mend(seat)
+        try:
+            return pool.pop()
+        except IndexError:
+            return self._seats.claim()
+
+    def _mend(self, seat: memoryview) -> None:
+        """Settle a lost seat on whatever stripe it was, and return it to the pool if that leaves no doubt."""
         index = self._seats.own_index(seat)
-        stripe = next((stripe for stripe, phase in enumerate(self._seats.phases(index)) if phase != IDLE), 0)
-        self.settle(seat, stripe)
+        for stripe, phase in enumerate(self._seats.phases(index)):
+            if phase != IDLE:
+                # Not `settle`: a waiter of another thread may be looking at this seat, under the registry lock.
+                self._recovery.recover(stripe, self._timeout_ns, lost={index})
+        if self._seats.is_quiet(index):
+            self._seats.pool.append(seat)
 
     def _acquire(self, seat: memoryview, stripe: int) -> None:
         """Wait for the semaphore in slices, looking after each whether a dead process holds it."""
@@ -115,12 +133,13 @@ class Stripes:
             left_ns = deadline_ns - time.monotonic_ns()
             if left_ns <= 0:
                 self._give_up(seat, stripe)
-            lost = {self._seats.own_index(other) for other in self._seats.lost() if other is not seat}
-            if self._recovery.is_needed(stripe, lost):
-                # Not TRY meanwhile: a recoverer is no waiter, and must not wait for itself.
-                seat[SEAT_PHASES + stripe] = IDLE
-                self._recovery.recover(stripe, left_ns, lost)
-                seat[SEAT_PHASES + stripe] = TRY
+            with self._seats.mending:
+                lost = {self._seats.own_index(other) for other in self._seats.lost() if other is not seat}
+                if self._recovery.is_needed(stripe, lost):
+                    # Not TRY meanwhile: a recoverer is no waiter, and must not wait for itself.
+                    seat[SEAT_PHASES + stripe] = IDLE
+                    self._recovery.recover(stripe, left_ns, lost)
+                    seat[SEAT_PHASES + stripe] = TRY
 
     def _give_up(self, seat: memoryview, stripe: int) -> None:
         seat[SEAT_TIMEOUTS] += 1
