@@ -1,0 +1,66 @@
+# Set-up, start, test and lint. Every target works on a fresh checkout; `PYTHON` names the interpreter (3.11 or newer).
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+# More arguments for pytest, e.g. PYTEST_ARGS="-k sweeper".
+PYTEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help run test coverage lint bench clean wrk
+
+help:
+	@echo "make run       serve the example API on 127.0.0.1:8000"
+	@echo "make test      run the tests"
+	@echo "make coverage  branch coverage of the pure modules and the table"
+	@echo "make lint      ruff and mypy"
+	@echo "make bench     time a take against an in-process limiter"
+	@echo "make clean     remove what the other targets made"
+
+run: $(INSTALLED)
+	@exec $(BIN)/python -m service serve
+
+test: $(INSTALLED) wrk
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+coverage: $(INSTALLED)
+	$(BIN)/python -m pytest tests/unit tests/property tests/contract tests/race --cov --cov-report=term $(PYTEST_ARGS)
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(INSTALLED)
+	$(BIN)/python tests/bench/take.py
+
+clean:
+	rm -rf $(VENV) build dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find shm_store service tests -type d -name __pycache__ -prune -exec rm -rf {} +
+
+# A Debian without python3-venv makes an environment that has no pip, and its own pip can install one from outside.
+# PIP_REQUIRE_VIRTUALENV: whatever goes wrong, nothing is installed outside the environment.
+$(INSTALLED): export PIP_REQUIRE_VIRTUALENV = 1
+$(INSTALLED): export PIP_DISABLE_PIP_VERSION_CHECK = 1
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "$(PYTHON) is not Python 3.11 or newer: name one that is, e.g. make PYTHON=python3.12" >&2; exit 1; }
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) >/dev/null 2>&1 \
+	  || { $(PYTHON) -m venv --clear --without-pip $(VENV) && $(PYTHON) -m pip --python $(BIN)/python install -q pip; }
+	@echo "installing into $(VENV) ..."
+	@$(BIN)/python -m pip install -q -c constraints.txt hatchling
+	@$(BIN)/python -m pip install -q -c constraints.txt --no-build-isolation -e '.[dev]'
+	@touch $@
+
+# The load generator of tests/e2e, a Debian package; without it those tests are skipped and say so.
+wrk:
+	@command -v wrk >/dev/null && exit 0; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo "installing wrk ..."; \
+	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends wrk; } \
+	    >/dev/null 2>&1 || true; \
+	fi; \
+	command -v wrk >/dev/null || echo "wrk is not installed and could not be: the tests that drive it will be skipped" >&2

@@ -1,0 +1,40 @@
+"""How gunicorn serves the example service; GUNICORN_CMD_ARGS and gunicorn's own arguments override what is set here.
+
+Read again at every SIGHUP, in a module of its own: nothing here may be meant to last.
+"""
+
+import os
+import sys
+
+from gunicorn.arbiter import Arbiter
+
+import shm_store.gunicorn
+from service.app.conf import SettingError, load
+from service.app.construct import announcement, application_uri
+from shm_store.gunicorn import *  # noqa: F403 - gunicorn finds its hooks by their names in this module
+
+try:
+    settings = load({}, os.environ, sys.argv[1:]).settings
+except SettingError as error:
+    sys.stderr.write(f"service: {error}\n")
+    raise SystemExit(2) from None
+
+shm_store.gunicorn.configure(settings.store_config)
+
+bind = settings.bind
+workers = settings.workers
+worker_class = settings.worker_class
+wsgi_app = application_uri(settings)
+proc_name = "service"
+# Its path is one per user, so a second service of the same user would take it over.
+control_socket_disable = True
+
+
+def when_ready(server: Arbiter) -> None:
+    """Start what the store needs, and tell where the service is."""
+    shm_store.gunicorn.when_ready(server)
+    try:
+        sys.stdout.write(announcement(settings, server.LISTENERS, server.num_workers))
+        sys.stdout.flush()
+    except OSError:
+        server.log.info("nobody reads standard output")

@@ -1,0 +1,1 @@
+"""Translates between HTTP and the features, and does nothing else."""

@@ -1,0 +1,65 @@
+"""Answers every error with a problem document (RFC 9457), whatever the client accepts."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any, Final, NoReturn
+
+import falcon
+import msgspec
+
+from service.business.features.links import CodeTakenError, LinkNotFoundError, StorageUnavailableError
+
+_PROBLEM_JSON: Final = "application/problem+json"
+_RETRY_AFTER_S: Final = 5
+
+_log = logging.getLogger(__name__)
+
+
+class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A problem document.
+
+    Attributes:
+        title: The status in words.
+        status: The HTTP status.
+        detail: What was wrong with this request; left out when there is nothing to say.
+    """
+
+    title: str
+    status: int
+    detail: str | None = None
+
+
+def serialize_problem(_req: falcon.Request, resp: falcon.Response, error: falcon.HTTPError) -> None:
+    """Write an HTTP error as a problem document.
+
+    Falcon's own serializer negotiates: it knows no problem+json, and answers `Accept: text/html` with an empty body.
+    """
+    status = error.status_code
+    resp.data = msgspec.json.encode(Problem(HTTPStatus(status).phrase, status, error.description))
+    resp.content_type = _PROBLEM_JSON
+
+
+def _not_found(_req: falcon.Request, _resp: falcon.Response, error: Exception, _params: dict[str, Any]) -> NoReturn:
+    raise falcon.HTTPNotFound(description=str(error)) from error
+
+
+def _taken(_req: falcon.Request, _resp: falcon.Response, error: Exception, _params: dict[str, Any]) -> NoReturn:
+    raise falcon.HTTPConflict(description=str(error)) from error
+
+
+def _unavailable(_req: falcon.Request, _resp: falcon.Response, error: Exception, _params: dict[str, Any]) -> NoReturn:
+    # The client need not know paths of this machine; the operator must.
+    _log.error("request answered with 503: %s", error)
+    raise falcon.HTTPServiceUnavailable(
+        description="The links cannot be reached now: try again.", retry_after=_RETRY_AFTER_S
+    ) from error
+
+
+ERROR_HANDLERS: Final[dict[type[Exception], Callable[..., NoReturn]]] = {
+    LinkNotFoundError: _not_found,
+    CodeTakenError: _taken,
+    StorageUnavailableError: _unavailable,
+}

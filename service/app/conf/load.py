@@ -1,0 +1,65 @@
+"""Puts the settings together from their sources, and remembers which source each one came from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from service.app.conf.errors import SettingError
+from service.app.conf.settings import Settings
+from service.app.conf.sources import CONFIG, Given, from_environment, from_file, from_flags, from_gunicorn
+from shm_store import ConfigurationError
+
+_FIELDS = {field.name: field for field in msgspec.structs.fields(Settings)}
+
+
+class Loaded(NamedTuple):
+    """The settings of one start.
+
+    Attributes:
+        settings: The settings.
+        sources: Where each came from, in words, by the name of the setting.
+    """
+
+    settings: Settings
+    sources: Mapping[str, str]
+
+
+def load(flags: Mapping[str, str | None], environ: Mapping[str, str], gunicorn_arguments: Sequence[str] = ()) -> Loaded:
+    """Return the settings from, strongest first: flags, environment, TOML file, defaults.
+
+    What gunicorn is told directly, by its own arguments or by `GUNICORN_CMD_ARGS`, is stronger than all of them.
+
+    Args:
+        flags: Text by the name of the setting, None for a flag that was not given; `config` names the TOML file.
+        environ: The environment; every variable that begins with `SERVICE_` must be a setting.
+        gunicorn_arguments: The arguments gunicorn is or will be started with.
+
+    Raises:
+        SettingError: A setting is unknown or has a value that cannot be used.
+    """
+    given = from_environment(environ, {*_FIELDS, CONFIG}) | from_flags(flags)
+    config = given.pop(CONFIG, None)
+    if config is not None:
+        given = from_file(config, _FIELDS) | given
+    given |= from_gunicorn(gunicorn_arguments, environ)
+    values: dict[str, Any] = {name: _convert(name, value) for name, value in given.items()}
+    try:
+        settings = Settings(**values)
+    except ConfigurationError as error:
+        culprit = given.get(error.setting, Given(error.value, "default"))
+        raise SettingError(error.setting, culprit.value, culprit.source, error.remedy) from error
+    return Loaded(settings, {name: given[name].source if name in given else "default" for name in _FIELDS})
+
+
+def _convert(name: str, given: Given) -> int | float | str | None:
+    field = _FIELDS[name]
+    integer = isinstance(field.default, int)
+    try:
+        # Only a number may come as text that stands for something else; msgspec would also make None of "null".
+        converted: int | float | str | None = msgspec.convert(given.value, field.type, strict=not integer)
+    except msgspec.ValidationError as error:
+        raise SettingError(name, given.value, given.source, f"give {'an integer' if integer else 'text'}") from error
+    return converted

@@ -1,0 +1,97 @@
+"""Every setting of the service, with its default and what it must be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+
+from service.app.conf.bind import addresses
+from shm_store import Config, ConfigurationError
+from shm_store.falcon import header_key
+
+_DEFAULT_STORE = "shm://shm-store"
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What one start of the service is set to; the description of each field is its help text.
+
+    Raises:
+        ConfigurationError: A value cannot be used; its `setting` is the name of the field.
+    """
+
+    limit: Annotated[int, msgspec.Meta(description="Requests per interval and client.")] = 100
+    interval: Annotated[float | str, msgspec.Meta(description="Interval of the limit: 1min, 12hours, PT1H.")] = "1min"
+    ttl_interval: Annotated[float | str, msgspec.Meta(description="Time between two passes of the sweeper.")] = "30s"
+    min_ttl: Annotated[float | str, msgspec.Meta(description="Idle time after which a bucket is collected.")] = "10min"
+    initial_size: Annotated[int, msgspec.Meta(description="Buckets the table has room for.")] = 65_536
+    store: Annotated[str, msgspec.Meta(description="Where the buckets are: shm://NAME.")] = _DEFAULT_STORE
+    key_header: Annotated[
+        str | None, msgspec.Meta(description="Header whose value is limited, instead of the client's address.")
+    ] = None
+    bind: Annotated[str, msgspec.Meta(description="Address to serve on: HOST:PORT or unix:PATH.")] = "127.0.0.1:8000"
+    workers: Annotated[int, msgspec.Meta(description="Worker processes.")] = 4
+    worker_class: Annotated[str, msgspec.Meta(description="Gunicorn's worker class: sync, gthread, asgi.")] = "sync"
+    database: Annotated[str, msgspec.Meta(description="SQLite file of the links.")] = "links.sqlite3"
+
+    def __post_init__(self) -> None:
+        """Check every value by what will use it."""
+        _ = self.store_config
+        if self.key_header is not None:
+            _check_header(self.key_header)
+        listening_on_unix = any(address.startswith("unix:") for address in addresses(self.bind))
+        if listening_on_unix and self.key_header is None:
+            raise ConfigurationError(
+                "bind", self.bind, "a UNIX socket has no client addresses: set key_header, or bind HOST:PORT"
+            )
+        if not 1 <= self.workers <= 1024:
+            raise ConfigurationError("workers", self.workers, "give an integer from 1 to 1024")
+        if not self.worker_class:
+            raise ConfigurationError(
+                "worker_class", self.worker_class, "choose one of gunicorn's, such as sync or asgi"
+            )
+        _check_database(self.database)
+
+    @property
+    def store_config(self) -> Config:
+        """The settings of the store, as the library takes them."""
+        name = _segment_name(self.store)
+        try:
+            return Config(
+                limit=self.limit,
+                interval=self.interval,
+                ttl_interval=self.ttl_interval,
+                min_ttl=self.min_ttl,
+                initial_size=self.initial_size,
+                name=name,
+            )
+        except ConfigurationError as error:
+            if error.setting == "name":
+                raise ConfigurationError("store", self.store, f"after shm://, {error.remedy}") from error
+            raise
+
+
+def _segment_name(store: str) -> str:
+    scheme, separator, name = store.partition("://")
+    if scheme in {"redis", "rediss", "valkey"}:
+        raise ConfigurationError("store", store, "not available yet: use shm://NAME")
+    if scheme != "shm" or not separator:
+        raise ConfigurationError("store", store, f"use shm://NAME, for example {_DEFAULT_STORE}")
+    return name
+
+
+def _check_header(name: str) -> None:
+    try:
+        header_key(name)
+    except ConfigurationError as error:
+        raise ConfigurationError("key_header", name, error.remedy) from error
+
+
+def _check_database(path: str) -> None:
+    if not path or "\0" in path or path == ":memory:" or path.startswith("file:"):
+        raise ConfigurationError("database", path, "give the path of a file, which all workers can share")
+    if Path(path).is_dir():
+        raise ConfigurationError("database", path, "this is a folder: give the path of a file")
+    if not Path(path).absolute().parent.is_dir():
+        raise ConfigurationError("database", path, f"make the folder {str(Path(path).parent)!r} first")

@@ -1,0 +1,119 @@
+"""The places a setting can come from, each read into what it says by name."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from gunicorn.config import Config as GunicornConfig
+
+from service.app.conf.errors import SettingError
+
+_PREFIX = "SERVICE_"
+CONFIG = "config"
+_SHARED_WITH_GUNICORN = ("bind", "workers", "worker_class")
+
+
+class Given(NamedTuple):
+    """A value that somebody gave.
+
+    Attributes:
+        value: As it was written: text, or in a file any TOML value.
+        source: Where, in words.
+    """
+
+    value: object
+    source: str
+
+
+def flag_name(setting: str) -> str:
+    """Return the flag of a setting.
+
+    >>> flag_name("min_ttl")
+    '--min-ttl'
+    """
+    return "--" + setting.replace("_", "-")
+
+
+def variable_name(setting: str) -> str:
+    """Return the environment variable of a setting.
+
+    >>> variable_name("min_ttl")
+    'SERVICE_MIN_TTL'
+    """
+    return _PREFIX + setting.upper()
+
+
+def from_flags(flags: Mapping[str, str | None]) -> dict[str, Given]:
+    """Return what the flags say; None is a flag that was not given."""
+    return {name: Given(value, f"flag {flag_name(name)}") for name, value in flags.items() if value is not None}
+
+
+def from_environment(environ: Mapping[str, str], known: Collection[str]) -> dict[str, Given]:
+    """Return what the variables named `SERVICE_*` say.
+
+    Raises:
+        SettingError: One of them is no setting.
+    """
+    given = {}
+    for variable, value in sorted(environ.items()):
+        if variable.startswith(_PREFIX):
+            name = variable.removeprefix(_PREFIX).lower()
+            given[name] = Given(value, f"environment {variable}")
+            if name not in known or variable != variable_name(name):
+                raise _unknown(variable, given[name], [variable_name(each) for each in known])
+    return given
+
+
+def from_file(given: Given, known: Collection[str]) -> dict[str, Given]:
+    """Return what the TOML file that `given` names says.
+
+    Raises:
+        SettingError: The file cannot be read, is no TOML, or has a key that is no setting.
+    """
+    path = str(given.value)
+    try:
+        table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingError(CONFIG, path, given.source, f"{error.strerror}: give the path of a TOML file") from error
+    except ValueError as error:
+        raise SettingError(CONFIG, path, given.source, f"this is not TOML in UTF-8: {error}") from error
+    values = {name: Given(value, f"file {path}") for name, value in table.items()}
+    for name, value in values.items():
+        if name not in known:
+            raise _unknown(name, value, known)
+    return values
+
+
+def from_gunicorn(arguments: Sequence[str], environ: Mapping[str, str]) -> dict[str, Given]:
+    """Return what gunicorn's own arguments, and below them `GUNICORN_CMD_ARGS`, say about the settings it shares.
+
+    Gunicorn lets them override its configuration file, so they have the last word; reading them here is what tells the
+    service the worker class it will really run in.
+
+    Raises:
+        SystemExit: Gunicorn does not accept them, and has said so.
+    """
+    # Gunicorn's own reading of both, so that every spelling it accepts means here what it means there.
+    gunicorn = GunicornConfig(prog="gunicorn")
+    gunicorn.env_orig = dict(environ)
+    given = {}
+    for words, source in (
+        (gunicorn.get_cmd_args_from_env(), "environment GUNICORN_CMD_ARGS"),
+        (arguments, "gunicorn's command line"),
+    ):
+        parsed = gunicorn.parser().parse_args(list(words))
+        for name in _SHARED_WITH_GUNICORN:
+            value = getattr(parsed, name)
+            if value is not None:
+                given[name] = Given(",".join(value) if isinstance(value, list) else str(value), source)
+    return given
+
+
+def _unknown(name: str, given: Given, known: Collection[str]) -> SettingError:
+    near = difflib.get_close_matches(name, known, n=1)
+    remedy = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(sorted(known))}"
+    return SettingError(name, given.value, given.source, f"there is no such setting; {remedy}")

@@ -1,0 +1,1 @@
+"""Adapters between what the features need and what the platform offers."""

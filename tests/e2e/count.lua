@@ -1,0 +1,34 @@
+-- Counts wrk's responses by key and status. After the URL: the name of a header, then the values it takes in turn, one
+-- for each thread; without them every request is the same and the key is "-".
+
+local threads = {}
+
+function setup(thread)
+   thread:set("number", #threads)
+   table.insert(threads, thread)
+end
+
+function init(args)
+   counts = {}
+   key = "-"
+   if #args > 1 then
+      key = args[2 + number % (#args - 1)]
+      wrk.headers[args[1]] = key
+   end
+end
+
+function response(status)
+   counts[status] = (counts[status] or 0) + 1
+end
+
+function done(summary)
+   for _, thread in ipairs(threads) do
+      for status, count in pairs(thread:get("counts")) do
+         print("counted", thread:get("key"), status, count)
+      end
+   end
+   print("requests", summary.requests)
+   for _, kind in ipairs({ "connect", "read", "write", "timeout" }) do
+      print("error", kind, summary.errors[kind])
+   end
+end

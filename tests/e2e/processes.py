@@ -1,0 +1,81 @@
+"""Find the processes of one service and wait for their ends, through /proc and pidfds."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+GONE_WITHIN_S: Final = 20.0
+
+
+def with_environment(entry: str) -> set[int]:
+    """Return the pids of the living processes that were started with `entry` (NAME=value) in their environment."""
+    needle = entry.encode()
+    return {pid for pid in _pids() if needle in _read(pid, "environ").split(b"\0")}
+
+
+def command_line(pid: int) -> str:
+    """Return the words a process was started with; empty when it is gone."""
+    return _read(pid, "cmdline").replace(b"\0", b" ").decode("utf-8", "replace")
+
+
+def parent(pid: int) -> int:
+    """Return the pid of the process's parent; 0 when it is gone."""
+    # The command name in parentheses may hold spaces and parentheses itself; the parent is the second field after it.
+    fields = _read(pid, "stat").rpartition(b")")[2].split()
+    return int(fields[1]) if fields else 0
+
+
+def kill_and_wait(pid: int, *watched: int, within_s: float = GONE_WITHIN_S) -> dict[int, float]:
+    """Send SIGKILL to `pid`; return, for each of `watched`, how many seconds later it had ended.
+
+    Raises:
+        TimeoutError: One of them still runs after `within_s`.
+    """
+    descriptors = {os.pidfd_open(other): other for other in watched}
+    poller = select.poll()
+    for descriptor in descriptors:
+        poller.register(descriptor, select.POLLIN)
+    try:
+        os.kill(pid, signal.SIGKILL)
+        return _await_ends(poller, descriptors, within_s)
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+def end(pids: set[int]) -> None:
+    """SIGKILL whatever is left of `pids`."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _await_ends(poller: select.poll, descriptors: dict[int, int], within_s: float) -> dict[int, float]:
+    start = time.monotonic()
+    ended: dict[int, float] = {}
+    while len(ended) < len(descriptors):
+        left_s = start + within_s - time.monotonic()
+        events = poller.poll(max(left_s, 0) * 1000)
+        if not events:
+            raise TimeoutError(f"still running after {within_s} s: {set(descriptors.values()) - ended.keys()}")
+        for descriptor, _ in events:
+            ended[descriptors[descriptor]] = time.monotonic() - start
+            poller.unregister(descriptor)
+    return ended
+
+
+def _pids() -> list[int]:
+    return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
+
+
+def _read(pid: int, name: str) -> bytes:
+    # A process that ended meanwhile has no file, or (a zombie) an empty one; another user's cannot be read.
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/{name}").read_bytes()
+    return b""

@@ -1,0 +1,214 @@
+"""Run the example service for real: its own directory, port, segment and settings, and nothing left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import itertools
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from http import HTTPStatus
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from tests.e2e import processes
+
+ROOT: Final = Path(__file__).parents[2]
+WORKERS: Final = 4
+_START_S: Final = 20.0
+_STOP_S: Final = 40.0
+_POLL_S: Final = 0.02
+
+
+class Response(NamedTuple):
+    """What a test looks at in an answer."""
+
+    status: int
+    headers: http.client.HTTPMessage
+
+
+class Service:
+    """A service that may be started and stopped again on the same port and segment.
+
+    Args:
+        directory: Its working directory, outside the checkout.
+        segment: The name of its segment.
+        settings: `SERVICE_*` and gunicorn's variables.
+    """
+
+    def __init__(self, directory: Path, segment: str, settings: dict[str, str]) -> None:
+        # Bound and never listening: gunicorn may bind the port too (both set SO_REUSEADDR), the kernel gives it to no
+        # one else, and it stays ours while the service is down.
+        self._reservation = socket.socket()
+        self._reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._reservation.bind(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self._reservation.getsockname()[1]}"
+        self.segment = segment
+        self._directory = directory
+        self._settings = settings
+        self._log = directory / f"{segment}-{self.address.rpartition(':')[2]}.log"
+        self._master: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """The pid of gunicorn's master."""
+        assert self._master is not None, "the service was not started"
+        return self._master.pid
+
+    @property
+    def log(self) -> str:
+        """All that the service has written so far."""
+        return self._log.read_text("utf-8")
+
+    def url(self, path: str) -> str:
+        return f"http://{self.address}{path}"
+
+    def start(self, **settings: str) -> None:
+        """Start it, with `settings` on top of those it was made with; wait until it answers and its workers are there."""
+        self._settings |= settings
+        with self._log.open("ab") as log:
+            self._master = subprocess.Popen(
+                [sys.executable, "-m", "service", "serve"],
+                cwd=self._directory,
+                env=environment(self.segment, {"SERVICE_BIND": self.address, **self._settings}),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        eventually(self._answers, within_s=_START_S, otherwise=lambda: f"the service does not answer:\n{self.log}")
+        wanted = int(self._settings.get("SERVICE_WORKERS", WORKERS))
+        eventually(
+            lambda: len(self.workers()) == wanted,
+            within_s=_START_S,
+            otherwise=lambda: f"workers {self.workers()}, wanted {wanted}:\n{self.log}",
+        )
+
+    def refused(self, **settings: str) -> subprocess.CompletedProcess[str]:
+        """Try to start it with settings that must not work; return its exit status and all it said."""
+        command = subprocess.run(
+            [sys.executable, "-m", "service", "serve"],
+            check=False,
+            cwd=self._directory,
+            env=environment(self.segment, {"SERVICE_BIND": self.address, **self._settings, **settings}),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=_START_S,
+        )
+        assert not self.processes(), f"left running: {self._described()}"
+        return command
+
+    def stop(self) -> None:
+        """Stop it as an operator would, and see that it left by itself and took its processes with it."""
+        assert self._master is not None, "the service was not started"
+        self._master.send_signal(signal.SIGTERM)
+        status = self._master.wait(_STOP_S)
+        assert status == 0, f"the service exited with {status}:\n{self.log}"
+        self._master = None
+        eventually(lambda: not self.processes(), within_s=5, otherwise=lambda: f"left running: {self._described()}")
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the master."""
+        os.kill(self.pid, number)
+
+    def close(self) -> None:
+        """Kill what still runs, whatever it is, and give the port back."""
+        if self._master is not None:
+            self._master.kill()
+            self._master.wait(_STOP_S)
+        processes.end(self.processes())
+        eventually(lambda: not self.processes(), within_s=5, otherwise=lambda: f"left running: {self._described()}")
+        self._reservation.close()
+
+    def get(self, path: str, headers: dict[str, str] | None = None) -> Response:
+        """Send one request on a connection of its own."""
+        with contextlib.closing(http.client.HTTPConnection(self.address, timeout=30)) as connection:
+            connection.request("GET", path, headers=headers or {})
+            with connection.getresponse() as response:
+                response.read()
+                return Response(response.status, response.headers)
+
+    def take(self, requests: int) -> int:
+        """Send that many requests to the limited path, one after the other; return how many were admitted."""
+        return sum(self.get("/v1/ping").status == HTTPStatus.OK for _ in range(requests))
+
+    def take_until_spent(self, units: int) -> int:
+        """Take one unit after the other until `units` are spent by everybody together; return how many it took."""
+        for taken in itertools.count(1):
+            response = self.get("/v1/ping")
+            assert response.status == HTTPStatus.OK, "the limit was reached too soon"
+            limit, remaining = (int(response.headers[f"X-RateLimit-{name}"]) for name in ("Limit", "Remaining"))
+            if limit - remaining >= units:
+                return taken
+        raise AssertionError
+
+    def drain(self) -> int:
+        """Send requests to the limited path until one is denied; return how many were admitted."""
+        admitted = 0
+        while self.get("/v1/ping").status == HTTPStatus.OK:
+            admitted += 1
+        return admitted
+
+    def processes(self) -> set[int]:
+        """The pids of all it started that still run."""
+        return processes.with_environment(f"SERVICE_BIND={self.address}")
+
+    def workers(self) -> set[int]:
+        """The pids of gunicorn's workers."""
+        return {pid for pid in self.processes() if processes.parent(pid) == self.pid} - self.sweepers()
+
+    def sweepers(self) -> set[int]:
+        """The pids of the sweeper processes it started."""
+        return {pid for pid in self.processes() if "-m shm_store.sweeper" in processes.command_line(pid)}
+
+    def _answers(self) -> bool:
+        assert self._master is not None
+        assert self._master.poll() is None, f"the service exited with {self._master.returncode}:\n{self.log}"
+        try:
+            return self.get("/healthz").status == HTTPStatus.OK
+        except ConnectionRefusedError:
+            return False
+
+    def _described(self) -> list[str]:
+        return [f"{pid} {processes.command_line(pid)}" for pid in self.processes()]
+
+
+def environment(segment: str, settings: dict[str, str]) -> dict[str, str]:
+    """Return this process's environment with no settings but the given ones."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("SERVICE_", "GUNICORN_"))}
+    defaults = {
+        "PYTHONPATH": str(ROOT),
+        "SERVICE_STORE": f"shm://{segment}",
+        "SERVICE_WORKERS": str(WORKERS),
+        "SERVICE_INTERVAL": "1h",
+    }
+    return inherited | defaults | settings
+
+
+def files_of(segment: str) -> list[Path]:
+    """Return the files of the segment and of its semaphores."""
+    return sorted(path for path in Path("/dev/shm").iterdir() if path.name.removeprefix("sem.").startswith(segment))
+
+
+def eventually(condition: Callable[[], bool], *, within_s: float, otherwise: Callable[[], str]) -> None:
+    """Wait until `condition` holds, for things that announce themselves by no event.
+
+    Raises:
+        AssertionError: It does not hold `within_s` seconds from now.
+    """
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline, otherwise()
+        time.sleep(_POLL_S)
+
+
+def shm_store(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the operator's command, as it was installed."""
+    command = Path(sys.executable).with_name("shm-store")
+    return subprocess.run([command, *arguments], check=False, capture_output=True, text=True, timeout=_STOP_S)

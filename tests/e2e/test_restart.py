@@ -1,0 +1,125 @@
+"""What outlives the service's processes: the table, until it is dropped; and which settings may differ from it."""
+
+from __future__ import annotations
+
+import hashlib
+from http import HTTPStatus
+from typing import Final
+
+from tests.e2e.conftest import MakeService
+from tests.e2e.service import files_of, shm_store
+from tests.e2e.wrk import Wrk
+
+LIMIT: Final = 1000
+SPENT: Final = 400
+
+
+def test_restart_continues_the_count(make_service: MakeService, wrk: Wrk) -> None:
+    """Stopped and started in the middle, the service admits exactly `limit` in all."""
+    service = make_service(limit=LIMIT)
+    service.start()
+    assert service.take(SPENT) == SPENT
+    service.stop()
+    service.start()
+    statuses = wrk(service.url("/v1/ping")).answers().statuses
+    assert statuses[HTTPStatus.OK] == LIMIT - SPENT
+    assert statuses.keys() == {HTTPStatus.OK, HTTPStatus.TOO_MANY_REQUESTS}
+    service.stop()
+
+
+def test_restart_under_load_continues_the_count(make_service: MakeService, wrk: Wrk) -> None:
+    """Clients that keep asking while the service is stopped and started are admitted exactly `limit` times."""
+    service = make_service(limit=3 * LIMIT)
+    service.start()
+    load = wrk(service.url("/v1/ping"), seconds=4)
+    admitted = service.take_until_spent(LIMIT)
+    service.stop()
+    service.start()
+    admitted += load.answers().statuses[HTTPStatus.OK] + service.drain()
+    assert admitted == 3 * LIMIT
+    service.stop()
+
+
+def test_restart_after_unlink_starts_afresh(make_service: MakeService, segment: str) -> None:
+    """`shm-store unlink` drops the table, and with it what was spent."""
+    service = make_service(limit=3)
+    service.start()
+    assert service.drain() == 3
+    service.stop()
+    assert files_of(segment)
+    shm_store("unlink", "--name", segment).check_returncode()
+    assert not files_of(segment)
+    service.start()
+    assert service.drain() == 3
+    service.stop()
+
+
+def test_restart_with_a_higher_limit_applies_it_at_once(make_service: MakeService) -> None:
+    """The first request sees the new limit, less what was spent under the old one."""
+    service = make_service(limit=10)
+    service.start()
+    assert service.drain() == 10
+    service.stop()
+    service.start(SERVICE_LIMIT="50")
+    first = service.get("/v1/ping")
+    assert (first.status, first.headers["X-RateLimit-Limit"], first.headers["X-RateLimit-Remaining"]) == (
+        200,
+        "50",
+        "39",
+    )
+    assert service.drain() == 39
+    service.stop()
+
+
+def test_restart_with_a_lower_limit_applies_it_at_once(make_service: MakeService) -> None:
+    """The first request is denied when more was spent than the new limit allows."""
+    service = make_service(limit=50)
+    service.start()
+    assert service.take(20) == 20
+    service.stop()
+    service.start(SERVICE_LIMIT="10")
+    first = service.get("/v1/ping")
+    assert (first.status, first.headers["X-RateLimit-Limit"], first.headers["X-RateLimit-Remaining"]) == (
+        429,
+        "10",
+        "0",
+    )
+    service.stop()
+
+
+def test_restart_with_another_geometry_is_refused(make_service: MakeService, segment: str) -> None:
+    """Another number of slots stops the start with one line: what differs, and the command that resolves it."""
+    service = make_service(limit=10, initial_size=4096)
+    service.start()
+    assert service.take(4) == 4
+    service.stop()
+    before = _contents(segment)
+
+    refused = service.refused(SERVICE_INITIAL_SIZE="8192")
+    assert refused.returncode != 0
+    (line,) = refused.stdout.splitlines()
+    for part in ("initial_size", "4096", "8192", f"shm-store unlink --name {segment}"):
+        assert part in line
+    assert _contents(segment) == before
+
+    service.start()
+    assert service.drain() == 6
+    service.stop()
+    shm_store("unlink", "--name", segment).check_returncode()
+    service.start(SERVICE_INITIAL_SIZE="8192")
+    service.stop()
+
+
+def test_start_with_a_bad_setting_is_refused(make_service: MakeService, segment: str) -> None:
+    """A setting of no use stops the start with one line that names it, its value and its source."""
+    service = make_service()
+    refused = service.refused(SERVICE_LIMIT="banana")
+    assert refused.returncode != 0
+    (line,) = refused.stdout.splitlines()
+    for part in ("limit", "banana", "SERVICE_LIMIT"):
+        assert part in line
+    assert not files_of(segment)
+
+
+def _contents(segment: str) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files_of(segment)}
