@@ -69,7 +69,7 @@ class Service:
         return f"http://{self.address}{path}"
 
     def start(self, **settings: str) -> None:
-        """Start it, with `settings` on top of those it was made with; wait until it answers and its workers are there."""
+        """Start it, with `settings` on top of those it was made with; wait until it and its workers are there."""
         self._settings |= settings
         with self._log.open("ab") as log:
             self._master = subprocess.Popen(
