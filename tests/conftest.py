@@ -1,8 +1,18 @@
-"""Options that apply to every test: a run may be told that a skipped test is a failed one."""
+"""What every test shares: segments of its own, a clock that the test moves, and skips that may count as failures."""
 
 from __future__ import annotations
 
+import os
+import uuid
+from collections.abc import Callable, Iterator
+
 import pytest
+
+from shm_store import Config, ShmStore
+from shm_store.table.segment import remove
+from tests.clock import Clock
+
+OpenStore = Callable[..., ShmStore]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -24,3 +34,31 @@ def _unwanted_skips(config: pytest.Config) -> int:
         return 0
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     return len(reporter.stats.get("skipped", ())) if isinstance(reporter, pytest.TerminalReporter) else 0
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def segment_name() -> Iterator[str]:
+    """A name of this test's own; whatever is made under it is removed."""
+    name = f"shm-store-test-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    yield name
+    remove(name)
+
+
+@pytest.fixture
+def open_store(segment_name: str, clock: Clock) -> Iterator[OpenStore]:
+    """Open stores on one segment and one clock: five units per three seconds, eight slots in one set."""
+    opened: list[ShmStore] = []
+
+    def build(**settings: object) -> ShmStore:
+        settings = {"limit": 5, "interval": "3s", "initial_size": 8, "name": segment_name} | settings
+        opened.append(ShmStore.open(Config(**settings), clock=clock))  # type: ignore[arg-type]
+        return opened[-1]
+
+    yield build
+    for store in opened:
+        store.close()

@@ -9,13 +9,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from shm_store import Config, ShmStore
-from tests.http.clock import Clock
+from tests.clock import Clock
 from tests.http.service import Service
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from shm_store.durations import NS_PER_SECOND
 from shm_store.errors import StoreClosedError, TableFullError
 from shm_store.http.error_log import ErrorLog
-from tests.http.clock import Clock
+from tests.clock import Clock
 
 CLOSED = StoreClosedError("s")
 FULL = TableFullError("s", 128)

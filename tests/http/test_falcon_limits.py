@@ -10,7 +10,7 @@ import pytest
 
 from shm_store import Quota, RateInfo, ShmStore
 from shm_store.falcon import RateLimitMiddleware
-from tests.http.clock import Clock
+from tests.clock import Clock
 from tests.http.service import CLIENT, Service
 
 Serve = Callable[..., Service]

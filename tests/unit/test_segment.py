@@ -1,0 +1,161 @@
+"""A segment is made once, checked whenever it is attached, and removed only when nobody is."""
+
+from __future__ import annotations
+
+import os
+import resource
+from pathlib import Path
+
+import posix_ipc
+import pytest
+
+from shm_store import BackendError, Config, LayoutMismatchError, ShmStore
+from shm_store.cli import main
+from shm_store.table import layout
+from shm_store.table.layout import Geometry
+from tests.conftest import OpenStore
+
+
+def _file(name: str) -> Path:
+    return Path("/dev/shm", name)
+
+
+def _snapshot(name: str) -> bytes:
+    return _file(name).read_bytes()
+
+
+@pytest.mark.parametrize("initial_size", [1, 7, 128, 129, 65_536, 1_000_001])
+def test_geometry_holds_what_was_asked_for(initial_size: int) -> None:
+    """There are at least `initial_size` slots in sets of at most 128, and the regions follow one another."""
+    geometry = Geometry.of(initial_size, 64)
+    assert initial_size <= geometry.slots < initial_size + geometry.sets
+    assert geometry.set_slots <= layout.SET_SLOTS_MAX
+    assert 1 <= geometry.stripes <= min(64, geometry.sets)
+    assert geometry.seat_at(geometry.seats) == geometry.stripes_at
+    assert geometry.stripe_at(geometry.stripes) == geometry.sets_at
+    assert geometry.set_at(geometry.sets) * layout.WORD == geometry.size
+
+
+def test_table_outlives_its_processes(open_store: OpenStore) -> None:
+    """What is closed and opened again still knows every spent unit."""
+    store = open_store()
+    store.take("a", 3)
+    store.close()
+    assert open_store().take("a").remaining == 1
+
+
+def test_other_geometry_is_refused_with_both_values(open_store: OpenStore, segment_name: str) -> None:
+    """The error says what differs and which command resolves it; the table is untouched."""
+    open_store().take("a")
+    before = _snapshot(segment_name)
+    with pytest.raises(LayoutMismatchError, match=r"initial_size is 8 .* and 500 .* unlink --name") as caught:
+        open_store(initial_size=500)
+    assert "\n" not in str(caught.value)
+    assert _snapshot(segment_name) == before
+
+
+@pytest.mark.parametrize("left", [b"", layout.MAGIC_UNFINISHED.to_bytes(8, "little") + bytes(100)])
+def test_segment_whose_creator_died_is_finished(open_store: OpenStore, segment_name: str, left: bytes) -> None:
+    """What a creator left behind before it wrote the magic is made anew."""
+    _file(segment_name).write_bytes(left)
+    assert open_store().take("a").remaining == 4
+
+
+@pytest.mark.parametrize(
+    ("word", "match"),
+    [(layout.MAGIC_AT, "not a table"), (layout.VERSION_AT, "version"), (4, "damaged"), (14, "damaged")],
+)
+def test_damaged_header_is_refused_and_left_alone(
+    open_store: OpenStore, segment_name: str, word: int, match: str
+) -> None:
+    """A header that is not what was written raises LayoutMismatchError; nothing is destroyed."""
+    open_store().close()
+    with _file(segment_name).open("r+b") as file:
+        file.seek(word * layout.WORD)
+        file.write(b"\xff" * layout.WORD)
+    before = _snapshot(segment_name)
+    with pytest.raises(LayoutMismatchError, match=match):
+        open_store()
+    assert _snapshot(segment_name) == before
+
+
+def test_foreign_and_truncated_files_are_refused(open_store: OpenStore, segment_name: str) -> None:
+    """A file of someone else's, and a table that was cut short, raise LayoutMismatchError."""
+    _file(segment_name).write_bytes(b"precious" * 100)
+    with pytest.raises(LayoutMismatchError, match="not a table"):
+        open_store()
+    with pytest.raises(LayoutMismatchError, match="not a table"):
+        ShmStore.attach(segment_name)
+    assert _snapshot(segment_name) == b"precious" * 100
+    _file(segment_name).unlink()
+    open_store().close()
+    os.truncate(_file(segment_name), 5000)
+    with pytest.raises(LayoutMismatchError, match="5000 bytes"):
+        open_store()
+
+
+def test_missing_semaphore_is_an_error_that_names_the_remedy(open_store: OpenStore, segment_name: str) -> None:
+    """A table without one of its semaphores is not used, and not given a new one behind others' backs."""
+    open_store().close()
+    posix_ipc.unlink_semaphore(f"/{segment_name}.0")
+    with pytest.raises(BackendError, match=r"unlink --name .* --force"):
+        open_store()
+
+
+def test_semaphores_left_by_an_earlier_segment_are_replaced(open_store: OpenStore, segment_name: str) -> None:
+    """A semaphore that was left taken does not wedge the segment that is made next."""
+    posix_ipc.Semaphore(f"/{segment_name}.0", posix_ipc.O_CREX, initial_value=0).close()
+    assert open_store().take("a").allowed
+
+
+def test_no_space_is_an_error_that_names_the_size(segment_name: str) -> None:
+    """Where the segment does not fit, opening says so, leaves nothing behind, and never ends in a bus error."""
+    child = os.fork()
+    if child == 0:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+        try:
+            ShmStore.open(Config(name=segment_name))
+        except BackendError as error:
+            os._exit(0 if error.operation == "create" and not _file(segment_name).exists() else 2)
+        os._exit(1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_mode_is_what_was_asked_for_whatever_the_umask(segment_name: str) -> None:
+    """The umask does not narrow the permissions of the segment or its semaphores."""
+    umask = os.umask(0o077)
+    try:
+        ShmStore.open(Config(name=segment_name, initial_size=8, mode=0o660)).close()
+    finally:
+        os.umask(umask)
+    for file in (segment_name, f"sem.{segment_name}.0"):
+        assert _file(file).stat().st_mode & 0o777 == 0o660
+
+
+def test_unlink_waits_for_the_last_to_leave(open_store: OpenStore, segment_name: str) -> None:
+    """`unlink` refuses while someone else is attached; afterwards it leaves no file."""
+    mine, other = open_store(), open_store()
+    mine.take("a")
+    with pytest.raises(BackendError, match="others are attached"):
+        mine.unlink()
+    assert mine.take("a").remaining == 3
+    other.close()
+    mine.close()
+    mine.unlink()
+    assert [path for path in Path("/dev/shm").iterdir() if segment_name in path.name] == []
+
+
+def test_command_line_shows_and_removes_a_table(
+    open_store: OpenStore, segment_name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`status` prints the counters, `unlink` refuses a table in use unless forced, and exit codes tell which."""
+    store = open_store()
+    store.take("a")
+    assert main(["status", "--name", segment_name]) == 0
+    assert '"allowed": 1' in capsys.readouterr().out
+    assert main(["unlink", "--name", segment_name]) == 2
+    assert "others are attached" in capsys.readouterr().err
+    assert main(["unlink", "--name", segment_name, "--force"]) == 0
+    assert main(["unlink", "--name", segment_name]) == 1
+    assert main(["status", "--name", "no/name"]) == 2
+    assert store.take("a").remaining == 3

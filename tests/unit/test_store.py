@@ -1,0 +1,225 @@
+"""Keys, costs, overrides, full sets and expiry of a ShmStore."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from shm_store import CostError, Quota, TableFullError
+from tests.clock import Clock
+from tests.conftest import OpenStore
+
+KEYS = ["", "a", "\0", "a\0", "\ud800", "\ud800\udc00", "\U00010000", "ключ", "x" * 65_536, "x" * 65_535]
+
+
+def test_keys_of_any_text_count_apart(open_store: OpenStore) -> None:
+    """Empty, huge, NUL, lone surrogates and non-ASCII text all work, and none shares another's bucket."""
+    store = open_store(initial_size=1024)
+    for key in KEYS:
+        assert [store.take(key).remaining for _ in range(3)] == [4, 3, 2], repr(key[:5])
+    assert store.stats().occupied == len(KEYS)
+
+
+@pytest.mark.parametrize("key", [None, b"a", 1, ("a",)])
+def test_key_that_is_no_text_is_refused(open_store: OpenStore, key: object) -> None:
+    """A key that is not a `str` raises TypeError and takes nothing."""
+    store = open_store()
+    with pytest.raises(TypeError, match="give a str"):
+        store.take(key)  # type: ignore[arg-type]
+    assert store.stats().occupied == 0
+
+
+@pytest.mark.parametrize("cost", [0, -1, 6, True, 1.0, "1", None])
+def test_cost_out_of_range_takes_nothing(open_store: OpenStore, cost: object) -> None:
+    """A cost that is no integer from 1 to the limit raises CostError, for a new key and a known one."""
+    store = open_store()
+    with pytest.raises(CostError):
+        store.take("new", cost)  # type: ignore[arg-type]
+    assert store.get("new") == (0, 0)
+    store.take("known")
+    with pytest.raises(CostError):
+        store.take("known", cost)  # type: ignore[arg-type]
+    assert store.get("known") == (5, 4)
+
+
+def test_cost_above_what_is_left_takes_nothing(open_store: OpenStore) -> None:
+    """A take is all or none."""
+    store = open_store()
+    store.take("a", 3)
+    assert not store.take("a", 3).allowed
+    assert store.take("a", 2).remaining == 0
+
+
+def test_peek_answers_what_take_would(open_store: OpenStore) -> None:
+    """`peek` gives the answer of the same take, and changes nothing."""
+    store = open_store()
+    for _ in range(7):
+        assert store.peek("a") == store.take("a")
+    assert store.peek("b").remaining == 4
+    assert store.get("b") == (0, 0)
+
+
+def test_override_is_seen_by_a_store_that_knows_the_key(open_store: OpenStore) -> None:
+    """What one process sets or resets holds for the next take of another, whatever that one remembers."""
+    mine, other = open_store(), open_store()
+    mine.take("a")
+    mine.take("a")
+    other.set("a", 100, "1h")
+    assert mine.take("a").remaining == 99
+    other.reset("a")
+    assert mine.take("a").remaining == 4
+
+
+def test_override_comes_before_a_quota(open_store: OpenStore) -> None:
+    """A stored override is stronger than the quota a call passes."""
+    store = open_store()
+    store.set("a", 7, "1h")
+    assert store.take("a", quota=Quota(50, "1s")).limit == 7
+
+
+def test_override_survives_everything_but_reset(open_store: OpenStore, clock: Clock) -> None:
+    """An override is neither swept nor evicted; `reset` forgets it."""
+    store = open_store()
+    store.set("a", 7, "1s")
+    clock.advance(10**6)
+    assert store.garbage_collect() == 0
+    for number in range(100):
+        store.take(f"flood {number}")
+    assert store.get("a") == (7, 7)
+    assert store.reset("a") is True
+    assert store.reset("a") is False
+    assert store.take("a").limit == 5
+
+
+def test_quota_of_a_call_makes_its_own_windows(open_store: OpenStore, clock: Clock) -> None:
+    """A quota passed to `take` replaces the default one; the same object may take the short way."""
+    store, quota = open_store(), Quota(2, "10s")
+    assert [store.take("a", quota=quota).allowed for _ in range(3)] == [True, True, False]
+    clock.advance(10)
+    assert store.take("a", quota=quota).remaining == 1
+
+
+@pytest.mark.parametrize(("limit", "remaining"), [(2, 0), (5, 2), (9, 6)])
+def test_new_limit_holds_from_the_first_take(open_store: OpenStore, limit: int, remaining: int) -> None:
+    """A store opened with another limit applies it to buckets that exist, and forgets no spent unit."""
+    old = open_store()
+    old.take("a", 2)
+    new = open_store(limit=limit)
+    assert new.take("a").remaining == max(limit - 3, 0)
+    assert new.take("a").allowed is (limit > 3)
+    assert old.get("a")[0] == limit
+    assert remaining == max(limit - 3, 0)
+
+
+def test_new_interval_keeps_the_start_of_the_window(open_store: OpenStore, clock: Clock) -> None:
+    """A longer interval prolongs the current window; a shorter one ends it where it would have ended."""
+    open_store().take("a", 5)
+    clock.advance(1)
+    longer = open_store(interval="10s")
+    assert longer.take("a").retry_after == 9.0
+    assert open_store(interval="1s").take("a").remaining == 4
+
+
+def _fill(store_take: object, count: int) -> None:
+    for number in range(count):
+        store_take(f"key {number}")  # type: ignore[operator]
+
+
+def test_full_set_gives_up_what_expired_first(open_store: OpenStore, clock: Clock) -> None:
+    """A new key gets an expired slot before an idle one, an idle one before one with spent units; each is counted."""
+    store = open_store(min_ttl="10s")
+    store.take("expired")
+    clock.advance(11)
+    store.take("idle")
+    clock.advance(3)
+    store.take("key 0")
+    clock.advance(0.001)
+    _fill(store.take, 6)
+    store.take("new 1")
+    stats = store.stats()
+    assert (stats.reclaimed_expired, stats.reclaimed_idle, stats.evicted) == (1, 0, 0)
+    store.take("new 2")
+    store.take("new 3")
+    stats = store.stats()
+    assert (stats.reclaimed_expired, stats.reclaimed_idle, stats.evicted) == (1, 1, 1)
+    assert store.get("key 1") == (5, 4)
+    assert store.get("key 0") == (0, 0)
+
+
+def test_full_set_denies_a_new_key_if_told_to(open_store: OpenStore, clock: Clock) -> None:
+    """With on_full="deny" a new key is denied until a slot is idle; no live bucket is touched."""
+    store = open_store(on_full="deny")
+    _fill(store.take, 8)
+    clock.advance(1)
+    denied = store.take("new")
+    assert (denied.allowed, denied.retry_after) == (False, 2.0)
+    assert store.peek("new") == denied
+    assert store.stats().refused == 1
+    clock.advance(2)
+    assert store.take("new").allowed
+
+
+def test_set_of_overrides_admits_no_new_key(open_store: OpenStore) -> None:
+    """Where every slot holds an override, a new key raises TableFullError, and the overrides stay."""
+    store = open_store()
+    for number in range(8):
+        store.set(f"key {number}", 9, "1s")
+    for call in (store.take, store.peek, lambda key: store.set(key, 1, "1s")):
+        with pytest.raises(TableFullError):
+            call("new")
+    assert store.stats().overrides == 8
+
+
+@pytest.mark.parametrize("passes", [0, 1])
+def test_expired_bucket_is_absent_swept_or_not(open_store: OpenStore, clock: Clock, passes: int) -> None:
+    """From `min_ttl` after its last window a bucket is answered for as if it had never been."""
+    store = open_store(min_ttl="10s")
+    store.take("a", 5)
+    clock.advance(12.999999999)
+    assert store.garbage_collect() == 0
+    assert store.get("a") == (5, 5)
+    clock.advance(1e-9)
+    assert [store.garbage_collect() for _ in range(passes)] == [1] * passes
+    assert store.get("a") == (0, 0)
+    assert store.take("a").reset_after == 3.0
+
+
+def test_evicted_key_is_not_counted_in_its_old_slot(open_store: OpenStore, clock: Clock) -> None:
+    """A store that remembers the slot of an evicted key starts it afresh instead of charging the slot's new owner."""
+    mine, other = open_store(), open_store()
+    mine.take("a", 3)
+    mine.take("a")
+    clock.advance(1)
+    for number in range(8):
+        other.take(f"new {number}")
+    assert mine.take("a").remaining == 4
+    assert sorted(other.get(f"new {number}") for number in range(8)) == [(0, 0)] + [(5, 4)] * 7
+
+
+def test_stats_add_up(open_store: OpenStore) -> None:
+    """`allowed` and `denied` count every take of every store on the segment, and nothing else."""
+    mine, other = open_store(), open_store()
+    for _ in range(4):
+        mine.take("a")
+        other.take("a")
+        mine.peek("a")
+        other.get("a")
+    stats = mine.stats()
+    assert (stats.allowed, stats.denied) == (5, 3)
+    assert stats == other.stats()
+
+
+def test_forked_child_counts_in_the_same_bucket(open_store: OpenStore) -> None:
+    """A child goes on with its parent's store in a seat of its own, on the short way and on the long one."""
+    store = open_store(limit=100)
+    store.take("a")
+    store.take("a")
+    child = os.fork()
+    if child == 0:
+        store.take("a")
+        store.take("b")
+        os._exit(0 if store.stats().seats_taken == 2 else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert store.take("a").remaining == 96
+    assert store.take("b").remaining == 98
