@@ -106,13 +106,15 @@ def require_magic(name: str, head: bytes) -> None:
 
 
 def _require_geometry(name: str, found: Geometry, wanted: Geometry, drop: str) -> None:
-    different = ", ".join(
-        f"{field} is {getattr(found, field)} in the segment and {getattr(wanted, field)} in the configuration"
-        for field in ("initial_size", "stripes")
-        if getattr(found, field) != getattr(wanted, field)
-    )
-    if different:
-        raise LayoutMismatchError(name, different, f"keep the configuration that made it, or {drop}")
+    # The size first: another number of sets may also mean another number of stripes.
+    for field in ("initial_size", "stripes"):
+        there, here = getattr(found, field), getattr(wanted, field)
+        if there != here:
+            raise LayoutMismatchError(
+                name,
+                f"{field} is {there} in the segment and {here} in the configuration",
+                f"keep the configuration that made it, or {drop}",
+            )
 
 
 def _word(head: bytes, at: int) -> int:

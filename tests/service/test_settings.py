@@ -1,0 +1,89 @@
+"""Settings come from flags, environment, file and defaults, in that order, and a bad one is one line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from service.app.conf import SettingError, load
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "service.toml"
+    path.write_text('limit = 7\ninterval = "2min"\nworkers = 3\n')
+    return path
+
+
+def test_settings_prefer_the_stronger_source(config: Path) -> None:
+    """A flag beats the environment, which beats the file, which beats the default; each source is remembered."""
+    environ = {"SERVICE_CONFIG": str(config), "SERVICE_INTERVAL": "3min", "SERVICE_WORKERS": "5", "HOME": "/"}
+    settings, sources = load({"workers": "9", "limit": None}, environ)
+    assert (settings.limit, settings.interval, settings.workers, settings.min_ttl) == (7, "3min", 9, "10min")
+    assert sources["limit"] == f"file {config}"
+    assert sources["interval"] == "environment SERVICE_INTERVAL"
+    assert sources["workers"] == "flag --workers"
+    assert sources["min_ttl"] == "default"
+
+
+def test_settings_leave_the_last_word_to_gunicorn() -> None:
+    """What gunicorn is told directly holds, as with any gunicorn."""
+    settings, _ = load({"workers": "9"}, {"GUNICORN_CMD_ARGS": "--worker-class asgi -w 2"}, ["--workers", "1"])
+    assert (settings.worker_class, settings.workers) == ("asgi", 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("limit", "many"),
+        ("limit", "0"),
+        ("interval", "soon"),
+        ("ttl_interval", "1ms"),
+        ("min_ttl", "-1s"),
+        ("initial_size", "1.5"),
+        ("store", "redis://127.0.0.1"),
+        ("store", "shm://a/b"),
+        ("workers", "0"),
+        ("bind", "unix:/run/service.sock"),
+        ("database", ":memory:"),
+        ("key_header", "X Key"),
+    ],
+)
+def test_bad_setting_is_named_with_value_and_source(name: str, value: str) -> None:
+    """The error is one line that names the setting, its value and where it came from."""
+    with pytest.raises(SettingError) as caught:
+        load({}, {f"SERVICE_{name.upper()}": value})
+    text = str(caught.value)
+    assert text.startswith(f"{name} is {value!r} (environment SERVICE_{name.upper()}): ")
+    assert "\n" not in text
+
+
+@pytest.mark.parametrize(
+    ("environ", "text"),
+    [({"SERVICE_LIMT": "1"}, "did you mean SERVICE_LIMIT"), ({"SERVICE_CONFIG": "/none.toml"}, "No such file")],
+)
+def test_unknown_setting_is_refused(environ: dict[str, str], text: str) -> None:
+    """A misspelt variable and a file that is not there are errors."""
+    with pytest.raises(SettingError, match=text):
+        load({}, environ)
+
+
+def test_unknown_key_of_the_file_is_refused(tmp_path: Path) -> None:
+    """A misspelt key of the file is an error that names the file."""
+    path = tmp_path / "service.toml"
+    path.write_text("limt = 1\n")
+    with pytest.raises(SettingError, match=r"limt is 1 \(file .*service.toml\).*did you mean limit"):
+        load({"config": str(path)}, {})
+
+
+@pytest.mark.parametrize("command", ["serve", "config"])
+def test_command_line_stops_with_one_line(command: str) -> None:
+    """A bad setting ends the command with exit code 2 and one line on standard error."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "service", command, "--limit", "many"], capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == "service: limit is 'many' (flag --limit): give an integer\n"
