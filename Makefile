@@ -10,11 +10,12 @@ PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test coverage lint bench clean wrk
+.PHONY: help run test soak coverage lint bench clean wrk
 
 help:
 	@echo "make run       serve the example API on 127.0.0.1:8000"
 	@echo "make test      run the tests"
+	@echo "make soak      the exhaustive forms: death at every opcode, long sequences against the model"
 	@echo "make coverage  branch coverage of the pure modules and the table"
 	@echo "make lint      ruff and mypy"
 	@echo "make bench     time a take against an in-process limiter"
@@ -25,6 +26,9 @@ run: $(INSTALLED)
 
 test: $(INSTALLED) wrk
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+soak: $(INSTALLED)
+	EVERY_OPCODE=1 EXAMPLES=2000 $(BIN)/python -m pytest tests/crash tests/property --timeout=3600 $(PYTEST_ARGS)
 
 coverage: $(INSTALLED)
 	$(BIN)/python -m pytest tests/unit tests/property tests/contract tests/race --cov --cov-report=term $(PYTEST_ARGS)
