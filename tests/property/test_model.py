@@ -126,6 +126,12 @@ class Model(RuleBasedStateMachine):
         self.allowed += info.allowed
         self.denied += not info.allowed
 
+    @rule(which=st.integers(0, 1), key=KEYS, quota=QUOTAS)
+    def spend(self, which: int, key: str, quota: Quota | None) -> None:
+        """Take to the last unit and on, by way of the hints."""
+        for _ in range(7):
+            self.take(which, key, 1, quota)
+
     @rule(which=st.integers(0, 1), key=KEYS)
     def get(self, which: int, key: str) -> None:
         bucket = self.buckets.get(key)
