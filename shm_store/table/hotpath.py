@@ -14,7 +14,7 @@ from posix_ipc import BusyError, SignalError
 
 from shm_store.limiter import RateInfo, Take
 from shm_store.quota import Quota
-from shm_store.table.layout import ALLOWED, DENIED, HELD, IDLE, IDLE_AT, OTHER, REL, TAG, TRY, USED
+from shm_store.table.layout import ALLOWED, DENIED, HELD, IDLE, IDLE_AT, OTHER, REL, SEAT_BUMP, TAG, TRY, USED
 from shm_store.table.seats import leasing
 from shm_store.table.stripes import Stripes
 
@@ -89,6 +89,7 @@ def bind(
         except (BusyError, SignalError):
             # The semaphore was not acquired; the slow path waits for it in slices.
             seat[phase] = IDLE
+            seat[SEAT_BUMP] += 1
             push(seat)
             seat = no_seat
             return take_slowly(key, cost, quota)

@@ -109,11 +109,14 @@ class Recovery:
             time.sleep(_POLL_S)
             return False
         if self._segment.semaphores[stripe].value == 0:
-            bumps = self._seats.column(SEAT_BUMP)
+            bumps, phases = self._seats.column(SEAT_BUMP), self._seats.column(SEAT_PHASES + stripe)
             time.sleep(_DOUBT_S)
             if (
                 self._live(stripe, lost, (HELD, REL))
-                or any(self._seats.view(index)[SEAT_BUMP] == bumps[index] for index in self._live(stripe, lost, (TRY,)))
+                or any(
+                    phases[index] != IDLE and self._seats.view(index)[SEAT_BUMP] == bumps[index]
+                    for index in self._live(stripe, lost, (TRY,))
+                )
                 or self._gone(stripe, lost, (TRY, HELD, REL)) != doubtful
                 or self._mark(stripe) != mark
             ):
@@ -134,7 +137,10 @@ class Recovery:
         return words[at + ALLOWED] + words[at + DENIED] + words[at + OTHER]
 
     def _gone(self, stripe: int, lost: Collection[int], phases: Collection[int]) -> list[int]:
-        return [index for index in self._in(stripe, phases) if self._is_gone(index, lost)]
+        word = SEAT_PHASES + stripe
+        gone = [index for index in self._in(stripe, (TRY, HELD, REL)) if self._is_gone(index, lost)]
+        # Read again: it may have gone on before it died, and from its death on only the registry lock's holder writes.
+        return [index for index in gone if self._seats.view(index)[word] in phases]
 
     def _live(self, stripe: int, lost: Collection[int], phases: Collection[int]) -> list[int]:
         return [index for index in self._in(stripe, phases) if not self._is_gone(index, lost)]

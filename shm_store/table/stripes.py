@@ -137,19 +137,24 @@ class Stripes:
                 lost = {self._seats.own_index(other) for other in self._seats.lost() if other is not seat}
                 if self._recovery.is_needed(stripe, lost):
                     # Not TRY meanwhile: a recoverer is no waiter, and must not wait for itself.
-                    seat[SEAT_PHASES + stripe] = IDLE
+                    self._stop_trying(seat, stripe)
                     self._recovery.recover(stripe, left_ns, lost)
                     seat[SEAT_PHASES + stripe] = TRY
 
     def _give_up(self, seat: memoryview, stripe: int) -> None:
         seat[SEAT_TIMEOUTS] += 1
-        seat[SEAT_PHASES + stripe] = IDLE
+        self._stop_trying(seat, stripe)
         holders = {
             self._seats.view(index)[SEAT_PID]
             for index, phase in enumerate(self._seats.column(SEAT_PHASES + stripe))
             if phase in (HELD, REL)
         }
         raise StripeTimeoutError(self._name, stripe, self._timeout_ns, tuple(sorted(holders)))
+
+    def _stop_trying(self, seat: memoryview, stripe: int) -> None:
+        seat[SEAT_PHASES + stripe] = IDLE
+        # Or a recoverer that saw TRY before and sees it again would think it never let go.
+        seat[SEAT_BUMP] += 1
 
 
 leasing.add(Stripes.run.__code__)

@@ -167,6 +167,38 @@ def test_stripe_of_the_dead_is_freed_once(segment_name: str, phase: int, value: 
     store.close()
 
 
+def test_holder_that_went_on_before_it_died_is_freed_once(segment_name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A seat read as TRY says HELD by the time its process is found dead, and its recoverer dies after the release."""
+    store = _prepared(segment_name)
+    child = os.fork()
+    if child == 0:
+        store.take("known")
+        store._table.seats.pool[0][SEAT_PHASES] = TRY
+        store._table.segment.semaphores[0].acquire()
+        _kill()
+    os.waitpid(child, 0)
+    recovery, seats = store._table.recovery, store._table.seats
+    owner_is_alive, release = seats.owner_is_alive, recovery._release
+
+    def dies_now(index: int) -> bool:
+        if not owner_is_alive(index) and seats.view(index)[SEAT_PHASES] == TRY:
+            seats.view(index)[SEAT_PHASES] = HELD
+        return owner_is_alive(index)
+
+    def release_and_die(stripe: int) -> None:
+        release(stripe)
+        raise InterruptedByTestError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(seats, "owner_is_alive", dies_now)
+        patch.setattr(recovery, "_release", release_and_die)
+        with pytest.raises(InterruptedByTestError):
+            recovery.recover(0, timeout_ns=10**9)
+    assert recovery.recover(0, timeout_ns=10**9)
+    _require_sound(store)
+    store.close()
+
+
 def test_stopped_holder_keeps_its_stripe(segment_name: str) -> None:
     """Nothing is taken from a living process: others time out until it goes on."""
     store = _prepared(segment_name)
