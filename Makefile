@@ -10,28 +10,32 @@ PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test soak coverage lint bench clean wrk
+.PHONY: help run test soak model coverage lint bench clean tools
 
 help:
 	@echo "make run       serve the example API on 127.0.0.1:8000"
 	@echo "make test      run the tests"
 	@echo "make soak      the exhaustive forms: death at every opcode, long sequences against the model"
+	@echo "make model     have SPIN search the model of the lock protocol"
 	@echo "make coverage  branch coverage of the pure modules and the table"
 	@echo "make lint      ruff and mypy"
 	@echo "make bench     time a take against an in-process limiter"
-	@echo "make clean     remove what the other targets made"
+	@echo "make clean     remove the environment, builds and caches"
 
 run: $(INSTALLED)
 	@exec $(BIN)/python -m service serve
 
-test: $(INSTALLED) wrk
+test: $(INSTALLED) tools
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 soak: $(INSTALLED)
 	EVERY_OPCODE=1 EXAMPLES=2000 $(BIN)/python -m pytest tests/crash tests/property --timeout=3600 $(PYTEST_ARGS)
 
+model: $(INSTALLED) tools
+	$(BIN)/python -m pytest tests/model -v $(PYTEST_ARGS)
+
 coverage: $(INSTALLED)
-	$(BIN)/python -m pytest tests/unit tests/property tests/contract tests/race --cov --cov-report=term $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests/unit tests/property tests/contract tests/race tests/crash/test_store_order.py --cov --cov-report=term $(PYTEST_ARGS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -59,12 +63,14 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install -q -c constraints.txt --no-build-isolation -e '.[dev]'
 	@touch $@
 
-# The load generator of tests/e2e, a Debian package; without it those tests are skipped and say so.
-wrk:
-	@command -v wrk >/dev/null && exit 0; \
+# The load generator of tests/e2e, and the model checker of tests/model with the compiler it needs: Debian packages of
+# these names. Without them those tests are skipped and say so.
+tools:
+	@missing() { for tool in wrk spin gcc; do command -v $$tool >/dev/null || echo $$tool; done; }; \
+	test -n "$$(missing)" || exit 0; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	  echo "installing wrk ..."; \
-	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends wrk; } \
+	  echo "installing" $$(missing) "..."; \
+	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$(missing); } \
 	    >/dev/null 2>&1 || true; \
 	fi; \
-	command -v wrk >/dev/null || echo "wrk is not installed and could not be: the tests that drive it will be skipped" >&2
+	test -z "$$(missing)" || echo "not installed:" $$(missing) "- the tests that need them will be skipped" >&2

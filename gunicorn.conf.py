@@ -10,7 +10,8 @@ from gunicorn.arbiter import Arbiter
 
 import shm_store.gunicorn
 from service.app.conf import SettingError, load
-from service.app.construct import announcement, application_uri
+from service.app.construct import announcement, application_uri, prepare_store
+from shm_store import StoreError
 from shm_store.gunicorn import *  # noqa: F403 - gunicorn finds its hooks by their names in this module
 
 try:
@@ -28,6 +29,15 @@ wsgi_app = application_uri(settings)
 proc_name = "service"
 # Its path is one per user, so a second service of the same user would take it over.
 control_socket_disable = True
+
+
+def on_starting(_server: Arbiter) -> None:
+    """Refuse to start on a table of another geometry; a reload, which this is not called for, goes on with it."""
+    try:
+        prepare_store(settings)
+    except StoreError as error:
+        sys.stderr.write(f"service: {error}\n")
+        raise SystemExit(2) from None
 
 
 def when_ready(server: Arbiter) -> None:

@@ -79,11 +79,6 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return Quota(self.limit, self.interval, algorithm=self.algorithm)
 
     @property
-    def interval_ns(self) -> int:
-        """Interval of the default quota in nanoseconds."""
-        return self._duration_ns("interval", 0, INTERVAL_MAX_NS)
-
-    @property
     def ttl_interval_ns(self) -> int:
         """Time between two passes of the sweeper in nanoseconds."""
         return self._duration_ns("ttl_interval", 0, INTERVAL_MAX_NS)

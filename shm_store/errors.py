@@ -5,7 +5,10 @@ A denied request is not an error: see `shm_store.limiter.RateInfo`.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
+
+#: What to do about a process that has no file descriptor left.
+DESCRIPTORS: Final = "allow the process more open files (ulimit -n)"
 
 
 class StoreError(Exception):

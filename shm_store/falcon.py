@@ -10,12 +10,12 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 import falcon
 import falcon.asgi
 
-from shm_store.errors import ConfigurationError, StoreError
+from shm_store.errors import ConfigurationError, CostError, StoreError
 from shm_store.http.error_log import ErrorLog
 from shm_store.http.headers import UNAVAILABLE_HEADERS, Headers, denial_headers, limit_headers
 from shm_store.http.keys import ClientAddressError, client_key, header_prefix
 from shm_store.http.problems import QUOTA_EXCEEDED_BODY, TEMPORARY_REDUCED_CAPACITY_BODY
-from shm_store.limiter import RateLimiter
+from shm_store.limiter import RateInfo, RateLimiter
 from shm_store.quota import LIMIT_MAX, Quota, require_integer
 
 __all__ = ["ClientAddressError", "RateLimitMiddleware", "client_address", "header_key"]
@@ -72,7 +72,8 @@ class RateLimitMiddleware:
     and reaches neither later middleware's `process_request` nor a resource.
     `req.context.rate_limit` is the RateInfo, or None when no decision was made (exempt, or the store failed).
 
-    Every `StoreError` follows `on_error`, is counted in `errors`, and is logged at most once in ten seconds. Whatever
+    Every `StoreError` follows `on_error`, is counted in `errors`, and is logged at most once in ten seconds; but a cost
+    above the limit of the client's bucket, which no wait would make room for, is a denial. Whatever
     else `key` raises is left to Falcon's error handlers, `falcon.HTTPError` included.
 
     Args:
@@ -121,6 +122,10 @@ class RateLimitMiddleware:
             return
         try:
             info = self._store.take(self._key(req), self._cost, self._quota)
+        except CostError as error:
+            # The store works, and its answer is that no wait makes room: denied, whatever `on_error` says.
+            self._error_log.record(error, "request denied")
+            info = RateInfo(False, error.limit, 0, 0)
         except StoreError as error:
             self._fail(resp, error)
             return

@@ -1,7 +1,8 @@
 """Server hooks for gunicorn: `from shm_store.gunicorn import *` in gunicorn.conf.py.
 
 They start the sweeper of the segment and keep it alive, and free at once what a dead worker held. For a segment that
-is not named `shm-store`, call `shm_store.gunicorn.configure` there as well.
+is not named `shm-store`, call `shm_store.gunicorn.configure` there as well. Whoever defines one of these hooks himself
+calls ours in it, e.g. `shm_store.gunicorn.when_ready(server)`: his replaces it.
 
 gunicorn executes its configuration file anew on a reload; what must survive that lives here, in an imported module.
 """
@@ -10,8 +11,9 @@ from __future__ import annotations
 
 import functools
 import logging
+import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, ParamSpec
+from typing import TYPE_CHECKING, Final, ParamSpec
 
 from shm_store.config import Config
 from shm_store.supervisor import Supervisor
@@ -20,7 +22,10 @@ if TYPE_CHECKING:
     from gunicorn.arbiter import Arbiter
     from gunicorn.workers.base import Worker
 
-__all__ = ["child_exit", "on_exit", "on_reload", "pre_fork", "when_ready"]
+__all__ = ["child_exit", "on_exit", "on_reload", "post_worker_init", "pre_fork", "when_ready"]
+
+# A thread that has just acquired a stripe waits for the GIL until every thread before it has had its turn.
+_SWITCH_INTERVAL_S: Final = 0.0005
 
 P = ParamSpec("P")
 
@@ -63,6 +68,12 @@ def pre_fork(_server: Arbiter, _worker: Worker) -> None:
     """Look after the sweeper."""
     if _Master.supervisor is not None:
         _Master.supervisor.ensure()
+
+
+@_guarded
+def post_worker_init(_worker: Worker) -> None:
+    """Have threads take turns at shorter intervals, so that none keeps others waiting for a stripe it holds."""
+    sys.setswitchinterval(min(sys.getswitchinterval(), _SWITCH_INTERVAL_S))
 
 
 @_guarded

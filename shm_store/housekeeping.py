@@ -51,7 +51,12 @@ class Housekeeping:
         return self._table.segment.is_linked()
 
     def announce(self) -> None:
-        """Take a seat now, by which `masters` knows this process."""
+        """Take a seat now, by which `masters` knows this process.
+
+        Raises:
+            SeatsExhaustedError: Every seat belongs to a living process.
+            BackendError: The registry lock could not be had.
+        """
         if not self._table.seats.pool:
             self._table.seats.pool.append(self._table.seats.claim())
 

@@ -67,7 +67,11 @@ class RateLimiter(Protocol):
         ...
 
     def set(self, key: str, limit: int, interval: Duration) -> None:
-        """Store an override: `key` has a full bucket of its own quota, until `reset`."""
+        """Store an override: `key` has a full bucket of its own quota, until `reset`.
+
+        Raises:
+            ConfigurationError: The limit or the interval is out of range.
+        """
         ...
 
     def reset(self, key: str) -> bool:

@@ -23,9 +23,9 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
         evicted: Slots given to a new key while their bucket had spent units.
         swept: Slots reclaimed by a collection pass.
         refused: New keys that were denied because their set was full.
-        recoveries: Stripes freed after their holder died.
+        recoveries: Stripes freed after their holder died, or lost them to an exception.
         timeouts: Operations that gave up waiting for a stripe.
-        sweeper_pid: Process of the sweeper; 0 if there was none yet.
+        sweeper_pid: Process that was the last to become the sweeper, alive or not; 0 if there was none yet.
         sweeper_age: Seconds since the sweeper's last heartbeat; -1.0 if there was none yet.
         sweeper_passes: Passes over the whole table the sweepers have made.
         size: Bytes of the segment.

@@ -30,13 +30,17 @@ class ShmStore:
 
     Attributes:
         take: Take units of a key, all or none: `take(key, cost=1, quota=None) -> RateInfo`. `quota` replaces the
-            default one; an override stored by `set` comes before either.
+            default one; an override stored by `set` comes before either. Keep the quota object: an equal one that is
+            made for each call takes a way that costs several times as much.
         peek: Answer what the same take would answer, and change nothing.
 
     Raises:
         StripeTimeoutError: By any operation: the key's stripe stayed taken for the lock timeout.
+        SeatsExhaustedError: By any operation: as many are under way in this segment as it has seats.
+        BackendError: By any operation: the operating system refused what a new seat or a recovery needs.
         TableFullError: By any operation that admits a new key: its set has no slot to give up.
         CostError: By `take` and `peek`: the cost is no integer from 1 to the limit.
+        TypeError: By any operation on a key: the key is no `str`.
         StoreClosedError: By any operation after `close`.
 
     >>> with ShmStore.open(Config(limit=5, interval="3s", name="doctest-store")) as store:
@@ -168,6 +172,7 @@ class ShmStore:
 
         Raises:
             BackendError: Someone else is attached.
+            LayoutMismatchError: The store is closed, and what lies under its name by now is no table.
         """
         if self._closed:
             unlink(self.config.name)

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
+from shm_store.durations import NS_PER_SECOND
 from shm_store.errors import StoreError
 from shm_store.housekeeping import Housekeeping
 from shm_store.table.seats import Role
@@ -21,6 +22,7 @@ from shm_store.table.seats import Role
 _STEADY_NS: Final = 10_000_000_000
 _DELAY_FIRST_S: Final = 0.5
 _DELAY_MAX_S: Final = 60.0
+_STOP_S: Final = 2.0
 
 
 class Supervisor:
@@ -68,7 +70,12 @@ class Supervisor:
         self._pid = 0
         if self._sweeper is not None and self._sweeper.poll() is None:
             self._sweeper.terminate()
-            self._sweeper.wait()
+            try:
+                self._sweeper.wait(_STOP_S)
+            except subprocess.TimeoutExpired:
+                # Stopped, or stuck. Its locks go with it, and its seats are recovered.
+                self._sweeper.kill()
+                self._sweeper.wait()
         if self._housekeeping is not None:
             self._housekeeping.close()
             self._housekeeping = None
@@ -86,14 +93,14 @@ class Supervisor:
                 return
         wait_ns = self._due_ns - time.monotonic_ns()
         if wait_ns > 0:
-            self._call_later(wait_ns / 1e9)
+            self._call_later(wait_ns / NS_PER_SECOND)
         else:
             self._spawn()
 
     def _back_off(self) -> None:
         if time.monotonic_ns() - self._started_ns >= _STEADY_NS:
             self._delay_s = 0.0
-        self._due_ns = self._started_ns + round(self._delay_s * 1e9)
+        self._due_ns = self._started_ns + round(self._delay_s * NS_PER_SECOND)
         self._delay_s = min(max(2 * self._delay_s, _DELAY_FIRST_S), _DELAY_MAX_S)
 
     def _call_later(self, wait_s: float) -> None:

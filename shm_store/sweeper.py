@@ -15,6 +15,7 @@ import socket
 import time
 from typing import Final
 
+from shm_store.durations import NS_PER_SECOND
 from shm_store.errors import StoreError
 from shm_store.housekeeping import Housekeeping
 from shm_store.table.seats import Role
@@ -55,6 +56,10 @@ def run(name: str, master: int | None) -> None:
     Args:
         name: The segment's name.
         master: Process to end with, this process's parent; None to run until a signal.
+
+    Raises:
+        LayoutMismatchError: What lies under the name is no table of this version.
+        BackendError: The operating system refused.
     """
     stop = Stop(master)
     while not stop.wait(0):
@@ -86,7 +91,7 @@ def _serve(housekeeping: Housekeeping, stop: Stop) -> None:
                 housekeeping.sweep_set(set_index)
             housekeeping.end_pass()
             next_pass_ns = time.monotonic_ns() + housekeeping.ttl_interval_ns
-        until_pass_s = (next_pass_ns - time.monotonic_ns()) / 1e9
+        until_pass_s = (next_pass_ns - time.monotonic_ns()) / NS_PER_SECOND
         if stop.wait(max(min(BEAT_S, until_pass_s), 0)):
             return
 

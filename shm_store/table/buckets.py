@@ -69,10 +69,12 @@ class Buckets:
         words = slot.words
         limit, interval_ns, state = self._effective(words, quota, now_ns)
         _require_cost(cost, limit)
-        if (words[LIMIT], words[INTERVAL]) != (limit, interval_ns) or words[TAG] == 0:
-            # The tag first: no hint may go on with the old quota. Then `idle_at`: a bucket whose window was moved
-            # and whose interval was not is only stricter.
+        cut_short = words[IDLE_AT] > now_ns + interval_ns
+        if (words[LIMIT], words[INTERVAL]) != (limit, interval_ns) or cut_short or words[TAG] == 0:
+            # The tag first: no hint may go on with the old quota. Then `idle_at` beside the shorter of the two
+            # intervals: their difference is where the window began, and no prefix may put that any earlier (I6).
             words[TAG] = next_tag(record, words[TAG] & OVERRIDE)
+            words[INTERVAL] = min(words[INTERVAL], interval_ns)
             words[IDLE_AT] = state.idle_at_ns
             words[INTERVAL] = interval_ns
             words[LIMIT] = limit
@@ -120,8 +122,9 @@ class Buckets:
             self._fill(record, victim, place, quota=quota, state=FRESH, flags=OVERRIDE)
         else:
             words = slot.words
-            # The limit before the window opens, so that no prefix hands out more than one of the two quotas does.
+            # The limit beside the longer of the two intervals, so that no prefix hands out more than both quotas do.
             words[TAG] = next_tag(record, OVERRIDE)
+            words[INTERVAL] = max(words[INTERVAL], quota.interval_ns)
             words[LIMIT] = quota.limit
             words[IDLE_AT] = FRESH.idle_at_ns
             words[INTERVAL] = quota.interval_ns
@@ -165,13 +168,10 @@ class Buckets:
 
     def _effective(self, words: memoryview, quota: Quota, now_ns: int) -> tuple[int, int, State]:
         """The limit, interval and state that a take of `quota` meets: an override keeps its own."""
-        state = self._state(words, now_ns)
-        if words[TAG] & OVERRIDE:
-            return words[LIMIT], words[INTERVAL], state
-        interval_ns = quota.interval_ns
-        if words[INTERVAL] != interval_ns:
-            state = with_interval(state, words[INTERVAL], interval_ns, now_ns)
-        return quota.limit, interval_ns, state
+        override = words[TAG] & OVERRIDE
+        limit, interval_ns = (words[LIMIT], words[INTERVAL]) if override else (quota.limit, quota.interval_ns)
+        # Even when the interval is the same: a change that was cut short may have left a window that ends too late.
+        return limit, interval_ns, with_interval(self._state(words, now_ns), words[INTERVAL], interval_ns, now_ns)
 
     def _take_first(
         self, record: memoryview, place: Place, quota: Quota, cost: int, now_ns: int

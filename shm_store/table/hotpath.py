@@ -1,8 +1,9 @@
 """The hot path of `take`: one unit of a key seen before, inside its current window.
 
 Everything it needs is bound in one closure, and one look-up in `hints` yields the rest; whatever is not the plain
-case goes to `take_slowly`. It repeats, in line, what `Stripes.run` and `algorithms.token_bucket` say: a call for each
-would double its cost (tests/bench/take.py). `tests/property` holds the two against one model.
+case goes to `take_slowly`. A hint is believed only while its slot has the tag that it names (I7). The closure repeats,
+in line, what `Stripes.run` and `algorithms.token_bucket` say: a call for each would double its cost
+(tests/bench/take.py). `tests/property` holds the two against one model.
 """
 
 from __future__ import annotations
@@ -10,13 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from posix_ipc import BusyError, SignalError
-
 from shm_store.limiter import RateInfo, Take
 from shm_store.quota import Quota
-from shm_store.table.layout import ALLOWED, DENIED, HELD, IDLE, IDLE_AT, OTHER, REL, SEAT_BUMP, TAG, TRY, USED
+from shm_store.table.layout import ALLOWED, BUSY, DENIED, IDLE, IDLE_AT, OTHER, SEAT_PHASES, TAG, USED
 from shm_store.table.seats import leasing
-from shm_store.table.stripes import Stripes
+from shm_store.table.stripes import TRIES, Stripes, is_refusal
 
 #: Hints kept in one process, a few hundred bytes each; all are dropped when there would be more.
 HINTS_MAX: Final = 8_192
@@ -28,11 +27,11 @@ HINT_KEY_MAX: Final = 256
 #: in a seat, the semaphore's acquire and release, the stripe's record, the slot, its tag, the limit, and the quota
 #: that was passed. A plain tuple: unpacking a NamedTuple costs some 50 ns more.
 Hint = tuple[
-    int, Callable[[float], None], Callable[[], None], "memoryview[int]", "memoryview[int]", int, int, Quota | None
+    int, Callable[[int], None], Callable[[], None], "memoryview[int]", "memoryview[int]", int, int, Quota | None
 ]
 
 
-def bind(
+def bind(  # noqa: C901 - one closure, whose calls are what it saves
     *,
     hints: dict[str, Hint],
     pool: list[memoryview],
@@ -52,13 +51,12 @@ def bind(
         take_slowly: What to call for anything but the plain case.
     """
     pop, push = pool.pop, pool.append
-    slice_s = stripes.slice_s
     one = 1
     no_seat = memoryview(b"")
     # Less than any `left` of a denial: `used` is at most 2**64 - 1.
     missed = -(2**65)
 
-    def take(key: str, cost: int = 1, quota: Quota | None = None) -> RateInfo:
+    def take(key: str, cost: int = 1, quota: Quota | None = None) -> RateInfo:  # noqa: C901, PLR0912 - in line
         if cost is not one:
             return take_slowly(key, cost, quota)
         try:
@@ -68,34 +66,36 @@ def bind(
             # Bound, so that `Seats.lost` can tell that this frame uses no seat.
             seat = no_seat
             return take_slowly(key, cost, quota)
-        try:
-            seat[phase] = TRY
-            acquire(slice_s)
-            seat[phase] = HELD
-            now_ns = clock()
-            if slot[TAG] == tag and quota is hinted and now_ns < (idle_at_ns := slot[IDLE_AT]):
-                left = limit - slot[USED] - 1
-                if left >= 0:
-                    slot[USED] = limit - left
-                    record[ALLOWED] += 1
+        left = now_ns = idle_at_ns = missed
+        tries = TRIES
+        while True:
+            try:
+                seat[phase] = BUSY
+                acquire(0)
+                now_ns = clock()
+                if slot[TAG] == tag and quota is hinted and now_ns < (idle_at_ns := slot[IDLE_AT]):
+                    left = limit - slot[USED] - 1
+                    if left >= 0:
+                        slot[USED] = limit - left
+                        record[ALLOWED] += 1
+                    else:
+                        record[DENIED] += 1
                 else:
-                    record[DENIED] += 1
+                    record[OTHER] += 1
+                release()
+                seat[phase] = IDLE
+            except BaseException as error:
+                if not is_refusal(error):
+                    stripes.settle(seat, stripe_of(key), held=False)
+                    raise
+                seat[phase] = IDLE
+                tries -= 1
+                if not tries or not stripes.is_free_soon(phase - SEAT_PHASES):
+                    push(seat)
+                    seat = no_seat
+                    return take_slowly(key, cost, quota)
             else:
-                left = idle_at_ns = missed
-                record[OTHER] += 1
-            seat[phase] = REL
-            release()
-            seat[phase] = IDLE
-        except (BusyError, SignalError):
-            # The semaphore was not acquired; the slow path waits for it in slices.
-            seat[phase] = IDLE
-            seat[SEAT_BUMP] += 1
-            push(seat)
-            seat = no_seat
-            return take_slowly(key, cost, quota)
-        except BaseException:
-            stripes.settle(seat, stripe_of(key))
-            raise
+                break
         # Outside the `try`: settle would push it a second time.
         push(seat)
         if left >= 0:

@@ -28,9 +28,8 @@ A segment is a header, then the seats, then the stripes, then the sets. Everythi
     seat      0          pid                       registry lock; written last when a seat is given out
               1          start     clock ticks     registry lock
               2          role                      registry lock
-              3          bump      count           its owner: raised while it holds no stripe it tries for
-              4          timeouts  count           its owner
-              8-         phase     IDLE TRY HELD REL  its owner; one word a stripe; after its death registry lock
+              3          timeouts  count           its owner
+              8-         phase     IDLE or BUSY    its owner; one word a stripe; after its death registry lock
     stripe    0          generation  count         the stripe, like the whole record
               1          allowed   count
               2          denied    count
@@ -73,9 +72,9 @@ HEADER_FIXED_AT: Final = 3 * WORD
 MAGIC_AT, VERSION_AT, DIGEST_AT, SIZE_AT = range(4)
 TTL_INTERVAL_AT, MIN_TTL_AT, SWEEPER_AT, HEARTBEAT_AT, PASSES_AT, RECOVERIES_AT = range(18, 24)
 
-SEAT_PID, SEAT_START, SEAT_ROLE, SEAT_BUMP, SEAT_TIMEOUTS = range(5)
+SEAT_PID, SEAT_START, SEAT_ROLE, SEAT_TIMEOUTS = range(4)
 SEAT_PHASES: Final = 8
-IDLE, TRY, HELD, REL = range(4)
+IDLE, BUSY = range(2)
 
 STRIPE_WORDS: Final = 16
 GENERATION, ALLOWED, DENIED, OTHER, EXPIRED, RECLAIMED_IDLE, EVICTED, SWEPT, REFUSED = range(9)

@@ -22,8 +22,27 @@ def start_ticks(pid: int) -> int | None:
 
 
 def is_alive(pid: int, start: int) -> bool:
-    """Return whether the process `pid` that started at `start` still runs; a stopped one does."""
-    return start_ticks(pid) == start
+    """Return whether the process `pid` that started at `start` still runs; a stopped one does.
+
+    One that /proc hides from this user (the mount option hidepid) counts as alive while its pid is in use, and so does
+    whatever cannot be looked at: nothing is taken from a process that may live.
+    """
+    try:
+        found = start_ticks(pid)
+    except OSError:
+        return True
+    return found == start or (found is None and _is_hidden(pid))
+
+
+def _is_hidden(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    # A zombie is there to be seen.
+    return not Path(f"/proc/{pid}").exists()
 
 
 def own_start_ticks() -> int:

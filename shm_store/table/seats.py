@@ -11,11 +11,13 @@ import inspect
 import os
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from enum import IntEnum
 from types import CodeType, FrameType
 
-from shm_store.errors import BackendError, SeatsExhaustedError
+from shm_store.durations import NS_PER_SECOND
+from shm_store.errors import DESCRIPTORS, BackendError, SeatsExhaustedError
 from shm_store.table import process
 from shm_store.table.filelock import LockTimeoutError
 from shm_store.table.layout import (
@@ -26,7 +28,8 @@ from shm_store.table.layout import (
 )
 from shm_store.table.segment import Segment
 
-_REGISTRY_TIMEOUT_NS = 1_000_000_000
+_REGISTRY_TIMEOUT_NS = NS_PER_SECOND
+_POLL_S = 0.0005
 
 #: Code that keeps a leased seat in a local variable named `seat`; see `Seats.lost`.
 leasing: set[CodeType] = set()
@@ -45,7 +48,9 @@ class Seats:
 
     Attributes:
         pool: Seats of this process that no operation is using. `pop` and `append` are atomic.
-        mending: Held from a call of `lost` until what it found is settled: nobody else settles it, nor uses it.
+        mending: Held from a call of `lost` until what it found is settled: nobody else settles it, nor uses it. Held
+            also while a seat is claimed.
+        closed: Whether `close` was called: no seat is given out any more.
     """
 
     def __init__(self, segment: Segment, role: Role = Role.USER) -> None:
@@ -57,6 +62,7 @@ class Seats:
         self.pool: list[memoryview] = []
         # Reentrant, so that an exception that loses it leaves the thread that handles signals able to go on.
         self.mending = threading.RLock()
+        self.closed = False
 
     def lost(self) -> list[memoryview]:
         """Return the seats of this process that are neither in the pool nor in use by a frame of any thread.
@@ -118,23 +124,42 @@ class Seats:
         self._own.clear()
         self.mending = threading.RLock()
 
-    def close(self) -> bool:
-        """Give back the seats no operation is using; return whether those were all of this process."""
-        with contextlib.suppress(LockTimeoutError), self._segment.registry_lock(_REGISTRY_TIMEOUT_NS):
-            pooled = {id(seat) for seat in self.pool}
-            self.pool.clear()
-            for index, seat in list(self._own.items()):
-                if id(seat) in pooled:
-                    self.free(index)
-                    del self._own[index]
-        return not self._own
+    def close(self, timeout_ns: int) -> bool:
+        """Give back the seats, waiting for operations of other threads; return whether no operation is left.
+
+        Args:
+            timeout_ns: How long to wait. One that is under way in this very thread, below a signal handler, never ends
+                meanwhile; its seat is free again once this process has ended.
+        """
+        deadline_ns = time.monotonic_ns() + timeout_ns
+        # With the lock: whoever is claiming a seat is done, and whoever comes later is turned away.
+        with self.mending:
+            self.closed = True
+        while True:
+            # One by one: an operation that pops one at this moment has it.
+            while self.pool:
+                with contextlib.suppress(IndexError):
+                    self._give_back(self.pool.pop())
+            if not self._own or time.monotonic_ns() >= deadline_ns:
+                return not self._own
+            time.sleep(_POLL_S)
+
+    def _give_back(self, seat: memoryview) -> None:
+        index = self.own_index(seat)
+        # If the lock cannot be had, the seat is reused once this process has ended.
+        with (
+            contextlib.suppress(LockTimeoutError, BackendError),
+            self._segment.registry_lock(_REGISTRY_TIMEOUT_NS),
+        ):
+            self.free(index)
+        del self._own[index]
 
     def claim(self) -> memoryview:
         """Return a new seat for this process.
 
         Raises:
             SeatsExhaustedError: Every seat belongs to a living process.
-            BackendError: The registry lock stayed taken.
+            BackendError: The registry lock stayed taken, or the process has no file descriptor left.
         """
         try:
             with self._segment.registry_lock(_REGISTRY_TIMEOUT_NS):
@@ -149,6 +174,8 @@ class Seats:
             raise BackendError(
                 self._segment.name, "taking a seat", "the registry lock stayed taken", "look for a stopped process"
             ) from error
+        except OSError as error:
+            raise BackendError(self._segment.name, "taking a seat", str(error), DESCRIPTORS) from error
 
     def _unused(self) -> int:
         pids = self.column(SEAT_PID)

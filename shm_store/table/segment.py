@@ -13,13 +13,14 @@ from typing import Final
 import posix_ipc
 
 from shm_store.config import Config
-from shm_store.errors import BackendError
+from shm_store.errors import DESCRIPTORS, BackendError
 from shm_store.table import header, layout, semaphores
 from shm_store.table.filelock import REGISTRY, SWEEPER, FileLock, LockTimeoutError
 from shm_store.table.layout import Header
 
 # Making a segment of the largest size takes seconds; an attacher waits for it.
 _REGISTRY_TIMEOUT_NS: Final = 30_000_000_000
+_MODE_MIN: Final = 0o600
 
 
 class Segment:
@@ -66,12 +67,20 @@ class Segment:
             return None
 
     def registry_lock(self, timeout_ns: int) -> FileLock:
-        """Return the lock, not yet taken, under which seats change owners and stripes are recovered."""
-        return FileLock(self._fd, REGISTRY, timeout_ns)
+        """Return the lock, not yet taken, under which seats change owners and stripes are recovered.
+
+        Raises:
+            BackendError: The process has no file descriptor left.
+        """
+        return _lock(self.name, self._fd, REGISTRY, timeout_ns)
 
     def sweeper_lock(self) -> FileLock:
-        """Return the lock, not yet taken, of the one sweeper of this segment."""
-        return FileLock(self._fd, SWEEPER, 0)
+        """Return the lock, not yet taken, of the one sweeper of this segment.
+
+        Raises:
+            BackendError: The process has no file descriptor left.
+        """
+        return _lock(self.name, self._fd, SWEEPER, 0)
 
     def is_linked(self) -> bool:
         """Return whether the name still means this segment."""
@@ -92,11 +101,10 @@ class Segment:
         """
         _unlink(self.name, self._fd, force=False)
 
-    def close(self, *, release_semaphores: bool) -> None:
-        """Detach; the mapping goes with the last view of it, the semaphores now if nobody is using one."""
-        if release_semaphores:
-            for semaphore in self.semaphores:
-                semaphore.close()
+    def close(self) -> None:
+        """Detach, when no operation is using it any more; the mapping goes with the last view of it."""
+        for semaphore in self.semaphores:
+            semaphore.close()
         # The mapping keeps a duplicate of the descriptor, and with it the lock, until its last view is gone.
         fcntl.flock(self._fd, fcntl.LOCK_UN)
         os.close(self._fd)
@@ -117,7 +125,10 @@ def unlink(name: str, *, force: bool = False) -> bool:
     try:
         fd = _open_file(name, None)
     except FileNotFoundError:
-        return remove(name)
+        if not semaphores.exist(name):
+            return False
+        # Whoever is about to create the segment takes the registry lock of its file; so does the removal.
+        fd = _open_file(name, _MODE_MIN)
     try:
         if not force and not header.is_blank(fd, None):
             header.require_magic(name, os.pread(fd, layout.WORD, 0))
@@ -144,14 +155,23 @@ def _is_shared(fd: int) -> bool:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    fcntl.flock(fd, fcntl.LOCK_SH)
+    finally:
+        # Even when it was refused: a lock that is converted is given up first.
+        fcntl.flock(fd, fcntl.LOCK_SH)
     return False
+
+
+def _lock(name: str, fd: int, byte: int, timeout_ns: int) -> FileLock:
+    try:
+        return FileLock(fd, byte, timeout_ns)
+    except OSError as error:
+        raise BackendError(name, "locking", str(error), DESCRIPTORS) from error
 
 
 @contextlib.contextmanager
 def _registry(name: str, fd: int, operation: str) -> Iterator[None]:
     try:
-        with FileLock(fd, REGISTRY, _REGISTRY_TIMEOUT_NS):
+        with _lock(name, fd, REGISTRY, _REGISTRY_TIMEOUT_NS):
             yield
     except LockTimeoutError as error:
         raise BackendError(
@@ -170,7 +190,7 @@ def remove(name: str) -> bool:
 
 def _open(name: str, config: Config | None) -> Segment:
     while True:
-        fd = _open_file(name, config)
+        fd = _open_file(name, config.mode if config else None)
         try:
             fcntl.flock(fd, fcntl.LOCK_SH)
             with _registry(name, fd, "open"):
@@ -196,12 +216,11 @@ def _map(name: str, fd: int, config: Config | None) -> Segment:
     return segment
 
 
-def _open_file(name: str, config: Config | None) -> int:
+def _open_file(name: str, mode: int | None) -> int:
+    """Open the segment's file, made with permissions `mode` if that is given and there is none; not inherited."""
     try:
         # Size 0 leaves an existing segment alone; any other size would resize it.
-        shared = posix_ipc.SharedMemory(
-            f"/{name}", posix_ipc.O_CREAT if config else 0, mode=config.mode if config else 0, size=0
-        )
+        shared = posix_ipc.SharedMemory(f"/{name}", 0 if mode is None else posix_ipc.O_CREAT, mode=mode or 0, size=0)
     except posix_ipc.ExistentialError:
         raise FileNotFoundError(errno.ENOENT, "no such segment", name) from None
     except posix_ipc.PermissionsError as error:
@@ -209,7 +228,9 @@ def _open_file(name: str, config: Config | None) -> int:
             name, "open", "permission denied", "run as the user that created it, or remove it as that user"
         ) from error
     except OSError as error:
-        raise BackendError(name, "open", str(error), "check that /dev/shm is mounted and writable") from error
+        short = error.errno in (errno.EMFILE, errno.ENFILE)
+        remedy = DESCRIPTORS if short else "check that /dev/shm is mounted and writable"
+        raise BackendError(name, "open", str(error), remedy) from error
     os.set_inheritable(shared.fd, False)
     return int(shared.fd)
 

@@ -8,7 +8,7 @@ import os
 import posix_ipc
 
 from shm_store.config import STRIPES_MAX
-from shm_store.errors import BackendError
+from shm_store.errors import DESCRIPTORS, BackendError
 
 
 def create(name: str, count: int, mode: int) -> None:
@@ -38,16 +38,20 @@ def open_all(name: str, count: int) -> list[posix_ipc.Semaphore]:
     try:
         for stripe in range(count):
             opened.append(posix_ipc.Semaphore(_file(name, stripe)))
-    except posix_ipc.Error as error:
+    except (OSError, posix_ipc.Error) as error:
         for semaphore in opened:
             semaphore.close()
+        missing = isinstance(error, posix_ipc.Error)
+        drop = f"stop its users and drop the table with: shm-store unlink --name {name} --force"
         raise BackendError(
-            name,
-            f"opening semaphore {len(opened)} of {count}",
-            str(error),
-            f"stop its users and drop the table with: shm-store unlink --name {name} --force",
+            name, f"opening semaphore {len(opened)} of {count}", str(error), drop if missing else DESCRIPTORS
         ) from error
     return opened
+
+
+def exist(name: str) -> bool:
+    """Return whether there is any semaphore of the segment `name`."""
+    return any(os.path.exists(f"/dev/shm/sem.{_file(name, stripe)[1:]}") for stripe in range(STRIPES_MAX))
 
 
 def remove(name: str) -> bool:

@@ -1,8 +1,9 @@
 """Stripes: taking one, running a function under it, and giving it back, whatever happens in between.
 
-The protocol of a hold, seen from the outside (docs/design.md, section "Locks and death"): the holder's seat says TRY
-before the semaphore is acquired, HELD after it, REL before it is released, IDLE after it. While HELD, exactly one of
-the stripe's counters is raised: that is the visible mark of a completed hold.
+The protocol of a hold, seen from the outside (docs/design.md, section "Locks and death"): the holder's seat says BUSY
+from before it tries the semaphore until after it has released it, and while it holds, exactly one of the stripe's
+counters is raised, the visible mark of a completed hold (I3, I4, I9). Nobody waits in the semaphore: whoever finds it
+taken says IDLE again, and pauses before the next try.
 """
 
 from __future__ import annotations
@@ -11,28 +12,25 @@ import time
 from collections.abc import Callable
 from typing import Final, TypeVar
 
-from posix_ipc import BusyError, SignalError
+from posix_ipc import BusyError
 
-from shm_store.errors import StripeTimeoutError
-from shm_store.table.layout import (
-    HELD,
-    IDLE,
-    OTHER,
-    REL,
-    SEAT_BUMP,
-    SEAT_PHASES,
-    SEAT_PID,
-    SEAT_TIMEOUTS,
-    STRIPE_WORDS,
-    TRY,
-)
-from shm_store.table.recovery import SLICE_NS, Recovery
+from shm_store.durations import NS_PER_SECOND
+from shm_store.errors import StoreClosedError, StripeTimeoutError
+from shm_store.table.layout import BUSY, IDLE, OTHER, SEAT_PHASES, SEAT_PID, SEAT_TIMEOUTS, STRIPE_WORDS
+from shm_store.table.recovery import Recovery
 from shm_store.table.seats import Seats, leasing
 from shm_store.table.segment import Segment
 
 T = TypeVar("T")
 
-SLICE_S: Final = SLICE_NS / 1e9
+#: Tries in a row, each when the stripe was just seen free, before an operation pauses.
+TRIES: Final = 8
+# How often to look before a try, some 60 ns each: in all, the length of the longest common hold, a first take.
+_LOOKS: Final = 150
+# Pauses between two tries, each twice the one before. A hold that outlasts them belongs to a process that waits for a
+# processor, or to none.
+_PAUSE_MIN_NS: Final = 20_000
+_PAUSE_MAX_NS: Final = 640_000
 
 
 class Stripes:
@@ -44,7 +42,6 @@ class Stripes:
         self._seats = seats
         self._recovery = recovery
         self._timeout_ns = lock_timeout_ns
-        self.slice_s = min(SLICE_S, lock_timeout_ns / 1e9)
         self.semaphores = segment.semaphores
         stripe_at = segment.header.geometry.stripe_at
         self.records = [
@@ -60,40 +57,50 @@ class Stripes:
         Raises:
             StripeTimeoutError: The stripe stayed taken for the lock timeout.
             SeatsExhaustedError: There is no seat for this process.
+            StoreClosedError: The handle was closed meanwhile.
+            BackendError: The registry lock, needed for a new seat or a recovery, could not be had.
         """
         seat = self._lease()
-        phase = SEAT_PHASES + stripe
+        held = False
         try:
-            seat[phase] = TRY
             self._acquire(seat, stripe)
-            seat[phase] = HELD
+            held = True
             result = body(self.records[stripe])
-            seat[phase] = REL
+            held = False
             self.semaphores[stripe].release()
-            seat[phase] = IDLE
+            seat[SEAT_PHASES + stripe] = IDLE
         except BaseException:
-            self.settle(seat, stripe)
+            self.settle(seat, stripe, held=held)
             raise
         # Outside the `try`: settle would push it a second time.
         self._seats.pool.append(seat)
         return result
 
-    def settle(self, seat: memoryview, stripe: int) -> None:
+    def settle(self, seat: memoryview, stripe: int, *, held: bool) -> None:
         """Leave the stripe in order after an exception ended the caller's operation of `seat`, and return the seat.
 
         A seat that stays in doubt stays out of the pool; `Seats.lost` finds it again.
+
+        Args:
+            seat: The seat.
+            stripe: What it was used for.
+            held: Whether the exception is known to have come between the acquire and the release.
         """
         phase = SEAT_PHASES + stripe
-        if seat[phase] == HELD:
+        if held:
             self.records[stripe][OTHER] += 1
-            seat[phase] = REL
             self.semaphores[stripe].release()
             seat[phase] = IDLE
         elif seat[phase] != IDLE:
-            # The exception came between the semaphore and the seat's word: held or not, only the others can tell.
+            # It came between the semaphore and the next line: held or not, only the others can tell.
             self._recovery.recover(stripe, self._timeout_ns, lost={self._seats.own_index(seat)})
         if seat[phase] == IDLE:
             self._seats.pool.append(seat)
+
+    def is_free_soon(self, stripe: int) -> bool:
+        """Return whether the stripe was seen free within the time that a hold takes."""
+        semaphore = self.semaphores[stripe]
+        return any(semaphore.value for _ in range(_LOOKS))
 
     def _lease(self) -> memoryview:
         """Return a seat for one operation, to be pushed back to the pool afterwards."""
@@ -102,12 +109,14 @@ class Stripes:
             return pool.pop()
         except IndexError:
             with self._seats.mending:
+                if self._seats.closed:
+                    raise StoreClosedError(self._name) from None
                 for seat in self._seats.lost():
                     self._mend(seat)
-        try:
-            return pool.pop()
-        except IndexError:
-            return self._seats.claim()
+                try:
+                    return pool.pop()
+                except IndexError:
+                    return self._seats.claim()
 
     def _mend(self, seat: memoryview) -> None:
         """Settle a lost seat on whatever stripe it was, and return it to the pool if that leaves no doubt."""
@@ -120,41 +129,54 @@ class Stripes:
             self._seats.pool.append(seat)
 
     def _acquire(self, seat: memoryview, stripe: int) -> None:
-        """Wait for the semaphore in slices, looking after each whether a dead process holds it."""
-        acquire = self.semaphores[stripe].acquire
+        """Try the semaphore until it is ours, looking after each long pause whether a dead process holds it."""
+        phase, acquire = SEAT_PHASES + stripe, self.semaphores[stripe].acquire
         deadline_ns = time.monotonic_ns() + self._timeout_ns
+        pause_ns, tries = _PAUSE_MIN_NS, 0
         while True:
+            seat[phase] = BUSY
             try:
-                acquire(self.slice_s)
-            except (BusyError, SignalError):
-                seat[SEAT_BUMP] += 1
+                acquire(0)
+            except BusyError as error:
+                if not is_refusal(error):
+                    raise
+                seat[phase] = IDLE
             else:
                 return
+            tries += 1
+            if tries < TRIES and self.is_free_soon(stripe):
+                continue
             left_ns = deadline_ns - time.monotonic_ns()
+            if (pause_ns == _PAUSE_MAX_NS or left_ns <= 0) and self._free_of_the_dead(stripe, left_ns):
+                continue
             if left_ns <= 0:
                 self._give_up(seat, stripe)
-            with self._seats.mending:
-                lost = {self._seats.own_index(other) for other in self._seats.lost() if other is not seat}
-                if self._recovery.is_needed(stripe, lost):
-                    # Not TRY meanwhile: a recoverer is no waiter, and must not wait for itself.
-                    self._stop_trying(seat, stripe)
-                    self._recovery.recover(stripe, left_ns, lost)
-                    seat[SEAT_PHASES + stripe] = TRY
+            # Here and not in the semaphore: posix_ipc drops what a signal handler raises there.
+            time.sleep(min(pause_ns, left_ns) / NS_PER_SECOND)
+            pause_ns = min(2 * pause_ns, _PAUSE_MAX_NS)
+
+    def _free_of_the_dead(self, stripe: int, timeout_ns: int) -> bool:
+        """Return whether the stripe was freed of a gone seat, so that it is worth another try."""
+        with self._seats.mending:
+            lost = {self._seats.own_index(seat) for seat in self._seats.lost()}
+            return self._recovery.is_needed(stripe, lost) and self._recovery.recover(stripe, timeout_ns, lost)
 
     def _give_up(self, seat: memoryview, stripe: int) -> None:
         seat[SEAT_TIMEOUTS] += 1
-        self._stop_trying(seat, stripe)
-        holders = {
+        busy = {
             self._seats.view(index)[SEAT_PID]
             for index, phase in enumerate(self._seats.column(SEAT_PHASES + stripe))
-            if phase in (HELD, REL)
+            if phase == BUSY
         }
-        raise StripeTimeoutError(self._name, stripe, self._timeout_ns, tuple(sorted(holders)))
+        raise StripeTimeoutError(self._name, stripe, self._timeout_ns, tuple(sorted(busy)))
 
-    def _stop_trying(self, seat: memoryview, stripe: int) -> None:
-        seat[SEAT_PHASES + stripe] = IDLE
-        # Or a recoverer that saw TRY before and sees it again would think it never let go.
-        seat[SEAT_BUMP] += 1
+
+def is_refusal(error: BaseException) -> bool:
+    """Return whether `error`, caught in the frame that called `acquire`, says that the semaphore is taken.
+
+    A signal handler may raise the same, but from a frame of its own.
+    """
+    return isinstance(error, BusyError) and error.__traceback__ is not None and error.__traceback__.tb_next is None
 
 
 leasing.add(Stripes.run.__code__)

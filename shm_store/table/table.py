@@ -16,6 +16,9 @@ from shm_store.table.seats import Role, Seats
 from shm_store.table.segment import Segment
 from shm_store.table.stripes import Stripes
 
+# Beyond the lock timeout, for an operation that has its stripe.
+_CLOSE_GRACE_NS: Final = NS_PER_SECOND // 10
+
 
 class Table:
     """A segment with its seats, stripes, buckets and recovery, as this process uses them.
@@ -67,9 +70,9 @@ class Table:
         return self.stripes.run(stripe, lambda record: self.buckets.sweep(record, set_index))
 
     def close(self) -> None:
-        """Give back this process's seats and detach."""
-        # An operation of another thread may still be using its semaphore.
-        self.segment.close(release_semaphores=self.seats.close())
+        """Give back this process's seats and detach, once the operations of other threads have ended."""
+        if self.seats.close(self.config.lock_timeout_ns + _CLOSE_GRACE_NS):
+            self.segment.close()
         _open_tables.discard(self)
 
     def after_fork(self) -> None:

@@ -13,7 +13,6 @@ import pytest
 
 from shm_store import (
     BackendError,
-    CostError,
     LayoutMismatchError,
     SeatsExhaustedError,
     ShmStore,
@@ -24,7 +23,7 @@ from shm_store import (
 )
 from shm_store.falcon import RateLimitMiddleware, header_key
 from tests.http.failing_store import FailingStore
-from tests.http.service import Service
+from tests.http.service import CLIENT, Service
 
 Serve = Callable[..., Service]
 
@@ -35,7 +34,6 @@ ERRORS = [
     LayoutMismatchError("s", "stripes are 64, not 32", "unlink it"),
     SeatsExhaustedError("s", 512),
     BackendError("s", "sem_open", "EMFILE", "raise the limit of open files"),
-    CostError(5, 3),
     StoreError("what a later version may raise"),
 ]
 
@@ -65,6 +63,19 @@ def test_store_error_answers_503(serve: Serve, error: StoreError) -> None:
     assert result.json["type"] == "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity"
     assert str(error) not in result.text
     assert middleware.errors == {type(error).__name__: 1}
+
+
+@pytest.mark.parametrize("on_error", ["allow", "deny"])
+def test_cost_above_the_limit_of_a_bucket_is_denied(serve: Serve, store: ShmStore, on_error: str) -> None:
+    """An override smaller than the cost of a request is a limit that no request can meet, not a failure."""
+    middleware = RateLimitMiddleware(store, cost=2, on_error=on_error)  # type: ignore[arg-type]
+    service = serve(middleware)
+    store.set(f"client:{CLIENT}", 1, "1h")
+    result = service.ask()
+    assert (result.status_code, service.visits.count) == (429, 0)
+    assert result.headers["x-ratelimit-limit"] == "1"
+    assert int(result.headers["retry-after"]) >= 1
+    assert middleware.errors == {"CostError": 1}
 
 
 def test_exempt_paths_need_no_store(serve: Serve) -> None:

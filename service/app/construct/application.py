@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -19,9 +20,10 @@ from service.app.api.problems import ERROR_HANDLERS, serialize_problem
 from service.app.conf import Settings, load
 from service.business.features.links import Links
 from service.business.platform.sqlite import SCHEMA, Connections, SqliteLinks
-from shm_store import ShmStore
+from shm_store import Config, LayoutMismatchError, ShmStore
 from shm_store.falcon import RateLimitMiddleware, client_address, header_key
 
+_log = logging.getLogger("gunicorn.error")
 _App = TypeVar("_App", bound="falcon.App[Any, Any]")
 
 
@@ -54,7 +56,7 @@ def prepare_store(settings: Settings) -> None:
 
 def _compose(app: _App, settings: Settings) -> _App:
     # Nothing here starts a thread or opens a connection: with preload_app it runs before the workers are forked.
-    store = ShmStore.open(settings.store_config)
+    store = _open_store(settings.store_config)
     key = client_address if settings.key_header is None else header_key(settings.key_header)
     links = Links(SqliteLinks(Connections(Path(settings.database), SCHEMA)))
     is_asgi = isinstance(app, falcon.asgi.App)
@@ -75,6 +77,24 @@ def _compose(app: _App, settings: Settings) -> _App:
     ):
         app.add_route(path, asynchronous(resource, blocking=blocking) if is_asgi else resource)
     return app
+
+
+def _open_store(config: Config) -> ShmStore:
+    """Open the store; where its table was made with another geometry, with that one.
+
+    `prepare_store` has refused to start on such a table. After a reload it is too late for that: workers that fail
+    would take the whole service down, and with the table as it is the limits are exact.
+    """
+    try:
+        return ShmStore.open(config)
+    except LayoutMismatchError as error:
+        attached = ShmStore.attach(config.name)
+        if attached is None:
+            raise
+        with attached:
+            made = attached.config
+        _log.error("the table stays as it is until it is dropped: %s", error)
+        return ShmStore.open(msgspec.structs.replace(config, initial_size=made.initial_size, stripes=made.stripes))
 
 
 def _settings(text: str | None) -> Settings:

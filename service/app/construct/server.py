@@ -33,7 +33,7 @@ def announcement(settings: Settings, listeners: Sequence[object], workers: int) 
     """
     urls = [str(listener) for listener in listeners]
     who = "client" if settings.key_header is None else f"value of {settings.key_header}"
-    interval = to_text(settings.store_config.interval_ns)
+    interval = to_text(settings.store_config.quota.interval_ns)
     return (
         f"Serving {', '.join(urls)} with {workers} workers ({settings.worker_class})\n"
         f"Limit: {settings.limit} requests per {interval} and {who}, shared by all workers in {settings.store}\n"

@@ -1,0 +1,263 @@
+"""A process that dies between any two stores of an operation leaves buckets that admit no more than they should.
+
+What dies here is the operation: an exception before the n-th store to a slot or a fingerprint, for each n. The stripe
+is given back as recovery would, and the survivors go on with what was left (I5, I6, I8).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from shm_store import Config, Quota, ShmStore
+from shm_store.table.segment import remove
+from shm_store.table.slots import Slot
+from tests.clock import Clock
+
+LIMIT = 5
+INTERVAL_S = 3
+SLOTS = 8
+
+
+class DiedError(Exception):
+    """The operation ends here."""
+
+
+class Stores:
+    """Lets a number of stores pass, and ends the operation before the next."""
+
+    def __init__(self, allowed: int) -> None:
+        self._left = allowed
+
+    def __call__(self) -> None:
+        if self._left == 0:
+            raise DiedError
+        self._left -= 1
+
+
+class Guarded:
+    """Words or bytes whose stores are counted."""
+
+    def __init__(self, memory: Any, stores: Stores) -> None:  # noqa: ANN401 - a memoryview or an mmap
+        self._memory, self._stores = memory, stores
+
+    def __getitem__(self, at: Any) -> Any:  # noqa: ANN401
+        return self._memory[at]
+
+    def __setitem__(self, at: Any, value: Any) -> None:  # noqa: ANN401
+        self._stores()
+        self._memory[at] = value
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._memory, name)
+
+
+class World:
+    """A store that lives on and has hints, and one whose operation dies, unless it gets `done`."""
+
+    def __init__(self, name: str, stores: int) -> None:
+        self.done = False
+        self.clock = Clock()
+        self._config = Config(limit=LIMIT, interval=INTERVAL_S, initial_size=SLOTS, name=name, min_ttl="1d")
+        self.hinted = self._open()
+        self.dying = self._open()
+        slots = self.dying._table.buckets._slots
+        self._guard = Stores(stores)
+        real = slots.slot
+
+        def slot(set_index: int, number: int) -> Slot:
+            found = real(set_index, number)
+            return Slot(found.number, Guarded(found.words, self._guard))  # type: ignore[arg-type]
+
+        slots.slot = slot  # type: ignore[method-assign]
+        slots._memory = Guarded(slots._memory, self._guard)  # type: ignore[assignment]
+
+    def _open(self) -> ShmStore:
+        return ShmStore.open(self._config, clock=self.clock)
+
+    def admitted(self, key: str, quota: Quota | None = None) -> int:
+        """Take until denied, by way of a hint and without one in turn."""
+        fresh = self._open()
+        stores = itertools.cycle((self.hinted, fresh))
+        count = sum(
+            1 for _ in itertools.takewhile(bool, (next(stores).take(key, 1, quota).allowed for _ in range(9999)))
+        )
+        fresh.close()
+        return count
+
+    def admitted_within(self, key: str, seconds: float, quota: Quota | None = None) -> int:
+        """Take all there is, again and again for a while."""
+        count = self.admitted(key, quota)
+        for _ in range(int(seconds / 0.05)):
+            self.clock.advance(0.05)
+            count += self.admitted(key, quota)
+        return count
+
+    def close(self) -> None:
+        for store in (self.hinted, self.dying):
+            store.close()
+        remove(self._config.name)
+
+
+Check = Callable[[], None]
+Scenario = Callable[[World], tuple[Callable[[], object], Check]]
+
+
+def take_in_window(world: World) -> tuple[Callable[[], object], Check]:
+    world.hinted.take("a", 2)
+    world.hinted.take("a")
+
+    def check() -> None:
+        assert world.admitted("a") in ((1,) if world.done else (1, 2))
+
+    return lambda: world.dying.take("a"), check
+
+
+def take_that_refills(world: World) -> tuple[Callable[[], object], Check]:
+    world.hinted.take("a", LIMIT)
+    world.clock.advance(INTERVAL_S + 1)
+
+    def check() -> None:
+        assert world.admitted("a") in ((LIMIT - 2,) if world.done else (LIMIT - 2, LIMIT))
+
+    return lambda: world.dying.take("a", 2), check
+
+
+def first_take(world: World) -> tuple[Callable[[], object], Check]:
+    def check() -> None:
+        assert world.admitted("new") in ((LIMIT - 2,) if world.done else (LIMIT - 2, LIMIT))
+
+    return lambda: world.dying.take("new", 2), check
+
+
+def first_take_into_a_full_set(*, victim_returns: bool) -> Scenario:
+    """The key that gives way starts afresh; its hint charges nobody else."""
+
+    def scenario(world: World) -> tuple[Callable[[], object], Check]:
+        keys = [f"key {number}" for number in range(SLOTS)]
+        for key in keys:
+            world.hinted.take(key, 2)
+            world.hinted.take(key)
+            world.clock.advance(0.01)
+
+        def check() -> None:
+            others = [world.admitted(key) for key in keys[2:]]
+            assert others == [LIMIT - 3] * len(others)
+            if victim_returns:
+                world.hinted.take(keys[0])
+            assert world.admitted("new") in ((LIMIT - 2,) if world.done else (LIMIT - 2, LIMIT))
+
+        return lambda: world.dying.take("new", 2), check
+
+    return scenario
+
+
+def take_with_quota(old: Quota, new: Quota) -> Scenario:
+    def scenario(world: World) -> tuple[Callable[[], object], Check]:
+        world.hinted.take("a", old.limit - 1, old)
+        world.hinted.take("a", 1, old)
+        world.clock.advance(1)
+
+        def check() -> None:
+            more = max(new.limit - old.limit, 0)
+            assert world.admitted("a", new) <= more
+            # The window ends where it would have, and no later than one that starts now.
+            world.clock.advance(new.interval_ns / 1e9 - 1.001)
+            assert world.admitted("a", new) == 0
+            world.clock.advance(1.001)
+            assert world.admitted("a", new) == new.limit
+
+        return lambda: world.dying.take("a", 1, new), check
+
+    return scenario
+
+
+def set_over(old: Quota, new: Quota) -> Scenario:
+    def scenario(world: World) -> tuple[Callable[[], object], Check]:
+        world.hinted.set("a", old.limit, old.interval)
+        world.admitted("a")
+
+        def check() -> None:
+            seconds = 2
+            by_old, by_new = (quota.limit * (1 + -(-seconds * 10**9 // quota.interval_ns)) for quota in (old, new))
+            assert world.admitted_within("a", seconds) <= max(by_old, by_new)
+
+        return lambda: world.dying.set("a", new.limit, new.interval), check
+
+    return scenario
+
+
+def set_of_a_spent_bucket(world: World) -> tuple[Callable[[], object], Check]:
+    world.hinted.take("a", LIMIT)
+
+    def check() -> None:
+        assert world.admitted("a") in (0, 2, LIMIT)
+
+    return lambda: world.dying.set("a", 2, "1h"), check
+
+
+def reset(world: World) -> tuple[Callable[[], object], Check]:
+    """A hint must not go on with a slot that others no longer find: the key's next slot is another one."""
+    world.hinted.take("before")
+    world.hinted.take("a")
+    world.hinted.take("a")
+    world.hinted.take("after", LIMIT - 2)
+    world.hinted.reset("before")
+
+    def check() -> None:
+        assert world.admitted("a") in ((LIMIT,) if world.done else (LIMIT - 2, LIMIT))
+        assert world.admitted("after") == 2
+
+    return lambda: world.dying.reset("a"), check
+
+
+def sweep(world: World) -> tuple[Callable[[], object], Check]:
+    for key in ("a", "b"):
+        world.hinted.take(key, LIMIT)
+    world.clock.advance(INTERVAL_S + 86_400)
+    world.hinted.take("live", LIMIT)
+
+    def check() -> None:
+        assert [world.admitted(key) for key in ("a", "b", "live")] == [LIMIT, LIMIT, 0]
+
+    return world.dying.garbage_collect, check
+
+
+SCENARIOS: dict[str, tuple[Scenario, int]] = {
+    "take in the window": (take_in_window, 2),
+    "take that refills": (take_that_refills, 2),
+    "first take": (first_take, 7),
+    "first take into a full set": (first_take_into_a_full_set(victim_returns=False), 9),
+    "first take into a full set, and the victim's return": (first_take_into_a_full_set(victim_returns=True), 9),
+    "shorter interval": (take_with_quota(Quota(5, "60s"), Quota(5, "10s")), 5),
+    "much shorter interval": (take_with_quota(Quota(5, "365d"), Quota(5, "10s")), 5),
+    "longer interval": (take_with_quota(Quota(5, "10s"), Quota(5, "60s")), 5),
+    "higher limit": (take_with_quota(Quota(5, "10s"), Quota(9, "20s")), 5),
+    "lower limit": (take_with_quota(Quota(9, "20s"), Quota(5, "10s")), 5),
+    "set of a longer interval": (set_over(Quota(5, "200ms"), Quota(1000, "1h")), 6),
+    "set of a shorter interval": (set_over(Quota(1000, "1h"), Quota(5, "200ms")), 6),
+    "set of a spent bucket": (set_of_a_spent_bucket, 6),
+    "reset": (reset, 2),
+    "sweep": (sweep, 4),
+}
+
+
+@pytest.mark.parametrize(("scenario", "fewest"), SCENARIOS.values(), ids=SCENARIOS)
+def test_death_between_any_two_stores(segment_name: str, scenario: Scenario, fewest: int) -> None:
+    world, stores = World(segment_name, 0), 0
+    while True:
+        operation, check = scenario(world)
+        with suppress(DiedError):
+            operation()
+            world.done = True
+        check()
+        world.close()
+        if world.done:
+            break
+        stores += 1
+        world = World(segment_name, stores)
+    assert stores >= fewest
