@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import uuid
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -11,6 +9,7 @@ import pytest
 from shm_store import Config, ShmStore
 from shm_store.table.segment import remove
 from tests.clock import Clock
+from tests.segments import new_segment_name
 
 OpenStore = Callable[..., ShmStore]
 
@@ -44,7 +43,7 @@ def clock() -> Clock:
 @pytest.fixture
 def segment_name() -> Iterator[str]:
     """A name of this test's own; whatever is made under it is removed."""
-    name = f"shm-store-test-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    name = new_segment_name()
     yield name
     remove(name)
 

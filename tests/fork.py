@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import traceback
 from collections.abc import Callable
 from typing import Final
 
 FAILED: Final = 70
+LIFETIME_S: Final = 120
 
 
 def in_child(action: Callable[[], object]) -> int:
@@ -15,6 +17,8 @@ def in_child(action: Callable[[], object]) -> int:
     child = os.fork()
     if child == 0:
         try:
+            # A parent that failed meanwhile does not leave it behind.
+            signal.alarm(LIFETIME_S)
             action()
             os._exit(0)
         except BaseException:  # noqa: BLE001 - whatever it is, the parent hears of it by the exit status

@@ -228,8 +228,8 @@ def _open_file(name: str, mode: int | None) -> int:
             name, "open", "permission denied", "run as the user that created it, or remove it as that user"
         ) from error
     except OSError as error:
-        short = error.errno in (errno.EMFILE, errno.ENFILE)
-        remedy = DESCRIPTORS if short else "check that /dev/shm is mounted and writable"
+        # posix_ipc tells the reason in words only.
+        remedy = f"check that /dev/shm is mounted and writable, or {DESCRIPTORS}"
         raise BackendError(name, "open", str(error), remedy) from error
     os.set_inheritable(shared.fd, False)
     return int(shared.fd)

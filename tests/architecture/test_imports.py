@@ -18,9 +18,9 @@ LAYERS: Final = (
     ("errors", "durations", "quota", "algorithms", "config", "limiter", "stats"),
     ("table.layout",),
     ("table",),
-    ("store", "redis", "housekeeping"),
-    ("policy", "http", "supervisor"),
-    ("falcon", "wsgi", "asgi", "gunicorn", "sweeper"),
+    ("store", "housekeeping"),
+    ("http", "supervisor"),
+    ("falcon", "gunicorn", "sweeper"),
     ("cli", "__main__"),
 )
 PURE: Final = tuple(f"shm_store.{name}" for name in ("errors", "durations", "quota", "algorithms", "table.layout"))
@@ -37,9 +37,9 @@ OWNERS: Final = {
     "gunicorn": ("shm_store.gunicorn", "service.app"),
     "sqlite3": ("service.business.platform",),
     "typer": ("service.app.cli",),
-    "shm_store": ("shm_store", "service.app", "service.business.platform", "service.gunicorn.conf"),
+    "shm_store": ("shm_store", "service.app", "service.business.platform"),
     "service": ("service",),
-    "service.app": ("service.app", "service.__main__", "service.gunicorn.conf"),
+    "service.app": ("service.app", "service.__main__"),
     "service.business.platform": ("service.business.platform", "service.app.construct"),
     "service.business.features": ("service.business", "service.app"),
 }

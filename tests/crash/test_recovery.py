@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import functools
+import itertools
 import os
 import signal
 import sys
@@ -16,6 +16,7 @@ import pytest
 
 from shm_store import Config, Quota, RateInfo, ShmStore, StripeTimeoutError
 from shm_store.table.layout import BUSY, IDLE, SEAT_PHASES
+from tests.fork import ended, in_child
 
 if TYPE_CHECKING:
     from _typeshed import TraceFunction
@@ -109,14 +110,14 @@ def test_kill_at_any_opcode_leaves_the_table_sound(segment_name: str, operation:
     assert length > 50
     for number in range(1, length + 1, STEP):
         store = _prepared(segment_name)
-        child = os.fork()
-        if child == 0:
+
+        def killed(store: ShmStore = store, number: int = number) -> None:
             # A seat of its own first: with a warm store the operation is the length that was counted.
             store.take("known")
-            _at_opcode(number, _kill, functools.partial(operation, store))
-            os._exit(0)
-        _, status = os.waitpid(child, 0)
-        assert os.WIFSIGNALED(status) or number > length - 20
+            _at_opcode(number, _kill, lambda: operation(store))
+
+        status = ended(in_child(killed))
+        assert status == -signal.SIGKILL or (status == 0 and number > length - 20)
         _require_sound(store)
         store.close()
         store.unlink()
@@ -153,14 +154,15 @@ def test_exception_at_any_opcode_leaves_the_table_sound(
 def test_stripe_of_the_dead_is_freed_once(segment_name: str, value: int) -> None:
     """Whether or not a dead process held what its seat is BUSY on, a waiter frees it, and the value is 1."""
     store = _prepared(segment_name)
-    child = os.fork()
-    if child == 0:
+
+    def die() -> None:
         store.take("known")
         store._table.seats.pool[0][SEAT_PHASES] = BUSY
         if value == 0:
             store._table.segment.semaphores[0].acquire()
         _kill()
-    os.waitpid(child, 0)
+
+    assert ended(in_child(die)) == -signal.SIGKILL
     _require_sound(store)
     assert store.stats().timeouts == 0
     store.close()
@@ -169,10 +171,7 @@ def test_stripe_of_the_dead_is_freed_once(segment_name: str, value: int) -> None
 def test_stopped_holder_keeps_its_stripe(segment_name: str) -> None:
     """Nothing is taken from a living process: others time out until it goes on."""
     store = _prepared(segment_name)
-    child = os.fork()
-    if child == 0:
-        store._table.stripes.run(0, lambda _record: os.kill(os.getpid(), signal.SIGSTOP))
-        os._exit(0)
+    child = in_child(lambda: store._table.stripes.run(0, lambda _record: os.kill(os.getpid(), signal.SIGSTOP)))
     os.waitpid(child, os.WUNTRACED)
     with pytest.raises(StripeTimeoutError) as caught:
         store.take("known")
@@ -188,10 +187,7 @@ def test_storm_of_kills_gives_no_unit_twice(segment_name: str) -> None:
     limit, kills = 1_000_000, 60
     store = ShmStore.open(Config(limit=limit, interval="1h", initial_size=8, name=segment_name))
     for _ in range(kills):
-        child = os.fork()
-        if child == 0:
-            while True:
-                store.take("hot")
+        child = in_child(lambda: all(store.take("hot") for _ in itertools.count()))
         time.sleep(0.005)
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)

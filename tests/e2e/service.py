@@ -148,10 +148,10 @@ class Service:
                 return taken
         raise AssertionError
 
-    def drain(self) -> int:
+    def drain(self, headers: dict[str, str] | None = None) -> int:
         """Send requests to the limited path until one is denied; return how many were admitted."""
         admitted = 0
-        while self.get("/v1/ping").status == HTTPStatus.OK:
+        while self.get("/v1/ping", headers).status == HTTPStatus.OK:
             admitted += 1
         return admitted
 

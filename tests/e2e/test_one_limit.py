@@ -35,8 +35,11 @@ def test_limit_is_exact_for_each_key(make_service: MakeService, wrk: Wrk) -> Non
     service = make_service(limit=LIMIT, key_header="X-Api-Key")
     service.start()
     answers = wrk(service.url("/v1/ping"), seconds=3, threads=6, connections=36, header=("X-Api-Key", *KEYS)).answers()
-    assert {key: count[HTTPStatus.OK] for key, count in answers.by_key.items()} == dict.fromkeys(KEYS, LIMIT)
-    _assert_exact(answers, LIMIT * len(KEYS))
+    assert answers.errors == NO_ERRORS
+    assert answers.statuses.keys() <= {HTTPStatus.OK, HTTPStatus.TOO_MANY_REQUESTS}
+    # On a busy machine the load may end before the limit is reached.
+    admitted = {key: answers.by_key[key][HTTPStatus.OK] + service.drain({"X-Api-Key": key}) for key in KEYS}
+    assert admitted == dict.fromkeys(KEYS, LIMIT)
     service.stop()
 
 

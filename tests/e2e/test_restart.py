@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import signal
 from http import HTTPStatus
+from pathlib import Path
 from typing import Final
 
 from tests.e2e.conftest import MakeService
-from tests.e2e.service import files_of, shm_store
+from tests.e2e.service import WORKERS, eventually, files_of, shm_store
 from tests.e2e.wrk import Wrk
 
 LIMIT: Final = 1000
@@ -107,6 +109,26 @@ def test_restart_with_another_geometry_is_refused(make_service: MakeService, seg
     service.stop()
     shm_store("unlink", "--name", segment).check_returncode()
     service.start(SERVICE_INITIAL_SIZE="8192")
+    service.stop()
+
+
+def test_reload_with_another_geometry_goes_on_with_the_table(make_service: MakeService, tmp_path: Path) -> None:
+    """A geometry that is changed under a running service is an error in its log, not an outage: the count goes on."""
+    config = tmp_path / "service.toml"
+    config.write_text("initial_size = 4096\nlimit = 10\n")
+    service = make_service(config=config)
+    service.start()
+    assert service.take(4) == 4
+    before = service.workers()
+    config.write_text("initial_size = 8192\nlimit = 20\n")
+    service.signal(signal.SIGHUP)
+    eventually(
+        lambda: len(service.workers()) == WORKERS and not before & service.workers(),
+        within_s=20,
+        otherwise=lambda: f"workers {service.workers()}, before {before}:\n{service.log}",
+    )
+    assert service.drain() == 16
+    assert "initial_size is 4096 in the segment and 8192 in the configuration" in service.log
     service.stop()
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import uuid
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -11,12 +9,13 @@ import pytest
 from shm_store import Config, ShmStore
 from tests.clock import Clock
 from tests.http.service import Service
+from tests.segments import new_segment_name
 
 
 @pytest.fixture
 def store(clock: Clock) -> Iterator[ShmStore]:
     """Three units per minute and key."""
-    name = f"shm-store-test-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    name = new_segment_name()
     config = Config(limit=3, interval="1min", initial_size=1024, stripes=4, name=name)
     opened = ShmStore.open(config, clock=clock)
     try:

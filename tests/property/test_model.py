@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import uuid
 from dataclasses import dataclass
 
 from hypothesis import settings
@@ -13,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from shm_store import Config, Quota, RateInfo, ShmStore
 from shm_store.table.segment import remove
 from tests.clock import Clock
+from tests.segments import new_segment_name
 
 S = 10**9
 SLOTS = 4
@@ -47,7 +47,7 @@ class Model(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.clock = Clock()
-        self.name = f"shm-store-test-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self.name = new_segment_name()
         config = Config(limit=5, interval="3s", min_ttl="7s", initial_size=SLOTS, name=self.name)
         # Two stores take turns, so that each meets what the other did behind its hints.
         self.stores = [ShmStore.open(config, clock=self.clock) for _ in range(2)]

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 from pathlib import Path
+from typing import Any
 
 import posix_ipc
 import pytest
 
 from shm_store import BackendError, Config, LayoutMismatchError, ShmStore
 from shm_store.cli import main
-from shm_store.table import layout
+from shm_store.table import header, layout
 from shm_store.table.layout import Geometry
 from tests.conftest import OpenStore
+from tests.fork import ended, in_child
 
 
 def _file(name: str) -> Path:
     return Path("/dev/shm", name)
+
+
+def _files(name: str) -> list[Path]:
+    return [path for path in Path("/dev/shm").iterdir() if name in path.name]
 
 
 def _snapshot(name: str) -> bytes:
@@ -108,17 +115,48 @@ def test_semaphores_left_by_an_earlier_segment_are_replaced(open_store: OpenStor
     assert open_store().take("a").allowed
 
 
-def test_no_space_is_an_error_that_names_the_size(segment_name: str) -> None:
-    """Where the segment does not fit, opening says so, leaves nothing behind, and never ends in a bus error."""
-    child = os.fork()
-    if child == 0:
+def test_no_space_is_an_error_that_names_the_size(segment_name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the segment does not fit, opening says how large it is and where to get room, and leaves nothing behind."""
+
+    def full(_fd: int, _offset: int, _size: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(BackendError, match=r"create failed: \d{7} bytes and 64 semaphores .*--shm-size.*Memory"):
+        ShmStore.open(Config(name=segment_name))
+    assert _files(segment_name) == []
+
+
+def test_failure_to_create_leaves_nothing_behind(segment_name: str) -> None:
+    """A limit on file sizes is an error of its own, and never ends in a bus error."""
+
+    def create() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-        try:
+        with pytest.raises(BackendError, match=r"create failed: .*File too large"):
             ShmStore.open(Config(name=segment_name))
-        except BackendError as error:
-            os._exit(0 if error.operation == "create" and not _file(segment_name).exists() else 2)
-        os._exit(1)
-    assert os.waitpid(child, 0)[1] == 0
+
+    assert ended(in_child(create)) == 0
+    assert _files(segment_name) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [({"boot_id": bytes(16)}, "before the host was restarted"), ({"pid_namespace": 1}, "another pid namespace")],
+)
+def test_segment_of_another_boot_or_namespace_is_refused(
+    open_store: OpenStore, segment_name: str, change: dict[str, Any], match: str
+) -> None:
+    """Pids of its seats mean nothing here, so nobody could tell who is alive."""
+    open_store().close()
+    with _file(segment_name).open("r+b") as file:
+        fixed = file.read(layout.HEADER_SIZE)[layout.HEADER_FIXED_AT :][: layout.HEADER_FIXED.size]
+        changed = layout.Header.unpack(fixed)._replace(**change).pack()
+        file.seek(layout.DIGEST_AT * layout.WORD)
+        file.write(header._digest(changed) + changed)
+    before = _snapshot(segment_name)
+    with pytest.raises(LayoutMismatchError, match=match):
+        open_store()
+    assert _snapshot(segment_name) == before
 
 
 def test_mode_is_what_was_asked_for_whatever_the_umask(segment_name: str) -> None:
@@ -142,7 +180,43 @@ def test_unlink_waits_for_the_last_to_leave(open_store: OpenStore, segment_name:
     other.close()
     mine.close()
     mine.unlink()
-    assert [path for path in Path("/dev/shm").iterdir() if segment_name in path.name] == []
+    assert _files(segment_name) == []
+
+
+def test_refused_unlink_keeps_its_own_hold(open_store: OpenStore, segment_name: str) -> None:
+    """Who asked in vain is still attached himself: nobody else may remove the table either."""
+    mine, other = open_store(), open_store()
+    with pytest.raises(BackendError, match="others are attached"):
+        mine.unlink()
+    other.close()
+    assert main(["unlink", "--name", segment_name]) == 2
+    assert _file(segment_name).exists()
+
+
+def test_child_is_attached_in_its_own_right(open_store: OpenStore, segment_name: str) -> None:
+    """A table that only a forked child still uses is not removed."""
+    store = open_store()
+    (started, start), (done, tell) = os.pipe(), os.pipe()
+    child = in_child(lambda: (os.write(start, b"."), os.read(done, 1)))
+    os.read(started, 1)
+    store.close()
+    with pytest.raises(BackendError, match="others are attached"):
+        store.unlink()
+    os.write(tell, b".")
+    assert ended(child) == 0
+    store.unlink()
+    assert _files(segment_name) == []
+
+
+def test_semaphores_without_a_segment_are_removed(open_store: OpenStore, segment_name: str) -> None:
+    """What is left when somebody removes the segment's file by hand can be unlinked, and does not stop a new start."""
+    open_store().close()
+    _file(segment_name).unlink()
+    assert main(["unlink", "--name", segment_name]) == 0
+    assert _files(segment_name) == []
+    open_store().close()
+    _file(segment_name).unlink()
+    assert open_store().take("a").remaining == 4
 
 
 def test_command_line_shows_and_removes_a_table(

@@ -1,0 +1,50 @@
+"""Who counts as alive."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from shm_store.table import process
+from tests.fork import in_child
+
+NOBODY = 2**22 - 1
+
+
+def test_pid_of_another_process_is_not_alive() -> None:
+    """A pid that was given to another process since has another start time."""
+    start = process.own_start_ticks()
+    assert process.is_alive(os.getpid(), start)
+    assert not process.is_alive(os.getpid(), start + 1)
+    assert not process.is_alive(NOBODY, start)
+
+
+def test_zombie_is_not_alive() -> None:
+    """A process that has ended holds nothing, whether or not its parent has asked how."""
+    child = in_child(lambda: time.sleep(60))
+    start = process.start_ticks(child)
+    assert start is not None
+    assert process.is_alive(child, start)
+    os.kill(child, signal.SIGKILL)
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+    assert not process.is_alive(child, start)
+    os.waitpid(child, 0)
+    assert not process.is_alive(child, start)
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError, PermissionError, OSError])
+def test_process_that_cannot_be_looked_at_is_alive(monkeypatch: pytest.MonkeyPatch, error: type[OSError]) -> None:
+    """/proc mounted with hidepid, or no file descriptor left: nothing is taken from a process that may live."""
+
+    def hidden(_path: Path) -> bytes:
+        raise error
+
+    monkeypatch.setattr(Path, "read_bytes", hidden)
+    monkeypatch.setattr(Path, "exists", lambda _path: False)
+    assert process.is_alive(os.getpid(), 1)
+    # But not one whose pid nobody has.
+    assert process.is_alive(NOBODY, 1) is (error is not FileNotFoundError)

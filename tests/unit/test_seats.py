@@ -1,0 +1,88 @@
+"""Seats are given to living processes, and come back from those that close, die or lose them."""
+
+from __future__ import annotations
+
+import os
+import resource
+import threading
+import time
+
+import pytest
+
+from shm_store import BackendError, SeatsExhaustedError, ShmStore, StoreClosedError, StoreError
+from shm_store.table.layout import BUSY, IDLE, SEAT_PHASES, SEAT_PID, SEAT_START
+from shm_store.table.process import own_start_ticks
+from tests.conftest import OpenStore
+from tests.fork import ended, in_child
+
+
+def _give_all_seats_to(store: ShmStore, pid: int, start: int) -> None:
+    seats = store._table.seats
+    for index in range(store.stats().seats):
+        seats.view(index)[SEAT_PID], seats.view(index)[SEAT_START] = pid, start
+
+
+def test_no_seat_left_is_an_error(open_store: OpenStore) -> None:
+    """Where every seat belongs to a living process, an operation says so and takes nothing."""
+    store = open_store()
+    _give_all_seats_to(store, os.getpid(), own_start_ticks())
+    with pytest.raises(SeatsExhaustedError, match="512 seats"):
+        store.take("a")
+
+
+def test_seats_of_the_dead_are_reused(open_store: OpenStore) -> None:
+    """A dead process's seat goes to whoever needs one, but not while it may hold a stripe."""
+    store = open_store()
+    _give_all_seats_to(store, os.getpid(), 1)
+    store._table.seats.view(0)[SEAT_PHASES] = BUSY
+    assert store.take("a").allowed
+    assert store._table.seats.view(0)[SEAT_START] == 1
+    assert store._table.seats.view(1)[SEAT_START] == own_start_ticks()
+
+
+def test_close_waits_for_operations_under_way(open_store: OpenStore) -> None:
+    """An operation of another thread ends as if nothing had happened, and its seat is given back."""
+    store, other = open_store(), open_store()
+    semaphore = store._table.segment.semaphores[0]
+    for _ in range(20):
+        mine = open_store()
+        mine.take("a")
+        outcome: list[object] = []
+
+        def take(mine: ShmStore = mine, outcome: list[object] = outcome) -> None:
+            try:
+                outcome.append(mine.take("a"))
+            except StoreError as error:
+                outcome.append(error)
+
+        semaphore.acquire()
+        thread = threading.Thread(target=take)
+        thread.start()
+        time.sleep(0.001)
+        releaser = threading.Timer(0.005, semaphore.release)
+        releaser.start()
+        mine.close()
+        thread.join()
+        releaser.join()
+        assert len(outcome) == 1
+        assert not isinstance(outcome[0], StoreError) or isinstance(outcome[0], StoreClosedError)
+    other.take("a")
+    assert other.stats().seats_taken == 1
+    assert set(other._table.seats.column(SEAT_PHASES)) == {IDLE}
+
+
+def test_no_file_descriptor_left_is_an_error(open_store: OpenStore) -> None:
+    """The first take of a process needs a descriptor; without one it says what to do, and works once there is one."""
+    store = open_store()
+
+    def take() -> None:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+        with pytest.raises(BackendError, match="ulimit"):
+            store.take("a")
+        with pytest.raises(BackendError, match="ulimit"):
+            ShmStore.open(store.config)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert store.take("a").remaining == 4
+
+    assert ended(in_child(take)) == 0

@@ -1,0 +1,110 @@
+"""Waiting for a stripe: what interrupts it, how long it lasts, and what it finds out meanwhile."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import posix_ipc
+import pytest
+
+from shm_store import Config, ShmStore, StripeTimeoutError
+from shm_store.table.layout import BUSY, IDLE, SEAT_PHASES, SEAT_PID, SEAT_START
+from tests.conftest import OpenStore
+
+
+class ToldToExitError(Exception):
+    """What a signal handler raises."""
+
+
+@contextmanager
+def _interrupted_after(seconds: float, error: BaseException) -> Iterator[None]:
+    def handler(_number: int, _frame: object) -> None:
+        raise error
+
+    previous = signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+
+
+@pytest.mark.parametrize(
+    "error", [SystemExit(3), ToldToExitError(), posix_ipc.BusyError()], ids=lambda e: type(e).__name__
+)
+def test_exception_of_a_signal_handler_ends_the_wait(open_store: OpenStore, error: BaseException) -> None:
+    """A worker that is told to exit while it waits for a stripe exits; nothing stays taken."""
+    store = open_store(lock_timeout="10s")
+    store.take("a")
+    semaphore = store._table.segment.semaphores[0]
+    semaphore.acquire()
+    with _interrupted_after(0.05, error), pytest.raises(type(error)):
+        store.take("a")
+    semaphore.release()
+    assert store.take("a").remaining == 3
+    assert semaphore.value == 1
+    assert set(store._table.seats.column(SEAT_PHASES)) == {IDLE}
+
+
+@pytest.mark.parametrize(
+    "error", [SystemExit(3), ToldToExitError(), posix_ipc.BusyError()], ids=lambda e: type(e).__name__
+)
+def test_exception_inside_the_hold_frees_the_stripe(segment_name: str, error: BaseException) -> None:
+    """Even one that looks like the semaphore's own refusal."""
+    raising = False
+
+    def clock() -> int:
+        if raising:
+            raise error
+        return time.monotonic_ns()
+
+    store = ShmStore.open(Config(name=segment_name, initial_size=8), clock=clock)
+    for key in ("known", "new"):
+        store.take("known")
+        raising = True
+        with pytest.raises(type(error)):
+            store.take(key)
+        raising = False
+        assert store._table.segment.semaphores[0].value == 1
+        assert set(store._table.seats.column(SEAT_PHASES)) == {IDLE}
+    store.close()
+
+
+@pytest.mark.parametrize("milliseconds", [1, 5, 20])
+def test_wait_of_any_length_frees_what_the_dead_held(open_store: OpenStore, milliseconds: int) -> None:
+    """However short the lock timeout, a waiter looks for a dead holder before it gives up."""
+    store = open_store(lock_timeout=milliseconds / 1000)
+    dead = store._table.seats.claim()
+    dead[SEAT_PHASES], dead[SEAT_PID], dead[SEAT_START] = BUSY, os.getpid(), 1
+    store._table.segment.semaphores[0].acquire()
+    assert store.take("a").allowed
+    assert (store.stats().timeouts, store.stats().recoveries) == (0, 1)
+
+
+def test_wait_for_the_living_ends_with_the_lock_timeout(open_store: OpenStore) -> None:
+    """The error names the process that holds the stripe, the count of timeouts rises, and nothing is taken."""
+    store = open_store(lock_timeout="20ms")
+    store.take("a")
+    entered, leave = threading.Event(), threading.Event()
+
+    def body(record: memoryview) -> None:
+        record[3] += 1
+        entered.set()
+        leave.wait()
+
+    holder = threading.Thread(target=lambda: store._table.stripes.run(0, body))
+    holder.start()
+    entered.wait()
+    with pytest.raises(StripeTimeoutError) as caught:
+        store.take("a")
+    assert caught.value.holders == (os.getpid(),)
+    leave.set()
+    holder.join()
+    assert store.stats().timeouts == 1
+    assert store.take("a").remaining == 3

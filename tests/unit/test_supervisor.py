@@ -1,0 +1,119 @@
+"""The master's care for its sweeper: respawned with growing delays, ended whatever state it is in."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from shm_store import supervisor as module
+from shm_store.durations import NS_PER_SECOND
+from shm_store.supervisor import Supervisor
+from shm_store.table.layout import BUSY, SEAT_PHASES, SEAT_PID, SEAT_START
+from tests.conftest import OpenStore
+
+
+@pytest.fixture(autouse=True)
+def signals() -> Iterator[None]:
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGCHLD, signal.SIGALRM)}
+    yield
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def supervisor(open_store: OpenStore, segment_name: str) -> Iterator[Supervisor]:
+    open_store()
+    made = Supervisor(segment_name, logging.getLogger("test"))
+    yield made
+    made.stop()
+
+
+def test_sweeper_that_fails_early_is_respawned_ever_later(
+    supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once, then after half a second, one, two, ... up to a minute; and at once again after a steady one."""
+    now_ns = 10**15
+    spawned: list[float] = []
+    alarms: list[float] = []
+
+    class Dead:
+        pid = 4711
+
+        def __init__(self, *_args: object, **_kwargs: object) -> None:
+            spawned.append(now_ns / NS_PER_SECOND - 10**6)
+
+        def poll(self) -> int:
+            return 1
+
+    monkeypatch.setattr(time, "monotonic_ns", lambda: now_ns)
+    monkeypatch.setattr(subprocess, "Popen", Dead)
+    monkeypatch.setattr(signal, "setitimer", lambda _which, seconds: alarms.append(seconds))
+    supervisor.start()
+    for _ in range(11):
+        supervisor.ensure()
+        now_ns += round(alarms.pop() * NS_PER_SECOND) if alarms else 0
+    delays = [later - earlier for earlier, later in itertools.pairwise(spawned)]
+    assert delays[:4] == [0, 0.5, 1, 2]
+    now_ns += 11 * NS_PER_SECOND
+    monkeypatch.setattr(supervisor, "_started_ns", now_ns - 11 * NS_PER_SECOND)
+    before = len(spawned)
+    supervisor.ensure()
+    assert len(spawned) == before + 1
+
+
+def test_stopped_sweeper_does_not_keep_its_master(supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sweeper that does not answer SIGTERM is killed, and its place is free."""
+    monkeypatch.setattr(module, "_STOP_S", 0.2)
+    supervisor.start()
+    sweeper = supervisor._sweeper
+    assert sweeper is not None
+    os.kill(sweeper.pid, signal.SIGSTOP)
+    supervisor.stop()
+    assert sweeper.returncode in (-signal.SIGKILL, -signal.SIGTERM)
+
+
+def test_sweeper_that_cannot_start_is_no_harm(
+    supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An interpreter that is gone is a warning in the log, and is tried again."""
+    monkeypatch.setattr(sys, "executable", "/nonexistent/python")
+    with pytest.raises(OSError, match="nonexistent"):
+        supervisor.start()
+    supervisor._on_signal(signal.SIGCHLD, None)
+    assert "could not be started" in caplog.text
+
+
+def test_sweeper_sweeps_and_recovers(open_store: OpenStore, segment_name: str) -> None:
+    """Expired buckets go once a TTL interval, dead seats at the latest a beat later."""
+    store = open_store(ttl_interval="20ms", min_ttl=0, interval="1ms")
+    store.take("a")
+    seats = store._table.seats
+    dead = seats.claim()
+    index = seats.own_index(dead)
+    store._table.segment.semaphores[0].acquire()
+    dead[SEAT_PHASES], dead[SEAT_PID], dead[SEAT_START] = BUSY, os.getpid(), 1
+    sweeper = subprocess.Popen([sys.executable, "-m", "shm_store.sweeper", "--name", segment_name])
+    try:
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline and (
+            store.stats().sweeper_passes < 3 or seats.view(index)[SEAT_PID] == os.getpid()
+        ):
+            time.sleep(0.01)
+        stats = store.stats()
+    finally:
+        sweeper.terminate()
+        assert sweeper.wait() == 0
+    assert stats.recoveries == 1
+    assert stats.swept == 1
+    assert stats.sweeper_passes >= 3
+    assert stats.sweeper_pid == sweeper.pid
+    assert seats.view(index)[SEAT_PID] != os.getpid()
