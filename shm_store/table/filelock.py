@@ -10,6 +10,8 @@ import time
 from typing import Final
 from weakref import WeakSet
 
+from shm_store.table.pause import pause
+
 REGISTRY: Final = 0
 SWEEPER: Final = 1
 
@@ -63,7 +65,7 @@ class FileLock:
                 self.close()
                 raise LockTimeoutError(self._timeout_ns)
             # A blocking F_OFD_SETLKW has no timeout, and a stopped holder must not stop everyone.
-            time.sleep(_POLL_S)
+            pause(_POLL_S)
 
     def __exit__(self, *_: object) -> None:
         self.close()

@@ -15,6 +15,7 @@ from typing import Final
 from shm_store.durations import NS_PER_SECOND
 from shm_store.table.filelock import LockTimeoutError
 from shm_store.table.layout import ALLOWED, BUSY, DENIED, IDLE, OTHER, RECOVERIES_AT, SEAT_PHASES
+from shm_store.table.pause import pause
 from shm_store.table.seats import Seats
 from shm_store.table.segment import Segment
 
@@ -52,7 +53,7 @@ class Recovery:
             while not self._settle(stripe, lost):
                 if time.monotonic_ns() >= deadline_ns:
                     return False
-                time.sleep(_POLL_S)
+                pause(_POLL_S)
             return True
         return False
 

@@ -7,7 +7,6 @@ threads never share a seat, and a process needs no more seats than it has operat
 from __future__ import annotations
 
 import contextlib
-import inspect
 import os
 import sys
 import threading
@@ -26,6 +25,7 @@ from shm_store.table.layout import (
     SEAT_ROLE,
     SEAT_START,
 )
+from shm_store.table.pause import pause
 from shm_store.table.segment import Segment
 
 _REGISTRY_TIMEOUT_NS = NS_PER_SECOND
@@ -64,14 +64,19 @@ class Seats:
         self.mending = threading.RLock()
         self.closed = False
 
-    def lost(self) -> list[memoryview]:
+    def lost(self, asking: FrameType | None = None) -> list[memoryview]:
         """Return the seats of this process that are neither in the pool nor in use by a frame of any thread.
 
         An exception between two bytecodes can end an operation before it gives its seat back. A frame that has
         popped a seat and not yet bound it to its variable would hide one in use; then nothing is reported.
+
+        Args:
+            asking: A frame that is about to lease a seat, and has none.
         """
         using: set[int] = set()
         for frame in _leasing_frames():
+            if frame is asking:
+                continue
             local = frame.f_locals
             if "seat" not in local:
                 return []
@@ -142,7 +147,7 @@ class Seats:
                     self._give_back(self.pool.pop())
             if not self._own or time.monotonic_ns() >= deadline_ns:
                 return not self._own
-            time.sleep(_POLL_S)
+            pause(_POLL_S)
 
     def _give_back(self, seat: memoryview) -> None:
         index = self.own_index(seat)
@@ -190,13 +195,10 @@ class Seats:
 
 
 def _leasing_frames() -> Iterator[FrameType]:
-    """Yield the frames of every thread that run `leasing` code, less the one that is asking for a seat now."""
-    asking = inspect.currentframe()
-    while asking is not None and asking.f_code not in leasing:
-        asking = asking.f_back
+    """Yield the frames of every thread that run `leasing` code."""
     for top in sys._current_frames().values():  # noqa: SLF001 - documented, underscore and all
         frame: FrameType | None = top
         while frame is not None:
-            if frame.f_code in leasing and frame is not asking:
+            if frame.f_code in leasing:
                 yield frame
             frame = frame.f_back

@@ -8,8 +8,10 @@ taken says IDLE again, and pauses before the next try.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
+from types import FrameType
 from typing import Final, TypeVar
 
 from posix_ipc import BusyError
@@ -17,6 +19,7 @@ from posix_ipc import BusyError
 from shm_store.durations import NS_PER_SECOND
 from shm_store.errors import StoreClosedError, StripeTimeoutError
 from shm_store.table.layout import BUSY, IDLE, OTHER, SEAT_PHASES, SEAT_PID, SEAT_TIMEOUTS, STRIPE_WORDS
+from shm_store.table.pause import pause
 from shm_store.table.recovery import Recovery
 from shm_store.table.seats import Seats, leasing
 from shm_store.table.segment import Segment
@@ -111,12 +114,24 @@ class Stripes:
             with self._seats.mending:
                 if self._seats.closed:
                     raise StoreClosedError(self._name) from None
-                for seat in self._seats.lost():
-                    self._mend(seat)
+                self.mend(sys._getframe(1))  # noqa: SLF001 - documented, underscore and all
                 try:
                     return pool.pop()
                 except IndexError:
                     return self._seats.claim()
+
+    def mend(self, asking: FrameType | None = None) -> None:
+        """Return to the pool what exceptions have lost, as far as that leaves no doubt.
+
+        Args:
+            asking: A frame that is about to lease a seat, and has none.
+
+        Raises:
+            BackendError: The registry lock could not be had for want of a file descriptor.
+        """
+        with self._seats.mending:
+            for seat in self._seats.lost(asking):
+                self._mend(seat)
 
     def _mend(self, seat: memoryview) -> None:
         """Settle a lost seat on whatever stripe it was, and return it to the pool if that leaves no doubt."""
@@ -152,7 +167,7 @@ class Stripes:
             if left_ns <= 0:
                 self._give_up(seat, stripe)
             # Here and not in the semaphore: posix_ipc drops what a signal handler raises there.
-            time.sleep(min(pause_ns, left_ns) / NS_PER_SECOND)
+            pause(min(pause_ns, left_ns) / NS_PER_SECOND)
             pause_ns = min(2 * pause_ns, _PAUSE_MAX_NS)
 
     def _free_of_the_dead(self, stripe: int, timeout_ns: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from typing import Final
@@ -9,6 +10,7 @@ from weakref import WeakSet
 
 from shm_store.config import Config, OnFull
 from shm_store.durations import NS_PER_SECOND
+from shm_store.errors import BackendError
 from shm_store.table.buckets import Buckets
 from shm_store.table.layout import MIN_TTL_AT, TTL_INTERVAL_AT
 from shm_store.table.recovery import Recovery
@@ -71,6 +73,8 @@ class Table:
 
     def close(self) -> None:
         """Give back this process's seats and detach, once the operations of other threads have ended."""
+        with contextlib.suppress(BackendError):
+            self.stripes.mend()
         if self.seats.close(self.config.lock_timeout_ns + _CLOSE_GRACE_NS):
             self.segment.close()
         _open_tables.discard(self)

@@ -6,14 +6,14 @@ names; what recovery does then must leave a semaphore of value 1, or of 0 while 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 
 import pytest
 
 from shm_store import ShmStore
-from shm_store.table.layout import BUSY, IDLE, OTHER, SEAT_PHASES, SEAT_PID, SEAT_START
+from shm_store.table.layout import BUSY, IDLE, OTHER, SEAT_PHASES
 from tests.conftest import OpenStore
+from tests.dead import dead_seat
 
 Moment = tuple[str, int, str]
 
@@ -22,7 +22,9 @@ class Living:
     """A process that takes the stripe 0 and gives it back, one step at a time."""
 
     def __init__(self, store: ShmStore) -> None:
+        # Claimed and given back, so that it is this living process's own.
         self._seat = store._table.seats.claim()
+        store._table.seats.pool.append(self._seat)
         self._semaphore = store._table.segment.semaphores[0]
         self._record = store._table.stripes.records[0]
         self.holds = False
@@ -64,10 +66,7 @@ class Observed:
 def store(open_store: OpenStore) -> ShmStore:
     """A store whose segment has a seat of a dead process, BUSY on stripe 0."""
     opened = open_store()
-    dead = opened._table.seats.claim()
-    dead[SEAT_PHASES] = BUSY
-    dead[SEAT_PID], dead[SEAT_START] = os.getpid(), 1
-    opened._table.seats.pool.clear()
+    dead_seat(opened, holds=False)
     return opened
 
 

@@ -13,8 +13,9 @@ import posix_ipc
 import pytest
 
 from shm_store import Config, ShmStore, StripeTimeoutError
-from shm_store.table.layout import BUSY, IDLE, SEAT_PHASES, SEAT_PID, SEAT_START
+from shm_store.table.layout import IDLE, SEAT_PHASES
 from tests.conftest import OpenStore
+from tests.dead import dead_seat
 
 
 class ToldToExitError(Exception):
@@ -80,9 +81,7 @@ def test_exception_inside_the_hold_frees_the_stripe(segment_name: str, error: Ba
 def test_wait_of_any_length_frees_what_the_dead_held(open_store: OpenStore, milliseconds: int) -> None:
     """However short the lock timeout, a waiter looks for a dead holder before it gives up."""
     store = open_store(lock_timeout=milliseconds / 1000)
-    dead = store._table.seats.claim()
-    dead[SEAT_PHASES], dead[SEAT_PID], dead[SEAT_START] = BUSY, os.getpid(), 1
-    store._table.segment.semaphores[0].acquire()
+    dead_seat(store, holds=True)
     assert store.take("a").allowed
     assert (store.stats().timeouts, store.stats().recoveries) == (0, 1)
 

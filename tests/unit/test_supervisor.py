@@ -16,8 +16,9 @@ import pytest
 from shm_store import supervisor as module
 from shm_store.durations import NS_PER_SECOND
 from shm_store.supervisor import Supervisor
-from shm_store.table.layout import BUSY, SEAT_PHASES, SEAT_PID, SEAT_START
+from shm_store.table.layout import SEAT_PID
 from tests.conftest import OpenStore
+from tests.dead import dead_seat
 
 
 @pytest.fixture(autouse=True)
@@ -96,17 +97,11 @@ def test_sweeper_sweeps_and_recovers(open_store: OpenStore, segment_name: str) -
     """Expired buckets go once a TTL interval, dead seats at the latest a beat later."""
     store = open_store(ttl_interval="20ms", min_ttl=0, interval="1ms")
     store.take("a")
-    seats = store._table.seats
-    dead = seats.claim()
-    index = seats.own_index(dead)
-    store._table.segment.semaphores[0].acquire()
-    dead[SEAT_PHASES], dead[SEAT_PID], dead[SEAT_START] = BUSY, os.getpid(), 1
+    dead = dead_seat(store, holds=True)
     sweeper = subprocess.Popen([sys.executable, "-m", "shm_store.sweeper", "--name", segment_name])
     try:
         deadline = time.monotonic() + 20
-        while time.monotonic() < deadline and (
-            store.stats().sweeper_passes < 3 or seats.view(index)[SEAT_PID] == os.getpid()
-        ):
+        while time.monotonic() < deadline and (store.stats().sweeper_passes < 3 or dead[SEAT_PID]):
             time.sleep(0.01)
         stats = store.stats()
     finally:
@@ -116,4 +111,4 @@ def test_sweeper_sweeps_and_recovers(open_store: OpenStore, segment_name: str) -
     assert stats.swept == 1
     assert stats.sweeper_passes >= 3
     assert stats.sweeper_pid == sweeper.pid
-    assert seats.view(index)[SEAT_PID] != os.getpid()
+    assert dead[SEAT_PID] == 0

@@ -1,0 +1,96 @@
+"""Checks the invariants of docs/design.md on a whole segment, read-only; for one at rest, or read twice.
+
+A segment in use changes while it is read: what is found once may be an operation under way, what is found again is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from shm_store.quota import INTERVAL_MAX_NS, INTERVAL_MIN_NS, LIMIT_MAX
+from shm_store.table.layout import (
+    BUSY,
+    FINGERPRINT,
+    GENERATION,
+    GENERATION_SHIFT,
+    IDLE,
+    IDLE_AT,
+    INTERVAL,
+    LIMIT,
+    OVERRIDE,
+    SEAT_PHASES,
+    TAG,
+    THIRD,
+    USED,
+    WORD,
+)
+from shm_store.table.process import is_alive
+from shm_store.table.segment import Segment
+from shm_store.table.slots import Slots
+
+_FLAGS: Final = OVERRIDE
+
+
+def faults(segment: Segment, now_ns: int) -> list[str]:
+    """Return what is wrong, one line each, beginning with the invariant it breaks.
+
+    Args:
+        segment: The segment.
+        now_ns: Its clock's time.
+    """
+    return [*_stripes(segment), *_seats(segment), *_sets(segment, now_ns)]
+
+
+def _stripes(segment: Segment) -> Iterator[str]:
+    for stripe, semaphore in enumerate(segment.semaphores):
+        if semaphore.value != 1:
+            yield f"I4: the semaphore of stripe {stripe} has the value {semaphore.value}"
+
+
+def _seats(segment: Segment) -> Iterator[str]:
+    geometry = segment.header.geometry
+    for index in range(geometry.seats):
+        at = geometry.seat_at(index)
+        pid, start = segment.words[at], segment.words[at + 1]
+        for stripe in range(geometry.stripes):
+            phase = segment.words[at + SEAT_PHASES + stripe]
+            if phase not in (IDLE, BUSY):
+                yield f"I4: seat {index} says {phase} of stripe {stripe}"
+            elif phase == BUSY and not pid:
+                yield f"I4: seat {index} belongs to nobody, and is busy on stripe {stripe}"
+            elif phase == BUSY and not is_alive(pid, start):
+                yield f"I4: seat {index} of the dead process {pid} is busy on stripe {stripe}"
+
+
+def _sets(segment: Segment, now_ns: int) -> Iterator[str]:
+    geometry, slots = segment.header.geometry, Slots(segment)
+    tags: dict[int, set[int]] = {stripe: set() for stripe in range(geometry.stripes)}
+    for set_index in range(geometry.sets):
+        stripe = set_index % geometry.stripes
+        first = geometry.set_at(set_index) * WORD
+        seen: set[bytes] = set()
+        for slot in slots.occupied(set_index):
+            where = f"slot {slot.number} of set {set_index}"
+            at = first + slot.number * FINGERPRINT
+            fingerprint = segment.memory[at : at + FINGERPRINT]
+            if fingerprint in seen or int.from_bytes(fingerprint[WORD:], "little") % geometry.sets != set_index:
+                yield f"I2: {where} has a fingerprint that does not belong there"
+            seen.add(fingerprint)
+            generation = segment.words[geometry.stripe_at(stripe) + GENERATION]
+            yield from (f"{fault}: {where}" for fault in _slot(slot.words, generation, now_ns))
+            tag = slot.words[TAG]
+            if tag and tag in tags[stripe]:
+                yield f"I7: {where} has a tag that another slot has"
+            tags[stripe].add(tag)
+
+
+def _slot(words: memoryview, generation: int, now_ns: int) -> Iterator[str]:
+    if not 1 <= words[LIMIT] <= LIMIT_MAX or not INTERVAL_MIN_NS <= words[INTERVAL] <= INTERVAL_MAX_NS:
+        yield f"I5: the quota is {words[LIMIT]} per {words[INTERVAL]} ns"
+    if words[USED] > LIMIT_MAX or words[THIRD]:
+        yield f"I5: the state is {words[USED]}, {words[THIRD]}"
+    if words[IDLE_AT] > now_ns + INTERVAL_MAX_NS:
+        yield f"I5: it is idle {words[IDLE_AT] - now_ns} ns from now"
+    if words[TAG] >> GENERATION_SHIFT > generation or words[TAG] & ((1 << GENERATION_SHIFT) - 1) & ~_FLAGS:
+        yield f"I7: the tag is {words[TAG]:#x} in generation {generation}"

@@ -1,0 +1,15 @@
+"""A sleep for the middle of an operation."""
+
+from __future__ import annotations
+
+import signal
+
+
+def pause(seconds: float) -> None:
+    """Sleep; what a signal handler raises meanwhile comes through.
+
+    Not `time.sleep`: gevent replaces that by a switch to another greenlet, and one that is suspended in the middle of
+    an operation is in no thread's frames, where `Seats.lost` looks for the seats in use.
+    """
+    # A wait for no signal at all.
+    signal.sigtimedwait((), seconds)

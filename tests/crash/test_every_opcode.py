@@ -1,0 +1,119 @@
+"""A process that dies or is interrupted before any opcode of any operation leaves a sound table.
+
+`make test` tries some of them, `make soak` (EVERY_OPCODE=1) each.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import Final
+
+import pytest
+
+from shm_store import ShmStore
+from tests.crash.opcodes import OPERATIONS, Operation, World, at_opcode
+from tests.fork import ended, in_child
+
+EVERY: Final = bool(os.environ.get("EVERY_OPCODE"))
+TRIED: Final = 60
+
+every_operation = pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
+
+
+class InterruptedByTestError(Exception):
+    """What a signal handler of the application might raise."""
+
+
+@contextmanager
+def _world(name: str, operation: Operation) -> Iterator[World]:
+    world = World(name)
+    try:
+        operation.prepare(world)
+        yield world
+    finally:
+        world.close()
+
+
+def _kill() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _warm(store: ShmStore) -> None:
+    """Take a seat, which is not part of the operation, and consume nothing."""
+    store._table.seats.pool.append(store._table.seats.claim())
+
+
+def _require_sound(world: World, operation: Operation) -> None:
+    """The survivors go on at once; nothing is left taken or in doubt, no invariant broken, no unit given twice."""
+    left = {key: world.left(key) for key in operation.left}
+    assert all(left[key] in allowed for key, allowed in operation.left.items()), left
+    world.store._table.recovery.recover_dead(timeout_ns=10**8)
+    assert world.faults() == []
+    assert world.store.stats().timeouts == 0
+
+
+def _length(name: str, operation: Operation) -> int:
+    """Return the number of opcodes of the operation in a forked child, as the child itself counts them."""
+    with _world(name, operation) as world:
+        result, report = os.pipe()
+
+        def count() -> None:
+            _warm(world.store)
+            os.write(report, str(at_opcode(0, _kill, partial(operation.run, world.store))).encode())
+
+        assert ended(in_child(count)) == 0
+        length = int(os.read(result, 20))
+        os.close(result)
+        os.close(report)
+        return length
+
+
+def _step(length: int) -> int:
+    return 1 if EVERY else length // TRIED + 1
+
+
+@pytest.mark.timeout(900)
+@every_operation
+def test_kill_before_any_opcode(segment_name: str, operation: Operation, capsys: pytest.CaptureFixture[str]) -> None:
+    """SIGKILL before each opcode in turn, from the first to the last."""
+    length = _length(segment_name, operation)
+    numbers = {*range(1, length + 1, _step(length)), length}
+    killed = 0
+    for number in sorted(numbers | {length + 1}):
+        with _world(segment_name, operation) as world:
+
+            def run(world: World = world, number: int = number) -> None:
+                _warm(world.store)
+                at_opcode(number, _kill, partial(operation.run, world.store))
+
+            status = ended(in_child(run))
+            killed += status == -signal.SIGKILL
+            assert status == (0 if number > length else -signal.SIGKILL)
+            _require_sound(world, operation)
+    with capsys.disabled():
+        print(f" {killed} of {length} opcodes")
+    assert killed == len(numbers)
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("error", [InterruptedByTestError, SystemExit, KeyboardInterrupt])
+@every_operation
+def test_exception_before_any_opcode(segment_name: str, operation: Operation, error: type[BaseException]) -> None:
+    """An exception before each opcode in turn, in a process that lives on: no stripe stays taken, for it or others."""
+
+    def interrupt() -> None:
+        raise error
+
+    length = _length(segment_name, operation)
+    for number in range(1, length + 1, _step(length)):
+        with _world(segment_name, operation) as world:
+            _warm(world.store)
+            before = world.store._table.segment.semaphores[0].value
+            with suppress(error):
+                at_opcode(number, interrupt, partial(operation.run, world.store))
+            assert world.store._table.segment.semaphores[0].value in (before, 1), number
+            _require_sound(world, operation)
