@@ -67,4 +67,4 @@ def with_interval(state: State, old_interval_ns: int, new_interval_ns: int, now_
     """
     if state == FRESH:
         return state
-    return State(state.used, min(state.idle_at_ns - old_interval_ns, now_ns) + new_interval_ns)
+    return State(state.used, min(max(state.idle_at_ns - old_interval_ns, 0), now_ns) + new_interval_ns)

@@ -6,7 +6,7 @@ import os
 import time
 from typing import Final
 
-from shm_store.errors import StripeTimeoutError
+from shm_store.errors import BackendError, StripeTimeoutError
 from shm_store.table.filelock import FileLock
 from shm_store.table.layout import HEARTBEAT_AT, PASSES_AT, SWEEPER_AT, TTL_INTERVAL_AT
 from shm_store.table.seats import Role
@@ -87,10 +87,10 @@ class Housekeeping:
         self._words[HEARTBEAT_AT] = time.monotonic_ns()
 
     def sweep_set(self, set_index: int) -> int:
-        """Reclaim the expired buckets of one set; none if its stripe stayed taken, which a later pass makes good."""
+        """Reclaim the expired buckets of one set; none if its stripe stayed taken, or if it is damaged."""
         try:
             return self._table.sweep_set(set_index)
-        except StripeTimeoutError:
+        except (StripeTimeoutError, BackendError):
             return 0
 
     def end_pass(self) -> None:

@@ -15,7 +15,7 @@ from shm_store.limiter import RateInfo, Take
 from shm_store.quota import Quota
 from shm_store.table.layout import ALLOWED, BUSY, DENIED, IDLE, IDLE_AT, OTHER, SEAT_PHASES, TAG, USED
 from shm_store.table.seats import leasing
-from shm_store.table.stripes import TRIES, Stripes, is_refusal
+from shm_store.table.stripes import TRIES, Stripes, is_damage, is_refusal
 
 #: Hints kept in one process, a few hundred bytes each; all are dropped when there would be more.
 HINTS_MAX: Final = 8_192
@@ -87,6 +87,8 @@ def bind(  # noqa: C901 - one closure, whose calls are what it saves
             except BaseException as error:
                 if not is_refusal(error):
                     stripes.settle(seat, stripe_of(key), held=False)
+                    if is_damage(error):
+                        raise stripes.damaged(error) from error
                     raise
                 seat[phase] = IDLE
                 tries -= 1

@@ -8,6 +8,8 @@ from pathlib import Path
 
 # /proc/PID/stat after the command, which is in parentheses and may hold anything: state is field 3, start time 22.
 _STATE = 0
+# The kernel's own bound; a larger one was never a pid.
+_PID_MAX = 2**22
 _START = 19
 
 
@@ -27,6 +29,8 @@ def is_alive(pid: int, start: int) -> bool:
     One that /proc hides from this user (the mount option hidepid) counts as alive while its pid is in use, and so does
     whatever cannot be looked at: nothing is taken from a process that may live.
     """
+    if not 0 < pid <= _PID_MAX:
+        return False
     try:
         found = start_ticks(pid)
     except OSError:

@@ -17,7 +17,7 @@ from typing import Final, TypeVar
 from posix_ipc import BusyError
 
 from shm_store.durations import NS_PER_SECOND
-from shm_store.errors import StoreClosedError, StripeTimeoutError
+from shm_store.errors import BackendError, StoreClosedError, StoreError, StripeTimeoutError
 from shm_store.table.layout import BUSY, IDLE, OTHER, SEAT_PHASES, SEAT_PID, SEAT_TIMEOUTS, STRIPE_WORDS
 from shm_store.table.pause import pause
 from shm_store.table.recovery import Recovery
@@ -30,6 +30,7 @@ T = TypeVar("T")
 TRIES: Final = 8
 # How often to look before a try, some 60 ns each: in all, the length of the longest common hold, a first take.
 _LOOKS: Final = 150
+_WORD_MAX: Final = 2**64 - 1
 # Pauses between two tries, each twice the one before. A hold that outlasts them belongs to a process that waits for a
 # processor, or to none.
 _PAUSE_MIN_NS: Final = 20_000
@@ -61,7 +62,8 @@ class Stripes:
             StripeTimeoutError: The stripe stayed taken for the lock timeout.
             SeatsExhaustedError: There is no seat for this process.
             StoreClosedError: The handle was closed meanwhile.
-            BackendError: The registry lock, needed for a new seat or a recovery, could not be had.
+            BackendError: The registry lock, needed for a new seat or a recovery, could not be had; or the table is
+                damaged.
         """
         seat = self._lease()
         held = False
@@ -72,8 +74,10 @@ class Stripes:
             held = False
             self.semaphores[stripe].release()
             seat[SEAT_PHASES + stripe] = IDLE
-        except BaseException:
+        except BaseException as error:
             self.settle(seat, stripe, held=held)
+            if is_damage(error):
+                raise self.damaged(error) from error
             raise
         # Outside the `try`: settle would push it a second time.
         self._seats.pool.append(seat)
@@ -91,7 +95,7 @@ class Stripes:
         """
         phase = SEAT_PHASES + stripe
         if held:
-            self.records[stripe][OTHER] += 1
+            self.records[stripe][OTHER] = (self.records[stripe][OTHER] + 1) & _WORD_MAX
             self.semaphores[stripe].release()
             seat[phase] = IDLE
         elif seat[phase] != IDLE:
@@ -99,6 +103,15 @@ class Stripes:
             self._recovery.recover(stripe, self._timeout_ns, lost={self._seats.own_index(seat)})
         if seat[phase] == IDLE:
             self._seats.pool.append(seat)
+
+    def damaged(self, error: BaseException) -> BackendError:
+        """Return what to raise in place of an `error` that `is_damage`."""
+        return BackendError(
+            self._name,
+            "reading the table",
+            f"a word of it has a value that was never written ({error})",
+            f"drop the table with: shm-store unlink --name {self._name} --force, and restart its users",
+        )
 
     def is_free_soon(self, stripe: int) -> bool:
         """Return whether the stripe was seen free within the time that a hold takes."""
@@ -184,6 +197,16 @@ class Stripes:
             if phase == BUSY
         }
         raise StripeTimeoutError(self._name, stripe, self._timeout_ns, tuple(sorted(busy)))
+
+
+def is_damage(error: BaseException) -> bool:
+    """Return whether `error` is what arithmetic on damaged words raises, and was raised by this package."""
+    if isinstance(error, StoreError) or not isinstance(error, ValueError | ArithmeticError):
+        return False
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith("shm_store.")
 
 
 def is_refusal(error: BaseException) -> bool:
