@@ -15,7 +15,7 @@ PYTEST_ARGS ?=
 help:
 	@echo "make run       serve the example API on 127.0.0.1:8000"
 	@echo "make test      run the tests"
-	@echo "make soak      the exhaustive forms: death at every opcode, long sequences against the model"
+	@echo "make soak      the exhaustive forms: death at every opcode, long storms, floods and sequences"
 	@echo "make model     have SPIN search the model of the lock protocol"
 	@echo "make coverage  branch coverage of the pure modules and the table"
 	@echo "make lint      ruff and mypy"
@@ -29,7 +29,8 @@ test: $(INSTALLED) tools
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 soak: $(INSTALLED)
-	EVERY_OPCODE=1 EXAMPLES=2000 $(BIN)/python -m pytest tests/crash tests/property --timeout=3600 $(PYTEST_ARGS)
+	EVERY_OPCODE=1 EXAMPLES=5000 KILLS=2000 FLOOD_KEYS=5000000 \
+	  $(BIN)/python -m pytest tests/crash tests/property tests/stress --timeout=3600 $(PYTEST_ARGS)
 
 model: $(INSTALLED) tools
 	$(BIN)/python -m pytest tests/model -v $(PYTEST_ARGS)

@@ -10,7 +10,8 @@
  *     stands for all; a waiter that recovers has set its own seat to IDLE before.
  *
  * What is checked:
- *   - mutual exclusion among the living, a value of at most 1, and no release but by or for a holder (assertions);
+ *   - mutual exclusion among the living, a value of at most 1, and no release but by or for a holder (assertions; with
+ *     one of -DEXCLUSION_ALONE, -DVALUE_ALONE and -DRELEASE_ALONE that one alone);
  *   - a stripe whose holder died becomes free (the formula `freed`, under weak fairness and with TIMELY, which says
  *     that a waiter's pause outlasts a recovery).
  *
@@ -48,6 +49,22 @@ bool holds[WORKERS];
 #define DEAD_HOLDS (dead[0] && holds[0] || dead[1] && holds[1] || dead[2] && holds[2])
 #define OTHERS_HOLD(i) (!dead[0] && holds[0] && i != 0 || !dead[1] && holds[1] && i != 1 || !dead[2] && holds[2] && i != 2)
 
+#if defined(VALUE_ALONE) || defined(RELEASE_ALONE)
+#define EXCLUSION(check) skip
+#else
+#define EXCLUSION(check) check
+#endif
+#if defined(EXCLUSION_ALONE) || defined(RELEASE_ALONE)
+#define VALUE(check) skip
+#else
+#define VALUE(check) check
+#endif
+#if defined(EXCLUSION_ALONE) || defined(VALUE_ALONE)
+#define RELEASE(check) skip
+#else
+#define RELEASE(check) check
+#endif
+
 proctype Worker(byte me)
 {
 idle:
@@ -59,15 +76,15 @@ idle:
 				sem > 0 ->
 				sem--;
 				holds[me] = true;
-				assert(!OTHERS_HOLD(me))
+				EXCLUSION(assert(!OTHERS_HOLD(me)))
 			};
 #ifndef BREAK_MARK
 				moved = noted;
 #endif
 				d_step {
-					assert(sem == 0);
 					holds[me] = false;
-					sem++
+					sem++;
+					VALUE(assert(sem <= 1))
 				};
 				busy[me] = false
 			:: sem == 0 ->
@@ -168,14 +185,15 @@ again:
 		fi;
 		/* 7. Release for the one of the gone that holds. */
 		d_step {
-			assert(sem == 0);
-			assert(DEAD_HOLDS);
+			RELEASE(assert(DEAD_HOLDS));
 			if
 			:: dead[0] && holds[0] -> holds[0] = false
 			:: dead[1] && holds[1] -> holds[1] = false
 			:: dead[2] && holds[2] -> holds[2] = false
+			:: else
 			fi;
-			sem++
+			sem++;
+			VALUE(assert(sem <= 1))
 		};
 settled:
 		do

@@ -14,7 +14,7 @@ from typing import Final
 
 from shm_store.durations import NS_PER_SECOND
 from shm_store.table.filelock import LockTimeoutError
-from shm_store.table.layout import ALLOWED, BUSY, DENIED, IDLE, OTHER, RECOVERIES_AT, SEAT_PHASES
+from shm_store.table.layout import ALLOWED, DENIED, IDLE, OTHER, RECOVERIES_AT, SEAT_PHASES
 from shm_store.table.pause import pause
 from shm_store.table.seats import Seats
 from shm_store.table.segment import Segment
@@ -109,6 +109,6 @@ class Recovery:
         """Return the seats that are BUSY on the stripe, and gone or alive."""
         return [
             index
-            for index, phase in enumerate(self._seats.column(SEAT_PHASES + stripe))
-            if phase == BUSY and (index in lost or not self._seats.owner_is_alive(index)) == gone
+            for index in self._seats.busy(stripe)
+            if (index in lost or not self._seats.owner_is_alive(index)) == gone
         ]

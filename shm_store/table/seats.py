@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from enum import IntEnum
+from itertools import compress
 from types import CodeType, FrameType
 
 from shm_store.durations import NS_PER_SECOND
@@ -98,14 +99,20 @@ class Seats:
         seat = self.view(index)
         return process.is_alive(seat[SEAT_PID], seat[SEAT_START])
 
+    def busy(self, stripe: int) -> Iterator[int]:
+        """Yield the numbers of the seats that are BUSY on the stripe."""
+        phases = self.column(SEAT_PHASES + stripe)
+        return compress(range(len(phases)), phases)
+
     def column(self, word: int) -> list[int]:
-        """Return one word of every seat: with SEAT_PHASES + stripe, who tries for or holds that stripe."""
+        """Return one word of every seat."""
         first = self._geometry.seat_at(0)
         return self._segment.words[first + word : self._geometry.stripes_at : self._geometry.seat_words].tolist()
 
     def taken(self) -> Iterator[tuple[int, int]]:
         """Yield (number, pid) of each seat that was given out."""
-        return ((index, pid) for index, pid in enumerate(self.column(SEAT_PID)) if pid)
+        pids = self.column(SEAT_PID)
+        return compress(enumerate(pids), pids)
 
     def role(self, index: int) -> int:
         """Return the role of a seat's process."""

@@ -191,11 +191,7 @@ class Stripes:
 
     def _give_up(self, seat: memoryview, stripe: int) -> None:
         seat[SEAT_TIMEOUTS] += 1
-        busy = {
-            self._seats.view(index)[SEAT_PID]
-            for index, phase in enumerate(self._seats.column(SEAT_PHASES + stripe))
-            if phase == BUSY
-        }
+        busy = {self._seats.view(index)[SEAT_PID] for index in self._seats.busy(stripe)}
         raise StripeTimeoutError(self._name, stripe, self._timeout_ns, tuple(sorted(busy)))
 
 

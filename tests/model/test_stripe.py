@@ -57,10 +57,11 @@ def test_protocol_holds(search: Search, tmp_path: Path, capsys: pytest.CaptureFi
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.parametrize("claim", ["EXCLUSION", "VALUE", "RELEASE"])
 @pytest.mark.parametrize("part", ["FIRST_LOOK", "VALUE_FIRST", "SECOND_LOOK", "MARK"])
-def test_protocol_is_unsafe_without(part: str, tmp_path: Path) -> None:
-    """Each step of recovery, and its place, is needed."""
-    assert _errors(tmp_path, SAFETY, part)[0] == 1
+def test_protocol_is_unsafe_without(part: str, claim: str, tmp_path: Path) -> None:
+    """Each step of recovery, and its place, is needed, for each of the three claims."""
+    assert _errors(tmp_path, ((f"-D{claim}_ALONE",), *SAFETY[1:]), part)[0] == 1
 
 
 @pytest.mark.timeout(600)

@@ -1,0 +1,93 @@
+"""Threads, forks and greenlets of one process, all on one key."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from typing import Final
+
+from shm_store import Config, ShmStore
+from shm_store.table.layout import OTHER
+from tests.conftest import OpenStore
+from tests.fork import ended, in_child
+
+THREADS: Final = 64
+LIMIT: Final = 4_000
+
+# Run in a process of its own: gevent replaces parts of the standard library for good.
+GREENLETS: Final = """
+from gevent import monkey
+monkey.patch_all()
+import gevent, sys
+from shm_store import Config, ShmStore
+store = ShmStore.open(Config(name=sys.argv[1], limit=10**9, interval="1h", initial_size=8, lock_timeout="10s"))
+def work():
+    for number in range(100):
+        assert store.take("a").allowed
+        gevent.sleep(0)
+gevent.joinall([gevent.spawn(work) for _ in range(50)], raise_error=True)
+assert len(store._table.seats.pool) == 1, "a greenlet was suspended in the middle of an operation"
+"""
+
+
+def test_threads_admit_exactly_the_limit(open_store: OpenStore) -> None:
+    """64 threads of one process ask for twice the limit."""
+    store = open_store(limit=LIMIT)
+    admitted: list[int] = []
+
+    def work() -> None:
+        admitted.append(sum(store.take("a").allowed for _ in range(2 * LIMIT // THREADS)))
+
+    threads = [threading.Thread(target=work) for _ in range(THREADS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(admitted) == THREADS
+    assert sum(admitted) == LIMIT
+    assert store.stats().denied == LIMIT
+
+
+def test_fork_while_another_thread_holds_a_stripe(open_store: OpenStore) -> None:
+    """The child waits for the thread, which it does not have, as any other process would; and leaves it its stripe."""
+    store = open_store(lock_timeout="10s")
+    store.take("a")
+    entered, leave = threading.Event(), threading.Event()
+
+    def hold(record: memoryview) -> None:
+        entered.set()
+        leave.wait()
+        record[OTHER] += 1
+
+    holder = threading.Thread(target=lambda: store._table.stripes.run(0, hold))
+    holder.start()
+    entered.wait()
+    started, start = os.pipe()
+
+    def take() -> None:
+        os.write(start, b".")
+        assert store.take("a").remaining == 3
+
+    child = in_child(take)
+    os.read(started, 1)
+    assert store._table.segment.semaphores[0].value == 0
+    leave.set()
+    holder.join()
+    assert ended(child) == 0
+    assert store.take("a").remaining == 2
+    assert (store.stats().recoveries, store.stats().timeouts) == (0, 0)
+
+
+def test_greenlets_share_one_seat(segment_name: str) -> None:
+    """Nothing in an operation switches to another greenlet, even while it waits for a stripe that is much in demand."""
+    config = Config(name=segment_name, limit=10**9, interval="1h", initial_size=8, lock_timeout="10s")
+    store = ShmStore.open(config)
+    greenlets = subprocess.Popen([sys.executable, "-c", GREENLETS, segment_name])
+    taken = 0
+    while greenlets.poll() is None:
+        taken += store.take("a").allowed
+    assert greenlets.returncode == 0
+    assert 10**9 - store.get("a")[1] == taken + 50 * 100
+    store.close()
