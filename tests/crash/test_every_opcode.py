@@ -100,6 +100,8 @@ def test_kill_before_any_opcode(segment_name: str, operation: Operation, capsys:
 
 
 @pytest.mark.timeout(900)
+# Python itself drops what is raised in a finalizer, and says so.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("error", [InterruptedByTestError, SystemExit, KeyboardInterrupt])
 @every_operation
 def test_exception_before_any_opcode(segment_name: str, operation: Operation, error: type[BaseException]) -> None:
