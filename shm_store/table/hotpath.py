@@ -58,12 +58,13 @@ def bind(  # noqa: C901 - one closure, whose calls are what it saves
 
     def take(key: str, cost: int = 1, quota: Quota | None = None) -> RateInfo:  # noqa: C901, PLR0912 - in line
         if cost is not one:
+            # Bound, so that `Seats.lost` can tell that this frame uses no seat.
+            seat = no_seat
             return take_slowly(key, cost, quota)
         try:
             phase, acquire, release, record, slot, tag, limit, hinted = hints[key]
             seat = pop()
         except LookupError:
-            # Bound, so that `Seats.lost` can tell that this frame uses no seat.
             seat = no_seat
             return take_slowly(key, cost, quota)
         left = now_ns = idle_at_ns = missed

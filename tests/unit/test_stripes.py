@@ -13,7 +13,7 @@ import posix_ipc
 import pytest
 
 from shm_store import Config, ShmStore, StripeTimeoutError
-from shm_store.table.layout import IDLE, SEAT_PHASES
+from shm_store.table.layout import BUSY, IDLE, SEAT_PHASES
 from tests.conftest import OpenStore
 from tests.dead import dead_seat
 
@@ -84,6 +84,20 @@ def test_wait_of_any_length_frees_what_the_dead_held(open_store: OpenStore, mill
     dead_seat(store, holds=True)
     assert store.take("a").allowed
     assert (store.stats().timeouts, store.stats().recoveries) == (0, 1)
+
+
+@pytest.mark.parametrize("cost", [1, 2])
+def test_seat_lost_with_its_stripe_is_mended_by_the_next_operation(open_store: OpenStore, cost: int) -> None:
+    """What two exceptions in a row have lost, a seat that is in no frame and holds a stripe, is found and freed."""
+    store = open_store()
+    store.take("a")
+    seat = store._table.seats.pool.pop()
+    seat[SEAT_PHASES] = BUSY
+    store._table.segment.semaphores[0].acquire(0)
+    del seat
+    assert store.take("a", cost).remaining == 4 - cost
+    assert store._table.segment.semaphores[0].value == 1
+    assert store.stats().seats_taken == 1
 
 
 def test_wait_for_the_living_ends_with_the_lock_timeout(open_store: OpenStore) -> None:
