@@ -19,8 +19,14 @@ NO_ERRORS: Final = {"connect": 0, "read": 0, "write": 0, "timeout": 0}
 
 @pytest.mark.parametrize(
     "gunicorn",
-    ["--worker-class sync", "--worker-class gthread --threads 4", "--worker-class asgi", "--preload"],
-    ids=["sync", "gthread", "asgi", "preload"],
+    [
+        "--worker-class sync",
+        "--worker-class gthread --threads 4",
+        "--worker-class gevent",
+        "--worker-class asgi",
+        "--preload",
+    ],
+    ids=["sync", "gthread", "gevent", "asgi", "preload"],
 )
 def test_limit_is_exact_across_workers(make_service: MakeService, wrk: Wrk, gunicorn: str) -> None:
     """Of all requests, exactly `limit` are answered 200 and every other one 429."""
