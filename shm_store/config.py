@@ -63,10 +63,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         self._store_seconds("lock_timeout", self._duration_ns("lock_timeout", _MS, 60 * NS_PER_SECOND))
         require_integer("initial_size", self.initial_size, 1, SIZE_MAX)
         require_integer("stripes", self.stripes, 1, STRIPES_MAX)
-        if not isinstance(self.name, str) or _NAME.fullmatch(self.name) is None:
-            raise ConfigurationError(
-                "name", self.name, "use 1 to 200 letters, digits, '.', '_' and '-', not starting with 'sem.'"
-            )
+        require_name(self.name)
         if self.on_full not in get_args(OnFull):
             raise ConfigurationError("on_full", self.on_full, f"choose one of {', '.join(get_args(OnFull))}")
         require_integer("mode", self.mode, 0, 0o777)
@@ -98,3 +95,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     def _store_seconds(self, setting: str, ns: int) -> None:
         msgspec.structs.force_setattr(self, setting, ns / NS_PER_SECOND)
+
+
+def require_name(name: object) -> None:
+    """Raise ConfigurationError unless `name` can name a segment."""
+    if not isinstance(name, str) or _NAME.fullmatch(name) is None:
+        raise ConfigurationError(
+            "name", name, "use 1 to 200 letters, digits, '.', '_' and '-', not starting with 'sem.'"
+        )

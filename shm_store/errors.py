@@ -9,6 +9,8 @@ from typing import Any, ClassVar, Final
 
 #: What to do about a process that has no file descriptor left.
 DESCRIPTORS: Final = "allow the process more open files (ulimit -n)"
+#: What to do about a table, or a part of one, that belongs to another user.
+OTHER_USER: Final = "run as the user that created it, or remove it as that user"
 
 
 class StoreError(Exception):

@@ -89,6 +89,7 @@ class ShmStore:
         """Attach the segment `name` whatever its geometry, for tools; None if there is none.
 
         Raises:
+            ConfigurationError: The name can name no segment.
             LayoutMismatchError: What is there is no table of this version.
             BackendError: The operating system refused.
         """

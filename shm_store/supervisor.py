@@ -23,6 +23,11 @@ _STEADY_NS: Final = 10_000_000_000
 _DELAY_FIRST_S: Final = 0.5
 _DELAY_MAX_S: Final = 60.0
 _STOP_S: Final = 2.0
+_REMOVED: Final = (
+    "shm-store: segment %r was removed while in use, by shm-store unlink --force or by RemoveIPC=yes of "
+    "systemd-logind: workers that run now count apart from those that start later, so more is admitted than the limit; "
+    "reload the service (HUP; restart it if it preloads the application), and run it as a system user"
+)
 
 
 class Supervisor:
@@ -83,6 +88,7 @@ class Supervisor:
     def _ensure(self) -> None:
         if self._sweeper is not None:
             if self._sweeper.poll() is None:
+                self._attach()
                 return
             self._sweeper = None
             self._back_off()
@@ -126,6 +132,7 @@ class Supervisor:
         if self._housekeeping is not None and not self._housekeeping.is_linked():
             self._housekeeping.close()
             self._housekeeping = None
+            self._log.error(_REMOVED, self.name)
         if self._housekeeping is None:
             try:
                 self._housekeeping = Housekeeping.attach(self.name, Role.MASTER)

@@ -71,11 +71,14 @@ def run(name: str, master: int | None) -> None:
         if not housekeeping.become_sweeper():
             housekeeping.close()
             return
+        # The master attaches the segment as well, and can tell from then on that it was removed.
+        _wake(master)
         try:
             _serve(housekeeping, stop)
         finally:
             housekeeping.close()
             _hand_over(housekeeping, master)
+        _wake(master)
 
 
 def _serve(housekeeping: Housekeeping, stop: Stop) -> None:
@@ -94,6 +97,12 @@ def _serve(housekeeping: Housekeeping, stop: Stop) -> None:
         until_pass_s = (next_pass_ns - time.monotonic_ns()) / NS_PER_SECOND
         if stop.wait(max(min(BEAT_S, until_pass_s), 0)):
             return
+
+
+def _wake(master: int | None) -> None:
+    """Have this process's own master look after its segment: it is there, or gone."""
+    if master is not None and os.getppid() == master:
+        os.kill(master, signal.SIGCHLD)
 
 
 def _hand_over(housekeeping: Housekeeping, master: int | None) -> None:

@@ -100,9 +100,14 @@ def verify(name: str, fd: int, config: Config | None) -> Header:
 def require_magic(name: str, head: bytes) -> None:
     """Raise LayoutMismatchError unless `head`, the file's first bytes, is that of a table."""
     if _word(head, layout.MAGIC_AT) != layout.MAGIC:
-        raise LayoutMismatchError(
-            name, "it is not a table of shm_store", f"choose another name, or remove /dev/shm/{name}"
-        )
+        raise not_a_table(name)
+
+
+def not_a_table(name: str) -> LayoutMismatchError:
+    """Return what to raise about something else that lies under the name."""
+    return LayoutMismatchError(
+        name, "it is not a table of shm_store", f"choose another name, or remove /dev/shm/{name}"
+    )
 
 
 def _require_geometry(name: str, found: Geometry, wanted: Geometry, drop: str) -> None:

@@ -7,13 +7,14 @@ import errno
 import fcntl
 import mmap
 import os
+import stat
 from collections.abc import Iterator
 from typing import Final
 
 import posix_ipc
 
-from shm_store.config import Config
-from shm_store.errors import DESCRIPTORS, BackendError
+from shm_store.config import Config, require_name
+from shm_store.errors import DESCRIPTORS, OTHER_USER, BackendError
 from shm_store.table import header, layout, semaphores
 from shm_store.table.filelock import REGISTRY, SWEEPER, FileLock, LockTimeoutError
 from shm_store.table.layout import Header
@@ -58,6 +59,7 @@ class Segment:
         """Attach the segment `name` whatever its geometry; None when there is none, or none finished.
 
         Raises:
+            ConfigurationError: The name can name no segment.
             LayoutMismatchError: What is there is no table of this version.
             BackendError: The operating system refused.
         """
@@ -116,10 +118,11 @@ def unlink(name: str, *, force: bool = False) -> bool:
     Args:
         name: The segment's name.
         force: Remove it even though others are attached (they keep theirs until they close, and count apart from
-            then on), and whatever else lies under that name.
+            then on), and whatever other file lies under that name.
 
     Raises:
-        BackendError: Someone is attached.
+        BackendError: Someone is attached, or it belongs to another user.
+        ConfigurationError: The name can name no segment.
         LayoutMismatchError: What lies under that name is not a table.
     """
     try:
@@ -180,11 +183,21 @@ def _registry(name: str, fd: int, operation: str) -> Iterator[None]:
 
 
 def remove(name: str) -> bool:
-    """Remove every file of the segment `name`, whatever it holds; return whether there was any."""
-    found = semaphores.remove(name)
-    with contextlib.suppress(posix_ipc.ExistentialError):
-        posix_ipc.unlink_shared_memory(f"/{name}")
-        found = True
+    """Remove every file of the segment `name`, whatever it holds; return whether there was any.
+
+    Raises:
+        BackendError: One belongs to another user.
+    """
+    found = False
+    try:
+        try:
+            found = semaphores.remove(name)
+        finally:
+            with contextlib.suppress(posix_ipc.ExistentialError):
+                posix_ipc.unlink_shared_memory(f"/{name}")
+                found = True
+    except (OSError, posix_ipc.Error) as error:
+        raise BackendError(name, "unlink", str(error), OTHER_USER) from error
     return found
 
 
@@ -218,21 +231,33 @@ def _map(name: str, fd: int, config: Config | None) -> Segment:
 
 def _open_file(name: str, mode: int | None) -> int:
     """Open the segment's file, made with permissions `mode` if that is given and there is none; not inherited."""
+    require_name(name)
+    _require_regular(name)
     try:
         # Size 0 leaves an existing segment alone; any other size would resize it.
         shared = posix_ipc.SharedMemory(f"/{name}", 0 if mode is None else posix_ipc.O_CREAT, mode=mode or 0, size=0)
     except posix_ipc.ExistentialError:
         raise FileNotFoundError(errno.ENOENT, "no such segment", name) from None
     except posix_ipc.PermissionsError as error:
-        raise BackendError(
-            name, "open", "permission denied", "run as the user that created it, or remove it as that user"
-        ) from error
+        remedy = OTHER_USER if os.path.exists(_path(name)) else "let this user write to /dev/shm (chmod 1777 /dev/shm)"
+        raise BackendError(name, "open", "permission denied", remedy) from error
     except OSError as error:
         # posix_ipc tells the reason in words only.
-        remedy = f"check that /dev/shm is mounted and writable, or {DESCRIPTORS}"
+        remedy = f"check that /dev/shm is mounted, writable and not out of inodes (df -i), or {DESCRIPTORS}"
         raise BackendError(name, "open", str(error), remedy) from error
     os.set_inheritable(shared.fd, False)
     return int(shared.fd)
+
+
+def _require_regular(name: str) -> None:
+    """Raise LayoutMismatchError if the name means a directory, a link, a pipe or the like."""
+    with contextlib.suppress(OSError):
+        if not stat.S_ISREG(os.lstat(_path(name)).st_mode):
+            raise header.not_a_table(name)
+
+
+def _path(name: str) -> str:
+    return f"/dev/shm/{name}"
 
 
 def _create(name: str, fd: int, config: Config) -> None:
@@ -245,7 +270,12 @@ def _create(name: str, fd: int, config: Config) -> None:
         os.fchmod(fd, config.mode)
         semaphores.create(name, geometry.stripes, config.mode)
     except (OSError, posix_ipc.Error) as error:
-        remove(name)
+        # The space first: the file may be another user's, whose to remove it is.
+        os.ftruncate(fd, 0)
+        with contextlib.suppress(BackendError):
+            remove(name)
+        if isinstance(error, PermissionError | posix_ipc.PermissionsError):
+            raise BackendError(name, "create", str(error), OTHER_USER) from error
         if getattr(error, "errno", None) != errno.ENOSPC:
             raise BackendError(name, "create", str(error), "check /dev/shm and its permissions") from error
         raise BackendError(

@@ -8,7 +8,7 @@ import os
 import posix_ipc
 
 from shm_store.config import STRIPES_MAX
-from shm_store.errors import DESCRIPTORS, BackendError
+from shm_store.errors import DESCRIPTORS, OTHER_USER, BackendError
 
 
 def create(name: str, count: int, mode: int) -> None:
@@ -41,10 +41,8 @@ def open_all(name: str, count: int) -> list[posix_ipc.Semaphore]:
     except (OSError, posix_ipc.Error) as error:
         for semaphore in opened:
             semaphore.close()
-        missing = isinstance(error, posix_ipc.Error)
-        drop = f"stop its users and drop the table with: shm-store unlink --name {name} --force"
         raise BackendError(
-            name, f"opening semaphore {len(opened)} of {count}", str(error), drop if missing else DESCRIPTORS
+            name, f"opening semaphore {len(opened)} of {count}", str(error), _remedy(name, error)
         ) from error
     return opened
 
@@ -62,6 +60,14 @@ def remove(name: str) -> bool:
             posix_ipc.unlink_semaphore(_file(name, stripe))
             found = True
     return found
+
+
+def _remedy(name: str, error: Exception) -> str:
+    if isinstance(error, posix_ipc.PermissionsError):
+        return OTHER_USER
+    if isinstance(error, OSError):
+        return DESCRIPTORS
+    return f"stop its users and drop the table with: shm-store unlink --name {name} --force"
 
 
 def _file(name: str, stripe: int) -> str:

@@ -8,6 +8,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
+from shm_store import ShmStore
 from tests.e2e.conftest import MakeService
 from tests.e2e.service import WORKERS, eventually, files_of, shm_store
 from tests.e2e.wrk import Wrk
@@ -54,6 +55,35 @@ def test_restart_after_unlink_starts_afresh(make_service: MakeService, segment: 
     service.start()
     assert service.drain() == 3
     service.stop()
+
+
+def test_removed_table_is_logged_and_mended_by_a_reload(make_service: MakeService, segment: str) -> None:
+    """Files that vanish under the service are one error in its log; after HUP all workers count together again."""
+    service = make_service(limit=50)
+    service.start()
+    service.take(1)
+    eventually(lambda: _has_sweeper(segment), within_s=5, otherwise=lambda: service.log)
+    for path in files_of(segment):
+        path.unlink()
+    eventually(lambda: "RemoveIPC" in service.log, within_s=5, otherwise=lambda: service.log)
+    before = service.workers()
+    service.signal(signal.SIGHUP)
+    eventually(
+        lambda: len(service.workers() - before) == WORKERS and not service.workers() & before,
+        within_s=20,
+        otherwise=lambda: service.log,
+    )
+    assert service.drain() == 50
+    assert service.log.count("RemoveIPC") == 1
+    service.stop()
+
+
+def _has_sweeper(segment: str) -> bool:
+    store = ShmStore.attach(segment)
+    if store is None:
+        return False
+    with store:
+        return store.stats().sweeper_pid != 0
 
 
 def test_restart_with_a_higher_limit_applies_it_at_once(make_service: MakeService) -> None:

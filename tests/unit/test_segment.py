@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import resource
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from shm_store import BackendError, Config, LayoutMismatchError, ShmStore
 from shm_store.cli import main
 from shm_store.table import header, layout
 from shm_store.table.layout import Geometry
+from shm_store.table.segment import unlink
 from tests.conftest import OpenStore
 from tests.fork import ended, in_child
 
@@ -99,6 +102,36 @@ def test_foreign_and_truncated_files_are_refused(open_store: OpenStore, segment_
     os.truncate(_file(segment_name), 5000)
     with pytest.raises(LayoutMismatchError, match="5000 bytes"):
         open_store()
+
+
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo, lambda path: os.symlink("/etc/hostname", path)])
+def test_what_is_no_file_is_refused_and_left_alone(
+    open_store: OpenStore, segment_name: str, make: Callable[[Path], None]
+) -> None:
+    """A directory, a pipe or a link under the name raises LayoutMismatchError, and stays what it was."""
+    path = _file(segment_name)
+    make(path)
+    kind = path.lstat().st_mode
+    try:
+        for enter in (open_store, partial(ShmStore.attach, segment_name), partial(unlink, segment_name, force=True)):
+            with pytest.raises(LayoutMismatchError, match=f"not a table .*remove {path}"):
+                enter()
+        assert path.lstat().st_mode == kind
+    finally:
+        path.rmdir() if path.is_dir() else path.unlink()
+    assert open_store().take("a").allowed
+
+
+def test_segment_larger_than_its_header_says_is_refused(open_store: OpenStore, segment_name: str) -> None:
+    """The error names both sizes and the command that drops the table; the table is untouched."""
+    open_store().close()
+    size = _file(segment_name).stat().st_size
+    os.truncate(_file(segment_name), size + 4096)
+    before = _snapshot(segment_name)
+    for enter in (open_store, partial(ShmStore.attach, segment_name)):
+        with pytest.raises(LayoutMismatchError, match=f"{size + 4096} bytes instead of {size}; .* unlink --name"):
+            enter()
+    assert _snapshot(segment_name) == before
 
 
 def test_missing_semaphore_is_an_error_that_names_the_remedy(open_store: OpenStore, segment_name: str) -> None:

@@ -9,10 +9,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
+from shm_store import ShmStore
 from shm_store import supervisor as module
 from shm_store.durations import NS_PER_SECOND
 from shm_store.supervisor import Supervisor
@@ -112,3 +114,48 @@ def test_sweeper_sweeps_and_recovers(open_store: OpenStore, segment_name: str) -
     assert stats.sweeper_passes >= 3
     assert stats.sweeper_pid == sweeper.pid
     assert dead[SEAT_PID] == 0
+
+
+@pytest.mark.parametrize("made", ["before the master", "after the master"])
+def test_removed_segment_is_one_error_for_each_removal(
+    open_store: OpenStore, segment_name: str, caplog: pytest.LogCaptureFixture, made: str
+) -> None:
+    """Files that vanish under running processes are logged once, by a master that no child's end wakes."""
+    if made == "before the master":
+        open_store()
+    supervisor = Supervisor(segment_name, logging.getLogger("test"))
+    supervisor.start()
+    try:
+        for removals in (1, 2):
+            # Both are attached: the sweeper is who notices, and wakes the master.
+            _eventually(_are_attached, supervisor, open_store())
+            for file in Path("/dev/shm").glob(f"*{segment_name}*"):
+                file.unlink()
+            _eventually(_has_errors, caplog, removals)
+            for _ in range(3):
+                supervisor.ensure()
+                supervisor.recover(os.getpid())
+        assert len(_errors(caplog)) == 2
+        for said in (repr(segment_name), "unlink --force", "RemoveIPC=yes", "count apart", "HUP", "system user"):
+            assert said in _errors(caplog)[0]
+    finally:
+        supervisor.stop()
+
+
+def _errors(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+
+
+def _has_errors(caplog: pytest.LogCaptureFixture, count: int) -> bool:
+    return len(_errors(caplog)) == count
+
+
+def _are_attached(supervisor: Supervisor, store: ShmStore) -> bool:
+    return supervisor._housekeeping is not None and store.stats().sweeper_pid != 0
+
+
+def _eventually(condition: Callable[..., bool], *arguments: object) -> None:
+    deadline = time.monotonic() + 20
+    while not condition(*arguments):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
