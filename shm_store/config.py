@@ -35,7 +35,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         initial_size: Number of slots, 1 to 2**26. Fixed when the segment is created.
         name: Name of the segment: letters, digits, `.`, `_` and `-`, at most 200, not starting with `sem.`.
         stripes: Number of semaphores, 1 to 256; no more than there are sets are made. Fixed at creation.
-        lock_timeout: How long an operation waits for a stripe, 1 ms to 60 s.
+        lock_timeout: How long an operation waits for a stripe whose holder is stopped, 1 ms to 60 s; ten times that
+            for a holder that waits for a processor.
         on_full: `evict` gives a new key the slot that would be idle soonest; `deny` denies the new key.
         mode: Permission bits of the segment and its semaphores; read and write for the owner at least.
 

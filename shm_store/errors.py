@@ -72,7 +72,7 @@ class TableFullError(StoreError):
 
 
 class StripeTimeoutError(StoreError, TimeoutError):
-    """A stripe stayed taken for the whole lock timeout, and no dead process held it."""
+    """A stripe stayed taken, for the lock timeout or for ten if its holder is not stopped; no dead process held it."""
 
     fields = ("name", "stripe", "timeout_ns", "holders")
 

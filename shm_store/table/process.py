@@ -11,16 +11,16 @@ _STATE = 0
 # The kernel's own bound; a larger one was never a pid.
 _PID_MAX = 2**22
 _START = 19
+_ENDED = (b"Z", b"X", b"x")
 
 
 def start_ticks(pid: int) -> int | None:
     """Return when `pid` started, in clock ticks since boot; None if there is no such process or it is a zombie."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_bytes()
+        fields = _fields(pid)
     except (FileNotFoundError, ProcessLookupError):
         return None
-    fields = stat[stat.rindex(b")") + 2 :].split()
-    return None if fields[_STATE] in (b"Z", b"X", b"x") else int(fields[_START])
+    return None if fields[_STATE] in _ENDED else int(fields[_START])
 
 
 def is_alive(pid: int, start: int) -> bool:
@@ -38,6 +38,11 @@ def is_alive(pid: int, start: int) -> bool:
     return found == start or (found is None and _is_hidden(pid))
 
 
+def _fields(pid: int) -> list[bytes]:
+    stat = Path(f"/proc/{pid}/stat").read_bytes()
+    return stat[stat.rindex(b")") + 2 :].split()
+
+
 def _is_hidden(pid: int) -> bool:
     try:
         os.kill(pid, 0)
@@ -47,6 +52,14 @@ def _is_hidden(pid: int) -> bool:
         pass
     # A zombie is there to be seen.
     return not Path(f"/proc/{pid}").exists()
+
+
+def is_running(pid: int) -> bool:
+    """Return whether the process `pid` is there, and neither ended nor stopped; False if it cannot be seen."""
+    try:
+        return _fields(pid)[_STATE] not in (*_ENDED, b"T", b"t")
+    except OSError:
+        return False
 
 
 def own_start_ticks() -> int:

@@ -18,6 +18,7 @@ from posix_ipc import BusyError
 
 from shm_store.durations import NS_PER_SECOND
 from shm_store.errors import BackendError, StoreClosedError, StoreError, StripeTimeoutError
+from shm_store.table import process
 from shm_store.table.layout import BUSY, IDLE, OTHER, SEAT_PHASES, SEAT_PID, SEAT_TIMEOUTS, STRIPE_WORDS
 from shm_store.table.pause import pause
 from shm_store.table.recovery import Recovery
@@ -30,6 +31,9 @@ T = TypeVar("T")
 TRIES: Final = 8
 # How often to look before a try, some 60 ns each: in all, the length of the longest common hold, a first take.
 _LOOKS: Final = 150
+# For a holder that is not stopped, this many lock timeouts more: on a host with too few processors it may wait for its
+# turn longer than one, and to give up would let a request past its limit, or turn it away, for nothing.
+_PATIENCE: Final = 9
 _WORD_MAX: Final = 2**64 - 1
 # Pauses between two tries, each twice the one before. A hold that outlasts them belongs to a process that waits for a
 # processor, or to none.
@@ -177,10 +181,10 @@ class Stripes:
             left_ns = deadline_ns - time.monotonic_ns()
             if (pause_ns == _PAUSE_MAX_NS or left_ns <= 0) and self._free_of_the_dead(stripe, left_ns):
                 continue
-            if left_ns <= 0:
-                self._give_up(seat, stripe)
+            if left_ns <= 0 and (left_ns <= -_PATIENCE * self._timeout_ns or not self._is_under_way(stripe)):
+                self._give_up(seat, stripe, waited_ns=self._timeout_ns - left_ns)
             # Here and not in the semaphore: posix_ipc drops what a signal handler raises there.
-            pause(min(pause_ns, left_ns) / NS_PER_SECOND)
+            pause((min(pause_ns, left_ns) if left_ns > 0 else pause_ns) / NS_PER_SECOND)
             pause_ns = min(2 * pause_ns, _PAUSE_MAX_NS)
 
     def _free_of_the_dead(self, stripe: int, timeout_ns: int) -> bool:
@@ -189,10 +193,16 @@ class Stripes:
             lost = {self._seats.own_index(seat) for seat in self._seats.lost()}
             return self._recovery.is_needed(stripe, lost) and self._recovery.recover(stripe, timeout_ns, lost)
 
-    def _give_up(self, seat: memoryview, stripe: int) -> None:
+    def _is_under_way(self, stripe: int) -> bool:
+        """Return whether the stripe is taken by a process that goes on as soon as it gets a processor, or its GIL."""
+        return any(process.is_running(pid) for pid in self._pids(stripe))
+
+    def _pids(self, stripe: int) -> set[int]:
+        return {self._seats.view(index)[SEAT_PID] for index in self._seats.busy(stripe)}
+
+    def _give_up(self, seat: memoryview, stripe: int, waited_ns: int) -> None:
         seat[SEAT_TIMEOUTS] += 1
-        busy = {self._seats.view(index)[SEAT_PID] for index in self._seats.busy(stripe)}
-        raise StripeTimeoutError(self._name, stripe, self._timeout_ns, tuple(sorted(busy)))
+        raise StripeTimeoutError(self._name, stripe, waited_ns, tuple(sorted(self._pids(stripe))))
 
 
 def is_damage(error: BaseException) -> bool:
