@@ -136,7 +136,6 @@ class ShmStore:
         geometry, words = segment.header.geometry, segment.words
         records = self._table.stripes.records
         occupied, overrides = self._table.buckets.census()
-        heartbeat_ns = words[layout.HEARTBEAT_AT]
         return Stats(
             name=segment.name,
             slots=geometry.slots,
@@ -155,10 +154,16 @@ class ShmStore:
             recoveries=words[layout.RECOVERIES_AT],
             timeouts=sum(seats.column(layout.SEAT_TIMEOUTS)),
             sweeper_pid=words[layout.SWEEPER_AT],
-            sweeper_age=(time.monotonic_ns() - heartbeat_ns) / NS_PER_SECOND if heartbeat_ns else -1.0,
+            sweeper_age=self.sweeper_age(),
             sweeper_passes=words[layout.PASSES_AT],
             size=segment.header.size,
         )
+
+    def sweeper_age(self) -> float:
+        """Return the seconds since the sweeper's last heartbeat; -1.0 if there was none yet. Reads one word."""
+        self._require_open()
+        heartbeat_ns = self._table.segment.words[layout.HEARTBEAT_AT]
+        return (time.monotonic_ns() - heartbeat_ns) / NS_PER_SECOND if heartbeat_ns else -1.0
 
     def close(self) -> None:
         """Let go of the segment, which stays for others and for the next start; may be called again."""

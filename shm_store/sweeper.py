@@ -91,6 +91,8 @@ def _serve(housekeeping: Housekeeping, stop: Stop) -> None:
             for set_index in range(housekeeping.sets):
                 if stop.wait(0):
                     return
+                # A pass over the largest table takes longer than anyone waits for a heartbeat.
+                housekeeping.beat()
                 housekeeping.sweep_set(set_index)
             housekeeping.end_pass()
             next_pass_ns = time.monotonic_ns() + housekeeping.ttl_interval_ns

@@ -39,9 +39,9 @@ def make_service(tmp_path: Path, segment: str) -> Iterator[MakeService]:
     """Make services on the test's segment, not yet started; settings by name, e.g. `limit=1000`."""
     with ExitStack() as stack:
 
-        def make(*, gunicorn: str = "", **settings: object) -> Service:
+        def make(*, gunicorn: str = "", arguments: tuple[str, ...] = (), **settings: object) -> Service:
             variables = {f"SERVICE_{name.upper()}": str(value) for name, value in settings.items()}
-            service = Service(tmp_path, segment, variables | {"GUNICORN_CMD_ARGS": gunicorn})
+            service = Service(tmp_path, segment, variables | {"GUNICORN_CMD_ARGS": gunicorn}, arguments)
             stack.callback(service.close)
             return service
 

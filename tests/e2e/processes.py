@@ -31,8 +31,40 @@ def parent(pid: int) -> int:
     return int(fields[1]) if fields else 0
 
 
+def catches(pid: int, number: signal.Signals) -> bool:
+    """Return whether the process has a handler for the signal."""
+    for line in _read(pid, "status").splitlines():
+        if line.startswith(b"SigCgt:"):
+            return bool(int(line.split()[1], 16) >> (number - 1) & 1)
+    return False
+
+
+def locks(pid: int, file: Path, byte: int) -> bool:
+    """Return whether the process has `byte` of the file locked, by a description that may also be another's."""
+    inode = f":{file.stat().st_ino}"
+    with suppress(OSError):
+        for info in Path(f"/proc/{pid}/fdinfo").iterdir():
+            for line in _read(pid, f"fdinfo/{info.name}").decode().splitlines():
+                match line.split():
+                    case ["lock:", _, "OFDLCK", _, "WRITE", _, where, first, last] if where.endswith(inode):
+                        if (first, last) == (str(byte), str(byte)):
+                            return True
+    return False
+
+
 def kill_and_wait(pid: int, *watched: int, within_s: float = GONE_WITHIN_S) -> dict[int, float]:
     """Send SIGKILL to `pid`; return, for each of `watched`, how many seconds later it had ended.
+
+    Raises:
+        TimeoutError: One of them still runs after `within_s`.
+    """
+    return signal_and_wait(signal.SIGKILL, pid, *watched, within_s=within_s)
+
+
+def signal_and_wait(
+    number: signal.Signals, pid: int, *watched: int, within_s: float = GONE_WITHIN_S
+) -> dict[int, float]:
+    """Send a signal to `pid`; return, for each of `watched`, how many seconds later it had ended.
 
     Raises:
         TimeoutError: One of them still runs after `within_s`.
@@ -42,7 +74,7 @@ def kill_and_wait(pid: int, *watched: int, within_s: float = GONE_WITHIN_S) -> d
     for descriptor in descriptors:
         poller.register(descriptor, select.POLLIN)
     try:
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, number)
         return _await_ends(poller, descriptors, within_s)
     finally:
         for descriptor in descriptors:

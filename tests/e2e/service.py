@@ -30,6 +30,7 @@ class Response(NamedTuple):
 
     status: int
     headers: http.client.HTTPMessage
+    body: bytes
 
 
 class Service:
@@ -39,9 +40,12 @@ class Service:
         directory: Its working directory, outside the checkout.
         segment: The name of its segment.
         settings: `SERVICE_*` and gunicorn's variables.
+        arguments: Gunicorn's own.
     """
 
-    def __init__(self, directory: Path, segment: str, settings: dict[str, str]) -> None:
+    def __init__(
+        self, directory: Path, segment: str, settings: dict[str, str], arguments: tuple[str, ...] = ()
+    ) -> None:
         # Bound and never listening: gunicorn may bind the port too (both set SO_REUSEADDR), the kernel gives it to no
         # one else, and it stays ours while the service is down.
         self._reservation = socket.socket()
@@ -51,14 +55,16 @@ class Service:
         self.segment = segment
         self._directory = directory
         self._settings = settings
+        self._arguments = arguments
         self._log = directory / f"{segment}-{self.address.rpartition(':')[2]}.log"
         self._master: subprocess.Popen[bytes] | None = None
+        self._successor = 0
 
     @property
     def pid(self) -> int:
         """The pid of gunicorn's master."""
         assert self._master is not None, "the service was not started"
-        return self._master.pid
+        return self._successor or self._master.pid
 
     @property
     def log(self) -> str:
@@ -73,7 +79,7 @@ class Service:
         self._settings |= settings
         with self._log.open("ab") as log:
             self._master = subprocess.Popen(
-                [sys.executable, "-m", "service", "serve"],
+                [sys.executable, "-m", "service", "serve", "--", *self._arguments],
                 cwd=self._directory,
                 env=environment(self.segment, {"SERVICE_BIND": self.address, **self._settings}),
                 stdin=subprocess.DEVNULL,
@@ -107,10 +113,36 @@ class Service:
     def stop(self) -> None:
         """Stop it as an operator would, and see that it left by itself and took its processes with it."""
         assert self._master is not None, "the service was not started"
-        self._master.send_signal(signal.SIGTERM)
+        processes.signal_and_wait(signal.SIGTERM, self.pid, self.pid, within_s=_STOP_S)
         status = self._master.wait(_STOP_S)
         assert status == 0, f"the service exited with {status}:\n{self.log}"
-        self._master = None
+        self._master, self._successor = None, 0
+        eventually(lambda: not self.processes(), within_s=5, otherwise=lambda: f"left running: {self._described()}")
+
+    def upgrade(self) -> None:
+        """Have another master take over, as an operator would: SIGUSR2, and when that one's workers serve, SIGQUIT."""
+        assert self._master is not None, "the service was not started"
+        self.signal(signal.SIGUSR2)
+        entry = f"GUNICORN_PID={self.pid}"
+
+        def successors() -> list[int]:
+            # Its workers and its sweeper have inherited the entry.
+            return [pid for pid in processes.with_environment(entry) if processes.parent(pid) == self.pid]
+
+        eventually(lambda: bool(successors()), within_s=_START_S, otherwise=lambda: self.log)
+        (successor,) = successors()
+        eventually(lambda: len(self.ready_workers(successor)) == WORKERS, within_s=_START_S, otherwise=lambda: self.log)
+        processes.signal_and_wait(signal.SIGQUIT, self.pid, self.pid, within_s=_STOP_S)
+        self._successor = successor
+
+    def lose_master(self) -> None:
+        """SIGKILL the master, and have the workers it leaves end what they are at."""
+        assert self._master is not None, "the service was not started"
+        workers = self.workers()
+        processes.kill_and_wait(self.pid, self.pid)
+        self._master.wait(_STOP_S)
+        for pid in workers:
+            os.kill(pid, signal.SIGTERM)
         eventually(lambda: not self.processes(), within_s=5, otherwise=lambda: f"left running: {self._described()}")
 
     def signal(self, number: signal.Signals) -> None:
@@ -131,8 +163,7 @@ class Service:
         with contextlib.closing(http.client.HTTPConnection(self.address, timeout=30)) as connection:
             connection.request("GET", path, headers=headers or {})
             with connection.getresponse() as response:
-                response.read()
-                return Response(response.status, response.headers)
+                return Response(response.status, response.headers, response.read())
 
     def take(self, requests: int) -> int:
         """Send that many requests to the limited path, one after the other; return how many were admitted."""
@@ -159,9 +190,21 @@ class Service:
         """The pids of all it started that still run."""
         return processes.with_environment(f"SERVICE_BIND={self.address}")
 
-    def workers(self) -> set[int]:
-        """The pids of gunicorn's workers."""
-        return {pid for pid in self.processes() if processes.parent(pid) == self.pid} - self.sweepers()
+    def workers(self, master: int = 0) -> set[int]:
+        """The pids of gunicorn's workers, or of those of another master."""
+        return {pid for pid in self.processes() if processes.parent(pid) == (master or self.pid)} - self.sweepers()
+
+    def ready_workers(self, master: int = 0) -> set[int]:
+        """The workers that take signals as workers do; before, one handles them as its master, and misses SIGTERM."""
+        return {pid for pid in self.workers(master) if processes.catches(pid, signal.SIGABRT)}
+
+    def await_workers(self, *gone: int, wanted: int = WORKERS) -> None:
+        """Wait until there are `wanted` workers, all ready and none of them one of `gone`."""
+        eventually(
+            lambda: len(self.workers()) == len(self.ready_workers() - set(gone)) == wanted,
+            within_s=_START_S,
+            otherwise=lambda: f"workers {self.workers()}, wanted {wanted} without {gone}:\n{self.log}",
+        )
 
     def sweepers(self) -> set[int]:
         """The pids of the sweeper processes it started."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 from collections import Counter
 from dataclasses import dataclass, field
@@ -44,6 +45,11 @@ class Load:
         answers = _parsed(output)
         assert answers.statuses.total() == answers.requests, output
         return answers
+
+    def stop(self) -> Answers:
+        """End it now; return what it counted: every answer that had reached it is in."""
+        self._process.send_signal(signal.SIGINT)
+        return self.answers()
 
     def close(self) -> None:
         """End it if it still runs."""

@@ -69,7 +69,7 @@ def _compose(app: _App, settings: Settings) -> _App:
         app.add_error_handler(error, twin)
 
     for path, resource, blocking in (
-        ("/healthz", HealthProbe(), False),
+        ("/healthz", HealthProbe(store.sweeper_age), False),
         ("/v1/ping", Ping(), False),
         ("/v1/links", LinkCollection(links), True),
         ("/v1/links/{code}", LinkItem(links), True),

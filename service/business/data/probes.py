@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 
@@ -12,6 +14,13 @@ class Pong(msgspec.Struct, frozen=True):
 
 
 class Health(msgspec.Struct, frozen=True):
-    """The answer of a process that serves requests."""
+    """The answer of a process that serves requests.
 
+    Attributes:
+        sweeper: Whether the store's sweeper is at work: "stale" after some time without a heartbeat, "none" before the
+            first. Limits are exact in each case.
+        status: That it serves.
+    """
+
+    sweeper: Literal["ok", "stale", "none"]
     status: str = "ok"

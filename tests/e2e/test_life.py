@@ -1,0 +1,140 @@
+"""Gunicorn's whole life under load: whatever becomes of its processes, the limit is exact."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import select
+import signal
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from http import HTTPStatus
+from pathlib import Path
+from typing import Final, TypeAlias
+
+import pytest
+
+from tests.e2e import processes
+from tests.e2e.conftest import MakeService
+from tests.e2e.hanging import HANGING
+from tests.e2e.life import APP, Life
+from tests.e2e.service import WORKERS, eventually
+from tests.e2e.wrk import Answers, Wrk
+
+MakeLife: TypeAlias = Callable[..., Life]
+ANSWERS: Final = {HTTPStatus.OK, HTTPStatus.TOO_MANY_REQUESTS}
+
+
+@pytest.fixture(params=["", "--preload"], ids=["plain", "preload"])
+def make_life(request: pytest.FixtureRequest, make_service: MakeService, wrk: Wrk) -> MakeLife:
+    """Make a service under load; every worker imports the application itself, or the master does for all."""
+
+    def make(limit: int, gunicorn: str = "") -> Life:
+        arguments = (APP, *f"{request.param} {gunicorn}".split())
+        return Life(make_service(limit=limit, arguments=arguments), wrk, limit)
+
+    return make
+
+
+def test_life_with_five_reloads(make_life: MakeLife) -> None:
+    """Five times SIGHUP, one after the other: nobody notices."""
+    with make_life(7000) as life:
+        for _ in range(5):
+            before = life.service.workers()
+            life.service.signal(signal.SIGHUP)
+            life.service.await_workers(*before)
+        life.assert_unnoticed(life.finish())
+
+
+def test_life_with_more_and_fewer_workers(make_life: MakeLife) -> None:
+    """Twice SIGTTIN, then twice SIGTTOU: nobody notices."""
+    with make_life(3500) as life:
+        # One after the other: two pending signals of one number are one signal.
+        for step, number in ((1, signal.SIGTTIN), (2, signal.SIGTTIN), (1, signal.SIGTTOU), (0, signal.SIGTTOU)):
+            life.service.signal(number)
+            life.service.await_workers(wanted=WORKERS + step)
+        life.assert_unnoticed(life.finish())
+
+
+def test_life_with_workers_of_fifty_requests(make_life: MakeLife) -> None:
+    """Workers that make room for new ones after fifty requests each: nobody notices."""
+    with make_life(1000, "--max-requests 50") as life:
+        life.assert_unnoticed(life.finish())
+        assert life.service.log.count("Autorestarting worker") >= 1000 // 50 - WORKERS
+
+
+def test_life_with_workers_that_hang(make_life: MakeLife, tmp_path: Path) -> None:
+    """Gunicorn ends two that hang, by SIGABRT and, as one is stopped too, by SIGKILL: nobody but their clients notices.
+
+    Neither has a unit in hand.
+    """
+    with make_life(6500, "--timeout 2") as life, ExitStack() as stack:
+        waiting = []
+        for _ in range(2):
+            connection = stack.enter_context(closing(http.client.HTTPConnection(life.service.address)))
+            connection.request("GET", "/hang")
+            waiting.append(connection.sock)
+        eventually(lambda: len(_hanging(tmp_path)) == 2, within_s=10, otherwise=lambda: life.service.log)
+        stopped, aborted = _hanging(tmp_path)
+        os.kill(stopped, signal.SIGSTOP)
+        # Gunicorn's worker has an answer even for the client that SIGABRT interrupts, and lingers until that has gone.
+        for answered in select.select(waiting, [], [], 20)[0]:
+            answered.close()
+        life.service.await_workers(stopped, aborted)
+        assert f"WORKER TIMEOUT (pid:{aborted})" in life.service.log
+        assert f"Worker (pid:{stopped}) was sent SIGKILL!" in life.service.log
+        life.assert_unnoticed(life.finish())
+
+
+def test_life_with_killed_workers(make_life: MakeLife) -> None:
+    """SIGKILL to a worker a second: each costs at most the unit it had in hand, and the connection that waited for it.
+
+    A gunicorn without any limiter breaks that connection as well.
+    """
+    kills = 3
+    with make_life(8000) as life:
+        for _ in range(kills):
+            processes.end({min(life.service.ready_workers())})
+            time.sleep(1)
+        answers = life.finish(lost=kills)
+        assert answers.statuses.keys() <= ANSWERS
+        assert _broken(answers) <= kills
+
+
+def test_life_with_an_upgrade(make_life: MakeLife) -> None:
+    """SIGUSR2, and SIGQUIT for the old master: its workers cost at most the unit each had in hand.
+
+    SIGQUIT interrupts a worker of gunicorn's in the request it is at: with or without a limiter it answers 500, or no
+    more if the answer was begun.
+    """
+    with make_life(5500) as life:
+        life.service.upgrade()
+        answers = life.finish(lost=WORKERS)
+        assert answers.statuses.keys() <= ANSWERS | {HTTPStatus.INTERNAL_SERVER_ERROR}
+        assert answers.statuses[HTTPStatus.INTERNAL_SERVER_ERROR] + _broken(answers) <= WORKERS
+
+
+def test_life_with_another_master(make_life: MakeLife) -> None:
+    """SIGKILL to the master, SIGTERM to its workers, and another start: the count goes on.
+
+    Meanwhile nobody listens: connections are refused, and those that waited to be accepted are reset, before or after
+    their request was written. Its workers are told because they would go on: gunicorn's look for their master only when
+    no client is waiting.
+    """
+    with make_life(2500) as life:
+        life.service.lose_master()
+        life.service.start()
+        answers = life.finish()
+        assert answers.statuses.keys() <= ANSWERS
+        assert answers.errors["timeout"] == 0
+
+
+def _broken(answers: Answers) -> int:
+    """Return how many connections were broken, where none may have been refused or timed out."""
+    assert answers.errors["connect"] == answers.errors["timeout"] == 0, answers
+    return answers.errors.total()
+
+
+def _hanging(directory: Path) -> list[int]:
+    return [int(path.name.removeprefix(HANGING)) for path in directory.glob(f"{HANGING}*")]

@@ -1,0 +1,53 @@
+"""What the health probe says of the sweeper, for WSGI and ASGI."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import falcon.testing
+import msgspec
+import pytest
+
+from service.app.conf import Settings
+from service.app.construct import asgi, wsgi
+from shm_store.durations import NS_PER_SECOND
+from shm_store.housekeeping import Housekeeping
+from shm_store.table.layout import HEARTBEAT_AT
+from shm_store.table.seats import Role
+
+
+@pytest.fixture(params=[wsgi, asgi], ids=["wsgi", "asgi"])
+def client(request: pytest.FixtureRequest, segment_name: str) -> falcon.testing.TestClient:
+    settings = Settings(store=f"shm://{segment_name}", initial_size=128, key_header="X-Api-Key")
+    return falcon.testing.TestClient(request.param(msgspec.json.encode(settings).decode()))
+
+
+@pytest.fixture
+def sweeper(client: falcon.testing.TestClient, segment_name: str) -> Iterator[Housekeeping]:  # noqa: ARG001 - makes it
+    """The sweeper of the client's table; not yet at work."""
+    attached = Housekeeping.attach(segment_name, Role.SWEEPER)
+    assert attached is not None
+    yield attached
+    attached.close()
+
+
+def _sweeper(client: falcon.testing.TestClient) -> str:
+    result = client.simulate_get("/healthz")
+    assert (result.status_code, result.json["status"], result.headers["cache-control"]) == (200, "ok", "no-store")
+    return str(result.json["sweeper"])
+
+
+def test_health_without_a_sweeper_says_none(client: falcon.testing.TestClient) -> None:
+    """A table that never had a sweeper is served."""
+    assert _sweeper(client) == "none"
+
+
+@pytest.mark.parametrize(("age_s", "state"), [(0, "ok"), (4, "ok"), (6, "stale"), (3600, "stale")])
+def test_health_goes_by_the_heartbeat(
+    client: falcon.testing.TestClient, sweeper: Housekeeping, age_s: int, state: str
+) -> None:
+    """A heartbeat of the last five seconds is one of a sweeper at work."""
+    assert sweeper.become_sweeper()
+    sweeper._words[HEARTBEAT_AT] = time.monotonic_ns() - age_s * NS_PER_SECOND
+    assert _sweeper(client) == state
