@@ -17,7 +17,6 @@ from tests.dead import dead_seat
 from tests.fork import ended, in_child
 
 STOPPED_S = 2.0
-LOCK_TIMEOUT_NS = 100_000_000
 
 
 @pytest.mark.parametrize("holds", [False, True])
@@ -45,7 +44,6 @@ def test_stopped_holder_keeps_its_stripe(open_store: OpenStore, clock: Clock) ->
             with pytest.raises(StripeTimeoutError) as caught:
                 take("known")
             assert caught.value.holders == (child,)
-            assert caught.value.timeout_ns < 2 * LOCK_TIMEOUT_NS
         other._table.recovery.recover_dead(timeout_ns=10**7)
     assert store._table.segment.semaphores[0].value == 0
     os.kill(child, signal.SIGCONT)

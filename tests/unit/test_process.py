@@ -36,6 +36,23 @@ def test_zombie_is_not_alive() -> None:
     assert not process.is_alive(child, start)
 
 
+def test_stopped_process_is_alive_and_not_running() -> None:
+    """Who is stopped may go on some day, and who waits for a processor will."""
+    child = in_child(lambda: time.sleep(60))
+    start = process.start_ticks(child)
+    assert start is not None
+    assert process.is_running(child)
+    os.kill(child, signal.SIGSTOP)
+    os.waitpid(child, os.WUNTRACED)
+    assert not process.is_running(child)
+    assert process.is_alive(child, start)
+    os.kill(child, signal.SIGKILL)
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+    assert not process.is_running(child)
+    os.waitpid(child, 0)
+    assert not process.is_running(child)
+
+
 @pytest.mark.parametrize("error", [FileNotFoundError, PermissionError, OSError])
 def test_process_that_cannot_be_looked_at_is_alive(monkeypatch: pytest.MonkeyPatch, error: type[OSError]) -> None:
     """/proc mounted with hidepid, or no file descriptor left: nothing is taken from a process that may live."""
