@@ -34,6 +34,9 @@ _LOOKS: Final = 150
 # For a holder that is not stopped, this many lock timeouts more: on a host with too few processors it may wait for its
 # turn longer than one, and to give up would let a request past its limit, or turn it away, for nothing.
 _PATIENCE: Final = 9
+# The most that counts as waited from one try to the next: whatever kept this process for longer, a paused virtual
+# machine or a lack of processors, kept the holder as well.
+_STANDSTILL_NS: Final = 10_000_000
 _WORD_MAX: Final = 2**64 - 1
 # Pauses between two tries, each twice the one before. A hold that outlasts them belongs to a process that waits for a
 # processor, or to none.
@@ -163,7 +166,7 @@ class Stripes:
     def _acquire(self, seat: memoryview, stripe: int) -> None:
         """Try the semaphore until it is ours, looking after each long pause whether a dead process holds it."""
         phase, acquire = SEAT_PHASES + stripe, self.semaphores[stripe].acquire
-        deadline_ns = time.monotonic_ns() + self._timeout_ns
+        waited_ns, last_ns = 0, time.monotonic_ns()
         pause_ns, tries = _PAUSE_MIN_NS, 0
         while True:
             seat[phase] = BUSY
@@ -178,12 +181,14 @@ class Stripes:
             tries += 1
             if tries < TRIES and self.is_free_soon(stripe):
                 continue
-            left_ns = deadline_ns - time.monotonic_ns()
+            now_ns = time.monotonic_ns()
+            waited_ns += min(now_ns - last_ns, _STANDSTILL_NS)
+            last_ns = now_ns
+            left_ns = self._timeout_ns - waited_ns
             if (pause_ns == _PAUSE_MAX_NS or left_ns <= 0) and self._free_of_the_dead(stripe, left_ns):
                 continue
             if left_ns <= 0 and (left_ns <= -_PATIENCE * self._timeout_ns or not self._is_under_way(stripe)):
-                self._give_up(seat, stripe, waited_ns=self._timeout_ns - left_ns)
-            # Here and not in the semaphore: posix_ipc drops what a signal handler raises there.
+                self._give_up(seat, stripe, waited_ns)
             pause((min(pause_ns, left_ns) if left_ns > 0 else pause_ns) / NS_PER_SECOND)
             pause_ns = min(2 * pause_ns, _PAUSE_MAX_NS)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import threading
@@ -98,6 +99,20 @@ def test_seat_lost_with_its_stripe_is_mended_by_the_next_operation(open_store: O
     assert store.take("a", cost).remaining == 4 - cost
     assert store._table.segment.semaphores[0].value == 1
     assert store.stats().seats_taken == 1
+
+
+def test_standstill_of_the_host_is_no_wait(open_store: OpenStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A virtual machine that is paused for an hour stops the holder too: the waiter goes on waiting afterwards."""
+    store = open_store()
+    store.take("a")
+    semaphore = store._table.segment.semaphores[0]
+    semaphore.acquire()
+    releaser = threading.Timer(0.03, semaphore.release)
+    monotonic_ns, calls = time.monotonic_ns, itertools.count()
+    monkeypatch.setattr(time, "monotonic_ns", lambda: monotonic_ns() + 3_600 * 10**9 * (next(calls) > 0))
+    releaser.start()
+    assert store.take("a").remaining == 3
+    releaser.join()
 
 
 def test_wait_for_the_living_ends(open_store: OpenStore) -> None:
