@@ -12,13 +12,16 @@ from shm_store.errors import (
     StripeTimeoutError,
     TableFullError,
 )
-from shm_store.limiter import RateInfo, RateLimiter
-from shm_store.quota import Quota
+from shm_store.limiter import RateLimiter
+from shm_store.quota import Concurrency, Quota
+from shm_store.rate_info import RateInfo
+from shm_store.reservation import Reservation
 from shm_store.stats import Stats
 from shm_store.store import ShmStore
 
 __all__ = [
     "BackendError",
+    "Concurrency",
     "Config",
     "ConfigurationError",
     "CostError",
@@ -26,6 +29,7 @@ __all__ = [
     "Quota",
     "RateInfo",
     "RateLimiter",
+    "Reservation",
     "SeatsExhaustedError",
     "ShmStore",
     "Stats",

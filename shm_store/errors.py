@@ -35,14 +35,21 @@ class ConfigurationError(StoreError, ValueError):
 
 
 class CostError(StoreError, ValueError):
-    """The cost is not a positive integer, or no wait would ever make room for it."""
+    """The cost is not a positive integer, or no wait would ever make room for it.
 
-    fields = ("cost", "limit")
+    Attributes:
+        cost: The cost.
+        limit: Most units at once.
+        index: Which of the takes of one call it is, from 0.
+    """
 
-    def __init__(self, cost: object, limit: int) -> None:
-        super().__init__(f"cost is {cost!r}: give an integer from 1 to the limit of {limit}")
+    fields = ("cost", "limit", "index")
+
+    def __init__(self, cost: object, limit: int, index: int = 0) -> None:
+        super().__init__(f"cost is {cost!r}: give an integer from 1 to {limit}, the most units at once")
         self.cost = cost
         self.limit = limit
+        self.index = index
 
 
 class LayoutMismatchError(StoreError):

@@ -15,7 +15,8 @@ from shm_store.http.error_log import ErrorLog
 from shm_store.http.headers import UNAVAILABLE_HEADERS, Headers, denial_headers, limit_headers
 from shm_store.http.keys import ClientAddressError, client_key, header_prefix
 from shm_store.http.problems import QUOTA_EXCEEDED_BODY, TEMPORARY_REDUCED_CAPACITY_BODY
-from shm_store.limiter import RateInfo, RateLimiter
+from shm_store.limiter import RateLimiter
+from shm_store.rate_info import RateInfo
 from shm_store.quota import LIMIT_MAX, Quota, require_integer
 
 __all__ = ["ClientAddressError", "RateLimitMiddleware", "client_address", "header_key"]

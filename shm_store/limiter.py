@@ -1,41 +1,19 @@
-"""What every rate limiter of this package offers: the RateLimiter protocol and the RateInfo it answers with."""
+"""What every rate limiter of this package offers: the RateLimiter protocol."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
-import msgspec
+from shm_store.durations import Duration
+from shm_store.quota import Concurrency, Quota
+from shm_store.rate_info import RateInfo
+from shm_store.reservation import Reservation
 
-from shm_store.durations import NS_PER_SECOND, Duration
-from shm_store.quota import Quota
-
-
-class RateInfo(msgspec.Struct, frozen=True, gc=False):
-    """The answer of a take: a value whether allowed or denied, never an exception.
-
-    Attributes:
-        allowed: Whether the units were taken.
-        limit: The limit that was applied.
-        remaining: Units left, 0 to limit.
-        reset_after_ns: Nanoseconds until the bucket is full again; 0 when it is full.
-        retry_after_ns: Nanoseconds until the same take would be allowed; 0 when it was.
-    """
-
-    allowed: bool
-    limit: int
-    remaining: int
-    reset_after_ns: int
-    retry_after_ns: int = 0
-
-    @property
-    def reset_after(self) -> float:
-        """Seconds until the bucket is full again; 0.0 when it is full."""
-        return self.reset_after_ns / NS_PER_SECOND
-
-    @property
-    def retry_after(self) -> float:
-        """Seconds until the same take would be allowed; 0.0 when it was."""
-        return self.retry_after_ns / NS_PER_SECOND
+#: One of several takes: key, quota (the store's default if None), and cost.
+KeyTake = tuple[str, Quota | None, int]
+#: The same for `reserve`, which limits what is in flight as well.
+KeyReserve = tuple[str, Quota | Concurrency | None, int]
 
 
 class Take(Protocol):
@@ -60,6 +38,30 @@ class RateLimiter(Protocol):
     @property
     def peek(self) -> Take:
         """Answer what the same take would answer, and change nothing."""
+        ...
+
+    def take_all(self, takes: Sequence[KeyTake], *, shadow: Collection[int] = ()) -> list[RateInfo]:
+        """Take from several buckets, from all of them or from none.
+
+        Args:
+            takes: For each its key, its quota (None: the store's default) and its cost. A key may come more than once.
+            shadow: Positions of takes that deny nothing: what they would do is answered, and done if the others allow.
+
+        Returns:
+            The answers, in the same order. When one is denied, nothing was taken: every take that its own quota denies
+            says so, and the others say what is left.
+        """
+        ...
+
+    def reserve(
+        self,
+        key: str | Sequence[KeyReserve],
+        cost: int = 1,
+        quota: Quota | Concurrency | None = None,
+        *,
+        shadow: Collection[int] = (),
+    ) -> Reservation:
+        """Take from one bucket, or as `take_all` does, what may be given back in part; limits what is in flight, too."""
         ...
 
     def get(self, key: str) -> tuple[int, int]:

@@ -1,28 +1,30 @@
-"""A quota: how many units per interval, and by which algorithm they are counted."""
+"""Quotas: how many units per interval, by which algorithm they are counted; or how many at the same time."""
 
 from __future__ import annotations
 
+import functools
 from typing import Final
 
 import msgspec
 
-from shm_store.durations import NS_PER_SECOND, Duration, to_ns
+from shm_store.algorithms import ALGORITHMS, Terms
+from shm_store.durations import NS_PER_SECOND, Duration, to_ns, to_text
 from shm_store.errors import ConfigurationError
 
-ALGORITHMS: Final = ("token-bucket",)
 LIMIT_MAX: Final = 2**63 - 1
 INTERVAL_MIN_NS: Final = 1_000_000
 INTERVAL_MAX_NS: Final = 100 * 365 * 86_400 * NS_PER_SECOND
 
 
-class Quota(msgspec.Struct, frozen=True):
+class Quota(msgspec.Struct, frozen=True, dict=True):
     """`limit` units per `interval`.
 
     Attributes:
         limit: Units per interval, 1 to 2**63 - 1.
         interval: 1 ms to 100 years, in any form `shm_store.durations.to_ns` reads; seconds once constructed.
-        burst: Reserved for algorithms that have one; `token-bucket` has none.
-        algorithm: One of `ALGORITHMS`.
+        burst: Most units at once, 1 to 2**63 - 1, for `gcra` only; the limit if None. At the quota's rate they may
+            take 100 years at most to come back.
+        algorithm: One of `shm_store.algorithms.ALGORITHMS`.
 
     Raises:
         ConfigurationError: A value is out of range.
@@ -42,15 +44,20 @@ class Quota(msgspec.Struct, frozen=True):
         interval_ns = to_ns("interval", self.interval, minimum_ns=INTERVAL_MIN_NS, maximum_ns=INTERVAL_MAX_NS)
         if self.algorithm not in ALGORITHMS:
             raise ConfigurationError("algorithm", self.algorithm, f"choose one of {', '.join(ALGORITHMS)}")
-        if self.burst is not None:
-            raise ConfigurationError("burst", self.burst, f"leave it out: {self.algorithm} has no burst")
+        self._check_burst(interval_ns)
+        # Beside the fields: a float of seconds holds every nanosecond only up to 26 days.
+        self.__dict__["interval_ns"] = interval_ns
         msgspec.structs.force_setattr(self, "interval", interval_ns / NS_PER_SECOND)
 
-    @property
+    @functools.cached_property
     def interval_ns(self) -> int:
         """The interval in nanoseconds."""
-        # A float of seconds holds every whole second, and every nanosecond up to 26 days, exactly.
-        return round(float(self.interval) * NS_PER_SECOND)  # type: ignore[arg-type]
+        return to_ns("interval", self.interval, minimum_ns=INTERVAL_MIN_NS, maximum_ns=INTERVAL_MAX_NS)
+
+    @functools.cached_property
+    def terms(self) -> Terms:
+        """The quota as the arithmetic takes it."""
+        return Terms(self.limit, self.interval_ns, self.limit if self.burst is None else self.burst)
 
     @classmethod
     def parse(cls, text: str) -> Quota:
@@ -59,10 +66,47 @@ class Quota(msgspec.Struct, frozen=True):
         Raises:
             ConfigurationError: The text is not of that form, or a value in it is out of range.
         """
-        limit, slash, interval = text.partition("/")
-        if not slash or not limit.strip().isdecimal():
-            raise ConfigurationError("quota", text, "write 'limit/interval', for example '100/minute'")
-        return cls(int(limit), interval)
+        limit, interval = split(text)
+        return cls(limit, interval)
+
+    def _check_burst(self, interval_ns: int) -> None:
+        if self.burst is None:
+            return
+        if self.algorithm != "gcra":
+            raise ConfigurationError("burst", self.burst, f"leave it out: {self.algorithm} has no burst, gcra has")
+        require_integer("burst", self.burst, 1, LIMIT_MAX)
+        if self.burst * interval_ns > INTERVAL_MAX_NS * self.limit:
+            longest = to_text(INTERVAL_MAX_NS)
+            raise ConfigurationError("burst", self.burst, f"lower it: it would take more than {longest} to come back")
+
+
+class Concurrency(msgspec.Struct, frozen=True):
+    """At most `limit` units in flight: taken by `reserve`, and free again when it ends, or its process does.
+
+    Attributes:
+        limit: 1 to 2**63 - 1.
+
+    Raises:
+        ConfigurationError: The limit is out of range.
+    """
+
+    limit: int
+
+    def __post_init__(self) -> None:
+        """Validate."""
+        require_integer("limit", self.limit, 1, LIMIT_MAX)
+
+
+def split(text: str) -> tuple[int, str]:
+    """Return the two parts of a quota written as `limit/interval`.
+
+    Raises:
+        ConfigurationError: The text is not of that form.
+    """
+    limit, slash, interval = text.partition("/") if isinstance(text, str) else ("", "", "")
+    if not slash or not limit.strip().isdecimal():
+        raise ConfigurationError("quota", text, "write 'limit/interval', for example '100/minute'")
+    return int(limit), interval
 
 
 def require_integer(setting: str, value: object, minimum: int, maximum: int) -> None:

@@ -13,11 +13,13 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
         slots: Slots of the table.
         occupied: Slots that hold a bucket, expired ones included.
         overrides: Slots that hold an override.
+        in_flight: Units of concurrency limits that are in flight, those of the dead included until somebody looks.
         stripes: Semaphores in use.
         seats: Seats of the segment.
         seats_taken: Seats given to a process, dead ones included until they are reused.
         allowed: Takes that were allowed.
         denied: Takes that were denied.
+        shadow_denied: Takes in shadow mode that would have been denied.
         reclaimed_expired: Slots given to a new key after their bucket had expired.
         reclaimed_idle: Slots given to a new key after their bucket had refilled.
         evicted: Slots given to a new key while their bucket had spent units.
@@ -35,11 +37,13 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     slots: int
     occupied: int
     overrides: int
+    in_flight: int
     stripes: int
     seats: int
     seats_taken: int
     allowed: int
     denied: int
+    shadow_denied: int
     reclaimed_expired: int
     reclaimed_idle: int
     evicted: int

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sys
 import time
-from collections.abc import Callable
-from types import TracebackType
+from collections import deque
+from collections.abc import Callable, Collection, Sequence
+from types import FrameType, TracebackType
 from typing import Self
 
 from shm_store.config import Config
-from shm_store.durations import NS_PER_SECOND, Duration
-from shm_store.errors import StoreClosedError
-from shm_store.limiter import RateInfo, Take
-from shm_store.quota import Quota
+from shm_store.durations import Duration
+from shm_store.errors import ConfigurationError, StoreClosedError, StoreError
+from shm_store.limiter import KeyReserve, KeyTake, Take
+from shm_store.quota import Concurrency, Quota
+from shm_store.rate_info import RateInfo
+from shm_store.reservation import Reservation, Settle
 from shm_store.stats import Stats
-from shm_store.table import hotpath, layout
-from shm_store.table.hotpath import HINT_KEY_MAX, HINTS_MAX, Hint
+from shm_store.table import census, hotpath, layout
+from shm_store.table.hotpath import COUNTING, HINT_KEY_MAX, HINTS_MAX, Hint
 from shm_store.table.seats import Role
 from shm_store.table.segment import Segment, unlink
 from shm_store.table.slots import Place, Slot
 from shm_store.table.table import Table
+from shm_store.table.takes import Taken, Wanted
 
 
 class ShmStore:
@@ -59,6 +66,7 @@ class ShmStore:
         self._quota = table.config.quota
         self._closed = False
         self._hints: dict[str, Hint] = {}
+        self._abandoned: deque[Settle] = deque()
         self.take = hotpath.bind(
             hints=self._hints,
             pool=table.seats.pool,
@@ -101,10 +109,72 @@ class ShmStore:
         """The settings the store was opened with."""
         return self._table.config
 
+    def take_all(self, takes: Sequence[KeyTake], *, shadow: Collection[int] = ()) -> list[RateInfo]:
+        """Take from several buckets, from all of them or from none, under one hold of all their stripes.
+
+        Args:
+            takes: For each its key, its quota (None: the store's default) and its cost. A key may come more than once.
+            shadow: Positions of takes that deny nothing: what they would do is answered, and done if the others allow.
+
+        Returns:
+            The answers, in the same order. When one is denied, nothing was taken: every take that its own quota denies
+            says so, and the others say what is left.
+
+        Raises:
+            CostError: As by `take`; its `index` says which take.
+            ConfigurationError: A take is malformed, or more than 167 keys are in one stripe, which takes as many keys.
+        """
+        wanted = self._wanted(takes, shadow)
+        for index, each in enumerate(wanted):
+            if not isinstance(each.quota, Quota):
+                raise _not_a_quota(f"quota of takes[{index}]", each.quota)
+        return [taken.info for taken in self._table.take(wanted)] if wanted else []
+
+    def reserve(
+        self,
+        key: str | Sequence[KeyReserve],
+        cost: int = 1,
+        quota: Quota | Concurrency | None = None,
+        *,
+        shadow: Collection[int] = (),
+    ) -> Reservation:
+        """Take from one bucket, or from several as `take_all` does, what may be given back in part.
+
+        Args:
+            key: A key; or takes as for `take_all`, whose quotas may be `Concurrency` limits.
+            cost: Units, for one key.
+            quota: A quota or a concurrency limit, for one key; the store's default quota if None.
+            shadow: As for `take_all`.
+
+        Returns:
+            The reservation, to be used as a context manager; see there what a settlement gives back.
+
+        Raises:
+            CostError: As by `take`; its `index` says which take.
+            ConfigurationError: A take is malformed, or there is none.
+        """
+        while self._abandoned:
+            # What was reserved and forgotten in the middle of another operation.
+            with contextlib.suppress(IndexError):
+                self._abandoned.popleft()(None)
+        wanted = self._wanted([(key, quota, cost)] if isinstance(key, str) else key, shadow)
+        if not wanted:
+            raise ConfigurationError("takes", key, "give at least one")
+        outcome = self._table.take(wanted)
+        process = os.getpid()
+
+        def settle(used: Sequence[int] | None) -> None:
+            # A forked child has nothing of its parent's to give back.
+            if os.getpid() == process:
+                self._settle(wanted, outcome, used)
+
+        allowed = all(taken.info.allowed for each, taken in zip(wanted, outcome, strict=True) if not each.shadow)
+        return Reservation([taken.info for taken in outcome], settle if allowed else None, self._abandon)
+
     def get(self, key: str) -> tuple[int, int]:
         """Return (limit, remaining) of the bucket `key` now; (0, 0) for one that is absent or expired."""
         place = self._place(key)
-        return self._table.stripes.run(place.stripe, lambda record: self._table.buckets.get(record, place))
+        return self._table.stripes.run(place.stripe, lambda hold: self._table.buckets.get(hold, place))
 
     def set(self, key: str, limit: int, interval: Duration) -> None:
         """Store an override: `key` has a full bucket of `limit` units per `interval`, kept until `reset`.
@@ -114,12 +184,12 @@ class ShmStore:
         """
         quota = Quota(limit, interval, algorithm=self._quota.algorithm)
         place = self._place(key)
-        self._table.stripes.run(place.stripe, lambda record: self._table.buckets.set(record, place, quota))
+        self._table.stripes.run(place.stripe, lambda hold: self._table.buckets.set(hold, place, quota))
 
     def reset(self, key: str) -> bool:
         """Forget the bucket `key` and its override; return whether there was one that had not expired."""
         place = self._place(key)
-        return self._table.stripes.run(place.stripe, lambda record: self._table.buckets.reset(record, place))
+        return self._table.stripes.run(place.stripe, lambda hold: self._table.buckets.reset(hold, place))
 
     def garbage_collect(self) -> int:
         """Reclaim the slots of expired buckets in one pass over the table; return how many.
@@ -132,38 +202,12 @@ class ShmStore:
     def stats(self) -> Stats:
         """Return host-wide counters and occupancy, read without taking any stripe."""
         self._require_open()
-        segment, seats = self._table.segment, self._table.seats
-        geometry, words = segment.header.geometry, segment.words
-        records = self._table.stripes.records
-        occupied, overrides = self._table.buckets.census()
-        return Stats(
-            name=segment.name,
-            slots=geometry.slots,
-            occupied=occupied,
-            overrides=overrides,
-            stripes=geometry.stripes,
-            seats=geometry.seats,
-            seats_taken=sum(1 for _ in seats.taken()),
-            allowed=sum(record[layout.ALLOWED] for record in records),
-            denied=sum(record[layout.DENIED] for record in records),
-            reclaimed_expired=sum(record[layout.EXPIRED] for record in records),
-            reclaimed_idle=sum(record[layout.RECLAIMED_IDLE] for record in records),
-            evicted=sum(record[layout.EVICTED] for record in records),
-            swept=sum(record[layout.SWEPT] for record in records),
-            refused=sum(record[layout.REFUSED] for record in records),
-            recoveries=words[layout.RECOVERIES_AT],
-            timeouts=sum(seats.column(layout.SEAT_TIMEOUTS)),
-            sweeper_pid=words[layout.SWEEPER_AT],
-            sweeper_age=self.sweeper_age(),
-            sweeper_passes=words[layout.PASSES_AT],
-            size=segment.header.size,
-        )
+        return census.stats(self._table)
 
     def sweeper_age(self) -> float:
         """Return the seconds since the sweeper's last heartbeat; -1.0 if there was none yet. Reads one word."""
         self._require_open()
-        heartbeat_ns = self._table.segment.words[layout.HEARTBEAT_AT]
-        return (time.monotonic_ns() - heartbeat_ns) / NS_PER_SECOND if heartbeat_ns else -1.0
+        return census.sweeper_age(self._table.segment)
 
     def close(self) -> None:
         """Let go of the segment, which stays for others and for the next start; may be called again."""
@@ -194,33 +238,64 @@ class ShmStore:
         self.close()
 
     def _take(self, key: str, cost: int = 1, quota: Quota | None = None) -> RateInfo:
-        place = self._place(key)
-        effective = quota or self._quota
-        hint: list[tuple[Slot | None, int]] = []
-
-        def body(record: memoryview) -> RateInfo:
-            info, slot = self._table.buckets.take(record, place, effective, cost)
-            hint.append((slot, slot.words[layout.TAG] if slot else 0))
-            return info
-
-        info = self._table.stripes.run(place.stripe, body)
-        slot, tag = hint[0]
-        if slot is not None:
-            self._remember(key, place.stripe, slot, tag=tag, limit=info.limit, quota=quota)
-        return info
+        asked = self._quota if quota is None else quota
+        if not isinstance(asked, Quota):
+            raise _not_a_quota("quota", asked)
+        (taken,) = self._table.take([Wanted(self._place(key), asked, cost)])
+        if taken.slot is not None:
+            self._remember(key, taken, taken.slot, quota)
+        return taken.info
 
     def _peek(self, key: str, cost: int = 1, quota: Quota | None = None) -> RateInfo:
-        place = self._place(key)
-        effective = quota or self._quota
-        return self._table.stripes.run(
-            place.stripe, lambda record: self._table.buckets.peek(record, place, effective, cost)
-        )
+        place, asked = self._place(key), self._quota if quota is None else quota
+        if not isinstance(asked, Quota):
+            raise _not_a_quota("quota", asked)
+        return self._table.stripes.run(place.stripe, lambda hold: self._table.takes.peek(hold, place, asked, cost))
 
-    def _remember(self, key: str, stripe: int, slot: Slot, *, tag: int, limit: int, quota: Quota | None) -> None:
-        if len(key) > HINT_KEY_MAX or self._closed:
+    def _wanted(self, takes: Sequence[KeyReserve], shadow: Collection[int]) -> list[Wanted]:
+        """Return the takes as the table takes them, checked as far as that needs no stripe."""
+        if any(type(index) is not int or not 0 <= index < len(takes) for index in shadow):
+            raise ConfigurationError("shadow", shadow, f"give positions from 0 to {len(takes) - 1}")
+        wanted = []
+        for index, take in enumerate(takes):
+            if not isinstance(take, tuple) or len(take) != 3:
+                raise ConfigurationError(f"takes[{index}]", take, "give (key, quota or None, cost)")
+            key, quota, cost = take
+            if not isinstance(quota, Quota | Concurrency | None):
+                raise _not_a_quota(f"quota of takes[{index}]", quota)
+            wanted.append(Wanted(self._place(key), quota or self._quota, cost, index in shadow))
+        return wanted
+
+    def _settle(self, wanted: list[Wanted], outcome: list[Taken], used: Sequence[int] | None) -> None:
+        """Give back what of each take was not used, and take what was used beyond."""
+        failed = None
+        for index, (each, taken) in enumerate(zip(wanted, outcome, strict=True)):
+            if isinstance(each.quota, Concurrency):
+                units = each.cost
+            else:
+                units = 0 if used is None else each.cost - used[index]
+            try:
+                self._give_back(each, taken, units)
+            except StoreError as error:
+                failed = error
+        if failed is not None:
+            raise failed
+
+    def _give_back(self, wanted: Wanted, taken: Taken, units: int) -> None:
+        takes, stripe = self._table.takes, wanted.place.stripe
+        if not taken.taken or units == 0:
+            return
+        if units > 0:
+            self._table.stripes.run(stripe, lambda hold: takes.refund(hold, taken, units))
+        elif isinstance(quota := wanted.quota, Quota):
+            self._table.stripes.run(stripe, lambda hold: takes.charge(hold, wanted.place, quota, -units))
+
+    def _remember(self, key: str, taken: Taken, slot: Slot, quota: Quota | None) -> None:
+        if taken.algorithm not in COUNTING or len(key) > HINT_KEY_MAX or self._closed:
             return
         if len(self._hints) >= HINTS_MAX:
             self._hints.clear()
+        stripe = taken.place.stripe
         semaphore = self._table.stripes.semaphores[stripe]
         self._hints[key] = (
             layout.SEAT_PHASES + stripe,
@@ -228,8 +303,8 @@ class ShmStore:
             semaphore.release,
             self._table.stripes.records[stripe],
             slot.words,
-            tag,
-            limit,
+            taken.tag,
+            taken.info.limit,
             quota,
         )
 
@@ -237,8 +312,23 @@ class ShmStore:
         self._require_open()
         if not isinstance(key, str):
             raise TypeError(f"key is {key!r}: give a str, not {type(key).__name__}")
-        return self._table.buckets.place(key)
+        return self._table.buckets.slots.place(key)
+
+    def _abandon(self, settle: Settle) -> None:
+        """Settle what nobody refers to any more; later, if this thread is in the middle of an operation."""
+        frame: FrameType | None = sys._getframe()  # noqa: SLF001 - documented, underscore and all
+        while frame is not None:
+            if frame.f_globals.get("__name__", "").startswith("shm_store.table."):
+                self._abandoned.append(settle)
+                return
+            frame = frame.f_back
+        settle(None)
 
     def _require_open(self) -> None:
         if self._closed:
             raise StoreClosedError(self.config.name)
+
+
+def _not_a_quota(setting: str, value: object) -> ConfigurationError:
+    remedy = "reserve it" if isinstance(value, Concurrency) else "give a Quota, for example Quota.parse('100/minute')"
+    return ConfigurationError(setting, value, remedy)

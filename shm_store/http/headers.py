@@ -6,7 +6,7 @@ from typing import Final, TypeAlias
 
 from shm_store.durations import NS_PER_SECOND
 from shm_store.http.problems import PROBLEM_JSON
-from shm_store.limiter import RateInfo
+from shm_store.rate_info import RateInfo
 
 Headers: TypeAlias = tuple[tuple[str, str], ...]
 

@@ -9,27 +9,35 @@ from collections.abc import Iterator
 from typing import Final
 
 from shm_store.quota import INTERVAL_MAX_NS, INTERVAL_MIN_NS, LIMIT_MAX
+from shm_store.table.accounts import BY_CODE
 from shm_store.table.layout import (
+    ALGORITHM_MASK,
+    ALGORITHM_SHIFT,
+    BURST,
     BUSY,
     FINGERPRINT,
+    FIRST,
     GENERATION,
     GENERATION_SHIFT,
+    HELD,
+    HOLDER,
+    HOLDER_PID,
+    HOLDER_START,
     IDLE,
     IDLE_AT,
     INTERVAL,
     LIMIT,
     OVERRIDE,
+    SEAT_COMMITTED,
     SEAT_PHASES,
     TAG,
-    THIRD,
-    USED,
     WORD,
 )
 from shm_store.table.process import is_alive
 from shm_store.table.segment import Segment
 from shm_store.table.slots import Slots
 
-_FLAGS: Final = OVERRIDE
+_FLAGS: Final = OVERRIDE | HOLDER | ALGORITHM_MASK << ALGORITHM_SHIFT
 
 
 def faults(segment: Segment, now_ns: int) -> list[str]:
@@ -53,6 +61,8 @@ def _seats(segment: Segment) -> Iterator[str]:
     for index in range(geometry.seats):
         at = geometry.seat_at(index)
         pid, start = segment.words[at], segment.words[at + 1]
+        if segment.words[at + SEAT_COMMITTED] and not is_alive(pid, start):
+            yield f"I6: seat {index} of the dead process {pid} has committed what is not done"
         for stripe in range(geometry.stripes):
             phase = segment.words[at + SEAT_PHASES + stripe]
             if phase not in (IDLE, BUSY):
@@ -86,11 +96,23 @@ def _sets(segment: Segment, now_ns: int) -> Iterator[str]:
 
 
 def _slot(words: memoryview, generation: int, now_ns: int) -> Iterator[str]:
-    if not 1 <= words[LIMIT] <= LIMIT_MAX or not INTERVAL_MIN_NS <= words[INTERVAL] <= INTERVAL_MAX_NS:
-        yield f"I5: the quota is {words[LIMIT]} per {words[INTERVAL]} ns"
-    if words[USED] > LIMIT_MAX or words[THIRD]:
-        yield f"I5: the state is {words[USED]}, {words[THIRD]}"
-    if words[IDLE_AT] > now_ns + INTERVAL_MAX_NS:
-        yield f"I5: it is idle {words[IDLE_AT] - now_ns} ns from now"
+    yield from _holder(words) if words[TAG] & HOLDER else _bucket(words, now_ns)
     if words[TAG] >> GENERATION_SHIFT > generation or words[TAG] & ((1 << GENERATION_SHIFT) - 1) & ~_FLAGS:
         yield f"I7: the tag is {words[TAG]:#x} in generation {generation}"
+
+
+def _holder(words: memoryview) -> Iterator[str]:
+    if not 1 <= words[LIMIT] <= LIMIT_MAX or not is_alive(words[HOLDER_PID], words[HOLDER_START]):
+        yield f"I5: process {words[HOLDER_PID]} has {words[FIRST]} of {words[LIMIT]} in flight"
+    if (words[FIRST] > 0) != (words[IDLE_AT] == HELD):
+        yield f"I5: with {words[FIRST]} in flight it is idle at {words[IDLE_AT]}"
+
+
+def _bucket(words: memoryview, now_ns: int) -> Iterator[str]:
+    if not 1 <= words[LIMIT] <= LIMIT_MAX or not INTERVAL_MIN_NS <= words[INTERVAL] <= INTERVAL_MAX_NS:
+        yield f"I5: the quota is {words[LIMIT]} per {words[INTERVAL]} ns"
+    if words[TAG] >> ALGORITHM_SHIFT & ALGORITHM_MASK >= len(BY_CODE) or not 1 <= words[BURST] <= LIMIT_MAX:
+        yield f"I5: the burst is {words[BURST]}, the flags {words[TAG] & _FLAGS:#x}"
+    # Two intervals, as a sliding window looks back on the one before.
+    if words[IDLE_AT] > now_ns + 2 * INTERVAL_MAX_NS:
+        yield f"I5: it is idle {words[IDLE_AT] - now_ns} ns from now"

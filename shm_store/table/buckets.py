@@ -1,200 +1,296 @@
-"""Buckets: what each operation does to the slot of a key, and which slot a new key gets.
+"""Buckets: how they are found, stored and removed, and which slot a new key gets.
 
-Everything here runs under the stripe of the set it touches. The order of the stores is part of the contract: a
-process may die after any of them, and what it leaves is a valid bucket that admits no more than it should (I5, I6, I8).
+Everything here runs under the stripes of the sets it touches. A slot is given to a key, and taken from it, by stores
+in an order of which every prefix leaves a valid table (I8). What changes a bucket goes through the journal, unless it
+is one word (I5, I6).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Collection
+from typing import Final
 
-from shm_store.algorithms import FRESH, Decision, State, current_window, token_bucket, with_interval
+from shm_store.algorithms import FRESH, State, Terms
 from shm_store.config import OnFull
-from shm_store.errors import CostError, TableFullError
-from shm_store.limiter import RateInfo
+from shm_store.errors import TableFullError
 from shm_store.quota import Quota
+from shm_store.table.accounts import CODES, Account, InFlight, Owner, Victim
+from shm_store.table.journal import Journal
 from shm_store.table.layout import (
-    ALLOWED,
-    DENIED,
+    BURST,
     EVICTED,
     EXPIRED,
+    FIRST,
+    HELD,
+    HOLDER,
+    HOLDER_PID,
+    HOLDER_START,
     IDLE_AT,
     INTERVAL,
+    JOURNAL_WORDS,
     LIMIT,
     MIN_TTL_AT,
     OTHER,
     OVERRIDE,
     RECLAIMED_IDLE,
-    REFUSED,
     SWEPT,
     TAG,
     THIRD,
-    USED,
 )
 from shm_store.table.segment import Segment
 from shm_store.table.slots import Place, Slot, Slots, next_tag
+from shm_store.table.stripes import Hold
 
-
-class Victim(NamedTuple):
-    """The slot a new key would get, and the counter of how it was come by."""
-
-    slot: Slot
-    kind: int | None
-    idle_at_ns: int
+#: Keys of one stripe that one operation may change: each needs up to three pairs of words in its journal.
+KEYS_MAX: Final = JOURNAL_WORDS // 6
+_ALIGNED: Final = CODES.get("fixed-window", -1)
 
 
 class Buckets:
-    """The buckets of one segment."""
+    """The buckets of one segment.
 
-    def __init__(self, segment: Segment, clock: Callable[[], int], on_full: OnFull) -> None:
-        """Bind to `segment`; `clock` is read once in each operation."""
+    Attributes:
+        slots: The slots they are in.
+        clock: Reads the time in nanoseconds; once in each operation.
+    """
+
+    def __init__(
+        self, segment: Segment, journal: Journal, clock: Callable[[], int], epoch: Callable[[], int], on_full: OnFull
+    ) -> None:
+        """Bind to `segment`.
+
+        Args:
+            segment: The segment.
+            journal: Its journal.
+            clock: The clock.
+            epoch: Returns where UTC's zero is on the clock.
+            on_full: What to do about a new key whose set is full.
+        """
+        self.slots = Slots(segment)
+        self.clock = clock
         self._name = segment.name
         self._words = segment.words
         self._geometry = segment.header.geometry
-        self._slots = Slots(segment)
-        self._clock = clock
+        self._journal = journal
+        self._epoch = epoch
         self._on_full = on_full
 
-    def place(self, key: str) -> Place:
-        """Return where `key` belongs."""
-        return self._slots.place(key)
+    def asked(self, quota: Quota) -> tuple[int, Terms]:
+        """Return a quota's algorithm, by its code, and its terms, with windows that begin where UTC's do."""
+        return CODES[quota.algorithm], self._placed(CODES[quota.algorithm], quota.terms)
 
-    def take(self, record: memoryview, place: Place, quota: Quota, cost: int) -> tuple[RateInfo, Slot | None]:
-        """Take; return also the key's slot, or None if the new key got none."""
-        now_ns = self._clock()
-        slot = self._slots.find(place)
-        if slot is None:
-            return self._take_first(record, place, quota, cost, now_ns)
-        words = slot.words
-        limit, interval_ns, state = self._effective(words, quota, now_ns)
-        _require_cost(cost, limit)
-        cut_short = words[IDLE_AT] > now_ns + interval_ns
-        if (words[LIMIT], words[INTERVAL]) != (limit, interval_ns) or cut_short or words[TAG] == 0:
-            # The tag first: no hint may go on with the old quota. Then `idle_at` beside the shorter of the two
-            # intervals: their difference is where the window began, and no prefix may put that any earlier (I6).
-            words[TAG] = next_tag(record, words[TAG] & OVERRIDE)
-            words[INTERVAL] = min(words[INTERVAL], interval_ns)
-            words[IDLE_AT] = state.idle_at_ns
-            words[INTERVAL] = interval_ns
-            words[LIMIT] = limit
-        decision = token_bucket(state, limit, interval_ns, now_ns, cost)
-        if decision.allowed:
-            # `used` first: with an `idle_at` in the past it still reads as a full bucket.
-            words[USED], words[IDLE_AT] = decision.state
-        record[ALLOWED if decision.allowed else DENIED] += 1
-        return _info(limit, decision), slot
-
-    def peek(self, record: memoryview, place: Place, quota: Quota, cost: int) -> RateInfo:
-        """Answer what `take` would."""
-        now_ns = self._clock()
-        slot = self._slots.find(place)
-        record[OTHER] += 1
-        if slot is None:
-            _require_cost(cost, quota.limit)
-            victim = self._victim(place.set_index, now_ns)
-            if self._is_refused(victim):
-                return _refusal(quota.limit, victim.idle_at_ns - now_ns)
-            return _info(quota.limit, token_bucket(FRESH, quota.limit, quota.interval_ns, now_ns, cost))
-        limit, interval_ns, state = self._effective(slot.words, quota, now_ns)
-        _require_cost(cost, limit)
-        return _info(limit, token_bucket(state, limit, interval_ns, now_ns, cost))
-
-    def get(self, record: memoryview, place: Place) -> tuple[int, int]:
-        """Return (limit, remaining), (0, 0) for a key that is absent or expired."""
-        now_ns = self._clock()
-        slot = self._slots.find(place)
-        record[OTHER] += 1
-        if slot is None or self._is_expired(slot.words, now_ns):
-            return 0, 0
-        limit = slot.words[LIMIT]
-        window = current_window(self._state(slot.words, now_ns), slot.words[INTERVAL], now_ns)
-        return limit, max(limit - window.used, 0)
-
-    def set(self, record: memoryview, place: Place, quota: Quota) -> None:
-        """Store an override with a full bucket."""
-        now_ns = self._clock()
-        slot = self._slots.find(place)
-        if slot is None:
-            victim = self._victim(place.set_index, now_ns)
-            if self._is_refused(victim):
-                raise TableFullError(self._name, self._geometry.set_slots)
-            self._fill(record, victim, place, quota=quota, state=FRESH, flags=OVERRIDE)
+    def stored(self, place: Place, slot: Slot, now_ns: int) -> Account:
+        """Return the account of a key as its slot has it, or of the units in flight of a process."""
+        words = slot.words.tolist()
+        if words[TAG] & HOLDER:
+            account: Account = InFlight(place, slot, None, limit=words[LIMIT], owner=owner_of(slot))
         else:
-            words = slot.words
-            # The limit beside the longer of the two intervals, so that no prefix hands out more than both quotas do.
-            words[TAG] = next_tag(record, OVERRIDE)
-            words[INTERVAL] = max(words[INTERVAL], quota.interval_ns)
-            words[LIMIT] = quota.limit
-            words[IDLE_AT] = FRESH.idle_at_ns
-            words[INTERVAL] = quota.interval_ns
-            words[USED] = FRESH.used
-        record[OTHER] += 1
+            account = Account(place, slot, None, code=0, terms=Terms(words[LIMIT], words[INTERVAL], words[BURST]))
+        account.load(words, expired=self._is_past(words, now_ns))
+        account.terms = self._placed(account.code, account.terms)
+        return account
 
-    def reset(self, record: memoryview, place: Place) -> bool:
-        """Forget a key; return whether it was there and not expired."""
-        now_ns = self._clock()
-        slot = self._slots.find(place)
-        record[OTHER] += 1
+    def account(self, place: Place, quota: Quota, now_ns: int, kept: Collection[tuple[int, int]] = ()) -> Account:
+        """Return the account of a key.
+
+        Args:
+            place: Where the key belongs.
+            quota: What it is asked about.
+            now_ns: The time.
+            kept: Set and number of slots that a new key must not get.
+
+        Raises:
+            TableFullError: It is new, and its set has no slot to give up.
+        """
+        code, terms = self.asked(quota)
+        slot = self.slots.find(place)
         if slot is None:
-            return False
-        held = not self._is_expired(slot.words, now_ns)
-        self._slots.vacate(place.set_index, slot)
+            return Account(place, None, self._victim(place.set_index, now_ns, kept), code=code, terms=terms)
+        account = self.stored(place, slot, now_ns)
+        account.adopt(code, terms, now_ns)
+        return account
+
+    def in_flight(
+        self,
+        place: Place,
+        limit: int,
+        now_ns: int,
+        *,
+        owner: Owner,
+        dead: Collection[Owner],
+        kept: Collection[tuple[int, int]] = (),
+    ) -> InFlight:
+        """Return the account of the units of a key that this process has in flight.
+
+        Args:
+            place: Where the key belongs.
+            limit: Most units in flight.
+            now_ns: The time.
+            owner: This process.
+            dead: Processes that are known to be dead: what they have is free.
+            kept: Set and number of slots that a new key must not get.
+
+        Raises:
+            TableFullError: The process has none yet, and the key's set has no slot to give up.
+        """
+        own = self.slots.place_of_holder(place, *owner)
+        slot = self.slots.find(own)
+        victim = self._victim(place.set_index, now_ns, kept) if slot is None else None
+        account = InFlight(own, slot, victim, limit=limit, owner=owner)
+        if slot is not None:
+            account.load(slot.words.tolist(), expired=self._is_past(slot.words, now_ns))
+        for holder in self.slots.holders(place):
+            other = owner_of(holder)
+            if other in dead:
+                self.slots.vacate(place.set_index, holder)
+            elif other != owner and holder.words[FIRST]:
+                account.others += holder.words[FIRST]
+                account.owners.add(other)
+        return account
+
+    def alter(self, hold: Hold, account: Account) -> None:
+        """Store the quota that an account has adopted, with its state before the operation; it has a slot."""
+        change: list[int] = []
+        self._append(change, hold, account, account.base)
+        self._write(hold, {stripe: change if stripe == account.place.stripe else [] for stripe in hold.stripes})
+        account.stored = []
+
+    def store(self, hold: Hold, accounts: Collection[Account]) -> None:
+        """Store what has become of the accounts, all of it or nothing; and give new keys their slots."""
+        # Alone, a new key gets its slot and its state at once; with others, it must be fresh until they all change.
+        alone = len(accounts) == 1
+        changes: dict[int, list[int]] = {stripe: [] for stripe in hold.stripes}
+        for account in accounts:
+            if account.state == account.base:
+                continue
+            if account.slot is None:
+                self._fill(hold, account, account.state if alone else FRESH)
+            self._append(changes[account.place.stripe], hold, account, account.state)
+        self._write(hold, changes)
+
+    def get(self, hold: Hold, place: Place) -> tuple[int, int]:
+        """Return (limit, remaining), (0, 0) for a key that is absent or expired."""
+        now_ns = self.clock()
+        slot = self.slots.find(place)
+        hold.records[place.stripe][OTHER] += 1
+        if slot is None:
+            return self._get_in_flight(place)
+        if self._is_expired(slot.words, now_ns):
+            return 0, 0
+        account = self.stored(place, slot, now_ns)
+        return account.capacity, account.left(now_ns)
+
+    def set(self, hold: Hold, place: Place, quota: Quota) -> None:
+        """Store an override with a full bucket; a key that has one keeps its algorithm."""
+        account = self.account(place, quota, self.clock())
+        if account.victim is not None:
+            if account.victim.refused:
+                raise TableFullError(self._name, self._geometry.set_slots)
+            account.flags = OVERRIDE
+            self._fill(hold, account, FRESH)
+        else:
+            account.flags, account.terms, account.base = OVERRIDE, self._placed(account.code, quota.terms), FRESH
+            # Even over an override of the same quota: hints and reservations of the old bucket end.
+            account.stored[TAG] = account.stored[TAG] & ~OVERRIDE
+            self.alter(hold, account)
+        hold.records[place.stripe][OTHER] += 1
+
+    def reset(self, hold: Hold, place: Place) -> bool:
+        """Forget a key, and what is in flight of it; return whether it was there and not expired."""
+        now_ns = self.clock()
+        hold.records[place.stripe][OTHER] += 1
+        held = False
+        for slot in [*filter(None, [self.slots.find(place)]), *self.slots.holders(place)]:
+            held = held or not self._is_expired(slot.words, now_ns)
+            self.slots.vacate(place.set_index, slot)
         return held
 
-    def sweep(self, record: memoryview, set_index: int) -> int:
-        """Vacate the expired slots of a set; return how many."""
-        now_ns = self._clock()
-        expired = [slot for slot in self._slots.occupied(set_index) if self._is_expired(slot.words, now_ns)]
-        for slot in expired:
-            self._slots.vacate(set_index, slot)
-        record[SWEPT] += len(expired)
-        record[OTHER] += 1
-        return len(expired)
+    def sweep(self, hold: Hold, set_index: int, dead: Collection[Owner]) -> int:
+        """Vacate the slots of a set that are expired, or whose units in flight are of the dead; return how many."""
+        now_ns, (stripe,) = self.clock(), hold.stripes
+        gone = [
+            slot
+            for slot in self.slots.occupied(set_index)
+            if self._is_expired(slot.words, now_ns) or (slot.words[TAG] & HOLDER and owner_of(slot) in dead)
+        ]
+        for slot in gone:
+            self.slots.vacate(set_index, slot)
+        hold.records[stripe][SWEPT] += len(gone)
+        hold.records[stripe][OTHER] += 1
+        return len(gone)
 
-    def census(self) -> tuple[int, int]:
-        """Return (occupied slots, overrides among them), read without any stripe."""
-        occupied = [slot for index in range(self._geometry.sets) for slot in self._slots.occupied(index)]
-        return len(occupied), sum(slot.words[TAG] & OVERRIDE for slot in occupied)
+    def owners(self, set_index: int) -> frozenset[Owner]:
+        """Return who has units in flight in a set, read without its stripe."""
+        return frozenset(owner_of(slot) for slot in self.slots.occupied(set_index) if slot.words[TAG] & HOLDER)
 
-    def _is_expired(self, words: memoryview, now_ns: int) -> bool:
-        return not words[TAG] & OVERRIDE and words[IDLE_AT] + self._words[MIN_TTL_AT] <= now_ns
+    def census(self) -> tuple[int, int, int]:
+        """Return occupied slots, overrides among them, and units in flight, read without any stripe."""
+        occupied = [slot for index in range(self._geometry.sets) for slot in self.slots.occupied(index)]
+        return (
+            len(occupied),
+            sum(slot.words[TAG] & OVERRIDE for slot in occupied),
+            sum(slot.words[FIRST] for slot in occupied if slot.words[TAG] & HOLDER),
+        )
 
-    def _state(self, words: memoryview, now_ns: int) -> State:
+    def end(self, account: Account, units: int, now_ns: int) -> None:
+        """Give back units that this process had in flight."""
+        assert account.slot is not None
+        words = account.slot.words
+        words[FIRST] = max(words[FIRST] - units, 0)
+        if words[FIRST] == 0:
+            words[IDLE_AT] = now_ns
+
+    def _append(self, change: list[int], hold: Hold, account: Account, state: State) -> None:
+        slot = account.slot
+        assert slot is not None
+        if not account.stored:
+            account.stored = slot.words.tolist()
+        record = hold.records[account.place.stripe]
+        for word, value in account.changes(state, lambda flags: next_tag(record, flags)):
+            change += (slot.at + word, value)
+
+    def _placed(self, code: int, terms: Terms) -> Terms:
+        return terms._replace(epoch_ns=self._epoch()) if code == _ALIGNED else terms
+
+    def _write(self, hold: Hold, changes: dict[int, list[int]]) -> None:
+        longest = max(map(len, changes.values()))
+        if longest == 0:
+            return
+        single = [change for change in changes.values() if change]
+        if len(single) == 1 and longest == 2:
+            # One word is one store: there is no half of it.
+            at, value = single[0]
+            self._words[at] = value
+        else:
+            self._journal.write(hold.seat, changes)
+
+    def _is_past(self, words: list[int] | memoryview, now_ns: int) -> bool:
         """A bucket idle for the minimum TTL is as good as swept, whether or not it was."""
-        if words[IDLE_AT] + self._words[MIN_TTL_AT] <= now_ns:
-            return FRESH
-        return State(words[USED], words[IDLE_AT])
+        return words[IDLE_AT] + self._words[MIN_TTL_AT] <= now_ns
 
-    def _effective(self, words: memoryview, quota: Quota, now_ns: int) -> tuple[int, int, State]:
-        """The limit, interval and state that a take of `quota` meets: an override keeps its own."""
-        override = words[TAG] & OVERRIDE
-        limit, interval_ns = (words[LIMIT], words[INTERVAL]) if override else (quota.limit, quota.interval_ns)
-        # Even when the interval is the same: a change that was cut short may have left a window that ends too late.
-        return limit, interval_ns, with_interval(self._state(words, now_ns), words[INTERVAL], interval_ns, now_ns)
+    def _is_expired(self, words: list[int] | memoryview, now_ns: int) -> bool:
+        return not words[TAG] & OVERRIDE and self._is_past(words, now_ns)
 
-    def _take_first(
-        self, record: memoryview, place: Place, quota: Quota, cost: int, now_ns: int
-    ) -> tuple[RateInfo, Slot | None]:
-        _require_cost(cost, quota.limit)
-        victim = self._victim(place.set_index, now_ns)
-        if self._is_refused(victim):
-            record[REFUSED] += 1
-            record[DENIED] += 1
-            return _refusal(quota.limit, victim.idle_at_ns - now_ns), None
-        decision = token_bucket(FRESH, quota.limit, quota.interval_ns, now_ns, cost)
-        self._fill(record, victim, place, quota=quota, state=decision.state, flags=0)
-        record[ALLOWED] += 1
-        return _info(quota.limit, decision), victim.slot
+    def _get_in_flight(self, place: Place) -> tuple[int, int]:
+        held = [slot.words for slot in self.slots.holders(place) if slot.words[FIRST]]
+        limit = max((words[LIMIT] for words in held), default=0)
+        return limit, max(limit - sum(words[FIRST] for words in held), 0)
 
-    def _victim(self, set_index: int, now_ns: int) -> Victim:
+    def _victim(self, set_index: int, now_ns: int, kept: Collection[tuple[int, int]]) -> Victim:
         """The slot for a new key: a vacant one, else that of the bucket that is idle soonest or has been longest."""
-        first_words = self._slots.first_words(set_index)
-        if 0 in first_words:
-            return Victim(self._slots.slot(set_index, first_words.index(0)), None, 0)
-        idle_at, tags = self._slots.column(set_index, IDLE_AT), self._slots.column(set_index, TAG)
+        free = [number for number in range(self._geometry.set_slots) if (set_index, number) not in kept]
+        first_words = self.slots.first_words(set_index)
+        vacant = next((number for number in free if not first_words[number]), None)
+        if vacant is not None:
+            return Victim(self.slots.slot(set_index, vacant), None, 0)
+        idle_at, tags = self.slots.column(set_index, IDLE_AT), self.slots.column(set_index, TAG)
         soonest = min(
-            ((instant, number) for number, instant in enumerate(idle_at) if not tags[number] & OVERRIDE), default=None
+            (
+                (idle_at[number], number)
+                for number in free
+                if not tags[number] & OVERRIDE and not (tags[number] & HOLDER and idle_at[number] == HELD)
+            ),
+            default=None,
         )
         if soonest is None:
             raise TableFullError(self._name, self._geometry.set_slots)
@@ -203,36 +299,26 @@ class Buckets:
             kind = EXPIRED
         else:
             kind = RECLAIMED_IDLE if idle_at_ns <= now_ns else EVICTED
-        return Victim(self._slots.slot(set_index, number), kind, idle_at_ns)
+        refused = kind == EVICTED and self._on_full == "deny"
+        return Victim(self.slots.slot(set_index, number), kind, idle_at_ns, refused)
 
-    def _is_refused(self, victim: Victim) -> bool:
-        return victim.kind == EVICTED and self._on_full == "deny"
-
-    def _fill(
-        self, record: memoryview, victim: Victim, place: Place, *, quota: Quota, state: State, flags: int
-    ) -> None:
+    def _fill(self, hold: Hold, account: Account, state: State) -> None:
+        """Give a new key its slot, with a bucket in `state`."""
+        victim, record = account.victim, hold.records[account.place.stripe]
+        assert victim is not None
         slot = victim.slot
         if victim.kind is not None:
-            self._slots.vacate(place.set_index, slot)
+            self.slots.vacate(account.place.set_index, slot)
             record[victim.kind] += 1
         words = slot.words
-        words[USED], words[IDLE_AT] = state
-        words[THIRD] = 0
-        words[LIMIT] = quota.limit
-        words[INTERVAL] = quota.interval_ns
-        words[TAG] = next_tag(record, flags)
+        words[FIRST], words[IDLE_AT], words[THIRD] = state
+        words[LIMIT], words[INTERVAL], words[BURST] = account.terms[:3]
+        words[TAG] = next_tag(record, account.tag_flags())
         # The fingerprint last: until then the slot is vacant, whatever its words say.
-        self._slots.publish(place.set_index, slot.number, place.fingerprint)
+        self.slots.publish(account.place.set_index, slot.number, account.place.fingerprint)
+        account.slot = slot
 
 
-def _require_cost(cost: int, limit: int) -> None:
-    if type(cost) is not int or not 1 <= cost <= limit:
-        raise CostError(cost, limit)
-
-
-def _info(limit: int, decision: Decision) -> RateInfo:
-    return RateInfo(decision.allowed, limit, decision.remaining, decision.reset_after_ns, decision.retry_after_ns)
-
-
-def _refusal(limit: int, wait_ns: int) -> RateInfo:
-    return RateInfo(False, limit, 0, wait_ns, wait_ns)
+def owner_of(holder: Slot) -> Owner:
+    """Return the process whose units in flight a slot holds."""
+    return Owner(holder.words[HOLDER_PID], holder.words[HOLDER_START])

@@ -2,7 +2,7 @@
 
 Everything it needs is bound in one closure, and one look-up in `hints` yields the rest; whatever is not the plain
 case goes to `take_slowly`. A hint is believed only while its slot has the tag that it names (I7). The closure repeats,
-in line, what `Stripes.run` and `algorithms.token_bucket` say: a call for each would double its cost
+in line, what `Stripes.run_all` and `algorithms.token_bucket` say: a call for each would double its cost
 (tests/bench/take.py). `tests/property` holds the two against one model.
 """
 
@@ -11,12 +11,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from shm_store.limiter import RateInfo, Take
+from shm_store.limiter import Take
 from shm_store.quota import Quota
-from shm_store.table.layout import ALLOWED, BUSY, DENIED, IDLE, IDLE_AT, OTHER, SEAT_PHASES, TAG, USED
+from shm_store.rate_info import RateInfo
+from shm_store.table.layout import ALLOWED, BUSY, DENIED, FIRST, IDLE, IDLE_AT, OTHER, SEAT_PHASES, TAG
 from shm_store.table.seats import leasing
 from shm_store.table.stripes import TRIES, Stripes, is_damage, is_refusal
 
+#: Algorithms that it can do: in the window that a slot names, they count units up to the limit and nothing else.
+COUNTING: Final = frozenset(("token-bucket", "fixed-window"))
 #: Hints kept in one process, a few hundred bytes each; all are dropped when there would be more.
 HINTS_MAX: Final = 8_192
 #: A longer key gets no hint: the bound on hints is to be one on memory.
@@ -75,9 +78,9 @@ def bind(  # noqa: C901 - one closure, whose calls are what it saves
                 acquire(0)
                 now_ns = clock()
                 if slot[TAG] == tag and quota is hinted and now_ns < (idle_at_ns := slot[IDLE_AT]):
-                    left = limit - slot[USED] - 1
+                    left = limit - slot[FIRST] - 1
                     if left >= 0:
-                        slot[USED] = limit - left
+                        slot[FIRST] = limit - left
                         record[ALLOWED] += 1
                     else:
                         record[DENIED] += 1
@@ -87,7 +90,7 @@ def bind(  # noqa: C901 - one closure, whose calls are what it saves
                 seat[phase] = IDLE
             except BaseException as error:
                 if not is_refusal(error):
-                    stripes.settle(seat, stripe_of(key), held=False)
+                    stripes.settle(seat, (stripe_of(key),), held=0)
                     if is_damage(error):
                         raise stripes.damaged(error) from error
                     raise

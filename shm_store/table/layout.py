@@ -29,6 +29,7 @@ A segment is a header, then the seats, then the stripes, then the sets. Everythi
               1          start     clock ticks     registry lock
               2          role                      registry lock
               3          timeouts  count           its owner
+              4          committed 0 or 1          its owner; after its death registry lock
               8-         phase     IDLE or BUSY    its owner; one word a stripe; after its death registry lock
     stripe    0          generation  count         the stripe, like the whole record
               1          allowed   count
@@ -39,13 +40,27 @@ A segment is a header, then the seats, then the stripes, then the sets. Everythi
               6          evicted   slots           reclaimed for a new key: still had spent units
               7          swept     slots           reclaimed by a sweep
               8          refused   count           new keys that got no slot
+              9          shadow    count           takes in shadow mode that would have been denied
+              16         length    words           of what follows
+              17-        journal   pairs           of a word's index in the segment and its new value
     set       set_slots fingerprints of 16 bytes, then set_slots slots; guarded by stripe (set number mod stripes)
-    slot      0          used      units           the set's stripe, like the whole record
+    slot      0          first     (algorithm)     the set's stripe, like the whole record
               1          idle_at   ns, monotonic   from then on the bucket is indistinguishable from a fresh one
-              2          (third word of state)     0 for algorithms that need two
+              2          third     (algorithm)
               3          limit     units
               4          interval  ns
-              5          tag       generation * 256 + flags; 0 for a slot that no hint may point at
+              5          burst     units           most units at once
+              6          (unused)
+              7          tag       generation * 256 + flags; 0 for a slot that no hint may point at
+    holder    a slot whose flags say so: units of a concurrency limit that one process has in flight
+              0          units     units
+              1          idle_at   HELD, or ns     since when there are no units
+              2          (unused)
+              3          limit     units
+              4          pid
+              5          start     clock ticks
+              6-7        as in a slot
+    flags     bit 0 override, bit 1 holder, bits 2-4 algorithm
 """
 
 from __future__ import annotations
@@ -56,7 +71,7 @@ from typing import Final, NamedTuple
 MAGIC: Final = int.from_bytes(b"shmstore", "little")
 # Left by a creator that died before it wrote MAGIC: the segment may be made anew.
 MAGIC_UNFINISHED: Final = int.from_bytes(b"unfinish", "little")
-VERSION: Final = 1
+VERSION: Final = 2
 
 WORD: Final = 8
 SEATS: Final = 512
@@ -72,23 +87,32 @@ HEADER_FIXED_AT: Final = 3 * WORD
 MAGIC_AT, VERSION_AT, DIGEST_AT, SIZE_AT = range(4)
 TTL_INTERVAL_AT, MIN_TTL_AT, SWEEPER_AT, HEARTBEAT_AT, PASSES_AT, RECOVERIES_AT = range(18, 24)
 
-SEAT_PID, SEAT_START, SEAT_ROLE, SEAT_TIMEOUTS = range(4)
+SEAT_PID, SEAT_START, SEAT_ROLE, SEAT_TIMEOUTS, SEAT_COMMITTED = range(5)
 SEAT_PHASES: Final = 8
 IDLE, BUSY = range(2)
 
-STRIPE_WORDS: Final = 16
-GENERATION, ALLOWED, DENIED, OTHER, EXPIRED, RECLAIMED_IDLE, EVICTED, SWEPT, REFUSED = range(9)
+STRIPE_WORDS: Final = 1024
+GENERATION, ALLOWED, DENIED, OTHER, EXPIRED, RECLAIMED_IDLE, EVICTED, SWEPT, REFUSED, SHADOW = range(10)
+JOURNAL_LENGTH: Final = 16
+JOURNAL: Final = 17
+JOURNAL_WORDS: Final = STRIPE_WORDS - JOURNAL
 
-SLOT_WORDS: Final = 6
-USED, IDLE_AT, THIRD, LIMIT, INTERVAL, TAG = range(SLOT_WORDS)
+SLOT_WORDS: Final = 8
+FIRST, IDLE_AT, THIRD, LIMIT, INTERVAL, BURST, _, TAG = range(SLOT_WORDS)
+HOLDER_PID, HOLDER_START = INTERVAL, BURST
+#: When a bucket with units in flight is idle: never, as long as it has them.
+HELD: Final = 2**63 - 1
 GENERATION_SHIFT: Final = 8
 OVERRIDE: Final = 1
+HOLDER: Final = 2
+ALGORITHM_SHIFT: Final = 2
+ALGORITHM_MASK: Final = 7
 
 assert HEADER_FIXED.size == 15 * WORD
 assert HEADER_FIXED_AT + HEADER_FIXED.size == TTL_INTERVAL_AT * WORD
-assert SEAT_TIMEOUTS < SEAT_PHASES
-assert REFUSED < STRIPE_WORDS
-assert FINGERPRINT + SLOT_WORDS * WORD == 64
+assert SEAT_COMMITTED < SEAT_PHASES
+assert SHADOW < JOURNAL_LENGTH
+assert SLOT_WORDS * WORD == 64
 
 
 class Geometry(NamedTuple):

@@ -14,6 +14,7 @@ from typing import Final
 
 from shm_store.durations import NS_PER_SECOND
 from shm_store.table.filelock import LockTimeoutError
+from shm_store.table.journal import Journal
 from shm_store.table.layout import ALLOWED, DENIED, IDLE, OTHER, RECOVERIES_AT, SEAT_PHASES
 from shm_store.table.pause import pause
 from shm_store.table.seats import Seats
@@ -26,12 +27,17 @@ _NOBODY: Final = frozenset[int]()
 
 
 class Recovery:
-    """Frees what dead processes held in one segment."""
+    """Frees what dead processes held in one segment.
+
+    Attributes:
+        journal: Finishes what they had committed.
+    """
 
     def __init__(self, segment: Segment, seats: Seats) -> None:
         """Bind to `segment` and its seats."""
         self._segment = segment
         self._seats = seats
+        self.journal = Journal(segment)
 
     def is_needed(self, stripe: int, lost: Collection[int] = _NOBODY) -> bool:
         """Return whether a gone seat is BUSY on the stripe; reads /proc for each seat that is."""
@@ -68,9 +74,8 @@ class Recovery:
         for index, owner in list(self._seats.taken()):
             if (pid is not None and owner != pid) or self._seats.owner_is_alive(index):
                 continue
-            for stripe, phase in enumerate(self._seats.phases(index)):
-                if phase != IDLE:
-                    self.recover(stripe, timeout_ns)
+            for stripe in self._seats.busy_stripes(index):
+                self.recover(stripe, timeout_ns)
             freed += self._free(index)
         return freed
 
@@ -85,6 +90,9 @@ class Recovery:
     def _settle(self, stripe: int, lost: Collection[int]) -> bool:
         """One round of deciding whether a gone seat holds the stripe; False means start over."""
         gone = self._busy(stripe, lost, gone=True)
+        for index in gone:
+            # Before any of its stripes is free: whoever has one next must not see half of what it has committed.
+            self.journal.finish(self._seats.view(index), self._seats.busy_stripes(index))
         semaphore = self._segment.semaphores[stripe]
         if gone and semaphore.value == 0:
             mark = self._mark(stripe)

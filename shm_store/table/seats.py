@@ -118,13 +118,14 @@ class Seats:
         """Return the role of a seat's process."""
         return self.view(index)[SEAT_ROLE]
 
-    def phases(self, index: int) -> list[int]:
-        """Return a seat's phase on each stripe."""
-        return self.view(index)[SEAT_PHASES : SEAT_PHASES + self._geometry.stripes].tolist()
+    def busy_stripes(self, index: int) -> list[int]:
+        """Return the stripes on which the seat is BUSY, in ascending order."""
+        phases = self.view(index)[SEAT_PHASES : SEAT_PHASES + self._geometry.stripes].tolist()
+        return list(compress(range(len(phases)), phases))
 
     def is_quiet(self, index: int) -> bool:
-        """Return whether the seat is IDLE on every stripe."""
-        return not any(self.phases(index))
+        """Return whether the seat is IDLE on every stripe; then it has committed nothing that is not done."""
+        return not self.busy_stripes(index)
 
     def free(self, index: int) -> None:
         """Give up a seat whose owner is dead, or this process; the registry lock is held."""

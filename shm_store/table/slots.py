@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from typing import Final, NamedTuple
 
-from shm_store.table.layout import FINGERPRINT, GENERATION, GENERATION_SHIFT, SLOT_WORDS, TAG, VACANT, WORD
+from shm_store.table.layout import FINGERPRINT, GENERATION, GENERATION_SHIFT, HOLDER, SLOT_WORDS, TAG, VACANT, WORD
 from shm_store.table.segment import Segment
 
 _FINGERPRINT_WORDS: Final = FINGERPRINT // WORD
@@ -23,9 +23,10 @@ class Place(NamedTuple):
 
 
 class Slot(NamedTuple):
-    """One slot: its number in the set, and its words."""
+    """One slot: its number in the set, the index of its first word in the segment, and its words."""
 
     number: int
+    at: int
     words: memoryview
 
 
@@ -44,10 +45,21 @@ class Slots:
         # surrogatepass is one to one: no two texts have the same bytes.
         encoded = key.encode("utf-8", "surrogatepass")
         digest = hashlib.blake2b(encoded, key=self._secret, digest_size=FINGERPRINT).digest()
-        # The first word says whether a slot is vacant, so no fingerprint may have it zero.
-        fingerprint = digest if any(digest[:WORD]) else b"\1" + digest[1:]
+        fingerprint = _occupying(digest)
         set_index = int.from_bytes(fingerprint[WORD:], "little") % self._geometry.sets
         return Place(fingerprint, set_index, set_index % self._geometry.stripes)
+
+    def place_of_holder(self, place: Place, pid: int, start: int) -> Place:
+        """Return where the units that a process has in flight of a key belong: in the key's set, with its second half.
+
+        Args:
+            place: Where the key belongs.
+            pid: The process.
+            start: When it started, in clock ticks.
+        """
+        owner = place.fingerprint + pid.to_bytes(WORD, "little") + start.to_bytes(WORD, "little")
+        digest = hashlib.blake2b(owner, key=self._secret, digest_size=WORD).digest()
+        return place._replace(fingerprint=_occupying(digest + place.fingerprint[WORD:]))
 
     def find(self, place: Place) -> Slot | None:
         """Return the slot of a key, or None."""
@@ -62,7 +74,7 @@ class Slots:
     def slot(self, set_index: int, number: int) -> Slot:
         """Return a slot by its number in its set."""
         at = self._geometry.slots_at(set_index) + number * SLOT_WORDS
-        return Slot(number, self._words[at : at + SLOT_WORDS])
+        return Slot(number, at, self._words[at : at + SLOT_WORDS])
 
     def occupied(self, set_index: int) -> list[Slot]:
         """Return the slots of a set that are not vacant."""
@@ -70,13 +82,24 @@ class Slots:
 
     def first_words(self, set_index: int) -> list[int]:
         """Return the first word of each fingerprint of a set: 0 for a vacant slot."""
-        first, end = self._geometry.set_at(set_index), self._geometry.slots_at(set_index)
-        return self._words[first:end:_FINGERPRINT_WORDS].tolist()
+        return self._fingerprint_column(set_index, 0)
+
+    def holders(self, place: Place) -> list[Slot]:
+        """Return the slots of the units of a key that processes have in flight."""
+        half = int.from_bytes(place.fingerprint[WORD:], "little")
+        seconds = self._fingerprint_column(place.set_index, 1)
+        found = [self.slot(place.set_index, number) for number, second in enumerate(seconds) if second == half]
+        # A slot that was vacated keeps no half, but one whose key died in the middle of its coming might.
+        return [slot for slot in found if slot.words[TAG] & HOLDER]
 
     def column(self, set_index: int, word: int) -> list[int]:
         """Return one word of every slot of a set."""
         first, end = self._geometry.slots_at(set_index), self._geometry.set_at(set_index + 1)
         return self._words[first + word : end : SLOT_WORDS].tolist()
+
+    def _fingerprint_column(self, set_index: int, word: int) -> list[int]:
+        first, end = self._geometry.set_at(set_index), self._geometry.slots_at(set_index)
+        return self._words[first + word : end : _FINGERPRINT_WORDS].tolist()
 
     def vacate(self, set_index: int, slot: Slot) -> None:
         """Take a slot from its key."""
@@ -88,6 +111,11 @@ class Slots:
         """Give a slot, its words in order, to the key of `fingerprint`."""
         at = self._geometry.set_at(set_index) * WORD + number * FINGERPRINT
         self._memory[at : at + FINGERPRINT] = fingerprint
+
+
+def _occupying(digest: bytes) -> bytes:
+    """Return a fingerprint whose first word is not 0, which would say that the slot is vacant."""
+    return digest if any(digest[:WORD]) else b"\1" + digest[1:]
 
 
 def next_tag(record: memoryview, flags: int) -> int:

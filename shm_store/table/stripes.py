@@ -1,18 +1,18 @@
 """Stripes: taking one, running a function under it, and giving it back, whatever happens in between.
 
 The protocol of a hold, seen from the outside (docs/design.md, section "Locks and death"): the holder's seat says BUSY
-from before it tries the semaphore until after it has released it, and while it holds, exactly one of the stripe's
-counters is raised, the visible mark of a completed hold (I3, I4, I9). Nobody waits in the semaphore: whoever finds it
-taken says IDLE again, and pauses before the next try.
+from before it tries the semaphore until after it has released it, and while it holds, one of the stripe's counters is
+raised, the visible mark of a completed hold (I3, I4, I9). Nobody waits in the semaphore: whoever finds it taken says
+IDLE again, and pauses before the next try, with what it holds of lower stripes.
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FrameType
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from posix_ipc import BusyError
 
@@ -44,6 +44,20 @@ _PAUSE_MIN_NS: Final = 20_000
 _PAUSE_MAX_NS: Final = 640_000
 
 
+class Hold(NamedTuple):
+    """What an operation has while it holds stripes.
+
+    Attributes:
+        seat: Its seat.
+        stripes: Which stripes it holds.
+        records: The records of all stripes, to be written for those only.
+    """
+
+    seat: memoryview
+    stripes: tuple[int, ...]
+    records: list[memoryview]
+
+
 class Stripes:
     """The stripes of one segment, as seen from one process."""
 
@@ -60,29 +74,39 @@ class Stripes:
             for stripe in range(segment.header.geometry.stripes)
         ]
 
-    def run(self, stripe: int, body: Callable[[memoryview], T]) -> T:
-        """Return what `body` returns, called with the stripe's record while the stripe is held.
+    def run(self, stripe: int, body: Callable[[Hold], T]) -> T:
+        """Do the same as `run_all` for one stripe."""
+        return self.run_all((stripe,), body)
 
-        `body` raises exactly one of the record's counters, by one, unless it raises an exception.
+    def run_all(self, stripes: tuple[int, ...], body: Callable[[Hold], T]) -> T:
+        """Return what `body` returns, called while all of `stripes` are held.
+
+        `body` raises the mark of each stripe, by one at least, unless it raises an exception.
+
+        Args:
+            stripes: The stripes, in ascending order: everybody takes them in that one, so nobody waits for each other.
+            body: What to do.
 
         Raises:
-            StripeTimeoutError: The stripe stayed taken for the lock timeout.
+            StripeTimeoutError: One of them stayed taken for the lock timeout.
             SeatsExhaustedError: There is no seat for this process.
             StoreClosedError: The handle was closed meanwhile.
             BackendError: The registry lock, needed for a new seat or a recovery, could not be had; or the table is
                 damaged.
         """
         seat = self._lease()
-        held = False
+        held = 0
         try:
-            self._acquire(seat, stripe)
-            held = True
-            result = body(self.records[stripe])
-            held = False
-            self.semaphores[stripe].release()
-            seat[SEAT_PHASES + stripe] = IDLE
+            for stripe in stripes:
+                self._acquire(seat, stripe)
+                held += 1
+            result = body(Hold(seat, stripes, self.records))
+            while held:
+                held -= 1
+                self.semaphores[stripes[held]].release()
+                seat[SEAT_PHASES + stripes[held]] = IDLE
         except BaseException as error:
-            self.settle(seat, stripe, held=held)
+            self.settle(seat, stripes, held=held)
             if is_damage(error):
                 raise self.damaged(error) from error
             raise
@@ -90,25 +114,27 @@ class Stripes:
         self._seats.pool.append(seat)
         return result
 
-    def settle(self, seat: memoryview, stripe: int, *, held: bool) -> None:
-        """Leave the stripe in order after an exception ended the caller's operation of `seat`, and return the seat.
+    def settle(self, seat: memoryview, stripes: Sequence[int], *, held: int) -> None:
+        """Leave the stripes in order after an exception ended the caller's operation of `seat`, and return the seat.
 
         A seat that stays in doubt stays out of the pool; `Seats.lost` finds it again.
 
         Args:
             seat: The seat.
-            stripe: What it was used for.
-            held: Whether the exception is known to have come between the acquire and the release.
+            stripes: What it was used for.
+            held: How many of them, from the first on, are known to be held: for those the exception came between the
+                acquire and the release.
         """
-        phase = SEAT_PHASES + stripe
-        if held:
+        self._recovery.journal.finish(seat, stripes)
+        for stripe in stripes[:held]:
             self.records[stripe][OTHER] = (self.records[stripe][OTHER] + 1) & _WORD_MAX
             self.semaphores[stripe].release()
-            seat[phase] = IDLE
-        elif seat[phase] != IDLE:
-            # It came between the semaphore and the next line: held or not, only the others can tell.
-            self._recovery.recover(stripe, self._timeout_ns, lost={self._seats.own_index(seat)})
-        if seat[phase] == IDLE:
+            seat[SEAT_PHASES + stripe] = IDLE
+        for stripe in stripes[held:]:
+            if seat[SEAT_PHASES + stripe] != IDLE:
+                # It came between the semaphore and the next line: held or not, only the others can tell.
+                self._recovery.recover(stripe, self._timeout_ns, lost={self._seats.own_index(seat)})
+        if all(seat[SEAT_PHASES + stripe] == IDLE for stripe in stripes):
             self._seats.pool.append(seat)
 
     def damaged(self, error: BaseException) -> BackendError:
@@ -156,10 +182,9 @@ class Stripes:
     def _mend(self, seat: memoryview) -> None:
         """Settle a lost seat on whatever stripe it was, and return it to the pool if that leaves no doubt."""
         index = self._seats.own_index(seat)
-        for stripe, phase in enumerate(self._seats.phases(index)):
-            if phase != IDLE:
-                # Not `settle`: a waiter of another thread may be looking at this seat, under the registry lock.
-                self._recovery.recover(stripe, self._timeout_ns, lost={index})
+        for stripe in self._seats.busy_stripes(index):
+            # Not `settle`: a waiter of another thread may be looking at this seat, under the registry lock.
+            self._recovery.recover(stripe, self._timeout_ns, lost={index})
         if self._seats.is_quiet(index):
             self._seats.pool.append(seat)
 
@@ -228,4 +253,4 @@ def is_refusal(error: BaseException) -> bool:
     return isinstance(error, BusyError) and error.__traceback__ is not None and error.__traceback__.tb_next is None
 
 
-leasing.add(Stripes.run.__code__)
+leasing.add(Stripes.run_all.__code__)

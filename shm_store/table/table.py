@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from typing import Final
 from weakref import WeakSet
 
 from shm_store.config import Config, OnFull
 from shm_store.durations import NS_PER_SECOND
 from shm_store.errors import BackendError
+from shm_store.table import process
+from shm_store.table.accounts import Owner
 from shm_store.table.buckets import Buckets
 from shm_store.table.layout import MIN_TTL_AT, TTL_INTERVAL_AT
 from shm_store.table.recovery import Recovery
 from shm_store.table.seats import Role, Seats
 from shm_store.table.segment import Segment
 from shm_store.table.stripes import Stripes
+from shm_store.table.takes import Taken, Takes, Undecided, Wanted
 
 # Beyond the lock timeout, for an operation that has its stripe.
 _CLOSE_GRACE_NS: Final = NS_PER_SECOND // 10
@@ -31,7 +35,8 @@ class Table:
         seats: This process's seats.
         recovery: Frees what dead processes held.
         stripes: Runs a function under a stripe.
-        buckets: The functions to run.
+        buckets: What to run on one bucket.
+        takes: What to run on several.
     """
 
     def __init__(self, segment: Segment, config: Config, clock: Callable[[], int], role: Role) -> None:
@@ -42,7 +47,9 @@ class Table:
         self.seats: Final = Seats(segment, role)
         self.recovery: Final = Recovery(segment, self.seats)
         self.stripes: Final = Stripes(segment, self.seats, self.recovery, config.lock_timeout_ns)
-        self.buckets: Final = Buckets(segment, clock, on_full)
+        self.buckets: Final = Buckets(segment, self.recovery.journal, clock, _epoch_of(clock), on_full)
+        self.takes: Final = Takes(self.buckets)
+        self._owner: Owner | None = None
         _open_tables.add(self)
 
     @classmethod
@@ -66,10 +73,29 @@ class Table:
         )
         return cls(segment, config, clock, role)
 
+    @property
+    def owner(self) -> Owner:
+        """This process, as others know it by what it has in flight."""
+        if self._owner is None:
+            self._owner = Owner(os.getpid(), process.own_start_ticks())
+        return self._owner
+
+    def take(self, wanted: list[Wanted]) -> list[Taken]:
+        """Take all or nothing, under one hold of every stripe concerned."""
+        stripes = tuple(sorted({each.place.stripe for each in wanted}))
+        outcome = self.stripes.run_all(stripes, lambda hold: self.takes.take(hold, wanted, self.owner))
+        if isinstance(outcome, Undecided):
+            # Not under the stripes: each look is a file to be read.
+            dead = _dead(outcome.owners)
+            outcome = self.stripes.run_all(stripes, lambda hold: self.takes.take(hold, wanted, self.owner, dead))
+        assert not isinstance(outcome, Undecided)
+        return outcome
+
     def sweep_set(self, set_index: int) -> int:
-        """Reclaim the slots of expired buckets of one set, under one hold of its stripe; return how many."""
+        """Reclaim the slots of one set that nobody needs, under one hold of its stripe; return how many."""
         stripe = set_index % self.segment.header.geometry.stripes
-        return self.stripes.run(stripe, lambda record: self.buckets.sweep(record, set_index))
+        dead = _dead(self.buckets.owners(set_index))
+        return self.stripes.run(stripe, lambda hold: self.buckets.sweep(hold, set_index, dead))
 
     def close(self) -> None:
         """Give back this process's seats and detach, once the operations of other threads have ended."""
@@ -81,8 +107,20 @@ class Table:
 
     def after_fork(self) -> None:
         """Start without seats in a forked child: its parent goes on using its own."""
+        self._owner = None
         self.seats.forget()
         self.segment.after_fork()
+
+
+def _dead(owners: Iterable[Owner]) -> set[Owner]:
+    return {owner for owner in owners if not process.is_alive(*owner)}
+
+
+def _epoch_of(clock: Callable[[], int]) -> Callable[[], int]:
+    """Return what tells where UTC's zero is on the clock; a clock of the caller's own begins at it."""
+    if clock is time.monotonic_ns:
+        return lambda: time.monotonic_ns() - time.time_ns()
+    return lambda: 0
 
 
 _open_tables: WeakSet[Table] = WeakSet()

@@ -10,7 +10,8 @@ import pytest
 
 from shm_store import StripeTimeoutError
 from shm_store.table import audit
-from shm_store.table.layout import IDLE, SEAT_PHASES
+from shm_store.table.layout import IDLE, OTHER, SEAT_PHASES
+from shm_store.table.stripes import Hold
 from tests.clock import Clock
 from tests.conftest import OpenStore
 from tests.dead import dead_seat
@@ -52,6 +53,6 @@ def test_stopped_holder_keeps_its_stripe(open_store: OpenStore, clock: Clock) ->
     assert audit.faults(store._table.segment, clock()) == []
 
 
-def _stop(record: memoryview) -> None:
+def _stop(hold: Hold) -> None:
     os.kill(os.getpid(), signal.SIGSTOP)
-    record[3] += 1
+    hold.records[0][OTHER] += 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shm_store.limiter import RateInfo
+from shm_store.rate_info import RateInfo
 
 
 class FailingStore:

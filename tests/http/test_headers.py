@@ -6,7 +6,7 @@ import pytest
 
 from shm_store.durations import NS_PER_SECOND
 from shm_store.http.headers import UNAVAILABLE_HEADERS, denial_headers, limit_headers
-from shm_store.limiter import RateInfo
+from shm_store.rate_info import RateInfo
 
 YEARS_100_NS = 100 * 365 * 86_400 * NS_PER_SECOND
 

@@ -10,6 +10,7 @@ from typing import Final
 
 from shm_store import Config, ShmStore
 from shm_store.table.layout import OTHER
+from shm_store.table.stripes import Hold
 from tests.conftest import OpenStore
 from tests.fork import ended, in_child
 
@@ -56,12 +57,12 @@ def test_fork_while_another_thread_holds_a_stripe(open_store: OpenStore) -> None
     store.take("a")
     entered, leave = threading.Event(), threading.Event()
 
-    def hold(record: memoryview) -> None:
+    def body(hold: Hold) -> None:
         entered.set()
         leave.wait()
-        record[OTHER] += 1
+        hold.records[0][OTHER] += 1
 
-    holder = threading.Thread(target=lambda: store._table.stripes.run(0, hold))
+    holder = threading.Thread(target=lambda: store._table.stripes.run(0, body))
     holder.start()
     entered.wait()
     started, start = os.pipe()

@@ -14,7 +14,8 @@ import posix_ipc
 import pytest
 
 from shm_store import Config, ShmStore, StripeTimeoutError
-from shm_store.table.layout import BUSY, IDLE, SEAT_PHASES
+from shm_store.table.layout import BUSY, IDLE, OTHER, SEAT_PHASES
+from shm_store.table.stripes import Hold
 from tests.conftest import OpenStore
 from tests.dead import dead_seat
 
@@ -121,8 +122,8 @@ def test_wait_for_the_living_ends(open_store: OpenStore) -> None:
     store.take("a")
     entered, leave = threading.Event(), threading.Event()
 
-    def body(record: memoryview) -> None:
-        record[3] += 1
+    def body(hold: Hold) -> None:
+        hold.records[0][OTHER] += 1
         entered.set()
         leave.wait()
 

@@ -1,0 +1,87 @@
+"""Reservations: units that are taken now, and given back as far as they turn out not to be used."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Self, TypeAlias
+
+from shm_store.errors import ConfigurationError, StoreError
+from shm_store.rate_info import RateInfo
+
+#: Settles what was taken, given the units that were used of each take; None: its cost.
+Settle: TypeAlias = Callable[[Sequence[int] | None], None]
+
+
+class Reservation:
+    """What one `reserve` has taken; a context manager that settles it.
+
+    A settlement says what was really used; only the first one counts. Without one the cost stands, but units in flight
+    (`Concurrency`) are given back: at the end of the block, or when nobody refers to the reservation any more. What a
+    process had reserved when it was killed is spent, and what it had in flight is free.
+
+    Given back is what the bucket still misses of the units: none when it was refilled since, so that no unit is there
+    twice; none either when it was reset, evicted or given another quota. With `gcra`, what others gave back meanwhile
+    counts as refilled, so that a little less than was unused may come back.
+
+    Attributes:
+        infos: The answers, one for each take.
+    """
+
+    def __init__(self, infos: list[RateInfo], settle: Settle | None, abandon: Callable[[Settle], None]) -> None:
+        """Begin unsettled.
+
+        Args:
+            infos: The answers.
+            settle: Called once, with the units used or None; None if nothing was taken.
+            abandon: Called with `settle` when nobody refers to the reservation any more.
+        """
+        self.infos = infos
+        self._allowed = settle is not None
+        self._settle = settle
+        self._abandon = abandon
+
+    @property
+    def allowed(self) -> bool:
+        """Whether the units were taken; those of takes in shadow mode apart."""
+        return self._allowed
+
+    @property
+    def info(self) -> RateInfo:
+        """The answer of the first take."""
+        return self.infos[0]
+
+    def commit(self, *used: int) -> None:
+        """Settle: give back what was not used, and take what was used beyond the cost, as far as there is any.
+
+        Args:
+            used: Units really used, for each take in turn; none: the cost of each. Units in flight always end.
+
+        Raises:
+            ConfigurationError: There are not as many as takes, or one is no integer from 0 on. Nothing is settled.
+            StoreError: The store failed; the rest is settled.
+        """
+        if used and (len(used) != len(self.infos) or any(type(units) is not int or units < 0 for units in used)):
+            raise ConfigurationError("used", used, f"give {len(self.infos)} integers from 0 on, one for each take")
+        settle, self._settle = self._settle, None
+        if settle is not None:
+            settle(used or None)
+
+    def refund(self) -> None:
+        """Settle: give back all of it."""
+        self.commit(*[0] * len(self.infos))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.commit()
+
+    def __del__(self) -> None:
+        # Nobody is there to hear of a store that fails.
+        with contextlib.suppress(StoreError, AttributeError):
+            if self._settle is not None:
+                self._abandon(self._settle)

@@ -1,0 +1,194 @@
+"""Accounts: the buckets of one operation, each with what is stored of it and what it is to become."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Final, NamedTuple
+
+from shm_store.algorithms import ALGORITHMS, FRESH, Algorithm, Decision, State, Terms, requoted
+from shm_store.table.layout import (
+    ALGORITHM_MASK,
+    ALGORITHM_SHIFT,
+    BURST,
+    FIRST,
+    GENERATION_SHIFT,
+    HELD,
+    HOLDER,
+    IDLE_AT,
+    INTERVAL,
+    LIMIT,
+    OVERRIDE,
+    TAG,
+    THIRD,
+)
+from shm_store.table.slots import Place, Slot
+
+#: The algorithms by the code that a slot's tag carries.
+BY_CODE: Final = tuple(ALGORITHMS.values())
+CODES: Final = {name: code for code, name in enumerate(ALGORITHMS)}
+_FLAGS: Final = (1 << GENERATION_SHIFT) - 1
+
+assert len(BY_CODE) <= ALGORITHM_MASK + 1
+
+
+class Owner(NamedTuple):
+    """A process that has units in flight."""
+
+    pid: int
+    start: int
+
+
+class Victim(NamedTuple):
+    """The slot a new key would get.
+
+    Attributes:
+        slot: The slot.
+        kind: The counter of how it was come by; None if it is vacant.
+        idle_at_ns: When the bucket in it is idle.
+        refused: Whether it is not to be had: the bucket in it has spent units, and `on_full` is "deny".
+    """
+
+    slot: Slot
+    kind: int | None
+    idle_at_ns: int
+    refused: bool = False
+
+
+class Account:
+    """A key's bucket within one operation.
+
+    Attributes:
+        place: Where the key belongs.
+        slot: Its slot; None as long as it has none.
+        victim: The slot that it would get, if it has none.
+        code: The algorithm's.
+        terms: The quota's.
+        flags: What its tag is to say beside the algorithm.
+        stored: The words of its slot; none if it has no slot.
+        base: Its state before the operation, under `terms`.
+        state: Its state after what was taken so far.
+    """
+
+    def __init__(self, place: Place, slot: Slot | None, victim: Victim | None, *, code: int, terms: Terms) -> None:
+        """Begin with a fresh bucket; `load` reads what is stored."""
+        self.place = place
+        self.slot = slot
+        self.victim = victim
+        self.code = code
+        self.terms = terms
+        self.flags = 0
+        self.stored: list[int] = []
+        self.base = self.state = FRESH
+
+    @property
+    def algorithm(self) -> Algorithm:
+        """What decides."""
+        return BY_CODE[self.code]
+
+    @property
+    def capacity(self) -> int:
+        """Most units at once."""
+        return self.terms.burst
+
+    def load(self, words: list[int], *, expired: bool) -> None:
+        """Take over what its slot holds, and the quota with it."""
+        self.stored = words
+        self.flags = words[TAG] & OVERRIDE
+        self.code = words[TAG] >> ALGORITHM_SHIFT & ALGORITHM_MASK
+        if self.code >= len(BY_CODE):
+            raise ValueError(f"there is no algorithm {self.code}")
+        self.terms = Terms(words[LIMIT], words[INTERVAL], words[BURST])
+        self.base = self.state = FRESH if expired else State(words[FIRST], words[IDLE_AT], words[THIRD])
+
+    def adopt(self, code: int, terms: Terms, now_ns: int) -> None:
+        """Go on under another quota, unless it has an override, which keeps its own."""
+        if self.flags & OVERRIDE:
+            # It has no beginning of the windows of its own.
+            self.terms = self.terms._replace(epoch_ns=terms.epoch_ns)
+            return
+        if (code, terms[:3]) != (self.code, self.terms[:3]):
+            old, new = self.algorithm, BY_CODE[code]
+            base = requoted(self.base, old, self.terms, new, terms, now_ns)
+            same = self.state is self.base
+            self.state = base if same else requoted(self.state, old, self.terms, new, terms, now_ns)
+            self.base, self.code = base, code
+        self.terms = terms
+
+    def tag_flags(self) -> int:
+        """Return the lower bits of its tag."""
+        return self.code << ALGORITHM_SHIFT | self.flags
+
+    def decide(self, now_ns: int, cost: int) -> Decision:
+        """Decide on `cost` units, 1 to `capacity`."""
+        return self.algorithm.decide(self.state, self.terms, now_ns, cost)
+
+    def left(self, now_ns: int) -> int:
+        """Return the units that are left if nothing is taken."""
+        return max(self.capacity - self.algorithm.spent(self.base, self.terms, now_ns), 0)
+
+    def changes(self, state: State, next_tag: Callable[[int], int]) -> Iterator[tuple[int, int]]:
+        """Yield the words of its slot that change, by their number, and their values.
+
+        Args:
+            state: What its state is to be.
+            next_tag: Makes a new tag from flags; called if the quota changes.
+        """
+        for word, value in zip((FIRST, IDLE_AT, THIRD), state, strict=True):
+            if value != self.stored[word]:
+                yield word, value
+        if self.is_requoted():
+            yield from zip((LIMIT, INTERVAL, BURST), self.terms, strict=False)
+            yield TAG, next_tag(self.tag_flags())
+
+    def is_requoted(self) -> bool:
+        """Return whether its slot, of which it has the words, says another quota or none."""
+        tag = self.stored[TAG]
+        stored = (*(self.stored[word] for word in (LIMIT, INTERVAL, BURST)), tag & _FLAGS)
+        # A tag of 0 was left by a death in the middle of a removal: no hint may point at the slot before it has one.
+        return tag == 0 or stored != (*self.terms[:3], self.tag_flags())
+
+
+class InFlight(Account):
+    """The units of a concurrency limit that this process has in flight, beside those of others.
+
+    Its slot is a holder's: the words of a quota say the limit and the process.
+
+    Attributes:
+        others: Units of other processes that were alive when last seen.
+        owners: Those processes, by pid and start time.
+    """
+
+    def __init__(self, place: Place, slot: Slot | None, victim: Victim | None, *, limit: int, owner: Owner) -> None:
+        """Begin with no units; `load` reads what is stored."""
+        super().__init__(place, slot, victim, code=0, terms=Terms(limit, owner.pid, owner.start))
+        self.flags = HOLDER
+        self.others = 0
+        self.owners: set[Owner] = set()
+
+    @property
+    def capacity(self) -> int:
+        """Most units in flight."""
+        return self.terms.limit
+
+    def load(self, words: list[int], *, expired: bool) -> None:
+        """Take over what its slot holds, but for the limit."""
+        self.stored = words
+        self.base = self.state = FRESH if expired else State(words[FIRST], words[IDLE_AT], words[THIRD])
+
+    def adopt(self, code: int, terms: Terms, now_ns: int) -> None:  # noqa: ARG002 - it has no quota to carry over
+        """Go on under another limit."""
+        self.terms = self.terms._replace(limit=terms.limit)
+
+    def decide(self, now_ns: int, cost: int) -> Decision:  # noqa: ARG002 - time gives nothing back
+        """Decide on `cost` more units in flight."""
+        left = self._left(self.state) - cost
+        if left < 0:
+            return Decision(False, max(left + cost, 0), 0, 0, self.state)
+        return Decision(True, left, 0, 0, State(self.state.first + cost, HELD, 0))
+
+    def left(self, now_ns: int) -> int:  # noqa: ARG002 - time gives nothing back
+        """Return the units that may still be in flight."""
+        return max(self._left(self.base), 0)
+
+    def _left(self, state: State) -> int:
+        return self.terms.limit - self.others - state.first
