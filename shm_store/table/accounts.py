@@ -11,7 +11,7 @@ from shm_store.table.layout import (
     ALGORITHM_SHIFT,
     BURST,
     FIRST,
-    GENERATION_SHIFT,
+    FLAGS,
     HELD,
     HOLDER,
     IDLE_AT,
@@ -26,7 +26,6 @@ from shm_store.table.slots import Place, Slot
 #: The algorithms by the code that a slot's tag carries.
 BY_CODE: Final = tuple(ALGORITHMS.values())
 CODES: Final = {name: code for code, name in enumerate(ALGORITHMS)}
-_FLAGS: Final = (1 << GENERATION_SHIFT) - 1
 
 assert len(BY_CODE) <= ALGORITHM_MASK + 1
 
@@ -143,9 +142,9 @@ class Account:
     def is_requoted(self) -> bool:
         """Return whether its slot, of which it has the words, says another quota or none."""
         tag = self.stored[TAG]
-        stored = (*(self.stored[word] for word in (LIMIT, INTERVAL, BURST)), tag & _FLAGS)
-        # A tag of 0 was left by a death in the middle of a removal: no hint may point at the slot before it has one.
-        return tag == 0 or stored != (*self.terms[:3], self.tag_flags())
+        stored = (*(self.stored[word] for word in (LIMIT, INTERVAL, BURST)), tag & FLAGS)
+        # No generation was left by a death in the middle of a removal: no hint may point at the slot before it has one.
+        return tag <= FLAGS or stored != (*self.terms[:3], self.tag_flags())
 
 
 class InFlight(Account):

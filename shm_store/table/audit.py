@@ -17,12 +17,12 @@ from shm_store.table.layout import (
     BUSY,
     FINGERPRINT,
     FIRST,
+    FLAGS,
     GENERATION,
     GENERATION_SHIFT,
     HELD,
     HOLDER,
     HOLDER_PID,
-    HOLDER_START,
     IDLE,
     IDLE_AT,
     INTERVAL,
@@ -37,7 +37,7 @@ from shm_store.table.process import is_alive
 from shm_store.table.segment import Segment
 from shm_store.table.slots import Slots
 
-_FLAGS: Final = OVERRIDE | HOLDER | ALGORITHM_MASK << ALGORITHM_SHIFT
+_KNOWN_FLAGS: Final = OVERRIDE | HOLDER | ALGORITHM_MASK << ALGORITHM_SHIFT
 
 
 def faults(segment: Segment, now_ns: int) -> list[str]:
@@ -90,21 +90,22 @@ def _sets(segment: Segment, now_ns: int) -> Iterator[str]:
             generation = segment.words[geometry.stripe_at(stripe) + GENERATION]
             yield from (f"{fault}: {where}" for fault in _slot(slot.words, generation, now_ns))
             tag = slot.words[TAG]
-            if tag and tag in tags[stripe]:
+            if tag > FLAGS and tag in tags[stripe]:
                 yield f"I7: {where} has a tag that another slot has"
             tags[stripe].add(tag)
 
 
 def _slot(words: memoryview, generation: int, now_ns: int) -> Iterator[str]:
     yield from _holder(words) if words[TAG] & HOLDER else _bucket(words, now_ns)
-    if words[TAG] >> GENERATION_SHIFT > generation or words[TAG] & ((1 << GENERATION_SHIFT) - 1) & ~_FLAGS:
+    if words[TAG] >> GENERATION_SHIFT > generation or words[TAG] & FLAGS & ~_KNOWN_FLAGS:
         yield f"I7: the tag is {words[TAG]:#x} in generation {generation}"
 
 
 def _holder(words: memoryview) -> Iterator[str]:
-    if not 1 <= words[LIMIT] <= LIMIT_MAX or not is_alive(words[HOLDER_PID], words[HOLDER_START]):
+    # A dead process may be there with its units: they are free as soon as somebody wants them.
+    if not 1 <= words[LIMIT] <= LIMIT_MAX:
         yield f"I5: process {words[HOLDER_PID]} has {words[FIRST]} of {words[LIMIT]} in flight"
-    if (words[FIRST] > 0) != (words[IDLE_AT] == HELD):
+    if words[FIRST] and words[IDLE_AT] != HELD:
         yield f"I5: with {words[FIRST]} in flight it is idle at {words[IDLE_AT]}"
 
 
@@ -112,7 +113,7 @@ def _bucket(words: memoryview, now_ns: int) -> Iterator[str]:
     if not 1 <= words[LIMIT] <= LIMIT_MAX or not INTERVAL_MIN_NS <= words[INTERVAL] <= INTERVAL_MAX_NS:
         yield f"I5: the quota is {words[LIMIT]} per {words[INTERVAL]} ns"
     if words[TAG] >> ALGORITHM_SHIFT & ALGORITHM_MASK >= len(BY_CODE) or not 1 <= words[BURST] <= LIMIT_MAX:
-        yield f"I5: the burst is {words[BURST]}, the flags {words[TAG] & _FLAGS:#x}"
+        yield f"I5: the burst is {words[BURST]}, the flags {words[TAG] & FLAGS:#x}"
     # Two intervals, as a sliding window looks back on the one before.
     if words[IDLE_AT] > now_ns + 2 * INTERVAL_MAX_NS:
         yield f"I5: it is idle {words[IDLE_AT] - now_ns} ns from now"

@@ -51,7 +51,7 @@ A segment is a header, then the seats, then the stripes, then the sets. Everythi
               4          interval  ns
               5          burst     units           most units at once
               6          (unused)
-              7          tag       generation * 256 + flags; 0 for a slot that no hint may point at
+              7          tag       generation * 256 + flags; generation 0 for a slot that no hint may point at
     holder    a slot whose flags say so: units of a concurrency limit that one process has in flight
               0          units     units
               1          idle_at   HELD, or ns     since when there are no units
@@ -103,6 +103,7 @@ HOLDER_PID, HOLDER_START = INTERVAL, BURST
 #: When a bucket with units in flight is idle: never, as long as it has them.
 HELD: Final = 2**63 - 1
 GENERATION_SHIFT: Final = 8
+FLAGS: Final = (1 << GENERATION_SHIFT) - 1
 OVERRIDE: Final = 1
 HOLDER: Final = 2
 ALGORITHM_SHIFT: Final = 2

@@ -8,7 +8,17 @@ from __future__ import annotations
 import hashlib
 from typing import Final, NamedTuple
 
-from shm_store.table.layout import FINGERPRINT, GENERATION, GENERATION_SHIFT, HOLDER, SLOT_WORDS, TAG, VACANT, WORD
+from shm_store.table.layout import (
+    FINGERPRINT,
+    FLAGS,
+    GENERATION,
+    GENERATION_SHIFT,
+    HOLDER,
+    SLOT_WORDS,
+    TAG,
+    VACANT,
+    WORD,
+)
 from shm_store.table.segment import Segment
 
 _FINGERPRINT_WORDS: Final = FINGERPRINT // WORD
@@ -104,7 +114,7 @@ class Slots:
     def vacate(self, set_index: int, slot: Slot) -> None:
         """Take a slot from its key."""
         # The tag first: a hint must not go on counting in a slot that others no longer find.
-        slot.words[TAG] = 0
+        slot.words[TAG] &= FLAGS
         self.publish(set_index, slot.number, VACANT)
 
     def publish(self, set_index: int, number: int, fingerprint: bytes) -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING, Final, NamedTuple
+from unittest import mock
 
-from shm_store import Config, Quota, ShmStore
+from shm_store import Concurrency, Config, Quota, Reservation, ShmStore
 from shm_store.table import audit
 from tests.clock import Clock
 from tests.dead import dead_seat
+from tests.fork import ended, in_child
 
 if TYPE_CHECKING:
     from _typeshed import TraceFunction
@@ -18,29 +22,41 @@ if TYPE_CHECKING:
 LIMIT: Final = 5
 INTERVAL_S: Final = 60
 SLOTS: Final = 8
+#: Slots of a world of two stripes, of a set each.
+TWO_STRIPES: Final = 256
 SHORTER: Final = Quota(LIMIT, INTERVAL_S / 2)
 LONGER: Final = Quota(LIMIT, INTERVAL_S * 2)
 
 
 class World:
-    """A segment of one stripe and one set, and a store on it; the clock stands still."""
+    """A segment and a store on it; the clock stands still."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, slots: int = SLOTS) -> None:
         self.clock = Clock()
-        self.config = Config(limit=LIMIT, interval=INTERVAL_S, initial_size=SLOTS, min_ttl="1min", name=name)
-        self.store = self.open()
+        self.config = Config(limit=LIMIT, interval=INTERVAL_S, initial_size=slots, min_ttl="1min", name=name)
+        # The same keys are in the same stripes each time.
+        with mock.patch("secrets.token_bytes", lambda size: bytes(range(size))):
+            self.store = self.open()
 
     def open(self) -> ShmStore:
         return ShmStore.open(self.config, clock=self.clock)
 
-    def left(self, key: str) -> int:
+    def left(self, key: str, quota: Quota | Concurrency | None) -> int:
         """Take until denied, through the store and its hints, and a new one, in turn; return how many were allowed."""
         stores = [self.store, self.open()]
         count = 0
-        while stores[count % 2].take(key).allowed:
+        held: list[Reservation] = []
+        while self._take(stores[count % 2], key, quota, held):
             count += 1
+        del held
         stores[1].close()
         return count
+
+    def _take(self, store: ShmStore, key: str, quota: Quota | Concurrency | None, held: list[Reservation]) -> bool:
+        if not isinstance(quota, Concurrency):
+            return store.take(key, quota=quota).allowed
+        held.append(store.reserve(key, 1, quota))
+        return held[-1].allowed
 
     def faults(self) -> list[str]:
         return audit.faults(self.store._table.segment, self.clock())
@@ -57,11 +73,17 @@ class Operation(NamedTuple):
         prepare: Brings the world to the state before.
         run: The operation.
         left: For each key, how many units may be left afterwards.
+        quotas: Of which quota, if not the default one.
+        together: Keys that all have lost something, or none.
+        slots: Slots of the world.
     """
 
     prepare: Callable[[World], object]
     run: Callable[[ShmStore], object]
     left: dict[str, set[int]]
+    quotas: dict[str, Quota | Concurrency] = {}  # noqa: RUF012 - nobody changes it
+    together: tuple[str, ...] = ()
+    slots: int = SLOTS
 
 
 def _spend(world: World, *keys: str) -> None:
@@ -98,8 +120,48 @@ def _leave_held(world: World) -> None:
     dead_seat(world.store, holds=True)
 
 
+def _spread(world: World) -> None:
+    """Two keys in each of two stripes, with one unit taken of one of them."""
+    stripes = {key: world.store._place(key).stripe for key in FOUR}
+    assert stripes == {"alpha": 0, "beta": 1, "gamma": 1, "delta": 0}
+    world.store.take_all([(key, None, 1) for key in FOUR])
+    world.store.take("beta")
+
+
+def _take_four(store: ShmStore) -> None:
+    store.take_all([(key, None, 1) for key in FOUR])
+
+
+def _reserve_and_settle(store: ShmStore) -> None:
+    with store.reserve([("alpha", None, 2), ("beta", None, 2), ("in flight", AT_ONCE, 1)]) as reservation:
+        reservation.commit(1, 3, 0)
+
+
+def _hold_one(store: ShmStore) -> None:
+    store.reserve("in flight", 1, AT_ONCE).refund()
+
+
+def _leave_in_flight(world: World) -> None:
+    """Units that a process had in flight when it died."""
+    world.store.take("known")
+
+    def die() -> None:
+        world.held = world.store.reserve("in flight", 2, AT_ONCE)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    assert ended(in_child(die)) == -signal.SIGKILL
+
+
 def _recover(store: ShmStore) -> None:
     store._table.recovery.recover_dead(timeout_ns=10**9)
+
+
+FOUR: Final = ("alpha", "beta", "gamma", "delta")
+AT_ONCE: Final = Concurrency(3)
+#: What is left of the four keys afterwards: all have lost a unit, or none has.
+_LEFT_OF_FOUR: Final = {
+    key: {left, left - 1} for key, left in zip(FOUR, (LIMIT - 1, LIMIT - 2, LIMIT - 1, LIMIT - 1), strict=True)
+}
 
 
 OPERATIONS: Final[dict[str, Operation]] = {
@@ -129,6 +191,51 @@ OPERATIONS: Final[dict[str, Operation]] = {
     "set": Operation(_use_two, lambda store: store.set("known", 9, "1h"), {"known": {LIMIT - 2, 9 - 2, 9}}),
     "reset": Operation(_use_two, lambda store: store.reset("known"), {"known": {LIMIT - 2, LIMIT}}),
     "sweep": Operation(_expire, lambda store: store.garbage_collect(), {"known": {LIMIT}, "spent": {0}}),
+    "take_all": Operation(_spread, _take_four, _LEFT_OF_FOUR, together=FOUR, slots=TWO_STRIPES),
+    "take_all of new keys": Operation(
+        lambda world: world.store.take("known"),
+        _take_four,
+        dict.fromkeys(FOUR, {LIMIT, LIMIT - 1}),
+        together=FOUR,
+        slots=TWO_STRIPES,
+    ),
+    "take_all that refills": Operation(
+        lambda world: (_spread(world), world.clock.advance(INTERVAL_S)),
+        _take_four,
+        dict.fromkeys(FOUR, {LIMIT, LIMIT - 1}),
+        together=FOUR,
+        slots=TWO_STRIPES,
+    ),
+    "take_all that is denied": Operation(
+        lambda world: (_spread(world), world.store.take("gamma", LIMIT - 1)),
+        _take_four,
+        {"alpha": {LIMIT - 1}, "beta": {LIMIT - 2}, "gamma": {0}, "delta": {LIMIT - 1}},
+        slots=TWO_STRIPES,
+    ),
+    "reserve and settle": Operation(
+        _spread,
+        _reserve_and_settle,
+        # Taken and not settled, settled in part, or in whole; and what is left of beta is less than was used.
+        {
+            "alpha": {LIMIT - 1, LIMIT - 3, LIMIT - 2},
+            "beta": {LIMIT - 2, LIMIT - 4, LIMIT - 5},
+            "in flight": {3, 2},
+        },
+        quotas={"in flight": AT_ONCE},
+        slots=TWO_STRIPES,
+    ),
+    "in flight": Operation(
+        lambda world: world.store.take("known"), _hold_one, {"in flight": {3, 2}}, quotas={"in flight": AT_ONCE}
+    ),
+    "in flight of the dead": Operation(
+        _leave_in_flight,
+        lambda store: store.reserve("in flight", 2, AT_ONCE).refund(),
+        {"in flight": {3, 1}},
+        quotas={"in flight": AT_ONCE},
+    ),
+    "sweep of the dead": Operation(
+        _leave_in_flight, lambda store: store.garbage_collect(), {"in flight": {3}}, quotas={"in flight": AT_ONCE}
+    ),
     "recovery": Operation(_leave_held, _recover, {"known": {LIMIT - 2}}),
 }
 

@@ -30,7 +30,7 @@ class InterruptedByTestError(Exception):
 
 @contextmanager
 def _world(name: str, operation: Operation) -> Iterator[World]:
-    world = World(name)
+    world = World(name, operation.slots)
     try:
         operation.prepare(world)
         yield world
@@ -49,8 +49,10 @@ def _warm(store: ShmStore) -> None:
 
 def _require_sound(world: World, operation: Operation) -> None:
     """The survivors go on at once; nothing is left taken or in doubt, no invariant broken, no unit given twice."""
-    left = {key: world.left(key) for key in operation.left}
+    left = {key: world.left(key, operation.quotas.get(key)) for key in operation.left}
     assert all(left[key] in allowed for key, allowed in operation.left.items()), left
+    # All or nothing: each has what it had before, or each has less.
+    assert len({left[key] == max(operation.left[key]) for key in operation.together}) <= 1, left
     world.store._table.recovery.recover_dead(timeout_ns=10**8)
     assert world.faults() == []
     assert world.store.stats().timeouts == 0
