@@ -117,6 +117,9 @@ class Account:
         """Return the lower bits of its tag."""
         return self.code << ALGORITHM_SHIFT | self.flags
 
+    def _tag(self, next_tag: Callable[[int], int]) -> int:
+        return next_tag(self.tag_flags())
+
     def decide(self, now_ns: int, cost: int) -> Decision:
         """Decide on `cost` units, 1 to `capacity`."""
         return self.algorithm.decide(self.state, self.terms, now_ns, cost)
@@ -137,7 +140,7 @@ class Account:
                 yield word, value
         if self.is_requoted():
             yield from zip((LIMIT, INTERVAL, BURST), self.terms, strict=False)
-            yield TAG, next_tag(self.tag_flags())
+            yield TAG, self._tag(next_tag)
 
     def is_requoted(self) -> bool:
         """Return whether its slot, of which it has the words, says another quota or none."""
@@ -188,6 +191,10 @@ class InFlight(Account):
     def left(self, now_ns: int) -> int:  # noqa: ARG002 - time gives nothing back
         """Return the units that may still be in flight."""
         return max(self._left(self.base), 0)
+
+    def _tag(self, next_tag: Callable[[int], int]) -> int:
+        # Under another limit, too, what is in flight ends: no hint points here, and reservations know it by its tag.
+        return self.stored[TAG] if self.stored[TAG] > FLAGS else super()._tag(next_tag)
 
     def _left(self, state: State) -> int:
         return self.terms.limit - self.others - state.first
