@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 from collections.abc import Callable, Iterable
-from typing import Any, Final, Literal, TypeAlias, get_args
+from typing import Any, Final, TypeAlias, get_args
 
 import falcon
 import falcon.asgi
 
 from shm_store.errors import ConfigurationError, CostError, StoreError
+from shm_store.http.arguments import checked_key, checked_paths, checked_quota
+from shm_store.http.deciding import Asked, Outcome, decide, tightest
 from shm_store.http.error_log import ErrorLog
 from shm_store.http.headers import UNAVAILABLE_HEADERS, Headers, denial_headers, limit_headers
 from shm_store.http.keys import ClientAddressError, client_key, header_prefix
-from shm_store.http.problems import QUOTA_EXCEEDED_BODY, TEMPORARY_REDUCED_CAPACITY_BODY
+from shm_store.http.plan import Framework, Plan, Rule, Tally, planned
+from shm_store.http.problems import DEFAULT_POLICY, TEMPORARY_REDUCED_CAPACITY_BODY, quota_exceeded_body
+from shm_store.http.settlement import RequestReservation
 from shm_store.limiter import RateLimiter
-from shm_store.rate_info import RateInfo
+from shm_store.policy import Policy, RunningPolicies
+from shm_store.policy.policy import OnError
 from shm_store.quota import LIMIT_MAX, Quota, require_integer
+from shm_store.rate_info import RateInfo
 
 __all__ = ["ClientAddressError", "RateLimitMiddleware", "client_address", "header_key"]
 
 # Any, because a callable written for falcon.asgi.Request is not one for its base class, and one alias serves both.
 KeyFunction: TypeAlias = Callable[[Any], str]
-OnError: TypeAlias = Literal["allow", "deny"]
 
 _OUTCOMES: Final[dict[OnError, str]] = {
     "allow": "request let through without a limit",
@@ -65,17 +69,32 @@ def header_key(name: str) -> KeyFunction:
 
 
 class RateLimitMiddleware:
-    """Takes from the client's bucket before a request is routed, and answers 429 when it is empty.
+    """Takes from the buckets a request is charged to, and answers 429 when one of them is empty.
 
     Requests for paths that do not exist count too; requests for exempt paths do not, and neither do WebSocket
     handshakes. An allowed request's response, whatever its status, carries `X-RateLimit-Limit`,
     `X-RateLimit-Remaining` and `X-RateLimit-Reset` (seconds); a denied one is a problem document with `Retry-After`,
-    and reaches neither later middleware's `process_request` nor a resource.
-    `req.context.rate_limit` is the RateInfo, or None when no decision was made (exempt, or the store failed).
+    and reaches no resource, and if it was denied before it was routed no later middleware's `process_request`.
+
+    Without `policies` there is one limit, for every request. With them each request is charged to all the policies that
+    cover it, or to none: one that is denied by a policy, or answered 503 by `on_error`, costs nothing anywhere.
+    Policies with `routes`, or with "route" in their keys, are decided when the request is routed, and so never for
+    paths without a route, sinks, static routes and resources that are false; all others are decided before. Have
+    middleware that rewrites paths come first.
+
+    In `req.context` a resource finds:
+
+    * `rate_limit`: the RateInfo of the tightest enforced limit, or None when no decision was made (exempt, not covered,
+      or the store failed). It is what the fields say.
+    * `rate_limits`: the RateInfo by the name of the policy, those in shadow mode included.
+    * `rate_limit_reservation`: what is settled after the response, a RequestReservation to `commit` the true cost to,
+      or None. Units in flight end with `process_response`: before the body of a stream is sent.
 
     Every `StoreError` follows `on_error`, is counted in `errors`, and is logged at most once in ten seconds; but a cost
     above the limit of the client's bucket, which no wait would make room for, is a denial. Whatever
     else `key` raises is left to Falcon's error handlers, `falcon.HTTPError` included.
+
+    An application has one such middleware.
 
     Args:
         store: Any RateLimiter.
@@ -84,6 +103,8 @@ class RateLimitMiddleware:
         quota: Replaces the store's default quota.
         cost: Units that each request takes.
         on_error: "allow" lets requests through without a limit while the store fails; "deny" answers 503.
+        policies: Limits with names, in place of `key`, `quota`, `cost` and `on_error`; a list of them, or
+            `shm_store.policy.from_file`, which follows the file when gunicorn reloads.
 
     Raises:
         ConfigurationError: An argument cannot be used; it says which, and what to give instead.
@@ -98,43 +119,74 @@ class RateLimitMiddleware:
         quota: Quota | None = None,
         cost: int = 1,
         on_error: OnError = "allow",
+        policies: Iterable[Policy] | RunningPolicies | None = None,
     ) -> None:
         # The store's `take` is looked up for each request: a store may replace it, after a fork or when it is closed.
         self._store = store
-        self._key = _checked_key(key)
-        self._exempt = _checked_paths(exempt)
-        self._quota = _checked_quota(quota)
-        require_integer("cost", cost, 1, LIMIT_MAX if quota is None else quota.limit)
-        self._cost = cost
-        if on_error not in get_args(OnError):
-            raise ConfigurationError("on_error", on_error, f"choose one of {', '.join(get_args(OnError))}")
-        self._on_error = on_error
+        self._exempt = checked_paths(exempt)
         self._error_log = ErrorLog(logging.getLogger(__name__))
+        self._tallies: dict[str, Tally] = {}
+        if policies is None:
+            self._policies = RunningPolicies()
+            rule = _checked_rule(key, quota, cost, on_error)
+            self._tallies[rule.name] = rule.tally
+            self._plan = Plan(self._policies.current, (rule,), (), rule)
+            return
+        for argument, value, default in (
+            ("key", key, client_address),
+            ("quota", quota, None),
+            ("cost", cost, 1),
+            ("on_error", on_error, "allow"),
+        ):
+            if value != default:
+                raise ConfigurationError(argument, value, "leave it out: each of the policies has its own")
+        self._policies = policies if isinstance(policies, RunningPolicies) else RunningPolicies(policies)
+        self._plan = planned(self._policies.current, _FALCON, self._tallies)
 
     @property
     def errors(self) -> dict[str, int]:
         """How many requests met a failing store in this process, by the name of the error's type."""
         return self._error_log.counts
 
+    @property
+    def counts(self) -> dict[str, dict[str, int]]:
+        """How the policies have decided in this process: `allowed`, `denied` and `shadow_denied`, by policy."""
+        return {name: tally.counts for name, tally in self._tallies.items()}
+
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Take, and complete the response when the take is denied or the store fails with `on_error="deny"`."""
-        req.context.rate_limit = None
-        if req.path in self._exempt:
+        context = req.context
+        context.rate_limit = context.rate_limit_reservation = None
+        context.rate_limits = limits = {}
+        path = req.path
+        if path in self._exempt:
             return
+        plan = self._plan
+        if plan.source is not self._policies.current:
+            plan = self._plan = planned(self._policies.current, _FALCON, self._tallies)
+        rule = plan.alone
+        if rule is None:
+            self._decide(req, resp, plan.early, None, hold=plan.may_follow(req.method, path))
+            return
+        # The same for one rule, in line: a third of the cost.
         try:
-            info = self._store.take(self._key(req), self._cost, self._quota)
+            key = rule.key(req)
+            if key is None:
+                return
+            info = self._store.take(key, rule.cost, rule.quota)
         except CostError as error:
-            # The store works, and its answer is that no wait makes room: denied, whatever `on_error` says.
-            self._error_log.record(error, "request denied")
+            self._log_cost(error)
             info = RateInfo(False, error.limit, 0, 0)
         except StoreError as error:
-            self._fail(resp, error)
+            self._fail(req, resp, error, deny=rule.deny_on_error)
             return
-        req.context.rate_limit = info
+        context.rate_limit = limits[rule.name] = info
         if info.allowed:
+            rule.tally.allowed += 1
             resp.set_headers(limit_headers(info))
         else:
-            _complete(resp, falcon.HTTP_429, denial_headers(info), QUOTA_EXCEEDED_BODY)
+            rule.tally.denied += 1
+            _complete(resp, falcon.HTTP_429, denial_headers(info), quota_exceeded_body((rule.name,)))
 
     async def process_request_async(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
         """Do the same for ASGI; the take blocks the event loop, for microseconds and at most the store's lock timeout.
@@ -143,9 +195,111 @@ class RateLimitMiddleware:
         """
         self.process_request(req, resp)
 
-    def _fail(self, resp: falcon.Response, error: StoreError) -> None:
-        self._error_log.record(error, _OUTCOMES[self._on_error])
-        if self._on_error == "deny":
+    def process_resource(
+        self, req: falcon.Request, resp: falcon.Response, _resource: object, _params: dict[str, Any]
+    ) -> None:
+        """Do the same for the policies that need the route."""
+        late = self._plan.late
+        if late and req.path not in self._exempt:
+            self._decide(req, resp, late, req.uri_template, hold=False)
+
+    async def process_resource_async(
+        self, req: falcon.asgi.Request, resp: falcon.asgi.Response, resource: object, params: dict[str, Any]
+    ) -> None:
+        """Do the same for ASGI."""
+        self.process_resource(req, resp, resource, params)
+
+    def process_response(
+        self, req: falcon.Request, resp: falcon.Response, _resource: object, _req_succeeded: object
+    ) -> None:
+        """Settle what the request has reserved."""
+        # Called even if `process_request` was not, after the one of other middleware has failed or answered.
+        reservation = getattr(req.context, "rate_limit_reservation", None)
+        if reservation is not None:
+            self._settle(lambda: reservation.settle(resp.status_code))
+
+    async def process_response_async(
+        self, req: falcon.asgi.Request, resp: falcon.asgi.Response, resource: object, req_succeeded: object
+    ) -> None:
+        """Do the same for ASGI."""
+        self.process_response(req, resp, resource, req_succeeded)
+
+    def _decide(
+        self, req: falcon.Request, resp: falcon.Response, rules: Iterable[Rule], route: str | None, *, hold: bool
+    ) -> None:
+        asked = self._asked(req, resp, rules, route)
+        try:
+            outcome = decide(self._store, asked, hold=hold, on_cost_error=self._log_cost)
+        except StoreError as error:
+            self._fail(req, resp, error, deny=any(rule.deny_on_error for rule, _ in asked))
+            return
+        if outcome.decisions and not resp.complete:
+            self._answer(req, resp, outcome)
+
+    def _asked(
+        self, req: falcon.Request, resp: falcon.Response, rules: Iterable[Rule], route: str | None
+    ) -> list[Asked]:
+        """Return the rules that cover the request; none if one of them has no key and must not let it through."""
+        asked = []
+        method, path = req.method, req.path
+        for rule in rules:
+            if rule.covers(method, path, route):
+                try:
+                    key = rule.key(req)
+                except StoreError as error:
+                    self._fail(req, resp, error, deny=rule.deny_on_error)
+                    if resp.complete:
+                        return []
+                else:
+                    if key is not None:
+                        asked.append(Asked(rule, key))
+        return asked
+
+    def _answer(self, req: falcon.Request, resp: falcon.Response, outcome: Outcome) -> None:
+        context = req.context
+        violated = []
+        enforced = [] if context.rate_limit is None else [context.rate_limit]
+        for rule, info in outcome.decisions:
+            context.rate_limits[rule.name] = info
+            rule.tally.count(allowed=info.allowed, shadow=rule.shadow)
+            if not rule.shadow:
+                enforced.append(info)
+                if not info.allowed:
+                    violated.append(rule.name)
+        context.rate_limit = tightest(enforced) if enforced else None
+        if violated:
+            self._release(req)
+            headers = denial_headers(context.rate_limit)
+            _complete(resp, falcon.HTTP_429, headers, quota_exceeded_body(tuple(violated)))
+            return
+        if outcome.reservation is not None:
+            if context.rate_limit_reservation is None:
+                context.rate_limit_reservation = RequestReservation()
+            context.rate_limit_reservation.add(outcome.reserved, outcome.reservation)
+        if enforced:
+            resp.set_headers(limit_headers(context.rate_limit))
+
+    def _release(self, req: falcon.Request) -> None:
+        """Give back what was taken before the route was known, for a request that is not served."""
+        reservation = req.context.rate_limit_reservation
+        if reservation is not None:
+            req.context.rate_limit_reservation = None
+            self._settle(reservation.refund)
+
+    def _settle(self, settle: Callable[[], None]) -> None:
+        try:
+            settle()
+        except StoreError as error:
+            self._error_log.record(error, "units not given back")
+
+    def _log_cost(self, error: CostError) -> None:
+        # The store works, and its answer is that no wait makes room: denied, whatever `on_error` says.
+        self._error_log.record(error, "request denied")
+
+    def _fail(self, req: falcon.Request, resp: falcon.Response, error: StoreError, *, deny: bool) -> None:
+        self._error_log.record(error, _OUTCOMES["deny" if deny else "allow"])
+        if deny:
+            self._release(req)
             _complete(resp, falcon.HTTP_503, UNAVAILABLE_HEADERS, TEMPORARY_REDUCED_CAPACITY_BODY)
 
 
@@ -169,32 +323,24 @@ def _asgi_peer(req: falcon.asgi.Request) -> str | None:
     return None if client is None else req.remote_addr
 
 
-def _checked_key(key: KeyFunction) -> KeyFunction:
-    if not _is_plain_function(key):
-        raise ConfigurationError("key", key, "give a plain function from the request to a str, such as client_address")
-    return key
+def _checked_rule(key: KeyFunction, quota: Quota | None, cost: int, on_error: OnError) -> Rule:
+    """Return the one rule of a middleware without policies."""
+    checked_key(key)
+    checked_quota(quota)
+    require_integer("cost", cost, 1, LIMIT_MAX if quota is None else quota.terms.burst)
+    if on_error not in get_args(OnError):
+        raise ConfigurationError("on_error", on_error, f"choose one of {', '.join(get_args(OnError))}")
+    return Rule(DEFAULT_POLICY, Tally(), key, cost, quota, deny_on_error=on_error == "deny")
 
 
-def _is_plain_function(value: object) -> bool:
-    return callable(value) and not inspect.iscoroutinefunction(value)
+def _header(req: falcon.Request, name: str) -> str | None:
+    return req.get_header(name)
 
 
-def _checked_paths(exempt: Iterable[str]) -> frozenset[str]:
-    # A str is a collection of paths of one character each, which nobody means.
-    if isinstance(exempt, str) or not isinstance(exempt, Iterable):
-        raise ConfigurationError("exempt", exempt, "give a collection of paths, for example ['/healthz']")
-    paths = list(exempt)
-    for path in paths:
-        if not _is_path(path):
-            raise ConfigurationError("exempt", path, "give paths that start with '/', for example '/healthz'")
-    return frozenset(paths)
+def _method(req: falcon.Request) -> str:
+    # Falcon answers whatever else with 400; a client must not have a bucket for each word it makes up.
+    return req.method if req.method in _METHODS else "other"
 
 
-def _is_path(value: object) -> bool:
-    return isinstance(value, str) and value.startswith("/")
-
-
-def _checked_quota(quota: object) -> Quota | None:
-    if quota is None or isinstance(quota, Quota):
-        return quota
-    raise ConfigurationError("quota", quota, "give a Quota, for example Quota.parse('100/minute')")
+_FALCON: Final = Framework(client_address, _header, lambda req: req.uri_template, _method)
+_METHODS: Final = frozenset(falcon.COMBINED_METHODS)

@@ -1,7 +1,9 @@
 """Make bucket keys from what a request says about its client, in namespaces that cannot reach into each other.
 
-A key is `client:<address>` or `header:<name>:<value>`. A header's name cannot contain a colon, so no value can spell a
-key of another header, and none can spell a client's.
+Who is charged is `client:<address>`, `header:<name>:<value>`, `key:<the application's own>` or `global`. A header's
+name cannot contain a colon, so no value can spell a key of another header, and none can spell a client's. The key of a
+policy is `<policy>:<who>`, or with what splits its buckets `<policy>:route=<route>:method=<method>:<who>`: no part
+before the last has a colon in it, and nobody who is charged begins with `route=` or `method=`.
 """
 
 from __future__ import annotations
@@ -12,6 +14,9 @@ from functools import lru_cache
 from typing import Final
 
 from shm_store.errors import ConfigurationError
+
+#: Before what the application itself says about who is charged.
+KEY_TAG: Final = "key:"
 
 # RFC 9110 section 5.6.2: the characters of a field name. No colon among them, which keeps the namespaces apart.
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -59,3 +64,12 @@ def header_prefix(name: str) -> str:
     if not _TOKEN.fullmatch(name):
         raise ConfigurationError("header name", name, "give the name of a request header, for example 'X-Api-Key'")
     return f"header:{name.lower()}:"
+
+
+def escaped(text: str) -> str:
+    """Return `text` without a colon, and different for different texts.
+
+    >>> escaped("/v1/{code:int}")
+    '/v1/{code%3Aint}'
+    """
+    return text.replace("%", "%25").replace(":", "%3A")

@@ -5,6 +5,7 @@ Types and titles are those of draft-ietf-httpapi-ratelimit-headers, section "Pro
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -31,17 +32,27 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True, rename={"violated
     violated_policies: tuple[str, ...] = ()
 
 
-QUOTA_EXCEEDED: Final = Problem(
-    type=f"{_REGISTRY}#quota-exceeded",
-    title="Request cannot be satisfied as assigned quota has been exceeded",
-    status=429,
-    violated_policies=(DEFAULT_POLICY,),
-)
 TEMPORARY_REDUCED_CAPACITY: Final = Problem(
     type=f"{_REGISTRY}#temporary-reduced-capacity",
     title="Request cannot be satisfied due to temporary server capacity constraints",
     status=503,
 )
 
-QUOTA_EXCEEDED_BODY: Final = msgspec.json.encode(QUOTA_EXCEEDED)
 TEMPORARY_REDUCED_CAPACITY_BODY: Final = msgspec.json.encode(TEMPORARY_REDUCED_CAPACITY)
+
+
+# As many combinations of policies as are ever violated together, and some that a reload left behind.
+@lru_cache(maxsize=256)
+def quota_exceeded_body(violated: tuple[str, ...]) -> bytes:
+    """Return the document that says which policies a request has violated."""
+    return msgspec.json.encode(
+        Problem(
+            type=f"{_REGISTRY}#quota-exceeded",
+            title="Request cannot be satisfied as assigned quota has been exceeded",
+            status=429,
+            violated_policies=violated,
+        )
+    )
+
+
+QUOTA_EXCEEDED_BODY: Final = quota_exceeded_body((DEFAULT_POLICY,))

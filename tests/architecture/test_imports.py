@@ -19,7 +19,7 @@ LAYERS: Final = (
     ("table.layout",),
     ("table",),
     ("store", "housekeeping"),
-    ("http", "supervisor"),
+    ("http", "policy", "supervisor"),
     ("falcon", "gunicorn", "sweeper"),
     ("cli", "__main__"),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from shm_store.rate_info import RateInfo
+from shm_store.reservation import Reservation
 
 
 class FailingStore:
@@ -13,6 +14,12 @@ class FailingStore:
         raise self.error
 
     peek = take
+
+    def take_all(self, *_: object, **__: object) -> list[RateInfo]:
+        raise self.error
+
+    def reserve(self, *_: object, **__: object) -> Reservation:
+        raise self.error
 
     def get(self, *_: object, **__: object) -> tuple[int, int]:
         raise self.error

@@ -1,0 +1,98 @@
+"""Decides on one request by several rules at once: all of them take, or none does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+from shm_store.errors import CostError
+from shm_store.http.plan import Rule
+from shm_store.limiter import RateLimiter
+from shm_store.rate_info import RateInfo
+from shm_store.reservation import Reservation
+
+
+class Asked(NamedTuple):
+    """A rule, and the key it is asked about."""
+
+    rule: Rule
+    key: str
+
+
+class Outcome(NamedTuple):
+    """What was decided.
+
+    Attributes:
+        decisions: The rules and their answers, in the order of the rules.
+        reserved: The rules that the reservation takes for, in its order.
+        reservation: What was taken; None if nothing has to be settled.
+    """
+
+    decisions: list[tuple[Rule, RateInfo]]
+    reserved: list[Rule]
+    reservation: Reservation | None
+
+
+def decide(
+    store: RateLimiter, asked: Sequence[Asked], *, hold: bool, on_cost_error: Callable[[CostError], None]
+) -> Outcome:
+    """Take for every rule of `asked`, or for none.
+
+    Args:
+        store: The store.
+        asked: The rules and their keys.
+        hold: Whether to reserve what is taken although no rule asks for it.
+        on_cost_error: Called with the error of a bucket that is smaller than its rule's cost: a denial.
+
+    Raises:
+        StoreError: The store failed; nothing was taken.
+    """
+    if not asked:
+        return Outcome([], [], None)
+    try:
+        infos, reservation = _take(store, asked, hold=hold)
+    except CostError as error:
+        on_cost_error(error)
+        return _without(store, asked, error, hold=hold, on_cost_error=on_cost_error)
+    rules = [rule for rule, _ in asked]
+    return Outcome(list(zip(rules, infos, strict=True)), rules, reservation)
+
+
+def tightest(infos: Iterable[RateInfo]) -> RateInfo:
+    """Return the answer that matters most to the client: the denial that lasts longest, else what is closest to one."""
+    return min(infos, key=_looseness)
+
+
+def _take(store: RateLimiter, asked: Sequence[Asked], *, hold: bool) -> tuple[list[RateInfo], Reservation | None]:
+    shadow = [index for index, (rule, _) in enumerate(asked) if rule.shadow]
+    if hold or any(rule.reserves for rule, _ in asked):
+        takes = [(key, rule.concurrency or rule.quota, rule.cost) for rule, key in asked]
+        reservation = store.reserve(takes, shadow=shadow)
+        return reservation.infos, reservation if reservation.allowed else None
+    if len(asked) == 1:
+        # Shadow or not: what is denied is not taken. Much cheaper than `take_all`.
+        ((rule, key),) = asked
+        return [store.take(key, rule.cost, rule.quota)], None
+    return store.take_all([(key, rule.quota, rule.cost) for rule, key in asked], shadow=shadow), None
+
+
+def _without(
+    store: RateLimiter,
+    asked: Sequence[Asked],
+    error: CostError,
+    *,
+    hold: bool,
+    on_cost_error: Callable[[CostError], None],
+) -> Outcome:
+    """Decide where the cost of one rule is more than its bucket ever has: denied, or in shadow mode left out."""
+    rule = asked[error.index].rule
+    denied = (rule, RateInfo(False, error.limit, 0, 0))
+    if not rule.shadow:
+        return Outcome([denied], [], None)
+    others = [*asked[: error.index], *asked[error.index + 1 :]]
+    rest = decide(store, others, hold=hold, on_cost_error=on_cost_error)
+    return rest._replace(decisions=[denied, *rest.decisions])
+
+
+def _looseness(info: RateInfo) -> tuple[bool, float]:
+    return (info.allowed, info.remaining / info.limit if info.allowed else -info.retry_after_ns)

@@ -1,0 +1,76 @@
+"""What a request has reserved, and its settlement when the response is known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from shm_store.errors import ConfigurationError, StoreError
+from shm_store.http.plan import Rule
+from shm_store.reservation import Reservation
+
+
+class RequestReservation:
+    """What the policies of one request have taken and may give back; the middleware settles it after the response.
+
+    A handler may say with `commit` what was really used. Otherwise the units of a policy are given back if the status
+    is in its `refund`, and stand if not. What is in flight ends with the settlement.
+    """
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self._parts: list[tuple[Sequence[Rule], Reservation]] = []
+        self._used: dict[str | None, int] = {}
+
+    def add(self, rules: Sequence[Rule], reservation: Reservation) -> None:
+        """Settle `reservation`, which took for `rules`, as well."""
+        self._parts.append((rules, reservation))
+
+    def commit(self, used: int, policy: str | None = None) -> None:
+        """Say what the request has really used, whatever its status will be.
+
+        Args:
+            used: Units, 0 or more; above the policy's cost as many are taken as there are.
+            policy: The name of the policy they are units of; None for all that have `refund`. One that has none, or
+                that does not apply to this request, is not affected.
+
+        Raises:
+            ConfigurationError: `used` is no integer from 0 on.
+        """
+        if type(used) is not int or used < 0:
+            raise ConfigurationError("used", used, "give an integer from 0 on")
+        self._used[policy] = used
+
+    def settle(self, status: int) -> None:
+        """Give back what was not used, for a response of that status; only the first settlement counts.
+
+        Raises:
+            StoreError: The store failed for a part of it; the rest is settled.
+        """
+        self._settle([[self._units(rule, status) for rule in rules] for rules, _ in self._parts])
+
+    def refund(self) -> None:
+        """Give back everything.
+
+        Raises:
+            StoreError: The store failed for a part of it; the rest is given back.
+        """
+        self._settle([[0] * len(rules) for rules, _ in self._parts])
+
+    def _units(self, rule: Rule, status: int) -> int:
+        if rule.refund is None:
+            return rule.cost
+        used = self._used.get(rule.name, self._used.get(None))
+        if used is not None:
+            return used
+        return 0 if status in rule.refund else rule.cost
+
+    def _settle(self, used: list[list[int]]) -> None:
+        failed: StoreError | None = None
+        for (_, reservation), units in zip(self._parts, used, strict=True):
+            try:
+                reservation.commit(*units)
+            except StoreError as error:
+                failed = error
+        self._parts.clear()
+        if failed is not None:
+            raise failed

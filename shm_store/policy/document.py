@@ -1,0 +1,99 @@
+"""Reads policies from TOML: the `[[policy]]` tables of a file or a document."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Collection, Iterable
+from os import PathLike
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from shm_store.errors import ConfigurationError
+from shm_store.policy.policy import Policy
+
+TABLES: Final = "policy"
+_FIELDS: Final = tuple(field.name for field in msgspec.structs.fields(Policy))
+
+
+def load(path: str | PathLike[str]) -> tuple[Policy, ...]:
+    """Return the policies of a TOML file, which holds nothing else.
+
+    Raises:
+        ConfigurationError: The file cannot be read, is no TOML, or has something else in it or a bad policy.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError("policies", str(path), f"{error.strerror}: give the path of a TOML file") from error
+    except ValueError as error:
+        raise ConfigurationError("policies", str(path), f"this is not TOML in UTF-8: {error}") from error
+    try:
+        return loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError("policies", str(path), f"this is not TOML in UTF-8: {error}") from error
+
+
+def loads(text: str) -> tuple[Policy, ...]:
+    """Return the policies of a TOML document, which holds nothing else.
+
+    Raises:
+        tomllib.TOMLDecodeError: It is no TOML.
+        ConfigurationError: It has something else in it, or a bad policy.
+
+    >>> [policy.name for policy in loads('[[policy]]' + chr(10) + 'name = "all"' + chr(10) + 'quota = "5/s"')]
+    ['all']
+    """
+    document = tomllib.loads(text)
+    for name, value in document.items():
+        _check_known(name, value, (TABLES,))
+    return from_tables(document.get(TABLES, []))
+
+
+def from_tables(tables: object) -> tuple[Policy, ...]:
+    """Return the policies that the value of `policy` in a parsed document describes.
+
+    Raises:
+        ConfigurationError: It is no array of tables, one of them is no policy, or two have the same name.
+    """
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        raise ConfigurationError(TABLES, tables, "write one [[policy]] table for each, with two brackets")
+    return require_distinct(_policy(number, table) for number, table in enumerate(tables, 1))
+
+
+def require_distinct(policies: Iterable[Policy]) -> tuple[Policy, ...]:
+    """Return the policies as a tuple.
+
+    Raises:
+        ConfigurationError: One is no Policy, or two have the same name.
+    """
+    if isinstance(policies, Policy | str) or not isinstance(policies, Iterable):
+        raise ConfigurationError("policies", policies, "give a list of Policy objects")
+    names: set[str] = set()
+    found = []
+    for policy in policies:
+        if not isinstance(policy, Policy):
+            raise ConfigurationError("policies", policy, "give a list of Policy objects")
+        if policy.name in names:
+            raise ConfigurationError(f"policy {policy.name!r}: name", policy.name, "there are two: give each its own")
+        names.add(policy.name)
+        found.append(policy)
+    return tuple(found)
+
+
+def _policy(number: int, table: dict[str, Any]) -> Policy:
+    name = table.get("name")
+    if name is None:
+        raise ConfigurationError(f"policy {number}: name", None, "give every policy a name")
+    for field, value in table.items():
+        _check_known(field, value, _FIELDS, f"policy {name!r}: ")
+    return Policy(**table)
+
+
+def _check_known(name: str, value: object, known: Collection[str], where: str = "") -> None:
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        remedy = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(known)}"
+        raise ConfigurationError(f"{where}{name}", value, f"there is no such key; {remedy}")

@@ -1,0 +1,200 @@
+"""Policy: a quota or a concurrency limit, the requests it covers, and whose bucket they are charged to."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Sequence
+from typing import Final, Literal, TypeAlias, get_args
+
+import msgspec
+
+from shm_store.errors import ConfigurationError
+from shm_store.policy import recipe
+from shm_store.policy.recipe import Recipe, Source
+from shm_store.quota import LIMIT_MAX, Concurrency, Quota, require_integer
+
+Mode: TypeAlias = Literal["enforce", "shadow"]
+OnError: TypeAlias = Literal["allow", "deny"]
+
+#: Names that begin the keys of a middleware without policies.
+_RESERVED: Final = frozenset(("client", "header"))
+# It begins keys, where a colon ends it, and stands in header fields.
+_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_METHOD: Final = re.compile(r"[A-Z]+(-[A-Z]+)*")
+_STATUS: Final = re.compile(r"[1-5]xx")
+
+
+class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One limit, for some of the requests or for all.
+
+    It has a `quota` or a `concurrency` limit, exactly one. Lists may be any collection, and are tuples once
+    constructed; so is a quota that was given as text a `Quota`.
+
+    Attributes:
+        name: 1 to 64 letters, digits, `.`, `_` and `-`. Buckets are found by it: one that is changed and keeps its name
+            keeps what is spent. `client` and `header` are taken.
+        quota: `"20/second"`, or a Quota.
+        algorithm: How the quota is counted, if it was given as text: one of `shm_store.algorithms.ALGORITHMS`.
+        burst: Most units at once, if the quota was given as text and counted by `gcra`.
+        concurrency: Most units in flight at once.
+        key: Whose bucket a request is charged to, as a list of sources. The first of `"client"`, `"header:NAME"` and
+            callables that is present names who; with none of them present the policy does not apply. `"route"` and
+            `"method"` give each of those a bucket for each route or method. `"global"` is one bucket for everybody.
+        cost: Units each request takes.
+        methods: The methods it covers, in capitals; all if empty. GET does not include HEAD.
+        routes: The routes it covers, as they were given to `add_route`; all if empty.
+        exempt: Exact paths it does not cover.
+        mode: `"enforce"`, or `"shadow"`: decided and counted, but nobody is denied.
+        on_error: `"allow"` lets requests through while the store fails, `"deny"` answers 503.
+        refund: Statuses of answers to requests that are not to count: integers, or `"2xx"`. The units are taken before
+            the request is handled and given back after. An empty list leaves that to the handler: see
+            `req.context.rate_limit_reservation`. None: every request counts.
+
+    Raises:
+        ConfigurationError: A value cannot be used; it says of which policy and field.
+
+    >>> Policy(name="burst", quota="20/second", routes=["/r/{code}"]).limit
+    Quota(limit=20, interval=1.0, burst=None, algorithm='token-bucket')
+    """
+
+    name: str
+    quota: str | Quota | None = None
+    algorithm: str | None = None
+    burst: int | None = None
+    concurrency: int | None = None
+    key: Sequence[Source] = (recipe.CLIENT,)
+    cost: int = 1
+    methods: Collection[str] = ()
+    routes: Collection[str] = ()
+    exempt: Collection[str] = ()
+    mode: Mode = "enforce"
+    on_error: OnError = "allow"
+    refund: Collection[int | str] | None = None
+
+    def __post_init__(self) -> None:
+        """Check every field, and store it in one form so that equal policies compare equal."""
+        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name) or self.name in _RESERVED:
+            remedy = f"use 1 to 64 letters, digits, '.', '_' and '-', and neither of {', '.join(sorted(_RESERVED))}"
+            raise ConfigurationError("policy: name", self.name, remedy)
+        try:
+            self._check_limit()
+            _ = self.recipe
+            self._store("key", tuple(self.key))
+            self._check_coverage()
+            _check_choice("mode", self.mode, get_args(Mode))
+            _check_choice("on_error", self.on_error, get_args(OnError))
+            self._check_refund()
+        except ConfigurationError as error:
+            setting = f"policy {self.name!r}: {error.setting}"
+            raise ConfigurationError(setting, error.value, error.remedy) from error
+
+    @property
+    def limit(self) -> Quota | Concurrency:
+        """What is limited, as a store takes it."""
+        if self.concurrency is not None:
+            return Concurrency(self.concurrency)
+        assert isinstance(self.quota, Quota)
+        return self.quota
+
+    @property
+    def recipe(self) -> Recipe:
+        """The key as a recipe."""
+        return recipe.read(self.key)
+
+    @property
+    def needs_route(self) -> bool:
+        """Whether it can be decided only when the route is known."""
+        return bool(self.routes) or self.recipe.route
+
+    @property
+    def refunded(self) -> frozenset[int]:
+        """Every status of `refund`."""
+        return frozenset(status for each in self.refund or () for status in _statuses(each))
+
+    def _store(self, field: str, value: object) -> None:
+        msgspec.structs.force_setattr(self, field, value)
+
+    def _check_limit(self) -> None:
+        if (self.quota is None) == (self.concurrency is None):
+            raise ConfigurationError("quota", self.quota, "give either a quota or concurrency")
+        if self.concurrency is None:
+            self._check_quota()
+            return
+        require_integer("concurrency", self.concurrency, 1, LIMIT_MAX)
+        require_integer("cost", self.cost, 1, self.concurrency)
+        for field in ("algorithm", "burst", "refund"):
+            if (value := getattr(self, field)) is not None:
+                raise ConfigurationError(field, value, "leave it out: what is in flight ends by itself")
+
+    def _check_quota(self) -> None:
+        quota = self.quota
+        if isinstance(quota, str):
+            quota = _quota(quota, self.algorithm, self.burst)
+            self._store("quota", quota)
+            self._store("algorithm", None)
+            self._store("burst", None)
+        elif not isinstance(quota, Quota):
+            raise ConfigurationError("quota", quota, "give a text such as '20/second', or a Quota")
+        for field in ("algorithm", "burst"):
+            if (value := getattr(self, field)) is not None:
+                raise ConfigurationError(field, value, "leave it out: the Quota has its own")
+        require_integer("cost", self.cost, 1, quota.limit if quota.burst is None else quota.burst)
+
+    def _check_coverage(self) -> None:
+        for field, is_good, remedy in (
+            ("methods", _is_method, "methods in capitals, for example ['GET', 'HEAD']"),
+            ("routes", _is_path, "routes as in add_route, for example ['/v1/links/{code}']"),
+            ("exempt", _is_path, "paths that start with '/', for example ['/healthz']"),
+        ):
+            values = _tuple(field, getattr(self, field), remedy)
+            for value in values:
+                if not is_good(value):
+                    raise ConfigurationError(field, value, f"give {remedy}")
+            self._store(field, values)
+
+    def _check_refund(self) -> None:
+        if self.refund is None:
+            return
+        statuses = _tuple("refund", self.refund, "statuses, for example [404, '5xx']")
+        for status in statuses:
+            if not _is_status(status):
+                raise ConfigurationError("refund", status, "give statuses, for example [404, '5xx']")
+        self._store("refund", statuses)
+
+
+def _quota(text: str, algorithm: str | None, burst: int | None) -> Quota:
+    plain = Quota.parse(text)
+    return Quota(plain.limit, plain.interval, burst, plain.algorithm if algorithm is None else algorithm)
+
+
+def _tuple(field: str, value: object, remedy: str) -> tuple[object, ...]:
+    # A str is a collection of its characters, which nobody means.
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        raise ConfigurationError(field, value, f"give a list of {remedy}")
+    return tuple(value)
+
+
+def _check_choice(field: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ConfigurationError(field, value, f"choose one of {', '.join(choices)}")
+
+
+def _is_method(value: object) -> bool:
+    return isinstance(value, str) and _METHOD.fullmatch(value) is not None
+
+
+def _is_path(value: object) -> bool:
+    return isinstance(value, str) and value.startswith("/")
+
+
+def _is_status(value: object) -> bool:
+    if isinstance(value, str):
+        return _STATUS.fullmatch(value) is not None
+    return type(value) is int and 100 <= value <= 599
+
+
+def _statuses(status: int | str) -> range:
+    if isinstance(status, str):
+        first = int(status[0]) * 100
+        return range(first, first + 100)
+    return range(status, status + 1)

@@ -1,0 +1,83 @@
+"""Key recipes: what of a request chooses its bucket."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple, TypeAlias
+
+from shm_store.errors import ConfigurationError
+from shm_store.http.keys import header_prefix
+
+#: A callable takes the request and returns who is charged, or None or "" if it cannot tell.
+Source: TypeAlias = str | Callable[[Any], str | None]
+
+CLIENT: Final = "client"
+GLOBAL: Final = "global"
+ROUTE: Final = "route"
+METHOD: Final = "method"
+HEADER: Final = "header:"
+
+_REMEDY: Final = (
+    "give a list of sources: 'client', 'header:NAME' or 'global', and to split these further 'route' and 'method'"
+)
+
+
+class Recipe(NamedTuple):
+    """A key recipe that was checked.
+
+    Attributes:
+        who: The sources of who is charged, the first that is present; none: everybody together.
+        route: Whether each route has a bucket of its own.
+        method: Whether each method has.
+    """
+
+    who: tuple[Source, ...]
+    route: bool
+    method: bool
+
+
+def read(key: object) -> Recipe:
+    """Return the recipe that `key` lists.
+
+    Raises:
+        ConfigurationError: It is no list of sources, or the sources do not go together.
+
+    >>> read(["header:X-Api-Key", "client", "route"])
+    Recipe(who=('header:X-Api-Key', 'client'), route=True, method=False)
+    """
+    if isinstance(key, str) or not isinstance(key, Sequence):
+        raise ConfigurationError("key", key, _REMEDY)
+    for source in key:
+        _check(source)
+    if any(key.count(source) > 1 for source in key):
+        raise ConfigurationError("key", list(key), "name each source once")
+    who = tuple(source for source in key if source not in (ROUTE, METHOD))
+    _check_who(list(key), who)
+    return Recipe(() if GLOBAL in who else who, ROUTE in key, METHOD in key)
+
+
+def _check(source: object) -> None:
+    if isinstance(source, str):
+        if source.startswith(HEADER):
+            _check_header(source)
+        elif source not in (CLIENT, GLOBAL, ROUTE, METHOD):
+            raise ConfigurationError("key", source, _REMEDY)
+    elif not callable(source) or inspect.iscoroutinefunction(source):
+        raise ConfigurationError("key", source, f"{_REMEDY}; in code also plain functions from the request to a str")
+
+
+def _check_header(source: str) -> None:
+    try:
+        header_prefix(source.removeprefix(HEADER))
+    except ConfigurationError as error:
+        raise ConfigurationError("key", source, f"after header:, {error.remedy}") from error
+
+
+def _check_who(key: list[Source], who: tuple[Source, ...]) -> None:
+    if not who:
+        raise ConfigurationError("key", key, "say who is charged: add 'client', 'header:NAME' or 'global'")
+    if GLOBAL in who and len(who) > 1:
+        raise ConfigurationError("key", key, "'global' is everybody together: leave out the other sources, or it")
+    if CLIENT in who[:-1]:
+        raise ConfigurationError("key", key, "every request has a client: nothing that comes after it is ever used")
