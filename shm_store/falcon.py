@@ -142,6 +142,9 @@ class RateLimitMiddleware:
                 raise ConfigurationError(argument, value, "leave it out: each of the policies has its own")
         self._policies = policies if isinstance(policies, RunningPolicies) else RunningPolicies(policies)
         self._plan = planned(self._policies.current, _FALCON, self._tallies)
+        # Not methods: Falcon calls what it finds for every request, and without policies they have nothing to do.
+        self.process_resource, self.process_resource_async = self._process_resource, self._process_resource_async
+        self.process_response, self.process_response_async = self._process_response, self._process_response_async
 
     @property
     def errors(self) -> dict[str, int]:
@@ -195,21 +198,20 @@ class RateLimitMiddleware:
         """
         self.process_request(req, resp)
 
-    def process_resource(
+    def _process_resource(
         self, req: falcon.Request, resp: falcon.Response, _resource: object, _params: dict[str, Any]
     ) -> None:
-        """Do the same for the policies that need the route."""
+        """Decide by the policies that need the route."""
         late = self._plan.late
         if late and req.path not in self._exempt:
             self._decide(req, resp, late, req.uri_template, hold=False)
 
-    async def process_resource_async(
+    async def _process_resource_async(
         self, req: falcon.asgi.Request, resp: falcon.asgi.Response, resource: object, params: dict[str, Any]
     ) -> None:
-        """Do the same for ASGI."""
-        self.process_resource(req, resp, resource, params)
+        self._process_resource(req, resp, resource, params)
 
-    def process_response(
+    def _process_response(
         self, req: falcon.Request, resp: falcon.Response, _resource: object, _req_succeeded: object
     ) -> None:
         """Settle what the request has reserved."""
@@ -218,11 +220,10 @@ class RateLimitMiddleware:
         if reservation is not None:
             self._settle(lambda: reservation.settle(resp.status_code))
 
-    async def process_response_async(
+    async def _process_response_async(
         self, req: falcon.asgi.Request, resp: falcon.asgi.Response, resource: object, req_succeeded: object
     ) -> None:
-        """Do the same for ASGI."""
-        self.process_response(req, resp, resource, req_succeeded)
+        self._process_response(req, resp, resource, req_succeeded)
 
     def _decide(
         self, req: falcon.Request, resp: falcon.Response, rules: Iterable[Rule], route: str | None, *, hold: bool

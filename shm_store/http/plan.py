@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
+import msgspec
+
 from shm_store.http.keys import KEY_TAG, escaped, header_prefix
 from shm_store.policy import Policy
 from shm_store.policy.recipe import CLIENT, GLOBAL, HEADER, Source
@@ -60,7 +62,7 @@ class Tally:
             self.denied += 1
 
 
-class Rule(NamedTuple):
+class Rule(msgspec.Struct, frozen=True):
     """A policy as it is decided.
 
     Attributes:
@@ -114,7 +116,7 @@ class Rule(NamedTuple):
         )
 
 
-class Plan(NamedTuple):
+class Plan(msgspec.Struct, frozen=True):
     """The rules of one set of policies.
 
     Attributes:
