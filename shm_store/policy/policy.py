@@ -8,6 +8,7 @@ from typing import Final, Literal, TypeAlias, get_args
 
 import msgspec
 
+from shm_store.algorithms import ALGORITHMS
 from shm_store.errors import ConfigurationError
 from shm_store.policy import recipe
 from shm_store.policy.recipe import Recipe, Source
@@ -162,8 +163,10 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         self._store("refund", statuses)
 
 
-def _quota(text: str, algorithm: str | None, burst: int | None) -> Quota:
+def _quota(text: str, algorithm: object, burst: int | None) -> Quota:
     plain = Quota.parse(text)
+    if algorithm is not None and not isinstance(algorithm, str):
+        raise ConfigurationError("algorithm", algorithm, f"choose one of {', '.join(ALGORITHMS)}")
     return Quota(plain.limit, plain.interval, burst, plain.algorithm if algorithm is None else algorithm)
 
 
