@@ -12,6 +12,7 @@ _STATE = 0
 _PID_MAX = 2**22
 _START = 19
 _ENDED = (b"Z", b"X", b"x")
+_STOPPED = (b"T", b"t")
 
 
 def start_ticks(pid: int) -> int | None:
@@ -54,10 +55,10 @@ def _is_hidden(pid: int) -> bool:
     return not Path(f"/proc/{pid}").exists()
 
 
-def is_running(pid: int) -> bool:
-    """Return whether the process `pid` is there, and neither ended nor stopped; False if it cannot be seen."""
+def is_stopped(pid: int) -> bool:
+    """Return whether the process `pid` is stopped; False if it ended or cannot be seen."""
     try:
-        return _fields(pid)[_STATE] not in (*_ENDED, b"T", b"t")
+        return _fields(pid)[_STATE] in _STOPPED
     except OSError:
         return False
 

@@ -55,13 +55,21 @@ class Recovery:
             BackendError: The registry lock could not be had for want of a file descriptor.
         """
         deadline_ns = time.monotonic_ns() + timeout_ns
-        with contextlib.suppress(LockTimeoutError), self._segment.registry_lock(timeout_ns):
-            while not self._settle(stripe, lost):
-                if time.monotonic_ns() >= deadline_ns:
-                    return False
-                pause(_POLL_S)
-            return True
-        return False
+        left_ns = timeout_ns
+        while True:
+            # The lock for one round only: whoever is alive and in the way may himself wait for a stripe of the dead.
+            with contextlib.suppress(LockTimeoutError), self._segment.registry_lock(left_ns):
+                gone = self._busy(stripe, lost, gone=True)
+                stripes = {each for index in gone for each in self._seats.busy_stripes(index)}
+                if self._settle(stripe, lost):
+                    # What else the gone held, as far as one round goes: whoever waits for it need not find out again.
+                    for other in stripes - {stripe}:
+                        self._settle(other, lost)
+                    return True
+            left_ns = deadline_ns - time.monotonic_ns()
+            if left_ns <= 0:
+                return False
+            pause(_POLL_S)
 
     def recover_dead(self, timeout_ns: int, pid: int | None = None) -> int:
         """Free the stripes and the seats of dead processes (of process `pid` alone, if given); return how many seats.

@@ -212,7 +212,7 @@ class Stripes:
             left_ns = self._timeout_ns - waited_ns
             if (pause_ns == _PAUSE_MAX_NS or left_ns <= 0) and self._free_of_the_dead(stripe, left_ns):
                 continue
-            if left_ns <= 0 and (left_ns <= -_PATIENCE * self._timeout_ns or not self._is_under_way(stripe)):
+            if left_ns <= 0 and (left_ns <= -_PATIENCE * self._timeout_ns or self._is_stopped(stripe)):
                 self._give_up(seat, stripe, waited_ns)
             pause((min(pause_ns, left_ns) if left_ns > 0 else pause_ns) / NS_PER_SECOND)
             pause_ns = min(2 * pause_ns, _PAUSE_MAX_NS)
@@ -223,9 +223,10 @@ class Stripes:
             lost = {self._seats.own_index(seat) for seat in self._seats.lost()}
             return self._recovery.is_needed(stripe, lost) and self._recovery.recover(stripe, timeout_ns, lost)
 
-    def _is_under_way(self, stripe: int) -> bool:
-        """Return whether the stripe is taken by a process that goes on as soon as it gets a processor, or its GIL."""
-        return any(process.is_running(pid) for pid in self._pids(stripe))
+    def _is_stopped(self, stripe: int) -> bool:
+        """Return whether all who may hold the stripe are stopped; not if it changes hands, or is being recovered."""
+        pids = self._pids(stripe)
+        return bool(pids) and all(map(process.is_stopped, pids))
 
     def _pids(self, stripe: int) -> set[int]:
         return {self._seats.view(index)[SEAT_PID] for index in self._seats.busy(stripe)}

@@ -128,6 +128,16 @@ def _spread(world: World) -> None:
     world.store.take("beta")
 
 
+def _spread_and_wait(world: World) -> None:
+    _spread(world)
+    world.clock.advance(INTERVAL_S)
+
+
+def _spread_and_spend(world: World) -> None:
+    _spread(world)
+    world.store.take("gamma", LIMIT - 1)
+
+
 def _take_four(store: ShmStore) -> None:
     store.take_all([(key, None, 1) for key in FOUR])
 
@@ -146,8 +156,8 @@ def _leave_in_flight(world: World) -> None:
     world.store.take("known")
 
     def die() -> None:
-        world.held = world.store.reserve("in flight", 2, AT_ONCE)
-        os.kill(os.getpid(), signal.SIGKILL)
+        with world.store.reserve("in flight", 2, AT_ONCE):
+            os.kill(os.getpid(), signal.SIGKILL)
 
     assert ended(in_child(die)) == -signal.SIGKILL
 
@@ -195,19 +205,19 @@ OPERATIONS: Final[dict[str, Operation]] = {
     "take_all of new keys": Operation(
         lambda world: world.store.take("known"),
         _take_four,
-        dict.fromkeys(FOUR, {LIMIT, LIMIT - 1}),
+        {key: {LIMIT, LIMIT - 1} for key in FOUR},
         together=FOUR,
         slots=TWO_STRIPES,
     ),
     "take_all that refills": Operation(
-        lambda world: (_spread(world), world.clock.advance(INTERVAL_S)),
+        _spread_and_wait,
         _take_four,
-        dict.fromkeys(FOUR, {LIMIT, LIMIT - 1}),
+        {key: {LIMIT, LIMIT - 1} for key in FOUR},
         together=FOUR,
         slots=TWO_STRIPES,
     ),
     "take_all that is denied": Operation(
-        lambda world: (_spread(world), world.store.take("gamma", LIMIT - 1)),
+        _spread_and_spend,
         _take_four,
         {"alpha": {LIMIT - 1}, "beta": {LIMIT - 2}, "gamma": {0}, "delta": {LIMIT - 1}},
         slots=TWO_STRIPES,

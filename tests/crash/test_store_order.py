@@ -82,7 +82,7 @@ class World:
         journal = self.dying._table.recovery.journal
         # The bucket's single words are stored by way of `buckets`, the others by way of the journal.
         for part in (journal, self.dying._table.buckets):
-            part._words = Guarded(part._words, self._guard)  # type: ignore[attr-defined]
+            part._words = Guarded(part._words, self._guard)  # type: ignore[assignment]
 
     def _open(self) -> ShmStore:
         return ShmStore.open(self._config, clock=self.clock)

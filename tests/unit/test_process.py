@@ -41,16 +41,16 @@ def test_stopped_process_is_alive_and_not_running() -> None:
     child = in_child(lambda: time.sleep(60))
     start = process.start_ticks(child)
     assert start is not None
-    assert process.is_running(child)
+    assert not process.is_stopped(child)
     os.kill(child, signal.SIGSTOP)
     os.waitpid(child, os.WUNTRACED)
-    assert not process.is_running(child)
+    assert process.is_stopped(child)
     assert process.is_alive(child, start)
     os.kill(child, signal.SIGKILL)
     os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
-    assert not process.is_running(child)
+    assert not process.is_stopped(child)
     os.waitpid(child, 0)
-    assert not process.is_running(child)
+    assert not process.is_stopped(child)
 
 
 @pytest.mark.parametrize("error", [FileNotFoundError, PermissionError, OSError])
