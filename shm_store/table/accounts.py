@@ -25,8 +25,10 @@ from shm_store.table.slots import Place, Slot
 
 #: The algorithms by the code that a slot's tag carries.
 BY_CODE: Final = tuple(ALGORITHMS.values())
+_QUOTA: Final = slice(LIMIT, BURST + 1)
 CODES: Final = {name: code for code, name in enumerate(ALGORITHMS)}
 
+assert [LIMIT, INTERVAL, BURST] == [*range(LIMIT, BURST + 1)]
 assert len(BY_CODE) <= ALGORITHM_MASK + 1
 
 
@@ -128,16 +130,18 @@ class Account:
         """Return the units that are left if nothing is taken."""
         return max(self.capacity - self.algorithm.spent(self.base, self.terms, now_ns), 0)
 
-    def changes(self, state: State, next_tag: Callable[[int], int]) -> Iterator[tuple[int, int]]:
-        """Yield the words of its slot that change, by their number, and their values.
-
-        Args:
-            state: What its state is to be.
-            next_tag: Makes a new tag from flags; called if the quota changes.
-        """
+    def changes(self, state: State) -> Iterator[tuple[int, int]]:
+        """Yield the words of its slot that differ from `state`, by their number, and their values."""
         for word, value in zip((FIRST, IDLE_AT, THIRD), state, strict=True):
             if value != self.stored[word]:
                 yield word, value
+
+    def quota_changes(self, next_tag: Callable[[int], int]) -> Iterator[tuple[int, int]]:
+        """Yield the words of its slot that say another quota, or none, and their values.
+
+        Args:
+            next_tag: Makes a new tag from flags.
+        """
         if self.is_requoted():
             yield from zip((LIMIT, INTERVAL, BURST), self.terms, strict=False)
             yield TAG, self._tag(next_tag)
@@ -145,9 +149,8 @@ class Account:
     def is_requoted(self) -> bool:
         """Return whether its slot, of which it has the words, says another quota or none."""
         tag = self.stored[TAG]
-        stored = (*(self.stored[word] for word in (LIMIT, INTERVAL, BURST)), tag & FLAGS)
         # No generation was left by a death in the middle of a removal: no hint may point at the slot before it has one.
-        return tag <= FLAGS or stored != (*self.terms[:3], self.tag_flags())
+        return tag <= FLAGS or tag & FLAGS != self.tag_flags() or self.stored[_QUOTA] != [*self.terms[:3]]
 
 
 class InFlight(Account):

@@ -150,10 +150,12 @@ class Buckets:
 
     def alter(self, hold: Hold, account: Account) -> None:
         """Store the quota that an account has adopted, with its state before the operation; it has a slot."""
-        change: list[int] = []
-        self._append(change, hold, account, account.base)
+        slot, record = account.slot, hold.records[account.place.stripe]
+        assert slot is not None
+        words = [*account.changes(account.base), *account.quota_changes(lambda flags: next_tag(record, flags))]
+        change = [each for word, value in words for each in (slot.at + word, value)]
         self._write(hold, {stripe: change if stripe == account.place.stripe else [] for stripe in hold.stripes})
-        account.stored = []
+        account.stored = slot.words.tolist()
 
     def store(self, hold: Hold, accounts: Collection[Account]) -> None:
         """Store what has become of the accounts, all of it or nothing; and give new keys their slots."""
@@ -164,8 +166,11 @@ class Buckets:
             if account.state == account.base:
                 continue
             if account.slot is None:
-                self._fill(hold, account, account.state if alone else FRESH)
-            self._append(changes[account.place.stripe], hold, account, account.state)
+                account.slot = self._fill(hold, account, account.state if alone else FRESH)
+                account.stored = account.slot.words.tolist()
+            at, change = account.slot.at, changes[account.place.stripe]
+            for word, value in account.changes(account.state):
+                change += (at + word, value)
         self._write(hold, changes)
 
     def get(self, hold: Hold, place: Place) -> tuple[int, int]:
@@ -240,15 +245,6 @@ class Buckets:
         if words[FIRST] == 0:
             words[IDLE_AT] = now_ns
 
-    def _append(self, change: list[int], hold: Hold, account: Account, state: State) -> None:
-        slot = account.slot
-        assert slot is not None
-        if not account.stored:
-            account.stored = slot.words.tolist()
-        record = hold.records[account.place.stripe]
-        for word, value in account.changes(state, lambda flags: next_tag(record, flags)):
-            change += (slot.at + word, value)
-
     def _placed(self, code: int, terms: Terms) -> Terms:
         return terms._replace(epoch_ns=self._epoch()) if code == _ALIGNED else terms
 
@@ -302,8 +298,8 @@ class Buckets:
         refused = kind == EVICTED and self._on_full == "deny"
         return Victim(self.slots.slot(set_index, number), kind, idle_at_ns, refused)
 
-    def _fill(self, hold: Hold, account: Account, state: State) -> None:
-        """Give a new key its slot, with a bucket in `state`."""
+    def _fill(self, hold: Hold, account: Account, state: State) -> Slot:
+        """Give a new key its slot, with a bucket in `state`, and return the slot."""
         victim, record = account.victim, hold.records[account.place.stripe]
         assert victim is not None
         slot = victim.slot
@@ -316,7 +312,7 @@ class Buckets:
         words[TAG] = next_tag(record, account.tag_flags())
         # The fingerprint last: until then the slot is vacant, whatever its words say.
         self.slots.publish(account.place.set_index, slot.number, account.place.fingerprint)
-        account.slot = slot
+        return slot
 
 
 def owner_of(holder: Slot) -> Owner:

@@ -21,6 +21,10 @@ from shm_store.table.layout import (
 )
 from shm_store.table.segment import Segment
 
+#: Places of keys kept in one process, a few hundred bytes each; all are dropped when there would be more.
+PLACES_MAX: Final = 8_192
+#: The place of a longer key is not kept: the bound on places is to be one on memory.
+PLACES_KEY_MAX: Final = 256
 _FINGERPRINT_WORDS: Final = FINGERPRINT // WORD
 
 
@@ -48,16 +52,29 @@ class Slots:
         self._memory = segment.memory
         self._words = segment.words
         self._geometry = segment.header.geometry
+        # Each of them would be computed anew several times in each operation.
+        self._sets_at, self._slots_at = self._geometry.set_at(0), self._geometry.slots_at(0)
+        self._set_words, self._set_slots = self._geometry.set_words, self._geometry.set_slots
         self._secret = segment.header.secret
+        self._places: dict[str, Place] = {}
 
     def place(self, key: str) -> Place:
         """Return where `key` belongs: a keyed hash, so that a client cannot aim for another's slot."""
+        known = self._places.get(key)
+        return self._placed(key) if known is None else known
+
+    def _placed(self, key: str) -> Place:
         # surrogatepass is one to one: no two texts have the same bytes.
         encoded = key.encode("utf-8", "surrogatepass")
         digest = hashlib.blake2b(encoded, key=self._secret, digest_size=FINGERPRINT).digest()
         fingerprint = _occupying(digest)
         set_index = int.from_bytes(fingerprint[WORD:], "little") % self._geometry.sets
-        return Place(fingerprint, set_index, set_index % self._geometry.stripes)
+        place = Place(fingerprint, set_index, set_index % self._geometry.stripes)
+        if len(key) <= PLACES_KEY_MAX:
+            if len(self._places) >= PLACES_MAX:
+                self._places.clear()
+            self._places[key] = place
+        return place
 
     def place_of_holder(self, place: Place, pid: int, start: int) -> Place:
         """Return where the units that a process has in flight of a key belong: in the key's set, with its second half.
@@ -73,8 +90,8 @@ class Slots:
 
     def find(self, place: Place) -> Slot | None:
         """Return the slot of a key, or None."""
-        first = self._geometry.set_at(place.set_index) * WORD
-        end = first + self._geometry.set_slots * FINGERPRINT
+        first = (self._sets_at + place.set_index * self._set_words) * WORD
+        end = first + self._set_slots * FINGERPRINT
         at = self._memory.find(place.fingerprint, first, end)
         # A match may straddle two fingerprints.
         while at >= 0 and (at - first) % FINGERPRINT:
@@ -83,7 +100,7 @@ class Slots:
 
     def slot(self, set_index: int, number: int) -> Slot:
         """Return a slot by its number in its set."""
-        at = self._geometry.slots_at(set_index) + number * SLOT_WORDS
+        at = self._slots_at + set_index * self._set_words + number * SLOT_WORDS
         return Slot(number, at, self._words[at : at + SLOT_WORDS])
 
     def occupied(self, set_index: int) -> list[Slot]:

@@ -208,6 +208,34 @@ def set_of_a_spent_bucket(world: World) -> tuple[Callable[[], object], Check]:
     return lambda: world.dying.set("a", 2, "1h"), check
 
 
+def take_all(world: World) -> tuple[Callable[[], object], Check]:
+    """One bucket in its window, one that refills, one of another quota, and a new one."""
+    world.hinted.take("refills", LIMIT)
+    world.clock.advance(INTERVAL_S)
+    world.hinted.take("a", 2)
+    world.hinted.take("a")
+    world.hinted.take("other quota", 1, Quota(7, "60s"))
+
+    def check() -> None:
+        left = [world.admitted(key) for key in ("a", "refills", "other quota", "new")]
+        assert left in (([0, 3, 2, 3],) if world.done else ([0, 3, 2, 3], [2, 5, 4, 5]))
+
+    keys = ("a", "refills", "other quota", "new")
+    return lambda: world.dying.take_all([(key, None, 2) for key in keys]), check
+
+
+def refund(world: World) -> tuple[Callable[[], object], Check]:
+    def check() -> None:
+        assert [world.admitted("a"), world.admitted("b")] in (
+            ([LIMIT - 1, LIMIT - 2],)
+            if world.done
+            # Taken of both or of none; given back of none, of the first, or of both.
+            else ([LIMIT, LIMIT], [LIMIT - 3, LIMIT - 3], [LIMIT - 1, LIMIT - 3], [LIMIT - 1, LIMIT - 2])
+        )
+
+    return lambda: world.dying.reserve([("a", None, 3), ("b", None, 3)]).commit(1, 2), check
+
+
 def reset(world: World) -> tuple[Callable[[], object], Check]:
     """A hint must not go on with a slot that others no longer find: the key's next slot is another one."""
     world.hinted.take("before")
@@ -249,6 +277,8 @@ SCENARIOS: dict[str, tuple[Scenario, int]] = {
     "set of a longer interval": (set_over(Quota(5, "200ms"), Quota(1000, "1h")), 6),
     "set of a shorter interval": (set_over(Quota(1000, "1h"), Quota(5, "200ms")), 6),
     "set of a spent bucket": (set_of_a_spent_bucket, 6),
+    "take_all": (take_all, 20),
+    "refund": (refund, 16),
     "reset": (reset, 2),
     "sweep": (sweep, 4),
 }

@@ -14,7 +14,7 @@ from typing import Final
 import pytest
 
 from shm_store import Concurrency, Config, ShmStore
-from shm_store.limiter import KeyReserve
+from shm_store.limiter import KeyTake
 from shm_store.table import audit
 from tests.fork import in_child
 
@@ -34,11 +34,11 @@ def _take_one(store: ShmStore) -> None:
 
 
 def _take_all(store: ShmStore) -> None:
-    every: list[KeyReserve] = [(key, None, 1) for key in KEYS]
+    every: list[KeyTake] = [(key, None, 1) for key in KEYS]
     # Locked in ascending order, whatever the order they are asked for in.
     orders = itertools.cycle([every, every[::-1], every[2:] + every[:2]])
     while True:
-        store.take_all(next(orders))  # type: ignore[arg-type] - quotas all of them
+        store.take_all(next(orders))
         with store.reserve([*next(orders), (IN_FLIGHT, AT_ONCE, 1)]) as reservation:
             assert reservation.allowed
 
