@@ -9,17 +9,18 @@ import sys
 from gunicorn.arbiter import Arbiter
 
 import shm_store.gunicorn
-from service.app.conf import SettingError, load
+from service.app.conf import SettingError, read
 from service.app.construct import announcement, application_uri, prepare_store
 from shm_store import StoreError
 from shm_store.gunicorn import *  # noqa: F403 - gunicorn finds its hooks by their names in this module
 
 try:
-    settings = load({}, os.environ, sys.argv[1:]).settings
+    loaded = read(os.environ, sys.argv[1:])
 except SettingError as error:
     sys.stderr.write(f"service: {error}\n")
     raise SystemExit(2) from None
 
+settings = loaded.settings
 shm_store.gunicorn.configure(settings.store_config)
 
 bind = settings.bind
@@ -44,7 +45,7 @@ def when_ready(server: Arbiter) -> None:
     """Start what the store needs, and tell where the service is."""
     shm_store.gunicorn.when_ready(server)
     try:
-        sys.stdout.write(announcement(settings, server.LISTENERS, server.num_workers))
+        sys.stdout.write(announcement(loaded, server.LISTENERS, server.num_workers))
         sys.stdout.flush()
     except OSError:
         server.log.info("nobody reads standard output")

@@ -1,8 +1,8 @@
 """Server hooks for gunicorn: `from shm_store.gunicorn import *` in gunicorn.conf.py.
 
 They start the sweeper of the segment and keep it alive, and free at once what a dead worker held. For a segment that
-is not named `shm-store`, call `shm_store.gunicorn.configure` there as well. Whoever defines one of these hooks himself
-calls ours in it, e.g. `shm_store.gunicorn.when_ready(server)`: his replaces it.
+is not named `shm-store`, and for policies in a file, call `shm_store.gunicorn.configure` there as well. Whoever defines
+one of these hooks himself calls ours in it, e.g. `shm_store.gunicorn.when_ready(server)`: his replaces it.
 
 gunicorn executes its configuration file anew on a reload; what must survive that lives here, in an imported module.
 """
@@ -13,9 +13,12 @@ import functools
 import logging
 import sys
 from collections.abc import Callable
+from os import PathLike
 from typing import TYPE_CHECKING, Final, ParamSpec
 
 from shm_store.config import Config
+from shm_store.errors import ConfigurationError
+from shm_store.policy import from_file
 from shm_store.supervisor import Supervisor
 
 if TYPE_CHECKING:
@@ -35,11 +38,38 @@ class _Master:
 
     name = Config().name
     supervisor: Supervisor | None = None
+    has_policies = False
 
 
-def configure(config: Config) -> None:
-    """Look after the segment that `config` names; a running sweeper is not moved to another name by a reload."""
+def configure(config: Config, policies: str | PathLike[str] | None = None) -> None:
+    """Say in gunicorn.conf.py what the hooks look after.
+
+    Args:
+        config: Names the segment; a running sweeper is not moved to another one by a reload.
+        policies: A TOML file of policies, which the application has from `shm_store.policy.from_file`. The master reads
+            it at the start and at each reload, for all workers. On a file that is bad gunicorn does not start; at a
+            reload the policies that run stay, and the log says why.
+
+    Raises:
+        SystemExit: At the start: the file is bad.
+    """
     _Master.name = config.name
+    if policies is not None:
+        _read_policies(policies)
+
+
+def _read_policies(path: str | PathLike[str]) -> None:
+    try:
+        if _Master.has_policies:
+            from_file(path).reload()
+        else:
+            from_file(path)
+    except ConfigurationError as error:
+        if not _Master.has_policies:
+            raise SystemExit(f"shm-store: {path}: {error}") from error
+        log = logging.getLogger("gunicorn.error")
+        log.error("shm-store: the policies of %s stay as they were: %s", path, error)  # noqa: TRY400 - one line
+    _Master.has_policies = True
 
 
 def _guarded(hook: Callable[P, None]) -> Callable[P, None]:

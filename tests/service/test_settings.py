@@ -21,7 +21,7 @@ def config(tmp_path: Path) -> Path:
 def test_settings_prefer_the_stronger_source(config: Path) -> None:
     """A flag beats the environment, which beats the file, which beats the default; each source is remembered."""
     environ = {"SERVICE_CONFIG": str(config), "SERVICE_INTERVAL": "3min", "SERVICE_WORKERS": "5", "HOME": "/"}
-    settings, sources = load({"workers": "9", "limit": None}, environ)
+    settings, sources, *_ = load({"workers": "9", "limit": None}, environ)
     assert (settings.limit, settings.interval, settings.workers, settings.min_ttl) == (7, "3min", 9, "10min")
     assert sources["limit"] == f"file {config}"
     assert sources["interval"] == "environment SERVICE_INTERVAL"
@@ -31,7 +31,7 @@ def test_settings_prefer_the_stronger_source(config: Path) -> None:
 
 def test_settings_leave_the_last_word_to_gunicorn() -> None:
     """What gunicorn is told directly holds, as with any gunicorn."""
-    settings, _ = load({"workers": "9"}, {"GUNICORN_CMD_ARGS": "--worker-class asgi -w 2"}, ["--workers", "1"])
+    settings, *_ = load({"workers": "9"}, {"GUNICORN_CMD_ARGS": "--worker-class asgi -w 2"}, ["--workers", "1"])
     assert (settings.worker_class, settings.workers) == ("asgi", 1)
 
 

@@ -2,7 +2,20 @@
 
 from service.app.conf.errors import SettingError
 from service.app.conf.load import Loaded, load
+from service.app.conf.policies import default_policy
+from service.app.conf.running import read, running
 from service.app.conf.settings import Settings
 from service.app.conf.sources import CONFIG, flag_name, variable_name
 
-__all__ = ["CONFIG", "Loaded", "SettingError", "Settings", "flag_name", "load", "variable_name"]
+__all__ = [
+    "CONFIG",
+    "Loaded",
+    "SettingError",
+    "Settings",
+    "default_policy",
+    "flag_name",
+    "load",
+    "read",
+    "running",
+    "variable_name",
+]

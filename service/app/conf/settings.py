@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import msgspec
+from gunicorn.util import load_class
 
 from service.app.conf.bind import addresses
 from shm_store import Config, ConfigurationError
@@ -47,10 +48,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             )
         if not 1 <= self.workers <= 1024:
             raise ConfigurationError("workers", self.workers, "give an integer from 1 to 1024")
-        if not self.worker_class:
-            raise ConfigurationError(
-                "worker_class", self.worker_class, "choose one of gunicorn's, such as sync or asgi"
-            )
+        _check_worker_class(self.worker_class)
         _check_database(self.database)
 
     @property
@@ -86,6 +84,14 @@ def _check_header(name: str) -> None:
         header_key(name)
     except ConfigurationError as error:
         raise ConfigurationError("key_header", name, error.remedy) from error
+
+
+def _check_worker_class(name: str) -> None:
+    # At a reload gunicorn would end over one that it cannot load.
+    try:
+        load_class(name)
+    except (RuntimeError, AttributeError, ValueError) as error:
+        raise ConfigurationError("worker_class", name, "choose one of gunicorn's, such as sync or asgi") from error
 
 
 def _check_database(path: str) -> None:

@@ -10,10 +10,14 @@ from typing import NamedTuple
 
 from gunicorn.config import Config as GunicornConfig
 
+import service
 from service.app.conf.errors import SettingError
 
 _PREFIX = "SERVICE_"
 CONFIG = "config"
+_POLICIES = "policy"
+#: Beside gunicorn.conf.py.
+DEFAULT_FILE = Path(service.__file__).parents[1] / "service.toml"
 _SHARED_WITH_GUNICORN = ("bind", "workers", "worker_class")
 
 
@@ -68,8 +72,8 @@ def from_environment(environ: Mapping[str, str], known: Collection[str]) -> dict
     return given
 
 
-def from_file(given: Given, known: Collection[str]) -> dict[str, Given]:
-    """Return what the TOML file that `given` names says.
+def from_file(given: Given, known: Collection[str]) -> tuple[dict[str, Given], Given | None]:
+    """Return what the TOML file that `given` names says about settings, and its policies.
 
     Raises:
         SettingError: The file cannot be read, is no TOML, or has a key that is no setting.
@@ -79,13 +83,14 @@ def from_file(given: Given, known: Collection[str]) -> dict[str, Given]:
         table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise SettingError(CONFIG, path, given.source, f"{error.strerror}: give the path of a TOML file") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SettingError(CONFIG, path, given.source, f"this is not TOML in UTF-8: {error}") from error
     values = {name: Given(value, f"file {path}") for name, value in table.items()}
+    policies = values.pop(_POLICIES, None)
     for name, value in values.items():
         if name not in known:
-            raise _unknown(name, value, known)
-    return values
+            raise _unknown(name, value, [*known, _POLICIES])
+    return values, policies
 
 
 def from_gunicorn(arguments: Sequence[str], environ: Mapping[str, str]) -> dict[str, Given]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,32 +16,37 @@ from service.app.api.bodies import ReadBody, json_handlers
 from service.app.api.links import FollowLink, LinkCollection, LinkItem
 from service.app.api.probes import HealthProbe, Ping
 from service.app.api.problems import ERROR_HANDLERS, serialize_problem
-from service.app.conf import Settings, load
+from service.app.conf import Settings, default_policy, running
 from service.business.features.links import Links
 from service.business.platform.sqlite import SCHEMA, Connections, SqliteLinks
 from shm_store import Config, LayoutMismatchError, ShmStore
-from shm_store.falcon import RateLimitMiddleware, client_address, header_key
+from shm_store.falcon import RateLimitMiddleware
+from shm_store.policy import Policy, RunningPolicies
 
 _log = logging.getLogger("gunicorn.error")
 _App = TypeVar("_App", bound="falcon.App[Any, Any]")
 
 
-def wsgi(settings: str | None = None) -> falcon.App[falcon.Request, falcon.Response]:
+def wsgi(settings: str | None = None, policies: Sequence[Policy] = ()) -> falcon.App[falcon.Request, falcon.Response]:
     """Return the application for WSGI workers.
 
     Args:
-        settings: The settings as JSON; None reads them from the environment.
+        settings: The settings as JSON; None takes those that run, with their policies.
+        policies: Further policies, for settings as JSON.
     """
-    return _compose(falcon.App(), _settings(settings))
+    return _compose(falcon.App(), *_configuration(settings, policies))
 
 
-def asgi(settings: str | None = None) -> falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]:
+def asgi(
+    settings: str | None = None, policies: Sequence[Policy] = ()
+) -> falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]:
     """Return the application for ASGI workers.
 
     Args:
-        settings: The settings as JSON; None reads them from the environment.
+        settings: The settings as JSON; None takes those that run, with their policies.
+        policies: Further policies, for settings as JSON.
     """
-    return _compose(falcon.asgi.App(), _settings(settings))
+    return _compose(falcon.asgi.App(), *_configuration(settings, policies))
 
 
 def prepare_store(settings: Settings) -> None:
@@ -54,15 +58,14 @@ def prepare_store(settings: Settings) -> None:
     ShmStore.open(settings.store_config).close()
 
 
-def _compose(app: _App, settings: Settings) -> _App:
+def _compose(app: _App, settings: Settings, policies: RunningPolicies) -> _App:
     # Nothing here starts a thread or opens a connection: with preload_app it runs before the workers are forked.
     store = _open_store(settings.store_config)
-    key = client_address if settings.key_header is None else header_key(settings.key_header)
     links = Links(SqliteLinks(Connections(Path(settings.database), SCHEMA)))
     is_asgi = isinstance(app, falcon.asgi.App)
 
     app.req_options.media_handlers = app.resp_options.media_handlers = json_handlers()
-    app.add_middleware([RateLimitMiddleware(store, key=key, exempt=["/healthz"]), ReadBody()])
+    app.add_middleware([RateLimitMiddleware(store, policies=policies, exempt=["/healthz"]), ReadBody()])
     app.set_error_serializer(serialize_problem)
     for error, handler in ERROR_HANDLERS.items():
         twin: Callable[..., Any] = coroutine(handler) if is_asgi else handler
@@ -97,7 +100,9 @@ def _open_store(config: Config) -> ShmStore:
         return ShmStore.open(msgspec.structs.replace(config, initial_size=made.initial_size, stripes=made.stripes))
 
 
-def _settings(text: str | None) -> Settings:
+def _configuration(text: str | None, policies: Sequence[Policy]) -> tuple[Settings, RunningPolicies]:
     if text is None:
-        return load({}, os.environ).settings
-    return msgspec.json.decode(text, type=Settings)
+        loaded, current = running()
+        return loaded.settings, current
+    settings = msgspec.json.decode(text, type=Settings)
+    return settings, RunningPolicies([default_policy(settings), *policies])

@@ -5,40 +5,41 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-import msgspec
-
-from service.app.conf import Settings
+from service.app.conf import Loaded, Settings
 from shm_store.durations import to_text
 
 _WILDCARDS = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - recognised, not bound
 
 
 def application_uri(settings: Settings) -> str:
-    """Return where gunicorn finds the application for its worker class.
-
-    The settings go along as JSON: a worker that is started later serves what its master was started with, even if the
-    file they came from has changed since.
-    """
+    """Return where gunicorn finds the application for its worker class."""
     factory = "asgi" if "asgi" in settings.worker_class.lower() else "wsgi"
-    return f"service.app.construct:{factory}({msgspec.json.encode(settings).decode()!r})"
+    return f"service.app.construct:{factory}()"
 
 
-def announcement(settings: Settings, listeners: Sequence[object], workers: int) -> str:
+def announcement(loaded: Loaded, listeners: Sequence[object], workers: int) -> str:
     """Return what to tell whoever started the service: where it is, what it allows, and a line to try.
 
     Args:
-        settings: What it was started with.
+        loaded: What it was started with.
         listeners: Gunicorn's sockets, which know the port if any free one was asked for.
         workers: The number of worker processes.
     """
+    settings = loaded.settings
     urls = [str(listener) for listener in listeners]
     who = "client" if settings.key_header is None else f"value of {settings.key_header}"
     interval = to_text(settings.store_config.quota.interval_ns)
     return (
         f"Serving {', '.join(urls)} with {workers} workers ({settings.worker_class})\n"
         f"Limit: {settings.limit} requests per {interval} and {who}, shared by all workers in {settings.store}\n"
+        f"{_others(loaded)}"
         f"Try:   {_curl(urls[0])}\n"
     )
+
+
+def _others(loaded: Loaded) -> str:
+    names = [f"{policy.name}{' (shadow)' * (policy.mode == 'shadow')}" for policy in loaded.policies[1:]]
+    return f"And:   {', '.join(names)}, by {loaded.file}\n" if names else ""
 
 
 def _curl(url: str) -> str:
