@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from shm_store.algorithms import token_bucket
+from shm_store.algorithms import fixed_window, gcra, sliding_window, token_bucket
 from shm_store.algorithms.state import FRESH, Decision, State, Terms
 
 __all__ = ["ALGORITHMS", "FRESH", "Algorithm", "Decision", "State", "Terms", "requoted"]
@@ -51,14 +51,30 @@ ALGORITHMS: Final = {
             token_bucket.requote,
             token_bucket.refund,
         ),
+        Algorithm("gcra", gcra.decide, gcra.spent, gcra.opened, gcra.requote, gcra.refund),
+        Algorithm(
+            "fixed-window",
+            fixed_window.decide,
+            fixed_window.spent,
+            fixed_window.opened,
+            fixed_window.requote,
+            fixed_window.refund,
+        ),
+        Algorithm(
+            "sliding-window",
+            sliding_window.decide,
+            sliding_window.spent,
+            sliding_window.opened,
+            sliding_window.requote,
+            sliding_window.refund,
+        ),
     )
 }
 
 
-def requoted(
-    state: State, old_algorithm: Algorithm, old_terms: Terms, new_algorithm: Algorithm, new_terms: Terms, now_ns: int
-) -> State:
+def requoted(state: State, old: tuple[Algorithm, Terms], new: tuple[Algorithm, Terms], now_ns: int) -> State:
     """Return `state` under another algorithm or other terms: units that are spent now stay spent."""
+    (old_algorithm, old_terms), (new_algorithm, new_terms) = old, new
     if old_algorithm.name == new_algorithm.name:
         return new_algorithm.requote(state, old_terms, new_terms, now_ns)
     units = min(old_algorithm.spent(state, old_terms, now_ns), new_terms.burst)

@@ -93,7 +93,8 @@ class Account:
 
     def load(self, words: list[int], *, expired: bool) -> None:
         """Take over what its slot holds, and the quota with it."""
-        self.stored = words
+        # Expired is absent: what comes after it is another bucket, to which nobody's reservation gives anything back.
+        self.stored = [*words[:TAG], words[TAG] & FLAGS] if expired else words
         self.flags = words[TAG] & OVERRIDE
         self.code = words[TAG] >> ALGORITHM_SHIFT & ALGORITHM_MASK
         if self.code >= len(BY_CODE):
@@ -108,11 +109,9 @@ class Account:
             self.terms = self.terms._replace(epoch_ns=terms.epoch_ns)
             return
         if (code, terms[:3]) != (self.code, self.terms[:3]):
-            old, new = self.algorithm, BY_CODE[code]
-            base = requoted(self.base, old, self.terms, new, terms, now_ns)
-            same = self.state is self.base
-            self.state = base if same else requoted(self.state, old, self.terms, new, terms, now_ns)
-            self.base, self.code = base, code
+            old, new = (self.algorithm, self.terms), (BY_CODE[code], terms)
+            self.base, self.state = requoted(self.base, old, new, now_ns), requoted(self.state, old, new, now_ns)
+            self.code = code
         self.terms = terms
 
     def tag_flags(self) -> int:
