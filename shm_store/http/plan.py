@@ -167,7 +167,7 @@ def _rule(policy: Policy, framework: Framework, tally: Tally) -> Rule:
         quota=limit if isinstance(limit, Quota) else None,
         concurrency=limit if isinstance(limit, Concurrency) else None,
         shadow=policy.mode == "shadow",
-        deny_on_error=policy.on_error == "deny",
+        deny_on_error=policy.on_error == "deny" and policy.mode == "enforce",
         methods=frozenset(policy.methods),
         routes=frozenset(policy.routes),
         # A field of a template, which stands for anything, begins with a brace.

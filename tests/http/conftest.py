@@ -8,7 +8,7 @@ import pytest
 
 from shm_store import Config, ShmStore
 from tests.clock import Clock
-from tests.http.service import Service
+from tests.http.service import Routed, Service
 from tests.segments import new_segment_name
 
 
@@ -31,5 +31,15 @@ def serve(request: pytest.FixtureRequest) -> Callable[..., Service]:
 
     def build(*middleware: object) -> Service:
         return Service(request.param, *middleware)
+
+    return build
+
+
+@pytest.fixture(params=["wsgi", "asgi"])
+def route(request: pytest.FixtureRequest) -> Callable[..., Routed]:
+    """Build an application of either kind, with several routes, around the given middleware."""
+
+    def build(*middleware: object, independent: bool = True) -> Routed:
+        return Routed(request.param, *middleware, independent=independent)
 
     return build

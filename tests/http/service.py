@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import falcon.asgi
@@ -9,6 +10,7 @@ import falcon.testing
 
 CLIENT: Final = "203.0.113.7"
 PATHS: Final = ("/v1/ping", "/healthz", "/healthz/")
+ROUTES: Final = ("/", "/links", "/links/{code}", "/export")
 
 
 class Visits:
@@ -68,3 +70,52 @@ class Service:
         headers: dict[str, str] | None = None,
     ) -> falcon.testing.Result:
         return self._client.simulate_request(method, path, headers=headers, remote_addr=address)
+
+
+class Handler:
+    """Answers GET, POST and DELETE with whatever `act` makes of the response."""
+
+    def __init__(self) -> None:
+        self.act: Callable[[falcon.Request, falcon.Response], None] = lambda _req, _resp: None
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response, **_: str) -> None:
+        self.act(req, resp)
+
+    on_post = on_delete = on_get
+
+
+class AsyncHandler:
+    def __init__(self, handler: Handler) -> None:
+        self._handler = handler
+
+    async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response, **_: str) -> None:
+        self._handler.act(req, resp)
+
+    on_post = on_delete = on_get
+
+
+class Routed:
+    """One handler at several routes, behind the given middleware."""
+
+    def __init__(self, kind: str, *middleware: Any, independent: bool = True) -> None:  # noqa: ANN401 - see above
+        self.handler = Handler()
+        self.app: Any
+        if kind == "asgi":
+            self.app = falcon.asgi.App(
+                request_type=ServedRequest, middleware=list(middleware), independent_middleware=independent
+            )
+        else:
+            self.app = falcon.App(middleware=list(middleware), independent_middleware=independent)
+        for route in ROUTES:
+            self.app.add_route(route, AsyncHandler(self.handler) if kind == "asgi" else self.handler)
+        self._client = falcon.testing.TestClient(self.app)
+
+    def ask(
+        self, path: str = "/links", *, method: str = "GET", address: str | None = CLIENT, **headers: str
+    ) -> falcon.testing.Result:
+        """Send a request; `headers` by their names with `_` for `-`."""
+        fields = {name.replace("_", "-"): value for name, value in headers.items()}
+        return self._client.simulate_request(method, path, headers=fields, remote_addr=address)
+
+    def statuses(self, requests: int, path: str = "/links", **how: Any) -> list[int]:  # noqa: ANN401 - as `ask` takes it
+        return [self.ask(path, **how).status_code for _ in range(requests)]

@@ -1,0 +1,327 @@
+"""Several policies for one request: which cover it, all or none of which are charged, and what is answered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import falcon
+import falcon.testing
+import pytest
+
+from shm_store import ConfigurationError, Quota, RateInfo, ShmStore
+from shm_store.falcon import RateLimitMiddleware
+from shm_store.policy import Policy, RunningPolicies
+from tests.clock import Clock
+from tests.http.failing_store import FailingStore
+from tests.http.service import CLIENT, Routed
+
+Route = Callable[..., Routed]
+
+ME = f"client:{CLIENT}"
+UNTOUCHED = (0, 0)
+
+
+def limited(store: ShmStore, *policies: Policy) -> RateLimitMiddleware:
+    return RateLimitMiddleware(store, policies=policies)
+
+
+def test_one_policy_is_kept_as_a_limit_is(store: ShmStore, route: Route) -> None:
+    """A policy for everything limits every path, and its key begins with its name."""
+    app = route(limited(store, Policy(name="all", quota="2/min")))
+    assert [*app.statuses(1), *app.statuses(2, "/nowhere")] == [200, 404, 429]
+    assert store.get(f"all:{ME}") == (2, 0)
+    denied = app.ask()
+    assert denied.json["violated-policies"] == ["all"]
+    assert denied.headers["x-ratelimit-limit"] == "2"
+
+
+def test_denied_request_is_charged_to_no_policy(store: ShmStore, route: Route) -> None:
+    """What one policy denies costs nothing under the others, whichever comes first."""
+    app = route(
+        limited(store, Policy(name="wide", quota="9/min"), Policy(name="narrow", quota="2/min", key=["global"]))
+    )
+    assert app.statuses(5) == [200, 200, 429, 429, 429]
+    assert store.get(f"wide:{ME}") == (9, 7)
+    assert store.get("narrow:global") == (2, 0)
+
+
+def test_denial_by_route_gives_back_what_was_taken_before(store: ShmStore, route: Route) -> None:
+    """Policies that are decided before and after routing are charged together or not at all."""
+    app = route(
+        limited(store, Policy(name="all", quota="9/min"), Policy(name="item", quota="2/min", routes=["/links/{code}"]))
+    )
+    assert app.statuses(5, "/links/a") == [200, 200, 429, 429, 429]
+    assert store.get(f"all:{ME}") == (9, 7)
+    assert app.statuses(2, "/links/b/c") == [404, 404]
+    assert store.get(f"all:{ME}") == (9, 5)
+
+
+def test_denial_before_routing_is_not_charged_by_route(store: ShmStore, route: Route) -> None:
+    """A request that never gets to its route costs nothing there."""
+    app = route(
+        limited(store, Policy(name="all", quota="1/min"), Policy(name="item", quota="9/min", routes=["/links"]))
+    )
+    assert app.statuses(3) == [200, 429, 429]
+    assert store.get(f"item:{ME}") == (9, 8)
+
+
+def test_policy_covers_its_routes_and_methods(store: ShmStore, route: Route) -> None:
+    """Routes are templates, methods are exact, exempt paths are paths; what is not covered has no fields."""
+    app = route(
+        limited(store, Policy(name="p", quota="1/min", routes=["/links/{code}"], methods=["POST"], exempt=["/links/x"]))
+    )
+    assert app.statuses(3, "/links/a") == [200, 200, 200]
+    assert app.statuses(3, "/links", method="POST") == [200, 200, 200]
+    assert app.statuses(3, "/links/x", method="POST") == [200, 200, 200]
+    assert "x-ratelimit-limit" not in app.ask("/links/a").headers
+    assert [app.ask(path, method="POST").status_code for path in ("/links/a", "/links/b")] == [200, 429]
+
+
+def test_exempt_of_the_middleware_is_exempt_from_all(store: ShmStore, route: Route) -> None:
+    """A path that the middleware exempts is not decided on, before or after routing."""
+    policies = [Policy(name="all", quota="1/min"), Policy(name="late", quota="1/min", routes=["/export"])]
+    app = route(RateLimitMiddleware(store, policies=policies, exempt=["/export"]))
+    assert app.statuses(3, "/export") == [200, 200, 200]
+    assert store.stats().occupied == 0
+
+
+def test_route_and_method_split_a_limit(store: ShmStore, route: Route) -> None:
+    """Each route and method has a bucket of its own, by the template and not by the path."""
+    app = route(limited(store, Policy(name="p", quota="1/min", key=["client", "method", "route"])))
+    assert [app.ask(path).status_code for path in ("/links/a", "/links/b", "/links", "/export")] == [200, 429, 200, 200]
+    assert app.ask("/links/a", method="POST").status_code == 200
+    assert store.get(f"p:route=/links/{{code}}:method=GET:{ME}") == (1, 0)
+
+
+@pytest.mark.filterwarnings("ignore:Unknown REQUEST_METHOD")
+def test_invented_methods_share_a_bucket(store: ShmStore, route: Route) -> None:
+    """A client gets no new bucket for a method that no application knows."""
+    app = route(limited(store, Policy(name="p", quota="1/min", key=["client", "method"])))
+    assert [app.ask(method=method).status_code for method in ("FOO", "BAR", "GET")] == [400, 429, 200]
+
+
+def test_policy_without_its_header_does_not_apply(store: ShmStore, route: Route) -> None:
+    """A key that has no other source leaves requests without it, or with an empty one, alone."""
+    app = route(limited(store, Policy(name="key", quota="1/min", key=["header:X-Api-Key"])))
+    assert app.statuses(3) == [200, 200, 200]
+    assert app.statuses(2, X_Api_Key="") == [200, 200]
+    assert app.statuses(2, X_Api_Key="a") == [200, 429]
+    assert app.statuses(1, X_Api_Key="b") == [200]
+
+
+def test_sources_are_tried_in_turn(store: ShmStore, route: Route) -> None:
+    """The first source that is present names who; what the application says comes like any other."""
+
+    def tenant(req: falcon.Request) -> str | None:
+        return req.get_header("X-Tenant")
+
+    app = route(limited(store, Policy(name="p", quota="1/min", key=["header:X-Api-Key", tenant, "client"])))
+    app.ask(X_Api_Key="a", X_Tenant="t")
+    app.ask(X_Tenant="t")
+    app.ask()
+    assert [store.get(key) for key in ("p:header:x-api-key:a", "p:key:t", f"p:{ME}")] == [(1, 0)] * 3
+
+
+def test_tightest_policy_is_what_the_fields_say(store: ShmStore, route: Route) -> None:
+    """Of allowed requests the fields say the limit with the smallest share left."""
+    app = route(
+        limited(
+            store,
+            Policy(name="large", quota="100/h"),
+            Policy(name="small", quota="5/min"),
+            Policy(name="late", quota="2/s", routes=["/export"]),
+        )
+    )
+    seen: list[RateInfo] = []
+    app.handler.act = lambda req, _resp: seen.append(req.context.rate_limit)
+    limits = [app.ask(path).headers["x-ratelimit-limit"] for path in ("/links", "/export")]
+    assert limits == [str(info.limit) for info in seen] == ["5", "2"]
+
+
+def test_denial_names_all_violated_and_the_longest_wait(store: ShmStore, route: Route) -> None:
+    """A client that waits for Retry-After is not denied by another policy that was violated, too."""
+    app = route(
+        limited(
+            store,
+            Policy(name="second", quota="1/s"),
+            Policy(name="free", quota="9/min"),
+            Policy(name="hour", quota="1/h"),
+        )
+    )
+    app.ask()
+    denied = app.ask()
+    assert denied.json["violated-policies"] == ["second", "hour"]
+    assert denied.headers["retry-after"] == denied.headers["x-ratelimit-reset"] == "3600"
+
+
+def test_context_has_every_decision(store: ShmStore, route: Route) -> None:
+    """A handler finds the answer of each policy by its name, those in shadow mode included."""
+    seen: list[dict[str, RateInfo]] = []
+    app = route(
+        limited(
+            store,
+            Policy(name="all", quota="9/min"),
+            Policy(name="watched", quota="5/min", mode="shadow"),
+            Policy(name="late", quota="7/min", routes=["/links"]),
+        )
+    )
+    app.handler.act = lambda req, _resp: seen.append(req.context.rate_limits)
+    app.ask()
+    assert {name: (info.limit, info.remaining) for name, info in seen[0].items()} == {
+        "all": (9, 8),
+        "watched": (5, 4),
+        "late": (7, 6),
+    }
+
+
+def test_shadow_mode_counts_and_denies_nobody(store: ShmStore, route: Route) -> None:
+    """What a policy in shadow mode would do is counted, and neither status nor fields tell."""
+    middleware = limited(store, Policy(name="watched", quota="2/min", mode="shadow"), Policy(name="all", quota="9/min"))
+    app = route(middleware)
+    results = [app.ask() for _ in range(5)]
+    assert {result.status_code for result in results} == {200}
+    assert results[-1].headers["x-ratelimit-limit"] == "9"
+    assert middleware.counts == {
+        "watched": {"allowed": 2, "denied": 0, "shadow_denied": 3},
+        "all": {"allowed": 5, "denied": 0, "shadow_denied": 0},
+    }
+    assert store.get(f"watched:{ME}") == (2, 0)
+
+
+def test_shadow_mode_alone_says_nothing(store: ShmStore, route: Route) -> None:
+    """With nothing enforced there is no limit to tell of."""
+    seen: list[object] = []
+    middleware = limited(store, Policy(name="watched", quota="1/min", mode="shadow"))
+    app = route(middleware)
+    app.handler.act = lambda req, _resp: seen.append(req.context.rate_limit)
+    results = [app.ask() for _ in range(2)]
+    assert [result.status_code for result in results] == [200, 200]
+    assert not [name for name in results[1].headers if "ratelimit" in name.lower()]
+    assert seen == [None, None]
+    assert middleware.counts["watched"] == {"allowed": 1, "denied": 0, "shadow_denied": 1}
+
+
+def test_counts_are_those_of_enforced_denials(store: ShmStore, route: Route) -> None:
+    """A middleware without policies counts under the name that its denials give."""
+    middleware = RateLimitMiddleware(store, quota=Quota.parse("1/min"))
+    app = route(middleware)
+    app.statuses(3)
+    assert middleware.counts == {"default": {"allowed": 1, "denied": 2, "shadow_denied": 0}}
+
+
+@pytest.mark.parametrize("extra", ["", "late"])
+def test_cost_above_an_override_is_denied_by_its_policy(store: ShmStore, route: Route, extra: str) -> None:
+    """A bucket that never has room for the cost is a denial by that policy, and the others are not charged."""
+    others = [Policy(name="late", quota="9/min", routes=["/links"])] if extra else []
+    app = route(limited(store, Policy(name="other", quota="9/min"), Policy(name="p", quota="9/min", cost=2), *others))
+    store.set(f"p:{ME}", 1, "1h")
+    denied = app.ask()
+    assert (denied.status_code, denied.json["violated-policies"]) == (429, ["p"])
+    assert denied.headers["x-ratelimit-limit"] == "1"
+    assert store.get(f"other:{ME}") == UNTOUCHED
+
+
+def test_cost_above_an_override_in_shadow_mode_denies_nobody(store: ShmStore, route: Route) -> None:
+    """The enforced policies decide as if that one were not there."""
+    middleware = limited(
+        store, Policy(name="p", quota="9/min", cost=2, mode="shadow"), Policy(name="all", quota="1/min")
+    )
+    app = route(middleware)
+    store.set(f"p:{ME}", 1, "1h")
+    assert app.statuses(2) == [200, 429]
+    assert middleware.counts["p"] == {"allowed": 0, "denied": 0, "shadow_denied": 2}
+
+
+@pytest.mark.parametrize(
+    ("modes", "status"),
+    [
+        ([("allow", "enforce"), ("allow", "enforce")], 200),
+        ([("allow", "enforce"), ("deny", "enforce")], 503),
+        ([("allow", "enforce"), ("deny", "shadow")], 200),
+    ],
+)
+def test_failing_store_is_answered_as_the_strictest_policy_says(
+    route: Route, modes: list[tuple[str, str]], status: int
+) -> None:
+    """One enforced policy that must not fail open is enough for 503; one in shadow mode has no say."""
+    error = ConfigurationError("a", "b", "c")
+    policies = [
+        Policy(name=f"p{index}", quota="9/min", on_error=on_error, mode=mode)  # type: ignore[arg-type]
+        for index, (on_error, mode) in enumerate(modes)
+    ]
+    middleware = RateLimitMiddleware(FailingStore(error), policies=policies)
+    assert route(middleware).ask().status_code == status
+    assert middleware.errors == {"ConfigurationError": 1}
+
+
+def test_failure_by_route_gives_back_what_was_taken_before(store: ShmStore, route: Route) -> None:
+    """A request that is answered 503 instead of being served is charged to nobody."""
+
+    def fail(_req: falcon.Request) -> str:
+        raise ConfigurationError("who", None, "say")
+
+    app = route(
+        limited(
+            store,
+            Policy(name="all", quota="9/min"),
+            Policy(name="late", quota="9/min", key=[fail], routes=["/links"], on_error="deny"),
+        )
+    )
+    assert app.ask().status_code == 503
+    assert store.get(f"all:{ME}") == (9, 9)
+
+
+@pytest.mark.parametrize(
+    ("on_error", "mode", "status"), [("allow", "enforce", 200), ("deny", "enforce", 503), ("deny", "shadow", 200)]
+)
+def test_policy_without_a_client_follows_its_own_rule(
+    store: ShmStore, route: Route, on_error: str, mode: str, status: int
+) -> None:
+    """Where the server names no address, only the policies that need one fail; the others still count."""
+    app = route(
+        limited(
+            store,
+            Policy(name="by-client", quota="9/min", on_error=on_error, mode=mode),  # type: ignore[arg-type]
+            Policy(name="all", quota="1/min", key=["global"]),
+        )
+    )
+    assert app.statuses(2, address="") == [status, 429 if status == 200 else 503]
+
+
+def test_live_policies_are_followed(store: ShmStore, route: Route) -> None:
+    """Policies that are replaced hold from the next request on, and what is spent under their names stays spent."""
+    running = RunningPolicies([Policy(name="p", quota="3/min")])
+    middleware = RateLimitMiddleware(store, policies=running)
+    app = route(middleware)
+    assert app.statuses(2) == [200, 200]
+    running.replace([Policy(name="p", quota="5/min"), Policy(name="late", quota="9/min", routes=["/links"])])
+    assert app.statuses(4) == [200, 200, 200, 429]
+    running.replace([])
+    assert app.statuses(2) == [200, 200]
+    assert middleware.counts["p"] == {"allowed": 5, "denied": 1, "shadow_denied": 0}
+
+
+@pytest.mark.parametrize("change", [{"key": lambda _: "k"}, {"quota": Quota(5, 1)}, {"cost": 2}, {"on_error": "deny"}])
+def test_middleware_refuses_a_limit_beside_policies(store: ShmStore, change: dict[str, object]) -> None:
+    """What each policy says for itself cannot be said for all."""
+    with pytest.raises(ConfigurationError) as caught:
+        RateLimitMiddleware(store, policies=[Policy(name="p", quota="5/s")], **change)  # type: ignore[arg-type]
+    assert caught.value.setting == next(iter(change))
+
+
+def test_middleware_refuses_two_policies_of_one_name(store: ShmStore) -> None:
+    """They would share their buckets."""
+    with pytest.raises(ConfigurationError, match="two"):
+        limited(store, Policy(name="p", quota="5/s"), Policy(name="p", quota="9/s"))
+
+
+def test_retry_after_of_several_is_kept_as_promised(store: ShmStore, route: Route, clock: Clock) -> None:
+    """A client that waits for Retry-After is served, however many policies denied it."""
+    app = route(limited(store, Policy(name="a", quota="1/10s"), Policy(name="b", quota="1/20500ms")))
+    assert app.statuses(1) == [200]
+    clock.advance(0.25)
+    denied = app.ask()
+    clock.advance(float(denied.headers["retry-after"]) - 1)
+    assert app.statuses(1) == [429]
+    clock.advance(1)
+    assert app.statuses(1) == [200]

@@ -1,0 +1,125 @@
+"""Keys of policies: no two that should differ are alike, whatever a client sends."""
+
+from __future__ import annotations
+
+import itertools
+from typing import NamedTuple
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from shm_store.http.plan import Framework, planned
+from shm_store.policy import Policy
+from shm_store.policy.recipe import Source
+
+
+class Asking(NamedTuple):
+    """A request as far as keys go."""
+
+    client: str
+    headers: dict[str, str]
+    route: str | None
+    method: str
+
+
+FRAMEWORK = Framework(
+    lambda request: f"client:{request.client}",
+    lambda request, name: request.headers.get(name),
+    lambda request: request.route,
+    lambda request: request.method,
+)
+CLIENTS = ("203.0.113.7", "2001:db8::7")
+HEADERS = ("a", "x-key")
+ROUTES = (None, "/x", "/x:method=GET", "/x%3Amethod=GET", "/x:header:x-key", "/x/{a:int}")
+NAMES = ("p", "p.q", "global", "key")
+# Pieces of keys, so that what hypothesis puts together looks like one.
+PIECES = (
+    ":",
+    "%",
+    "%3A",
+    "=",
+    "route=/x:",
+    "method=GET:",
+    "client:203.0.113.7",
+    "header:",
+    "key:",
+    "global",
+    "a",
+    "p:",
+)
+VALUES = st.lists(st.sampled_from(PIECES) | st.text(":%=/a\xff", max_size=2), max_size=4).map("".join)
+ATTACKS = ("client:203.0.113.7", "global", "header:a:v", "key:v", "v", "method=GET:client:203.0.113.7")
+
+
+def _own(request: Asking) -> str:
+    return request.headers.get("a", "")
+
+
+WHO: list[tuple[Source, ...]] = [("client",), ("global",), (_own,), *((f"header:{name}", "client") for name in HEADERS)]
+SPLITS: list[tuple[str, ...]] = [(), ("route",), ("method",), ("route", "method")]
+RECIPES: list[tuple[Source, ...]] = [(*who, *split) for who, split in itertools.product(WHO, SPLITS)]
+RULES = {
+    (name, recipe): planned((Policy(name=name, quota="5/s", key=recipe),), FRAMEWORK, {})
+    for name, recipe in itertools.product(NAMES, RECIPES)
+}
+
+
+def _askings(values: list[str]) -> list[Asking]:
+    headers = [{}, *({name: value} for name, value in itertools.product(HEADERS, values))]
+    return [Asking(*each) for each in itertools.product(CLIENTS, headers, ROUTES, ("GET", "POST"))]
+
+
+def _key(name: str, recipe: tuple[Source, ...], request: Asking) -> str | None:
+    plan = RULES[name, recipe]
+    (rule,) = plan.early + plan.late
+    return rule.key(request)
+
+
+def _meaning(name: str, recipe: tuple[Source, ...], request: Asking) -> tuple[object, ...] | None:
+    """What a key stands for, in parts."""
+    split = (("route" in recipe, request.route or ""), ("method" in recipe, request.method))
+    dimensions = tuple(value if has else None for has, value in split)
+    for source in recipe:
+        if source == "client":
+            return name, dimensions, "client", request.client
+        if source == "global":
+            return name, dimensions, "global"
+        if callable(source) and source(request):
+            return name, dimensions, "key", source(request)
+        if isinstance(source, str) and source.startswith("header:"):
+            header = source.removeprefix("header:")
+            if value := request.headers.get(header):
+                return name, dimensions, header, value
+    return None
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(VALUES, max_size=3))
+@example(list(ATTACKS))
+def test_keys_are_alike_only_if_they_mean_the_same(values: list[str]) -> None:
+    """No client can spell the key of another policy, recipe, header, route or client."""
+    charges = itertools.product(NAMES, RECIPES, _askings(values))
+    both = {(_key(*charge), _meaning(*charge)) for charge in charges}
+    assert len({key for key, _ in both}) == len({meaning for _, meaning in both}) == len(both)
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=repr)
+def test_keys_begin_with_the_policy_and_end_with_who(recipe: tuple[Source, ...]) -> None:
+    """The policy's name comes first, and last who is charged, as it was sent."""
+    for request in _askings(list(ATTACKS)):
+        key, meaning = _key("p.q", recipe, request), _meaning("p.q", recipe, request)
+        assert (key is None) == (meaning is None)
+        if key is not None and meaning is not None:
+            assert key.startswith("p.q:")
+            assert key.endswith(str(meaning[-1]))
+
+
+def test_keys_do_not_depend_on_the_order_of_what_splits() -> None:
+    """A recipe that is written in another order has the same buckets."""
+    request = Asking("203.0.113.7", {}, "/x", "GET")
+    keys = []
+    for recipe in itertools.permutations(("client", "route", "method")):
+        (rule,) = planned((Policy(name="p", quota="5/s", key=recipe),), FRAMEWORK, {}).late
+        keys.append(rule.key(request))
+    assert set(keys) == {"p:route=/x:method=GET:client:203.0.113.7"}
