@@ -28,7 +28,8 @@ BY_CODE: Final = tuple(ALGORITHMS.values())
 _QUOTA: Final = slice(LIMIT, BURST + 1)
 CODES: Final = {name: code for code, name in enumerate(ALGORITHMS)}
 
-assert [LIMIT, INTERVAL, BURST] == [*range(LIMIT, BURST + 1)]
+assert INTERVAL == LIMIT + 1
+assert BURST == LIMIT + 2
 assert len(BY_CODE) <= ALGORITHM_MASK + 1
 
 
