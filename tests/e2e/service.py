@@ -97,7 +97,7 @@ class Service:
     def refused(self, **settings: str) -> subprocess.CompletedProcess[str]:
         """Try to start it with settings that must not work; return its exit status and all it said."""
         command = subprocess.run(
-            [sys.executable, "-m", "service", "serve"],
+            [sys.executable, "-m", "service", "serve", "--", *self._arguments],
             check=False,
             cwd=self._directory,
             env=environment(self.segment, {"SERVICE_BIND": self.address, **self._settings, **settings}),

@@ -64,10 +64,33 @@ class Wrk:
         self._loads: list[Load] = []
 
     def __call__(
-        self, url: str, seconds: int = 2, *, threads: int = 2, connections: int = 32, header: tuple[str, ...] = ()
+        self,
+        url: str,
+        seconds: int = 2,
+        *,
+        threads: int = 2,
+        connections: int = 32,
+        header: tuple[str, ...] = (),
+        fixed: str = "",
     ) -> Load:
-        """Start to request `url`; `header` is the name of a header and its values, dealt out to the threads in turn."""
-        load = [f"-t{threads}", f"-c{connections}", f"-d{seconds}s", "--timeout", "20s"]
+        """Start to request `url`.
+
+        Args:
+            url: What to request.
+            seconds: For how long.
+            threads: Of wrk.
+            connections: In all.
+            header: The name of a header and its values, dealt out to the threads in turn.
+            fixed: A header that all have, `Name: value`.
+        """
+        load = [
+            f"-t{threads}",
+            f"-c{connections}",
+            f"-d{seconds}s",
+            "--timeout",
+            "20s",
+            *(["-H", fixed] if fixed else []),
+        ]
         self._loads.append(
             Load(
                 subprocess.Popen(
