@@ -41,7 +41,7 @@ class Recovery:
 
     def is_needed(self, stripe: int, lost: Collection[int] = _NOBODY) -> bool:
         """Return whether a gone seat is BUSY on the stripe; reads /proc for each seat that is."""
-        return bool(self._busy(stripe, lost, gone=True))
+        return bool(self._gone(stripe, lost))
 
     def recover(self, stripe: int, timeout_ns: int, lost: Collection[int] = _NOBODY) -> bool:
         """Free the stripe of every gone seat; return whether none is left in doubt.
@@ -59,7 +59,7 @@ class Recovery:
         while True:
             # The lock for one round only: whoever is alive and in the way may himself wait for a stripe of the dead.
             with contextlib.suppress(LockTimeoutError), self._segment.registry_lock(left_ns):
-                gone = self._busy(stripe, lost, gone=True)
+                gone = self._gone(stripe, lost)
                 stripes = {each for index in gone for each in self._seats.busy_stripes(index)}
                 if self._settle(stripe, lost):
                     # What else the gone held, as far as one round goes: whoever waits for it need not find out again.
@@ -97,17 +97,17 @@ class Recovery:
 
     def _settle(self, stripe: int, lost: Collection[int]) -> bool:
         """One round of deciding whether a gone seat holds the stripe; False means start over."""
-        gone = self._busy(stripe, lost, gone=True)
+        gone = self._gone(stripe, lost)
         for index in gone:
             # Before any of its stripes is free: whoever has one next must not see half of what it has committed.
             self.journal.finish(self._seats.view(index), self._seats.busy_stripes(index))
         semaphore = self._segment.semaphores[stripe]
         if gone and semaphore.value == 0:
             mark = self._mark(stripe)
-            if self._busy(stripe, lost, gone=False):
+            if self._others(stripe, gone):
                 return False
             if semaphore.value == 0:
-                if self._busy(stripe, lost, gone=False) or self._mark(stripe) != mark:
+                if self._others(stripe, gone) or self._mark(stripe) != mark:
                     return False
                 self._segment.words[RECOVERIES_AT] += 1
                 semaphore.release()
@@ -115,16 +115,19 @@ class Recovery:
             self._seats.view(index)[SEAT_PHASES + stripe] = IDLE
         return True
 
+    def _others(self, stripe: int, gone: Collection[int]) -> bool:
+        """Return whether other seats are BUSY on the stripe; one whose process has died since is one of them.
+
+        It may hold the stripe, and have committed: that must be finished first, in the next round.
+        """
+        return any(index not in gone for index in self._seats.busy(stripe))
+
     def _mark(self, stripe: int) -> int:
         """A number that every completed hold of the stripe changes."""
         at = self._segment.header.geometry.stripe_at(stripe)
         words = self._segment.words
         return words[at + ALLOWED] + words[at + DENIED] + words[at + OTHER]
 
-    def _busy(self, stripe: int, lost: Collection[int], *, gone: bool) -> list[int]:
-        """Return the seats that are BUSY on the stripe, and gone or alive."""
-        return [
-            index
-            for index in self._seats.busy(stripe)
-            if (index in lost or not self._seats.owner_is_alive(index)) == gone
-        ]
+    def _gone(self, stripe: int, lost: Collection[int]) -> list[int]:
+        """Return the seats that are BUSY on the stripe, and gone."""
+        return [index for index in self._seats.busy(stripe) if index in lost or not self._seats.owner_is_alive(index)]

@@ -122,7 +122,7 @@ def test_no_release_while_the_living_hold(
         getattr(living, step)()
     real = store._table.segment.semaphores[0]
     with monkeypatch.context() as patch:
-        patch.setattr(recovery, "_busy", observed("look", recovery._busy))
+        patch.setattr(recovery, "_others", observed("look", recovery._others))
         patch.setattr(recovery, "_mark", observed("mark", recovery._mark))
         patch.setattr(store._table.segment, "semaphores", [Observed(real, at)])
         settled = recovery.recover(0, timeout_ns=0)
