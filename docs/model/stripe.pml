@@ -102,8 +102,8 @@ idle:
 	goto idle
 }
 
-/* Every live seat is IDLE, read one after the other; else start over. */
-inline require_nobody_live()
+/* Every seat but those noted in step 1 is IDLE, read one after the other; else start over. */
+inline require_nobody_else()
 {
 	do
 	:: i == WORKERS -> i = 0; break
@@ -111,7 +111,7 @@ inline require_nobody_live()
 		if
 		:: busy[i] ->
 			if
-			:: dead[i]
+			:: gone[i]
 			:: else -> goto again
 			fi
 		:: else
@@ -157,7 +157,7 @@ again:
 		fi;
 		/* 2. The mark. */
 		noted = true;
-		/* 3. Nobody alive is busy. */
+		/* 3. Nobody else is busy. */
 #ifdef BREAK_VALUE_FIRST
 		if
 		:: sem != 0 -> goto settled
@@ -165,7 +165,7 @@ again:
 		fi;
 #endif
 #ifndef BREAK_FIRST_LOOK
-		require_nobody_live();
+		require_nobody_else();
 #endif
 		/* 4. The value. */
 #ifndef BREAK_VALUE_FIRST
@@ -174,9 +174,9 @@ again:
 		:: else
 		fi;
 #endif
-		/* 5. Still nobody alive is busy, */
+		/* 5. Still nobody else is busy, */
 #ifndef BREAK_SECOND_LOOK
-		require_nobody_live();
+		require_nobody_else();
 #endif
 		/* 6. and the mark has not moved. */
 		if
