@@ -17,8 +17,8 @@
  *   - who acquires a stripe finds its words right: what was committed is there, all of it, once, and nothing else is;
  *   - a replay stores and a release releases for the stripe's holder, and no value exceeds 1;
  *   - a seat that changes its owner is not COMMITTED.
- * With TIMELY, which says that a waiter's pause outlasts a hold and a recovery, and leaves out the words, for they steer
- * nothing, and a bound on the deaths:
+ * With TIMELY, which says that a waiter's pause outlasts a hold and a recovery, and leaves out the words, as they steer
+ * nothing; and with a bound on the deaths:
  *   - there is no deadlock (invalid end states; compiled with -DNOCLAIM);
  *   - a stripe whose holder died becomes free (the formula `freed`, under weak fairness).
  *
