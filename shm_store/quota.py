@@ -66,8 +66,10 @@ class Quota(msgspec.Struct, frozen=True, dict=True):
         Raises:
             ConfigurationError: The text is not of that form, or a value in it is out of range.
         """
-        limit, interval = split(text)
-        return cls(limit, interval)
+        limit, slash, interval = text.partition("/")
+        if not slash or not limit.strip().isdecimal():
+            raise ConfigurationError("quota", text, "write 'limit/interval', for example '100/minute'")
+        return cls(int(limit), interval)
 
     def _check_burst(self, interval_ns: int) -> None:
         if self.burst is None:
@@ -95,18 +97,6 @@ class Concurrency(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         """Validate."""
         require_integer("limit", self.limit, 1, LIMIT_MAX)
-
-
-def split(text: str) -> tuple[int, str]:
-    """Return the two parts of a quota written as `limit/interval`.
-
-    Raises:
-        ConfigurationError: The text is not of that form.
-    """
-    limit, slash, interval = text.partition("/") if isinstance(text, str) else ("", "", "")
-    if not slash or not limit.strip().isdecimal():
-        raise ConfigurationError("quota", text, "write 'limit/interval', for example '100/minute'")
-    return int(limit), interval
 
 
 def require_integer(setting: str, value: object, minimum: int, maximum: int) -> None:

@@ -98,9 +98,9 @@ class Account:
         self.stored = [*words[:TAG], words[TAG] & FLAGS] if expired else words
         self.flags = words[TAG] & OVERRIDE
         self.code = words[TAG] >> ALGORITHM_SHIFT & ALGORITHM_MASK
-        if self.code >= len(BY_CODE):
-            raise ValueError(f"there is no algorithm {self.code}")
         self.terms = Terms(words[LIMIT], words[INTERVAL], words[BURST])
+        if self.code >= len(BY_CODE) or (words[BURST] != words[LIMIT] and self.code != CODES["gcra"]):
+            raise ValueError(f"algorithm {self.code} with {self.terms}")
         self.base = self.state = FRESH if expired else State(words[FIRST], words[IDLE_AT], words[THIRD])
 
     def adopt(self, code: int, terms: Terms, now_ns: int) -> None:

@@ -24,6 +24,9 @@ INTERVAL_S: Final = 60
 SLOTS: Final = 8
 #: Slots of a world of two stripes, of a set each.
 TWO_STRIPES: Final = 256
+# Thirds of nanoseconds: a take changes two words.
+GCRA: Final = Quota(3, INTERVAL_S, burst=LIMIT, algorithm="gcra")
+SLIDING: Final = Quota(LIMIT, INTERVAL_S, algorithm="sliding-window")
 SHORTER: Final = Quota(LIMIT, INTERVAL_S / 2)
 LONGER: Final = Quota(LIMIT, INTERVAL_S * 2)
 
@@ -166,6 +169,8 @@ def _recover(store: ShmStore) -> None:
     store._table.recovery.recover_dead(timeout_ns=10**9)
 
 
+# Computed at their first use, which is not to be part of an operation only the first time.
+assert [quota.terms.limit for quota in (GCRA, SLIDING, SHORTER, LONGER)]
 FOUR: Final = ("alpha", "beta", "gamma", "delta")
 AT_ONCE: Final = Concurrency(3)
 #: What is left of the four keys afterwards: all have lost a unit, or none has.
@@ -201,6 +206,18 @@ OPERATIONS: Final[dict[str, Operation]] = {
     "set": Operation(_use_two, lambda store: store.set("known", 9, "1h"), {"known": {LIMIT - 2, 9 - 2, 9}}),
     "reset": Operation(_use_two, lambda store: store.reset("known"), {"known": {LIMIT - 2, LIMIT}}),
     "sweep": Operation(_expire, lambda store: store.garbage_collect(), {"known": {LIMIT}, "spent": {0}}),
+    "take of gcra": Operation(
+        lambda world: world.store.take("known", 2, GCRA),
+        lambda store: store.take("known", quota=GCRA),
+        {"known": {LIMIT - 2, LIMIT - 3}},
+        quotas={"known": GCRA},
+    ),
+    "take of another algorithm": Operation(
+        lambda world: world.store.take("known", 2, GCRA),
+        lambda store: store.take("known", quota=SLIDING),
+        {"known": {LIMIT - 2, LIMIT - 3}},
+        quotas={"known": SLIDING},
+    ),
     "take_all": Operation(_spread, _take_four, _LEFT_OF_FOUR, together=FOUR, slots=TWO_STRIPES),
     "take_all of new keys": Operation(
         lambda world: world.store.take("known"),

@@ -10,8 +10,18 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from shm_store import Config, Quota, RateInfo, ShmStore, StoreError
-from shm_store.table.layout import ALLOWED, BUSY, OTHER, SEAT_PHASES, SEAT_PID, Geometry
+from shm_store import Concurrency, Config, Quota, RateInfo, ShmStore, StoreError
+from shm_store.table.layout import (
+    ALLOWED,
+    BUSY,
+    JOURNAL,
+    JOURNAL_LENGTH,
+    OTHER,
+    SEAT_COMMITTED,
+    SEAT_PHASES,
+    SEAT_PID,
+    Geometry,
+)
 from shm_store.table.segment import remove
 from tests.clock import Clock
 from tests.segments import new_segment_name
@@ -22,18 +32,25 @@ INTERESTING = [0, 1, 2, 2**31, 2**32, 2**63 - 1, 2**63, 2**64 - 1]
 words = st.one_of(st.sampled_from(INTERESTING), st.integers(0, 2**64 - 1))
 # A seat or two of those in use, the stripe, and the set are where an operation looks; then anywhere.
 places = st.one_of(
-    st.integers(GEOMETRY.stripes_at, GEOMETRY.stripes_at + 15),
+    st.integers(GEOMETRY.stripes_at, GEOMETRY.stripes_at + 40),
     st.integers(GEOMETRY.sets_at, GEOMETRY.size // 8 - 1),
     st.integers(GEOMETRY.seat_at(0), GEOMETRY.seat_at(3)),
     st.integers(0, GEOMETRY.size // 8 - 1),
 )
 whole_words = st.tuples(places, words)
 single_bytes = st.tuples(st.integers(0, GEOMETRY.size - 1), st.integers(0, 255))
+GCRA = Quota(7, "2s", burst=3, algorithm="gcra")
 OPERATIONS: list[Callable[[ShmStore, str], object]] = [
     lambda store, key: store.take(key),
     lambda store, key: store.take(key, 6),
     lambda store, key: store.take(key, 3),
     lambda store, key: store.take(key, quota=Quota(7, "2s")),
+    lambda store, key: store.take(key, quota=GCRA),
+    lambda store, key: store.take(key, quota=Quota(7, "2s", algorithm="sliding-window")),
+    lambda store, key: store.take(key, quota=Quota(7, "2s", algorithm="fixed-window")),
+    lambda store, key: store.take_all([(key, None, 1), (KEYS[0], GCRA, 2), (KEYS[3], None, 1)]),
+    lambda store, key: store.reserve([(key, GCRA, 2), (KEYS[4], None, 1)]).commit(1, 3),
+    lambda store, key: store.reserve(key, 1, Concurrency(3)).refund(),
     lambda store, key: store.peek(key),
     lambda store, key: store.get(key),
     lambda store, key: store.set(key, 4, "1s"),
@@ -65,6 +82,15 @@ def _require_valid(answer: object) -> None:
 )
 @example([(GEOMETRY.stripes_at + ALLOWED, 2**64 - 1)], [], [(OPERATIONS[0], KEYS[1])] * 5)
 @example([(GEOMETRY.stripes_at + OTHER, 2**64 - 1)], [], [(OPERATIONS[1], KEYS[1])] * 5)
+@example([(_seat(0) + SEAT_COMMITTED, 1)], [], [(OPERATIONS[0], KEYS[1])] * 5)
+@example(
+    [
+        *[(_seat(2) + SEAT_PID, 2**22), (_seat(2) + SEAT_PHASES, BUSY), (_seat(2) + SEAT_COMMITTED, 1)],
+        *[(GEOMETRY.stripes_at + JOURNAL_LENGTH, 2**64 - 1), (GEOMETRY.stripes_at + JOURNAL, 2**63)],
+    ],
+    [],
+    [(RECOVERY, "")],
+)
 @example([(_seat(2) + SEAT_PID, 2**63), (_seat(2) + SEAT_PHASES, BUSY)], [], [(RECOVERY, "")])
 @pytest.mark.timeout(3600)
 def test_damage_is_answered_or_reported(
@@ -80,6 +106,7 @@ def test_damage_is_answered_or_reported(
             store.take(key)
             store.take(key)
         store.set(KEYS[0], 9, "10s")
+        held = store.reserve([(KEYS[5], Concurrency(3), 1), (KEYS[6], GCRA, 2)])
         segment = store._table.segment
         for at, value in changed_words:
             segment.words[at] = value
@@ -92,6 +119,8 @@ def test_damage_is_answered_or_reported(
             with suppress(StoreError):
                 _require_valid(operation(stores[number % len(stores)], key))
             clock.advance(0.7)
+        with suppress(StoreError):
+            held.refund()
         assert [semaphore.value for semaphore in segment.semaphores] == [1]
         for opened in stores:
             opened.close()
