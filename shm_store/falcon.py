@@ -130,7 +130,7 @@ class RateLimitMiddleware:
             self._policies = RunningPolicies()
             rule = _checked_rule(key, quota, cost, on_error)
             self._tallies[rule.name] = rule.tally
-            self._plan = Plan(self._policies.current, (rule,), (), rule)
+            self._plan = Plan(self._policies.current, (rule,), rule)
             return
         for argument, value, default in (
             ("key", key, client_address),
@@ -168,8 +168,11 @@ class RateLimitMiddleware:
         if plan.source is not self._policies.current:
             plan = self._plan = planned(self._policies.current, _FALCON, self._tallies)
         rule = plan.alone
+        if plan.late and plan.may_follow(req.method, path):
+            self._decide(req, resp, plan.early, hold=True)
+            return
         if rule is None:
-            self._decide(req, resp, plan.early, None, hold=plan.may_follow(req.method, path))
+            self._decide(req, resp, plan.early, hold=False)
             return
         # The same for one rule, in line: a third of the cost.
         try:
@@ -202,9 +205,9 @@ class RateLimitMiddleware:
         self, req: falcon.Request, resp: falcon.Response, _resource: object, _params: dict[str, Any]
     ) -> None:
         """Decide by the policies that need the route."""
-        late = self._plan.late
-        if late and req.path not in self._exempt:
-            self._decide(req, resp, late, req.uri_template, hold=False)
+        rules = self._plan.of_route(req.uri_template)
+        if rules and req.path not in self._exempt:
+            self._decide(req, resp, rules, hold=False)
 
     async def _process_resource_async(
         self, req: falcon.asgi.Request, resp: falcon.asgi.Response, resource: object, params: dict[str, Any]
@@ -225,10 +228,8 @@ class RateLimitMiddleware:
     ) -> None:
         self._process_response(req, resp, resource, req_succeeded)
 
-    def _decide(
-        self, req: falcon.Request, resp: falcon.Response, rules: Iterable[Rule], route: str | None, *, hold: bool
-    ) -> None:
-        asked = self._asked(req, resp, rules, route)
+    def _decide(self, req: falcon.Request, resp: falcon.Response, rules: Iterable[Rule], *, hold: bool) -> None:
+        asked = self._asked(req, resp, rules)
         try:
             outcome = decide(self._store, asked, hold=hold, on_cost_error=self._log_cost)
         except StoreError as error:
@@ -237,14 +238,12 @@ class RateLimitMiddleware:
         if outcome.decisions and not resp.complete:
             self._answer(req, resp, outcome)
 
-    def _asked(
-        self, req: falcon.Request, resp: falcon.Response, rules: Iterable[Rule], route: str | None
-    ) -> list[Asked]:
+    def _asked(self, req: falcon.Request, resp: falcon.Response, rules: Iterable[Rule]) -> list[Asked]:
         """Return the rules that cover the request; none if one of them has no key and must not let it through."""
         asked = []
         method, path = req.method, req.path
         for rule in rules:
-            if rule.covers(method, path, route):
+            if rule.covers(method, path):
                 try:
                     key = rule.key(req)
                 except StoreError as error:

@@ -75,7 +75,6 @@ class Rule(msgspec.Struct, frozen=True):
         shadow: Whether it denies nobody.
         deny_on_error: Whether a failing store is answered with 503.
         methods: The methods it covers; all if empty.
-        routes: The routes it covers; all if empty.
         prefixes: With what the path of every request it covers begins.
         exempt: Paths it does not cover.
         refund: Statuses for which the units are given back; None if they stand whatever becomes of the request.
@@ -90,7 +89,6 @@ class Rule(msgspec.Struct, frozen=True):
     shadow: bool = False
     deny_on_error: bool = False
     methods: frozenset[str] = frozenset()
-    routes: frozenset[str] = frozenset()
     prefixes: tuple[str, ...] = ("",)
     exempt: frozenset[str] = frozenset()
     refund: frozenset[int] | None = None
@@ -106,14 +104,10 @@ class Rule(msgspec.Struct, frozen=True):
             (not self.methods or method in self.methods) and path.startswith(self.prefixes) and path not in self.exempt
         )
 
-    def covers(self, method: str, path: str, route: str | None) -> bool:
-        """Return whether the policy covers such a request."""
+    def covers(self, method: str, path: str) -> bool:
+        """Return whether the policy covers such a request, if it covers its route."""
         # Without a look at `prefixes`: how paths lead to routes is the router's affair.
-        return (
-            (not self.methods or method in self.methods)
-            and (not self.routes or route in self.routes)
-            and path not in self.exempt
-        )
+        return (not self.methods or method in self.methods) and path not in self.exempt
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -122,35 +116,51 @@ class Plan(msgspec.Struct, frozen=True):
     Attributes:
         source: The policies.
         early: Those that are decided before a request is routed.
-        late: Those that need its route.
-        alone: The only rule, if it covers every request and needs nothing but a take.
+        alone: The only one of these, if it covers every request and needs nothing but a take.
+        late: Those that need the route.
+        by_route: Those of the late ones that cover a route, for every route that a policy names.
+        anywhere: Those that cover all other routes.
+        prefixes: With what the path of every request that a late rule covers begins.
     """
 
     source: tuple[Policy, ...]
     early: tuple[Rule, ...]
-    late: tuple[Rule, ...]
     alone: Rule | None
+    late: tuple[Rule, ...] = ()
+    by_route: dict[str | None, tuple[Rule, ...]] = {}
+    anywhere: tuple[Rule, ...] = ()
+    prefixes: tuple[str, ...] = ()
 
     def may_follow(self, method: str, path: str) -> bool:
         """Return whether a late rule may cover a request that is not routed yet."""
-        return any(rule.may_cover(method, path) for rule in self.late)
+        return path.startswith(self.prefixes) and any(rule.may_cover(method, path) for rule in self.late)
+
+    def of_route(self, route: str | None) -> tuple[Rule, ...]:
+        """Return the late rules that cover a route."""
+        return self.by_route.get(route, self.anywhere)
 
 
 def planned(policies: tuple[Policy, ...], framework: Framework, tallies: dict[str, Tally]) -> Plan:
     """Return the plan of `policies`, which count in the tallies of their names; those that have none yet get one."""
-    early, late = (
-        tuple(
-            _rule(policy, framework, tallies.setdefault(policy.name, Tally()))
-            for policy in policies
-            if policy.needs_route is needs_route
-        )
-        for needs_route in (False, True)
+    rules = [(policy, _rule(policy, framework, tallies.setdefault(policy.name, Tally()))) for policy in policies]
+    early = tuple(rule for policy, rule in rules if not policy.needs_route)
+    late = [(policy, rule) for policy, rule in rules if policy.needs_route]
+    return Plan(
+        source=policies,
+        early=early,
+        alone=_alone(early),
+        late=tuple(rule for _, rule in late),
+        by_route={
+            route: tuple(rule for policy, rule in late if not policy.routes or route in policy.routes)
+            for route in {route for policy, _ in late for route in policy.routes}
+        },
+        anywhere=tuple(rule for policy, rule in late if not policy.routes),
+        prefixes=tuple({prefix for _, rule in late for prefix in rule.prefixes}),
     )
-    return Plan(policies, early, late, _alone(early, late))
 
 
-def _alone(early: Sequence[Rule], late: Sequence[Rule]) -> Rule | None:
-    if late or len(early) != 1:
+def _alone(early: Sequence[Rule]) -> Rule | None:
+    if len(early) != 1:
         return None
     (rule,) = early
     plain = not (rule.reserves or rule.shadow or rule.methods or rule.exempt)
@@ -169,7 +179,6 @@ def _rule(policy: Policy, framework: Framework, tally: Tally) -> Rule:
         shadow=policy.mode == "shadow",
         deny_on_error=policy.on_error == "deny" and policy.mode == "enforce",
         methods=frozenset(policy.methods),
-        routes=frozenset(policy.routes),
         # A field of a template, which stands for anything, begins with a brace.
         prefixes=tuple({route.partition("{")[0] for route in policy.routes}) or ("",),
         exempt=frozenset(policy.exempt),
