@@ -191,6 +191,15 @@ def test_reload_raises_and_lowers_a_limit(edited: tuple[Service, Edit]) -> None:
     service.stop()
 
 
+def test_reload_changes_the_limit_of_the_settings(edited: tuple[Service, Edit]) -> None:
+    """The policy that the settings describe follows the file, too, less what was spent; preloaded or not."""
+    service, edit = edited
+    assert service.take(4) == 4
+    edit('limit = 6\ninterval = "100d"\n')
+    assert service.drain() == 2
+    service.stop()
+
+
 @pytest.mark.parametrize("algorithm", [name for name in ALGORITHMS if name != "token-bucket"])
 def test_reload_changes_the_algorithm(edited: tuple[Service, Edit], algorithm: str) -> None:
     """What was spent by one way of counting stays spent by another, there and back."""
