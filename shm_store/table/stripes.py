@@ -184,7 +184,8 @@ class Stripes:
         index = self._seats.own_index(seat)
         for stripe in self._seats.busy_stripes(index):
             # Not `settle`: a waiter of another thread may be looking at this seat, under the registry lock.
-            self._recovery.recover(stripe, self._timeout_ns, lost={index})
+            # One round: who is in the way may hold this stripe, and wait for `mending`.
+            self._recovery.recover(stripe, 0, lost={index})
         if self._seats.is_quiet(index):
             self._seats.pool.append(seat)
 
@@ -210,18 +211,19 @@ class Stripes:
             waited_ns += min(now_ns - last_ns, _STANDSTILL_NS)
             last_ns = now_ns
             left_ns = self._timeout_ns - waited_ns
-            if (pause_ns == _PAUSE_MAX_NS or left_ns <= 0) and self._free_of_the_dead(stripe, left_ns):
+            if (pause_ns == _PAUSE_MAX_NS or left_ns <= 0) and self._free_of_the_dead(stripe):
                 continue
             if left_ns <= 0 and (left_ns <= -_PATIENCE * self._timeout_ns or self._is_stopped(stripe)):
                 self._give_up(seat, stripe, waited_ns)
             pause((min(pause_ns, left_ns) if left_ns > 0 else pause_ns) / NS_PER_SECOND)
             pause_ns = min(2 * pause_ns, _PAUSE_MAX_NS)
 
-    def _free_of_the_dead(self, stripe: int, timeout_ns: int) -> bool:
+    def _free_of_the_dead(self, stripe: int) -> bool:
         """Return whether the stripe was freed of a gone seat, so that it is worth another try."""
         with self._seats.mending:
             lost = {self._seats.own_index(seat) for seat in self._seats.lost()}
-            return self._recovery.is_needed(stripe, lost) and self._recovery.recover(stripe, timeout_ns, lost)
+            # One round: who is in the way may hold this stripe, and wait for `mending`. It is tried again anyway.
+            return self._recovery.is_needed(stripe, lost) and self._recovery.recover(stripe, 0, lost)
 
     def _is_stopped(self, stripe: int) -> bool:
         """Return whether all who may hold the stripe are stopped; not if it changes hands, or is being recovered."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from shm_store import Config, Quota, RateInfo, ShmStore
+from shm_store import Config, Quota, RateInfo, Reservation, ShmStore
 from shm_store.table.segment import remove
 from tests.clock import Clock
 from tests.segments import new_segment_name
@@ -24,13 +25,17 @@ KEYS = st.sampled_from([f"key {number}" for number in range(6)])
 
 @dataclass
 class Bucket:
-    """A window that starts at `start`, and what was taken in it; `start` is None before the first take."""
+    """A window that starts at `start`, and what was taken in it; `start` is None before the first take.
+
+    `life` changes when the bucket becomes another one: what was taken of it before is not given back to it.
+    """
 
     limit: int
     interval: int
     start: int | None = None
     used: int = 0
     override: bool = False
+    life: int = field(default_factory=itertools.count().__next__)
 
     def at(self, now: int) -> None:
         """Go on to the window that contains `now`."""
@@ -38,7 +43,12 @@ class Bucket:
             return
         if now >= self.start + self.interval + MIN_TTL:
             self.start, self.used = None, 0
-        elif now >= self.start + self.interval:
+        else:
+            self.roll(now)
+
+    def roll(self, now: int) -> None:
+        """Go on to the window that contains `now`, one of those that follow this one."""
+        if self.start is not None and now >= self.start + self.interval:
             self.start += (now - self.start) // self.interval * self.interval
             self.used = 0
 
@@ -52,6 +62,7 @@ class Model(RuleBasedStateMachine):
         # Two stores take turns, so that each meets what the other did behind its hints.
         self.stores = [ShmStore.open(config, clock=self.clock) for _ in range(2)]
         self.buckets: dict[str, Bucket] = {}
+        self.reserved: list[tuple[Reservation, list[tuple[str, int, Bucket]]]] = []
         self.allowed = self.denied = 0
 
     def teardown(self) -> None:
@@ -86,23 +97,27 @@ class Model(RuleBasedStateMachine):
     def full_of_overrides(self, key: str) -> bool:
         return key not in self.buckets and sum(b.override for b in self.buckets.values()) == SLOTS
 
-    def expect(self, key: str, cost: int, quota: Quota) -> tuple[RateInfo, Bucket] | None:
+    def adopted(self, key: str, quota: Quota) -> Bucket:
+        """The bucket of `key` as a take of `quota` finds it."""
         now = self.clock()
         known = self.buckets.get(key)
-        bucket = Bucket(quota.limit, quota.interval_ns) if known is None else Bucket(**vars(known))
-        if not bucket.override:
-            if bucket.start is not None and now >= bucket.start + bucket.interval + MIN_TTL:
-                bucket.start, bucket.used = None, 0
-            if bucket.start is not None and bucket.interval != quota.interval_ns:
-                bucket.start = min(bucket.start, now)
-            elif bucket.start is None:
-                bucket.used = 0
-            bucket.limit, bucket.interval = quota.limit, quota.interval_ns
-            if bucket.start is not None and now >= bucket.start + bucket.interval:
-                bucket.start += (now - bucket.start) // bucket.interval * bucket.interval
-                bucket.used = 0
-        else:
-            bucket.at(now)
+        if known is None:
+            return Bucket(quota.limit, quota.interval_ns)
+        expired = known.start is None or now >= known.start + known.interval + MIN_TTL
+        start, used = (None, 0) if expired else (known.start, known.used)
+        same = known.override or (known.limit, known.interval) == (quota.limit, quota.interval_ns)
+        if same and not expired:
+            return Bucket(**vars(known))
+        if known.override:
+            return Bucket(known.limit, known.interval, start, used, override=True)
+        if start is not None and known.interval != quota.interval_ns:
+            start = min(start, now)
+        return Bucket(quota.limit, quota.interval_ns, start, used)
+
+    def expect(self, key: str, cost: int, quota: Quota) -> tuple[RateInfo, Bucket] | None:
+        now = self.clock()
+        bucket = self.adopted(key, quota)
+        bucket.roll(now)
         if cost > bucket.limit:
             return None
         start = now if bucket.start is None else bucket.start
@@ -131,6 +146,58 @@ class Model(RuleBasedStateMachine):
         """Take to the last unit and on, by way of the hints."""
         for _ in range(7):
             self.take(which, key, 1, quota)
+
+    @rule(
+        which=st.integers(0, 1),
+        takes=st.lists(
+            st.tuples(KEYS, QUOTAS, st.sampled_from([1, 1, 2, 4])), max_size=3, unique_by=lambda take: take[0]
+        ),
+        reserve=st.booleans(),
+    )
+    def take_all(self, which: int, takes: list[tuple[str, Quota | None, int]], reserve: bool) -> None:  # noqa: FBT001
+        """All of them or none; of what is reserved, something may be given back later."""
+        expected = [self.expect(key, cost, quota or DEFAULT) for key, quota, cost in takes]
+        new = [key for key, _, _ in takes if key not in self.buckets]
+        if not takes or None in expected or len(self.buckets) + len(new) > SLOTS:
+            return
+        answers = [answer for answer in expected if answer is not None]
+        allowed = all(info.allowed for info, _ in answers)
+        store = self.stores[which]
+        reservation = store.reserve(takes) if reserve else None
+        infos = store.take_all(takes) if reservation is None else reservation.infos
+        for info, (key, quota, _), (answer, _) in zip(infos, takes, answers, strict=True):
+            left = self.left(key, quota or DEFAULT)
+            assert info == (answer if allowed or not answer.allowed else RateInfo(True, answer.limit, *left))
+        self.allowed += len(takes) * allowed
+        self.denied += sum(not info.allowed for info in infos)
+        for (key, quota, _), (_, bucket) in zip(takes, answers, strict=True):
+            if allowed:
+                self.buckets[key] = bucket
+            elif key in self.buckets:
+                self.buckets[key] = self.adopted(key, quota or DEFAULT)
+        if reservation is not None and allowed:
+            held = [(key, cost, Bucket(**vars(self.buckets[key]))) for key, _, cost in takes]
+            self.reserved.append((reservation, held))
+
+    def left(self, key: str, quota: Quota) -> tuple[int, int]:
+        """Units that are left, and time until all are, if nothing is taken."""
+        bucket = self.adopted(key, quota)
+        wait = max(self.idle_at(bucket) - self.clock(), 0)
+        return bucket.limit if wait == 0 else max(bucket.limit - bucket.used, 0), wait
+
+    @precondition(lambda self: self.reserved)
+    @rule(number=st.integers(0, 9), units=st.integers(0, 4))
+    def refund(self, number: int, units: int) -> None:
+        """Give back some units of each take, where its bucket is still the one it took from, in the same window."""
+        reservation, held = self.reserved.pop(number % len(self.reserved))
+        used = [max(cost - units, 0) for _, cost, _ in held]
+        reservation.commit(*used)
+        for (key, cost, taken), part in zip(held, used, strict=True):
+            bucket = self.buckets.get(key)
+            if bucket is None or self.clock() >= self.idle_at(bucket):
+                continue
+            if (bucket.life, bucket.start) == (taken.life, taken.start):
+                bucket.used -= min(cost - part, bucket.used)
 
     @rule(which=st.integers(0, 1), key=KEYS)
     def get(self, which: int, key: str) -> None:
