@@ -28,6 +28,11 @@ class InterruptedByTestError(Exception):
     """What a signal handler of the application might raise."""
 
 
+ERRORS: Final[list[type[BaseException]]] = [InterruptedByTestError, SystemExit, KeyboardInterrupt]
+#: Opcodes of an operation so long that each meets one of the errors only.
+LONG: Final = 3_000
+
+
 @contextmanager
 def _world(name: str, operation: Operation) -> Iterator[World]:
     world = World(name, operation.slots)
@@ -78,6 +83,12 @@ def _step(length: int) -> int:
     return 1 if EVERY else length // TRIED + 1
 
 
+def _interrupted(length: int, error: type[BaseException]) -> range:
+    """The opcodes before which to raise `error`: of a long operation, the three errors share them out."""
+    step = _step(length)
+    return range(1 + ERRORS.index(error), length + 1, 3) if step == 1 and length > LONG else range(1, length + 1, step)
+
+
 @pytest.mark.timeout(900)
 @every_operation
 def test_kill_before_any_opcode(segment_name: str, operation: Operation, capsys: pytest.CaptureFixture[str]) -> None:
@@ -104,7 +115,7 @@ def test_kill_before_any_opcode(segment_name: str, operation: Operation, capsys:
 @pytest.mark.timeout(900)
 # Python itself drops what is raised in a finalizer, and says so.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("error", [InterruptedByTestError, SystemExit, KeyboardInterrupt])
+@pytest.mark.parametrize("error", ERRORS)
 @every_operation
 def test_exception_before_any_opcode(segment_name: str, operation: Operation, error: type[BaseException]) -> None:
     """An exception before each opcode in turn, in a process that lives on: no stripe stays taken, for it or others."""
@@ -113,7 +124,7 @@ def test_exception_before_any_opcode(segment_name: str, operation: Operation, er
         raise error
 
     length = _length(segment_name, operation)
-    for number in range(1, length + 1, _step(length)):
+    for number in _interrupted(length, error):
         with _world(segment_name, operation) as world:
             _warm(world.store)
             before = world.store._table.segment.semaphores[0].value
