@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from shm_store.errors import CostError
-from shm_store.http.plan import Rule
+from shm_store.http.rules import Rule
 from shm_store.limiter import RateLimiter
 from shm_store.rate_info import RateInfo
 from shm_store.reservation import Reservation

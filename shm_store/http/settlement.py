@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from shm_store.errors import ConfigurationError, StoreError
-from shm_store.http.plan import Rule
+from shm_store.http.rules import Rule
 from shm_store.reservation import Reservation
 
 

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from shm_store.http.plan import Framework, planned
+from shm_store.http.plan import planned
+from shm_store.http.policy_keys import Framework
 from shm_store.policy import Policy
 from shm_store.policy.recipe import Source
 

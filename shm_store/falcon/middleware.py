@@ -1,22 +1,23 @@
-"""Rate-limit a Falcon application, WSGI or ASGI, with one middleware."""
+"""The middleware: takes for a request, answers a denial, and settles when the response is known."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from typing import Any, Final, TypeAlias, get_args
+from typing import Any, Final, get_args
 
 import falcon
 import falcon.asgi
 
 from shm_store.errors import ConfigurationError, CostError, StoreError
+from shm_store.falcon.requests import FALCON, KeyFunction, client_address
 from shm_store.http.arguments import checked_key, checked_paths, checked_quota
 from shm_store.http.deciding import Asked, Outcome, decide, tightest
 from shm_store.http.error_log import ErrorLog
 from shm_store.http.headers import UNAVAILABLE_HEADERS, Headers, denial_headers, limit_headers
-from shm_store.http.keys import ClientAddressError, client_key, header_prefix
-from shm_store.http.plan import Framework, Plan, Rule, Tally, planned
+from shm_store.http.plan import Plan, planned
 from shm_store.http.problems import DEFAULT_POLICY, TEMPORARY_REDUCED_CAPACITY_BODY, quota_exceeded_body
+from shm_store.http.rules import Rule, Tally
 from shm_store.http.settlement import RequestReservation
 from shm_store.limiter import RateLimiter
 from shm_store.policy import Policy, RunningPolicies
@@ -24,48 +25,10 @@ from shm_store.policy.policy import OnError
 from shm_store.quota import LIMIT_MAX, Quota, require_integer
 from shm_store.rate_info import RateInfo
 
-__all__ = ["ClientAddressError", "RateLimitMiddleware", "client_address", "header_key"]
-
-# Any, because a callable written for falcon.asgi.Request is not one for its base class, and one alias serves both.
-KeyFunction: TypeAlias = Callable[[Any], str]
-
 _OUTCOMES: Final[dict[OnError, str]] = {
     "allow": "request let through without a limit",
     "deny": "request answered with 503",
 }
-
-
-def client_address(req: falcon.Request) -> str:
-    """Return the bucket key of the client at the other end of the socket, for example `client:203.0.113.7`.
-
-    `X-Forwarded-For`, `Forwarded` and `X-Real-IP` are never read: anyone can send them. Behind a proxy the socket's
-    peer is the proxy, so there the proxy's clients share one bucket: have the server set the peer from the PROXY
-    protocol, or use `header_key` with a header that the proxy always overwrites.
-
-    Raises:
-        ClientAddressError: The server names no IP address, as on a UNIX socket.
-    """
-    return client_key(_asgi_peer(req) if isinstance(req, falcon.asgi.Request) else req.env.get("REMOTE_ADDR"))
-
-
-def header_key(name: str) -> KeyFunction:
-    """Return a key function: the value of the request header `name`, or `client_address` when it is absent or empty.
-
-    The keys look like `header:x-api-key:<value>`, so no value can name the bucket of another header or of an address.
-    Whoever may choose the value freely may choose a fresh bucket for every request: use a header that is authenticated
-    before the limiter, or that a proxy sets. On a UNIX socket a request without the header has no key and follows
-    `on_error`.
-
-    Raises:
-        ConfigurationError: `name` is not the name of a header.
-    """
-    prefix = header_prefix(name)
-
-    def key(req: falcon.Request) -> str:
-        value = req.get_header(name)
-        return prefix + value if value else client_address(req)
-
-    return key
 
 
 class RateLimitMiddleware:
@@ -124,7 +87,7 @@ class RateLimitMiddleware:
         # The store's `take` is looked up for each request: a store may replace it, after a fork or when it is closed.
         self._store = store
         self._exempt = checked_paths(exempt)
-        self._error_log = ErrorLog(logging.getLogger(__name__))
+        self._error_log = ErrorLog(logging.getLogger("shm_store.falcon"))
         self._tallies: dict[str, Tally] = {}
         if policies is None:
             self._policies = RunningPolicies()
@@ -141,7 +104,7 @@ class RateLimitMiddleware:
             if value != default:
                 raise ConfigurationError(argument, value, "leave it out: each of the policies has its own")
         self._policies = policies if isinstance(policies, RunningPolicies) else RunningPolicies(policies)
-        self._plan = planned(self._policies.current, _FALCON, self._tallies)
+        self._plan = planned(self._policies.current, FALCON, self._tallies)
         # Not methods: Falcon calls what it finds for every request, and without policies they have nothing to do.
         self.process_resource, self.process_resource_async = self._process_resource, self._process_resource_async
         self.process_response, self.process_response_async = self._process_response, self._process_response_async
@@ -166,7 +129,7 @@ class RateLimitMiddleware:
             return
         plan = self._plan
         if plan.source is not self._policies.current:
-            plan = self._plan = planned(self._policies.current, _FALCON, self._tallies)
+            plan = self._plan = planned(self._policies.current, FALCON, self._tallies)
         rule = plan.alone
         if plan.late and plan.may_follow(req.method, path):
             self._decide(req, resp, plan.early, hold=True)
@@ -311,18 +274,6 @@ def _complete(resp: falcon.Response, status: str, headers: Headers, body: bytes)
     resp.complete = True
 
 
-def _asgi_peer(req: falcon.asgi.Request) -> str | None:
-    """Return the host of the connection's `client`, or None.
-
-    `req.remote_addr` would parse the client's forwarding headers on the way, and a malformed one makes it raise.
-    """
-    client = req.scope.get("client")
-    if isinstance(client, tuple | list):
-        return client[0] if client else None
-    # The specification allows an iterable that can be read only once; Falcon reads it, and keeps what it read.
-    return None if client is None else req.remote_addr
-
-
 def _checked_rule(key: KeyFunction, quota: Quota | None, cost: int, on_error: OnError) -> Rule:
     """Return the one rule of a middleware without policies."""
     checked_key(key)
@@ -331,16 +282,3 @@ def _checked_rule(key: KeyFunction, quota: Quota | None, cost: int, on_error: On
     if on_error not in get_args(OnError):
         raise ConfigurationError("on_error", on_error, f"choose one of {', '.join(get_args(OnError))}")
     return Rule(DEFAULT_POLICY, Tally(), key, cost, quota, deny_on_error=on_error == "deny")
-
-
-def _header(req: falcon.Request, name: str) -> str | None:
-    return req.get_header(name)
-
-
-def _method(req: falcon.Request) -> str:
-    # Falcon answers whatever else with 400; a client must not have a bucket for each word it makes up.
-    return req.method if req.method in _METHODS else "other"
-
-
-_FALCON: Final = Framework(client_address, _header, lambda req: req.uri_template, _method)
-_METHODS: Final = frozenset(falcon.COMBINED_METHODS)
