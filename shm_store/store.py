@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import sys
 import time
-from collections import deque
 from collections.abc import Callable, Collection, Sequence
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Self
 
 from shm_store.config import Config
 from shm_store.durations import Duration
-from shm_store.errors import ConfigurationError, StoreClosedError, StoreError
+from shm_store.errors import ConfigurationError, StoreClosedError
 from shm_store.limiter import KeyReserve, KeyTake, Take
 from shm_store.quota import Concurrency, Quota
 from shm_store.rate_info import RateInfo
-from shm_store.reservation import Reservation, Settle
+from shm_store.reservation import Reservation
 from shm_store.stats import Stats
 from shm_store.table import census, hotpath, layout
 from shm_store.table.hotpath import COUNTING, HINT_KEY_MAX, HINTS_MAX, Hint
 from shm_store.table.seats import Role
 from shm_store.table.segment import Segment, unlink
+from shm_store.table.settlement import Abandoned, Settlement
 from shm_store.table.slots import Place, Slot
 from shm_store.table.table import Table
 from shm_store.table.takes import Taken, Wanted
@@ -66,7 +63,7 @@ class ShmStore:
         self._quota = table.config.quota
         self._closed = False
         self._hints: dict[str, Hint] = {}
-        self._abandoned: deque[Settle] = deque()
+        self._abandoned = Abandoned()
         self.take = hotpath.bind(
             hints=self._hints,
             pool=table.seats.pool,
@@ -153,23 +150,14 @@ class ShmStore:
             CostError: As by `take`; its `index` says which take.
             ConfigurationError: A take is malformed, or there is none.
         """
-        while self._abandoned:
-            # What was reserved and forgotten in the middle of another operation.
-            with contextlib.suppress(IndexError):
-                self._abandoned.popleft()(None)
+        self._abandoned.settle_all()
         wanted = self._wanted([(key, quota, cost)] if isinstance(key, str) else key, shadow)
         if not wanted:
             raise ConfigurationError("takes", key, "give at least one")
         outcome = self._table.take(wanted)
-        process = os.getpid()
-
-        def settle(used: Sequence[int] | None) -> None:
-            # A forked child has nothing of its parent's to give back.
-            if os.getpid() == process:
-                self._settle(wanted, outcome, used)
-
         allowed = all(taken.info.allowed for each, taken in zip(wanted, outcome, strict=True) if not each.shadow)
-        return Reservation([taken.info for taken in outcome], settle if allowed else None, self._abandon)
+        settle = Settlement(self._table.stripes, self._table.takes, wanted, outcome) if allowed else None
+        return Reservation([taken.info for taken in outcome], settle, self._abandoned.add)
 
     def get(self, key: str) -> tuple[int, int]:
         """Return (limit, remaining) of the bucket `key` now; (0, 0) for one that is absent or expired."""
@@ -213,6 +201,7 @@ class ShmStore:
         """Let go of the segment, which stays for others and for the next start; may be called again."""
         if self._closed:
             return
+        self._abandoned.settle_all()
         self._closed = True
         self._hints.clear()
         self._table.close()
@@ -266,30 +255,6 @@ class ShmStore:
             wanted.append(Wanted(self._place(key), quota or self._quota, cost, index in shadow))
         return wanted
 
-    def _settle(self, wanted: list[Wanted], outcome: list[Taken], used: Sequence[int] | None) -> None:
-        """Give back what of each take was not used, and take what was used beyond."""
-        failed = None
-        for index, (each, taken) in enumerate(zip(wanted, outcome, strict=True)):
-            if isinstance(each.quota, Concurrency):
-                units = each.cost
-            else:
-                units = 0 if used is None else each.cost - used[index]
-            try:
-                self._give_back(each, taken, units)
-            except StoreError as error:
-                failed = error
-        if failed is not None:
-            raise failed
-
-    def _give_back(self, wanted: Wanted, taken: Taken, units: int) -> None:
-        takes, stripe = self._table.takes, wanted.place.stripe
-        if not taken.taken or units == 0:
-            return
-        if units > 0:
-            self._table.stripes.run(stripe, lambda hold: takes.refund(hold, taken, units))
-        elif isinstance(quota := wanted.quota, Quota):
-            self._table.stripes.run(stripe, lambda hold: takes.charge(hold, wanted.place, quota, -units))
-
     def _remember(self, key: str, taken: Taken, slot: Slot, quota: Quota | None) -> None:
         if taken.algorithm not in COUNTING or len(key) > HINT_KEY_MAX or self._closed:
             return
@@ -313,16 +278,6 @@ class ShmStore:
         if not isinstance(key, str):
             raise TypeError(f"key is {key!r}: give a str, not {type(key).__name__}")
         return self._table.buckets.slots.place(key)
-
-    def _abandon(self, settle: Settle) -> None:
-        """Settle what nobody refers to any more; later, if this thread is in the middle of an operation."""
-        frame: FrameType | None = sys._getframe()  # noqa: SLF001 - documented, underscore and all
-        while frame is not None:
-            if frame.f_globals.get("__name__", "").startswith("shm_store.table."):
-                self._abandoned.append(settle)
-                return
-            frame = frame.f_back
-        settle(None)
 
     def _require_open(self) -> None:
         if self._closed:

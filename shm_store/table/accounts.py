@@ -22,6 +22,7 @@ from shm_store.table.layout import (
     THIRD,
 )
 from shm_store.table.slots import Place, Slot
+from shm_store.table.victims import Victim
 
 #: The algorithms by the code that a slot's tag carries.
 BY_CODE: Final = tuple(ALGORITHMS.values())
@@ -38,22 +39,6 @@ class Owner(NamedTuple):
 
     pid: int
     start: int
-
-
-class Victim(NamedTuple):
-    """The slot a new key would get.
-
-    Attributes:
-        slot: The slot.
-        kind: The counter of how it was come by; None if it is vacant.
-        idle_at_ns: When the bucket in it is idle.
-        refused: Whether it is not to be had: the bucket in it has spent units, and `on_full` is "deny".
-    """
-
-    slot: Slot
-    kind: int | None
-    idle_at_ns: int
-    refused: bool = False
 
 
 class Account:

@@ -1,4 +1,4 @@
-"""Buckets: how they are found, stored and removed, and which slot a new key gets.
+"""Buckets: how they are found, stored and removed.
 
 Everything here runs under the stripes of the sets it touches. A slot is given to a key, and taken from it, by stores
 in an order of which every prefix leaves a valid table (I8). What changes a bucket goes through the journal, unless it
@@ -12,16 +12,12 @@ from typing import Final
 
 from shm_store.algorithms import FRESH, State, Terms
 from shm_store.config import OnFull
-from shm_store.errors import TableFullError
 from shm_store.quota import Quota
-from shm_store.table.accounts import CODES, Account, InFlight, Owner, Victim
+from shm_store.table.accounts import CODES, Account, InFlight, Owner
 from shm_store.table.journal import Journal
 from shm_store.table.layout import (
     BURST,
-    EVICTED,
-    EXPIRED,
     FIRST,
-    HELD,
     HOLDER,
     HOLDER_PID,
     HOLDER_START,
@@ -32,7 +28,6 @@ from shm_store.table.layout import (
     MIN_TTL_AT,
     OTHER,
     OVERRIDE,
-    RECLAIMED_IDLE,
     SWEPT,
     TAG,
     THIRD,
@@ -40,6 +35,7 @@ from shm_store.table.layout import (
 from shm_store.table.segment import Segment
 from shm_store.table.slots import Place, Slot, Slots, next_tag
 from shm_store.table.stripes import Hold
+from shm_store.table.victims import Victims
 
 #: Keys of one stripe that one operation may change: each needs up to three pairs of words in its journal.
 KEYS_MAX: Final = JOURNAL_WORDS // 6
@@ -68,12 +64,11 @@ class Buckets:
         """
         self.slots = Slots(segment)
         self.clock = clock
-        self._name = segment.name
         self._words = segment.words
         self._geometry = segment.header.geometry
         self._journal = journal
         self._epoch = epoch
-        self._on_full = on_full
+        self._victims = Victims(segment, self.slots, on_full)
 
     def asked(self, quota: Quota) -> tuple[int, Terms]:
         """Return a quota's algorithm, by its code, and its terms, with windows that begin where UTC's do."""
@@ -105,7 +100,7 @@ class Buckets:
         code, terms = self.asked(quota)
         slot = self.slots.find(place)
         if slot is None:
-            return Account(place, None, self._victim(place.set_index, now_ns, kept), code=code, terms=terms)
+            return Account(place, None, self._victims.choose(place.set_index, now_ns, kept), code=code, terms=terms)
         account = self.stored(place, slot, now_ns)
         account.adopt(code, terms, now_ns)
         return account
@@ -135,7 +130,7 @@ class Buckets:
         """
         own = self.slots.place_of_holder(place, *owner)
         slot = self.slots.find(own)
-        victim = self._victim(place.set_index, now_ns, kept) if slot is None else None
+        victim = self._victims.choose(place.set_index, now_ns, kept) if slot is None else None
         account = InFlight(own, slot, victim, limit=limit, owner=owner)
         if slot is not None:
             account.load(slot.words.tolist(), expired=self._is_past(slot.words, now_ns))
@@ -190,7 +185,7 @@ class Buckets:
         account = self.account(place, quota, self.clock())
         if account.victim is not None:
             if account.victim.refused:
-                raise TableFullError(self._name, self._geometry.set_slots)
+                raise self._victims.full()
             account.flags = OVERRIDE
             self._fill(hold, account, FRESH)
         else:
@@ -271,32 +266,6 @@ class Buckets:
         held = [slot.words for slot in self.slots.holders(place) if slot.words[FIRST]]
         limit = max((words[LIMIT] for words in held), default=0)
         return limit, max(limit - sum(words[FIRST] for words in held), 0)
-
-    def _victim(self, set_index: int, now_ns: int, kept: Collection[tuple[int, int]]) -> Victim:
-        """The slot for a new key: a vacant one, else that of the bucket that is idle soonest or has been longest."""
-        free = [number for number in range(self._geometry.set_slots) if (set_index, number) not in kept]
-        first_words = self.slots.first_words(set_index)
-        vacant = next((number for number in free if not first_words[number]), None)
-        if vacant is not None:
-            return Victim(self.slots.slot(set_index, vacant), None, 0)
-        idle_at, tags = self.slots.column(set_index, IDLE_AT), self.slots.column(set_index, TAG)
-        soonest = min(
-            (
-                (idle_at[number], number)
-                for number in free
-                if not tags[number] & OVERRIDE and not (tags[number] & HOLDER and idle_at[number] == HELD)
-            ),
-            default=None,
-        )
-        if soonest is None:
-            raise TableFullError(self._name, self._geometry.set_slots)
-        idle_at_ns, number = soonest
-        if idle_at_ns + self._words[MIN_TTL_AT] <= now_ns:
-            kind = EXPIRED
-        else:
-            kind = RECLAIMED_IDLE if idle_at_ns <= now_ns else EVICTED
-        refused = kind == EVICTED and self._on_full == "deny"
-        return Victim(self.slots.slot(set_index, number), kind, idle_at_ns, refused)
 
     def _fill(self, hold: Hold, account: Account, state: State) -> Slot:
         """Give a new key its slot, with a bucket in `state`, and return the slot."""

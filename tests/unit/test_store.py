@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
+
 import pytest
 
-from shm_store import CostError, Quota, ShmStore, TableFullError
+from shm_store import Concurrency, Config, ConfigurationError, CostError, Quota, ShmStore, TableFullError
+from shm_store.table.layout import OTHER
+from shm_store.table.stripes import Hold
 from tests.clock import Clock
 from tests.conftest import OpenStore
 from tests.fork import ended, in_child
@@ -222,3 +228,128 @@ def test_forked_child_counts_in_the_same_bucket(open_store: OpenStore) -> None:
     assert ended(in_child(take)) == 0
     assert store.take("a").remaining == 96
     assert store.take("b").remaining == 98
+
+
+def test_reservation_forgotten_within_an_operation_ends_after_it(open_store: OpenStore) -> None:
+    """A garbage collector runs anywhere: what it finds while the stripe is held is settled by a later `reserve`."""
+    store = open_store()
+    held = [store.reserve("a", 2, Concurrency(2))]
+
+    def body(hold: Hold) -> None:
+        held.clear()
+        hold.records[0][OTHER] += 1
+
+    store._table.stripes.run(0, body)
+    assert store.get("a") == (2, 0)
+    assert store.reserve("b").allowed
+    assert store.stats().in_flight == 0
+
+
+def test_reservation_of_a_parent_is_not_settled_by_its_child(open_store: OpenStore) -> None:
+    """A forked child inherits the object, and has nothing to give back."""
+    store = open_store()
+    held = store.reserve([("a", None, 2), ("b", Concurrency(2), 2)])
+    assert ended(in_child(held.refund)) == 0
+    assert (store.get("a"), store.get("b")) == ((5, 3), (2, 0))
+    held.refund()
+    assert (store.get("a"), store.get("b")) == ((5, 5), (0, 0))
+
+
+def test_units_in_flight_of_the_dead_are_free_at_once(open_store: OpenStore) -> None:
+    """Whoever would be denied looks whether the others live; so does the sweeper."""
+    store, limit = open_store(), Concurrency(3)
+
+    def die() -> None:
+        held = [store.reserve(key, 3, limit) for key in ("a", "b")]
+        assert all(each.allowed for each in held)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    assert ended(in_child(die)) == -signal.SIGKILL
+    assert (store.get("a"), store.stats().in_flight) == ((3, 0), 6)
+    with store.reserve("a", 3, limit) as reservation:
+        assert reservation.allowed
+    assert store.garbage_collect() == 1
+    assert (store.get("b"), store.stats().in_flight) == ((0, 0), 0)
+    assert store.stats().denied == 0
+
+
+def test_units_in_flight_of_the_living_are_not_taken_from_them(open_store: OpenStore) -> None:
+    """A process that is stopped has its units as long as it lives."""
+    store, limit = open_store(), Concurrency(3)
+
+    def stop() -> None:
+        with store.reserve("a", 3, limit):
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+    child = in_child(stop)
+    os.waitpid(child, os.WUNTRACED)
+    assert not store.reserve("a", 1, limit).allowed
+    assert store.garbage_collect() == 0
+    os.kill(child, signal.SIGCONT)
+    assert ended(child) == 0
+    assert store.reserve("a", 3, limit).allowed
+
+
+def test_take_all_of_more_keys_than_a_stripe_takes_is_refused(open_store: OpenStore) -> None:
+    """The error names the bound; nothing is taken."""
+    store = open_store(initial_size=1024, stripes=1)
+    takes = [(f"key {number}", None, 1) for number in range(167)]
+    assert all(info.allowed for info in store.take_all(takes))
+    with pytest.raises(ConfigurationError, match="more than 167 keys of one stripe"):
+        store.take_all([*takes, ("one more", None, 1)])
+    assert store.get("key 0") == (5, 4)
+
+
+def test_take_all_of_a_full_set_evicts_none_of_its_own(open_store: OpenStore) -> None:
+    """New keys of one call get slots of other keys, never one another's; without enough of them nothing is taken."""
+    store = open_store()
+    _fill(store, 8)
+    infos = store.take_all([(f"new {number}", None, 2) for number in range(7)] + [("key 7", None, 2)])
+    assert [info.remaining for info in infos] == [3] * 7 + [2]
+    with pytest.raises(TableFullError):
+        store.take_all([(f"newer {number}", None, 1) for number in range(9)])
+    assert store.stats().allowed == 16
+
+
+def test_take_all_is_denied_where_a_new_key_is(open_store: OpenStore) -> None:
+    """With on_full="deny" a key that gets no slot denies the call, and the others are not charged."""
+    store = open_store(on_full="deny")
+    _fill(store, 8)
+    infos = store.take_all([("key 0", None, 1), ("new", None, 1)])
+    assert [(info.allowed, info.remaining) for info in infos] == [(True, 4), (False, 0)]
+    assert store.stats().refused == 1
+
+
+@pytest.mark.parametrize("algorithm", ["token-bucket", "gcra", "fixed-window", "sliding-window"])
+def test_algorithm_of_the_configuration_counts(open_store: OpenStore, clock: Clock, algorithm: str) -> None:
+    """Each admits the limit at once, denies until the instant it names, and admits then."""
+    store = open_store(algorithm=algorithm)
+    assert [store.take("a").remaining for _ in range(5)] == [4, 3, 2, 1, 0]
+    denied = store.take("a")
+    assert denied == store.peek("a")
+    clock.advance((denied.retry_after_ns - 1) / 1e9)
+    assert not store.take("a").allowed
+    clock.advance(1e-9)
+    assert store.take("a").allowed
+
+
+def test_live_key_keeps_what_is_spent_under_another_algorithm(open_store: OpenStore) -> None:
+    """From one to the next, and with another limit."""
+    store = open_store()
+    store.take("a", 3)
+    for algorithm in ("gcra", "fixed-window", "sliding-window", "token-bucket"):
+        assert store.peek("a", quota=Quota(10, "3s", algorithm=algorithm)).remaining == 6
+        assert store.take("a", quota=Quota(5, "3s", algorithm=algorithm)).remaining == 1
+        with store.reserve("a", 1, Quota(10, "3s", algorithm=algorithm)) as reservation:
+            reservation.refund()
+        store.reset("a")
+        store.take("a", 3, Quota(5, "3s", algorithm=algorithm))
+
+
+def test_fixed_windows_begin_in_utc(segment_name: str) -> None:
+    """On the system's clock a window ends at a multiple of the interval in UTC, to the precision of two clocks read."""
+    with ShmStore.open(Config(algorithm="fixed-window", interval="1h", initial_size=8, name=segment_name)) as store:
+        before = time.time_ns()
+        ends_at_ns = before + store.take("a").reset_after_ns
+        tolerance_ns = time.time_ns() - before + 10**6
+    assert min(ends_at_ns % (3600 * 10**9), -ends_at_ns % (3600 * 10**9)) <= tolerance_ns

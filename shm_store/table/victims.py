@@ -1,0 +1,79 @@
+"""Victims: which slot a new key gets, in a set that may be full."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import NamedTuple
+
+from shm_store.config import OnFull
+from shm_store.errors import TableFullError
+from shm_store.table.layout import EVICTED, EXPIRED, HELD, HOLDER, IDLE_AT, MIN_TTL_AT, OVERRIDE, RECLAIMED_IDLE, TAG
+from shm_store.table.segment import Segment
+from shm_store.table.slots import Slot, Slots
+
+
+class Victim(NamedTuple):
+    """The slot a new key would get.
+
+    Attributes:
+        slot: The slot.
+        kind: The counter of how it was come by; None if it is vacant.
+        idle_at_ns: When the bucket in it is idle.
+        refused: Whether it is not to be had: the bucket in it has spent units, and `on_full` is "deny".
+    """
+
+    slot: Slot
+    kind: int | None
+    idle_at_ns: int
+    refused: bool = False
+
+
+class Victims:
+    """Chooses slots of one segment; under the stripe of the set."""
+
+    def __init__(self, segment: Segment, slots: Slots, on_full: OnFull) -> None:
+        """Bind to `segment` and its slots; `on_full` says what to do about a bucket that has spent units."""
+        self._name = segment.name
+        self._words = segment.words
+        self._set_slots = segment.header.geometry.set_slots
+        self._slots = slots
+        self._on_full = on_full
+
+    def choose(self, set_index: int, now_ns: int, kept: Collection[tuple[int, int]] = ()) -> Victim:
+        """Return a vacant slot, else that of the bucket that is idle soonest or has been longest.
+
+        Args:
+            set_index: The set.
+            now_ns: The time.
+            kept: Set and number of slots that it must not be.
+
+        Raises:
+            TableFullError: There is none to give up.
+        """
+        free = [number for number in range(self._set_slots) if (set_index, number) not in kept]
+        first_words = self._slots.first_words(set_index)
+        vacant = next((number for number in free if not first_words[number]), None)
+        if vacant is not None:
+            return Victim(self._slots.slot(set_index, vacant), None, 0)
+        idle_at, tags = self._slots.column(set_index, IDLE_AT), self._slots.column(set_index, TAG)
+        given_up = [(idle_at[number], number) for number in free if not _is_kept(tags[number], idle_at[number])]
+        if not given_up:
+            raise self.full()
+        idle_at_ns, number = min(given_up)
+        kind = self._kind(idle_at_ns, now_ns)
+        refused = kind == EVICTED and self._on_full == "deny"
+        return Victim(self._slots.slot(set_index, number), kind, idle_at_ns, refused)
+
+    def full(self) -> TableFullError:
+        """Return what to raise about a key that gets no slot."""
+        return TableFullError(self._name, self._set_slots)
+
+    def _kind(self, idle_at_ns: int, now_ns: int) -> int:
+        if idle_at_ns + self._words[MIN_TTL_AT] <= now_ns:
+            return EXPIRED
+        return RECLAIMED_IDLE if idle_at_ns <= now_ns else EVICTED
+
+
+def _is_kept(tag: int, idle_at_ns: int) -> bool:
+    """Return whether a slot is never given up: an override, and what is in flight."""
+    return bool(tag & OVERRIDE or (tag & HOLDER and idle_at_ns == HELD))
