@@ -61,7 +61,7 @@ class RateLimiter(Protocol):
         *,
         shadow: Collection[int] = (),
     ) -> Reservation:
-        """Take from one bucket, or as `take_all` does, what may be given back in part; also limits what is in flight."""
+        """Take from one bucket, or as `take_all` does, what may be given back in part; limits what is in flight."""
         ...
 
     def get(self, key: str) -> tuple[int, int]:
