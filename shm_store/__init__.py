@@ -1,7 +1,9 @@
 """One rate limit across every process of a host, held in shared memory."""
 
 from shm_store.config import Config
+from shm_store.decorator import limited
 from shm_store.errors import (
+    AcquireTimeoutError,
     BackendError,
     ConfigurationError,
     CostError,
@@ -20,6 +22,7 @@ from shm_store.stats import Stats
 from shm_store.store import ShmStore
 
 __all__ = [
+    "AcquireTimeoutError",
     "BackendError",
     "Concurrency",
     "Config",
@@ -37,4 +40,5 @@ __all__ = [
     "StoreError",
     "StripeTimeoutError",
     "TableFullError",
+    "limited",
 ]

@@ -95,6 +95,28 @@ class StripeTimeoutError(StoreError, TimeoutError):
         self.holders = holders
 
 
+class AcquireTimeoutError(StoreError, TimeoutError):
+    """Units cannot be had within the timeout; nothing was taken.
+
+    Attributes:
+        key: The key.
+        timeout_ns: The timeout; None if there was none, and no wait would make room.
+        retry_after_ns: Time until they can be had; 0 when nobody knows.
+    """
+
+    fields = ("key", "timeout_ns", "retry_after_ns")
+
+    def __init__(self, key: str, timeout_ns: int | None, retry_after_ns: int) -> None:
+        within = "" if timeout_ns is None else f" within {timeout_ns / 1e9:g} s"
+        super().__init__(
+            f"key {key!r}: the units cannot be had{within}, but in {retry_after_ns / 1e9:g} s; "
+            "try again then, or raise the timeout"
+        )
+        self.key = key
+        self.timeout_ns = timeout_ns
+        self.retry_after_ns = retry_after_ns
+
+
 class StoreClosedError(StoreError):
     """The store was closed before the call."""
 

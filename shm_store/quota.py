@@ -66,7 +66,7 @@ class Quota(msgspec.Struct, frozen=True, dict=True):
         Raises:
             ConfigurationError: The text is not of that form, or a value in it is out of range.
         """
-        limit, slash, interval = text.partition("/")
+        limit, slash, interval = text.partition("/") if isinstance(text, str) else ("", "", "")
         if not slash or not limit.strip().isdecimal():
             raise ConfigurationError("quota", text, "write 'limit/interval', for example '100/minute'")
         return cls(int(limit), interval)

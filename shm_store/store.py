@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from types import TracebackType
 from typing import Self
 
+from shm_store import waiting
 from shm_store.config import Config
 from shm_store.durations import Duration
 from shm_store.errors import ConfigurationError, StoreClosedError
@@ -61,6 +62,7 @@ class ShmStore:
         """Serve `table`; use `open` or `attach` instead."""
         self._table = table
         self._quota = table.config.quota
+        self._clock = clock
         self._closed = False
         self._hints: dict[str, Hint] = {}
         self._abandoned = Abandoned()
@@ -158,6 +160,30 @@ class ShmStore:
         allowed = all(taken.info.allowed for each, taken in zip(wanted, outcome, strict=True) if not each.shadow)
         settle = Settlement(self._table.stripes, self._table.takes, wanted, outcome) if allowed else None
         return Reservation([taken.info for taken in outcome], settle, self._abandoned.add)
+
+    def acquire(self, key: str, timeout: Duration | None = None, cost: int = 1, quota: Quota | None = None) -> RateInfo:
+        """Take units as soon as they are there; return the denial at once if that cannot be in time.
+
+        Args:
+            key: The key.
+            timeout: Longest wait, 0 to 100 years; None for any. Only time on the system's clock makes it pass.
+            cost: Units to take.
+            quota: As for `take`.
+
+        Raises:
+            ConfigurationError: The timeout is no duration.
+        """
+        return waiting.acquire(self.take, key, timeout, cost, quota, clock=self._clock)
+
+    async def acquire_async(
+        self,
+        key: str,
+        timeout: Duration | None = None,  # noqa: ASYNC109 - known to be too short before the wait begins
+        cost: int = 1,
+        quota: Quota | None = None,
+    ) -> RateInfo:
+        """Do the same, and let other tasks run meanwhile; one that is cancelled while it waits has taken nothing."""
+        return await waiting.acquire_async(self.take, key, timeout, cost, quota, clock=self._clock)
 
     def get(self, key: str) -> tuple[int, int]:
         """Return (limit, remaining) of the bucket `key` now; (0, 0) for one that is absent or expired."""

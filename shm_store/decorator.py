@@ -1,0 +1,124 @@
+"""`limited`: a decorator that keeps the calls of a function within a limit, across all processes of the host."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, ParamSpec, Protocol, TypeVar, cast
+
+from shm_store.durations import Duration
+from shm_store.errors import AcquireTimeoutError, ConfigurationError
+from shm_store.quota import LIMIT_MAX, Quota, require_integer
+from shm_store.rate_info import RateInfo
+from shm_store.store import ShmStore
+from shm_store.waiting import timeout_ns
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Waiting(Protocol):
+    """A store that can wait."""
+
+    def acquire(self, key: str, timeout: Duration | None = None, cost: int = 1, quota: Quota | None = None) -> RateInfo:
+        """Take units as soon as they are there."""
+        ...
+
+    async def acquire_async(
+        self,
+        key: str,
+        timeout: Duration | None = None,  # noqa: ASYNC109 - known to be too short before the wait begins
+        cost: int = 1,
+        quota: Quota | None = None,
+    ) -> RateInfo:
+        """Take units as soon as they are there."""
+        ...
+
+
+def limited(
+    quota: str | Quota,
+    *,
+    key: str | Callable[..., str],
+    timeout: Duration | None = None,
+    cost: int = 1,
+    store: Waiting | None = None,
+) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Return a decorator: each call of the function waits for its units first.
+
+    For clients that must respect somebody else's limit: all processes of the host that use the same key share it.
+
+    Args:
+        quota: The quota, or text as `Quota.parse` reads it.
+        key: The bucket, or a function of the call's arguments that names it.
+        timeout: Longest wait, in any form `shm_store.durations.to_ns` reads; None for any.
+        cost: Units of each call.
+        store: Where the buckets are; the default segment if None, opened at the first call.
+
+    Raises:
+        ConfigurationError: An argument cannot be used, or what is decorated is no function or coroutine function.
+        AcquireTimeoutError: By a call: its units cannot be had in time. The function was not called.
+        StoreError: By a call: the store failed. The function was not called.
+
+    >>> @limited("10/second", key="example.org")
+    ... def fetch(path: str) -> str: ...
+    """
+    asked = quota if isinstance(quota, Quota) else Quota.parse(quota)
+    require_integer("cost", cost, 1, LIMIT_MAX if asked.burst else asked.limit)
+    if not isinstance(key, str) and not callable(key):
+        raise ConfigurationError("key", key, "give a text, or a function of the call's arguments that returns one")
+    patience_ns = timeout_ns(timeout)
+
+    def name(args: tuple[object, ...], kwargs: dict[str, object]) -> str:
+        return key if isinstance(key, str) else key(*args, **kwargs)
+
+    def require(name: str, info: RateInfo) -> None:
+        if not info.allowed:
+            raise AcquireTimeoutError(name, patience_ns, info.retry_after_ns)
+
+    def decorate(function: Callable[P, T]) -> Callable[P, T]:
+        _require_function(function)
+        if not inspect.iscoroutinefunction(function):
+
+            @functools.wraps(function)
+            def call(*args: P.args, **kwargs: P.kwargs) -> T:
+                named = name(args, kwargs)
+                require(named, (store or _default.store()).acquire(named, timeout, cost, asked))
+                return function(*args, **kwargs)
+
+            return call
+
+        @functools.wraps(function)
+        async def call_async(*args: P.args, **kwargs: P.kwargs) -> object:
+            named = name(args, kwargs)
+            require(named, await (store or _default.store()).acquire_async(named, timeout, cost, asked))
+            return await cast("Callable[P, Awaitable[object]]", function)(*args, **kwargs)
+
+        return cast("Callable[P, T]", call_async)
+
+    return decorate
+
+
+def _require_function(function: Any) -> None:  # noqa: ANN401 - whatever was decorated
+    if inspect.isclass(function) or not callable(function):
+        raise ConfigurationError("function", function, "decorate a function or a coroutine function")
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise ConfigurationError("function", function, "a generator runs after its call: decorate what it calls")
+
+
+class _Default:
+    """The store of the default segment, one for a process and for those forked from it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._store: ShmStore | None = None
+
+    def store(self) -> ShmStore:
+        with self._lock:
+            if self._store is None:
+                self._store = ShmStore.open()
+            return self._store
+
+
+_default: Final = _Default()

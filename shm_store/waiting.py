@@ -1,0 +1,100 @@
+"""Waiting for units: sleep until the instant that a denial promises, and take again."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Generator
+from typing import Final
+
+from shm_store.durations import NS_PER_SECOND, Duration, to_ns
+from shm_store.quota import INTERVAL_MAX_NS, Quota
+from shm_store.rate_info import RateInfo
+
+Take = Callable[[str, int, Quota | None], RateInfo]
+
+# No sleep lasts longer: some platforms cannot tell one of centuries from one of no time.
+_NAP_NS: Final = 86_400 * NS_PER_SECOND
+
+
+def acquire(
+    take: Take,
+    key: str,
+    timeout: Duration | None = None,
+    cost: int = 1,
+    quota: Quota | None = None,
+    *,
+    clock: Callable[[], int] = time.monotonic_ns,
+    sleep: Callable[[float], None] = time.sleep,
+) -> RateInfo:
+    """Take units as soon as they are there; return the denial at once if that cannot be in time.
+
+    Nothing is held meanwhile, and nothing polled: each denial says when the same take would be allowed, and then the
+    next one comes. Of several who wait for one unit, one gets it, and the others wait for the next.
+
+    Args:
+        take: Takes from a store.
+        key: The key.
+        timeout: Longest wait, 0 to 100 years, in any form `shm_store.durations.to_ns` reads; None for any.
+        cost: Units to take.
+        quota: The quota; the store's default if None.
+        clock: The store's clock, in nanoseconds.
+        sleep: Waits for so many seconds.
+
+    Raises:
+        ConfigurationError: The timeout is no duration.
+        StoreError: As by `take`.
+    """
+    attempts = _attempts(lambda: take(key, cost, quota), timeout_ns(timeout), clock)
+    try:
+        while True:
+            sleep(next(attempts))
+    except StopIteration as end:
+        info: RateInfo = end.value
+        return info
+
+
+async def acquire_async(
+    take: Take,
+    key: str,
+    timeout: Duration | None = None,  # noqa: ASYNC109 - a bound on the wait, known to be too short before it begins
+    cost: int = 1,
+    quota: Quota | None = None,
+    *,
+    clock: Callable[[], int] = time.monotonic_ns,
+) -> RateInfo:
+    """Do the same, and let other tasks run meanwhile; one that is cancelled while it waits has taken nothing."""
+    attempts = _attempts(lambda: take(key, cost, quota), timeout_ns(timeout), clock)
+    try:
+        while True:  # noqa: ASYNC110 - each sleep lasts until a promised instant
+            await asyncio.sleep(next(attempts))
+    except StopIteration as end:
+        info: RateInfo = end.value
+        return info
+
+
+def timeout_ns(timeout: Duration | None) -> int | None:
+    """Return a timeout in nanoseconds; None for none.
+
+    Raises:
+        ConfigurationError: It is no duration.
+    """
+    return None if timeout is None else to_ns("timeout", timeout, minimum_ns=0, maximum_ns=INTERVAL_MAX_NS)
+
+
+def _attempts(
+    take: Callable[[], RateInfo], patience_ns: int | None, clock: Callable[[], int]
+) -> Generator[float, None, RateInfo]:
+    """Take, yield how many seconds to sleep, and so on; return the last answer."""
+    deadline_ns = None if patience_ns is None else clock() + patience_ns
+    while True:
+        info = take()
+        # A denial without a promise: nobody knows when.
+        if info.allowed or not info.retry_after_ns:
+            return info
+        due_ns = clock() + info.retry_after_ns
+        if deadline_ns is not None and due_ns > deadline_ns:
+            return info
+        # A sleep may end early, and a promise is not to be asked about before its time.
+        while (left_ns := due_ns - clock()) > 0:
+            yield min(left_ns, _NAP_NS) / NS_PER_SECOND

@@ -1,0 +1,131 @@
+"""The decorator that keeps calls within a limit."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import pickle
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import pytest
+
+from shm_store import AcquireTimeoutError, ConfigurationError, Quota, ShmStore, limited
+from shm_store import decorator as module
+from tests.clock import Clock
+from tests.conftest import OpenStore
+
+
+@pytest.fixture
+def store(open_store: OpenStore) -> ShmStore:
+    return open_store(initial_size=256)
+
+
+def test_limited_function_takes_a_unit_for_each_call(store: ShmStore) -> None:
+    """It is the same function otherwise."""
+
+    @limited("3/hour", key="upstream", store=store)
+    def add(first: int, second: int = 1) -> int:
+        """Add."""
+        return first + second
+
+    assert (add(1), add(1, second=2)) == (2, 3)
+    assert store.get("upstream") == (3, 1)
+    assert (add.__name__, add.__doc__) == ("add", "Add.")
+    assert [*inspect.signature(add).parameters] == ["first", "second"]
+
+
+def test_limited_call_that_cannot_be_in_time_is_not_made(store: ShmStore, clock: Clock) -> None:
+    """The error says when it could be; nothing was taken, and the function not called."""
+    calls: list[int] = []
+    call = limited(Quota(1, "10s"), key="upstream", timeout="5s", store=store)(calls.append)
+    call(1)
+    clock.advance(1)
+    with pytest.raises(AcquireTimeoutError) as caught:
+        call(2)
+    assert vars(caught.value) == {"key": "upstream", "timeout_ns": 5 * 10**9, "retry_after_ns": 9 * 10**9}
+    assert isinstance(caught.value, TimeoutError)
+    assert vars(pickle.loads(pickle.dumps(caught.value))) == vars(caught.value)  # noqa: S301 - our own
+    assert calls == [1]
+
+
+def test_limited_key_is_made_of_the_arguments(store: ShmStore) -> None:
+    """So that methods and tenants count apart."""
+
+    class Client:
+        @limited("2/hour", key=lambda _self, tenant, **_: f"tenant:{tenant}", cost=2, store=store)
+        def call(self, tenant: str, *, path: str = "/") -> str:
+            return tenant + path
+
+    assert Client().call("a", path="/x") == "a/x"
+    assert Client().call("b") == "b/"
+    assert (store.get("tenant:a"), store.get("tenant:b")) == ((2, 0), (2, 0))
+
+
+def test_limited_coroutine_function_stays_one(store: ShmStore) -> None:
+    """And its call waits without stopping the others."""
+
+    @limited("2/hour", key="upstream", timeout=1, store=store)
+    async def fetch(number: int) -> int:
+        await asyncio.sleep(0)
+        return number
+
+    async def run() -> list[int | BaseException]:
+        return await asyncio.gather(*(fetch(number) for number in range(3)), return_exceptions=True)
+
+    assert inspect.iscoroutinefunction(fetch)
+    first, second, third = asyncio.run(run())
+    assert (first, second) == (0, 1)
+    assert isinstance(third, AcquireTimeoutError)
+
+
+def test_limited_opens_the_default_store_at_the_first_call(
+    open_store: OpenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One for all decorated functions of a process."""
+    store, opened = open_store(initial_size=256), []
+
+    def open_default() -> ShmStore:
+        opened.append(store)
+        return store
+
+    monkeypatch.setattr(module, "_default", module._Default())
+    monkeypatch.setattr(ShmStore, "open", open_default)
+    calls = [limited("5/hour", key=key)(lambda: None) for key in ("a", "b")]
+    assert opened == []
+    for call in calls:
+        call()
+        call()
+    assert opened == [store]
+    assert (store.get("a"), store.get("b")) == ((5, 3), (5, 3))
+
+
+def _generator() -> Iterator[int]:
+    yield 1
+
+
+async def _async_generator() -> AsyncIterator[int]:
+    yield 1
+
+
+@pytest.mark.parametrize("decorated", [_generator, _async_generator, ShmStore, 3, "text"])
+def test_limited_refuses_what_is_no_function(decorated: Callable[..., Any]) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        limited("1/s", key="a")(decorated)
+    assert caught.value.setting == "function"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "setting"),
+    [
+        ({"quota": "often", "key": "a"}, "quota"),
+        ({"quota": 3, "key": "a"}, "quota"),
+        ({"quota": "1/s", "key": 3}, "key"),
+        ({"quota": "1/s", "key": "a", "cost": 2}, "cost"),
+        ({"quota": "1/s", "key": "a", "timeout": "soon"}, "timeout"),
+    ],
+)
+def test_limited_refuses_a_bad_argument_when_it_decorates(arguments: dict[str, Any], setting: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        limited(**arguments)
+    assert caught.value.setting == setting

@@ -1,0 +1,170 @@
+"""Waiting for units: how long, how often, and when not at all."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from shm_store import Config, ConfigurationError, CostError, Quota, RateInfo, ShmStore
+from shm_store.waiting import acquire
+from tests.clock import Clock
+from tests.conftest import OpenStore
+
+DAY_S = 86_400.0
+
+
+class Sleeper:
+    """Sleeps on the clock of the test, the first time too short, and remembers how long."""
+
+    def __init__(self, clock: Clock, short_by: float = 0.0) -> None:
+        self._clock, self._short_by = clock, short_by
+        self.slept: list[float] = []
+
+    def __call__(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self._clock.advance(seconds - self._short_by)
+        self._short_by = 0.0
+
+
+@pytest.fixture
+def store(open_store: OpenStore) -> ShmStore:
+    """Five units per three seconds."""
+    return open_store()
+
+
+def test_acquire_of_what_is_there_does_not_sleep(store: ShmStore, clock: Clock) -> None:
+    sleep = Sleeper(clock)
+    assert acquire(store.take, "a", clock=clock, sleep=sleep).remaining == 4
+    assert sleep.slept == []
+
+
+def test_acquire_sleeps_once_until_the_promised_instant(store: ShmStore, clock: Clock) -> None:
+    """Not before it, not in pieces."""
+    sleep = Sleeper(clock)
+    store.take("a", 5)
+    clock.advance(1)
+    assert acquire(store.take, "a", clock=clock, sleep=sleep).allowed
+    assert sleep.slept == [2.0]
+    assert store.stats().denied == 1
+
+
+@pytest.mark.parametrize(("timeout", "allowed"), [(0, False), (1.999999999, False), (2, True), ("2s", True)])
+def test_acquire_tells_at_once_that_it_cannot_be_in_time(
+    store: ShmStore,
+    clock: Clock,
+    timeout: float | str,
+    allowed: bool,  # noqa: FBT001 - what is expected
+) -> None:
+    """The denial, without a sleep, where the promised instant lies beyond the timeout."""
+    sleep = Sleeper(clock)
+    store.take("a", 5)
+    clock.advance(1)
+    info = acquire(store.take, "a", timeout, clock=clock, sleep=sleep)
+    assert info.allowed is allowed
+    assert sleep.slept == ([2.0] if allowed else [])
+    assert info.retry_after == (0.0 if allowed else 2.0)
+
+
+def test_acquire_sleeps_on_if_it_wakes_early(store: ShmStore, clock: Clock) -> None:
+    """No take is made before the promised instant."""
+    sleep = Sleeper(clock, short_by=1.5)
+    store.take("a", 5)
+    assert acquire(store.take, "a", clock=clock, sleep=sleep).allowed
+    assert sleep.slept == [3.0, 1.5]
+    assert store.stats().denied == 1
+
+
+def test_acquire_waits_on_if_another_was_faster(store: ShmStore, clock: Clock) -> None:
+    """Each time until the new promise; and gives up when that one is too late."""
+    store.take("a", 5)
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        clock.advance(seconds)
+        store.take("a", 5)
+
+    assert not acquire(store.take, "a", 7, clock=clock, sleep=sleep).allowed
+    assert slept == [3.0, 3.0]
+
+
+def test_acquire_sleeps_for_a_day_at_most(open_store: OpenStore, clock: Clock) -> None:
+    """And on and on, so that no wait is too long for the platform's sleep."""
+    store, sleep = open_store(), Sleeper(clock)
+    century = Quota(1, 100 * 365 * DAY_S)
+    store.take("a", 1, century)
+    assert acquire(store.take, "a", None, 1, century, clock=clock, sleep=sleep).allowed
+    assert sleep.slept == [DAY_S] * 36_500
+
+
+def test_acquire_without_a_promise_returns_the_denial(clock: Clock) -> None:
+    """Where nobody knows when, there is nothing to wait for."""
+    denied = RateInfo(False, 3, 0, 0, 0)
+    assert acquire(lambda *_: denied, "a", clock=clock, sleep=Sleeper(clock)) is denied
+
+
+def test_acquire_lets_an_exception_through(store: ShmStore, clock: Clock) -> None:
+    """What a signal handler raises ends the wait, and nothing was taken."""
+    store.take("a", 5)
+
+    def sleep(_seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        acquire(store.take, "a", clock=clock, sleep=sleep)
+    clock.advance(3)
+    assert store.take("a").remaining == 4
+
+
+@pytest.mark.parametrize("timeout", [-1, "soon", True, float("nan")])
+def test_acquire_refuses_a_timeout_that_is_none(store: ShmStore, timeout: float | str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        store.acquire("a", timeout)
+    assert caught.value.setting == "timeout"
+    assert store.get("a") == (0, 0)
+
+
+def test_acquire_of_more_than_there_ever_is_raises(store: ShmStore) -> None:
+    with pytest.raises(CostError):
+        store.acquire("a", None, 6)
+
+
+def test_acquire_for_real(segment_name: str) -> None:
+    """A store waits on the system's clock."""
+    with ShmStore.open(Config(limit=1, interval="50ms", initial_size=8, name=segment_name)) as store:
+        start = time.monotonic_ns()
+        assert [store.acquire("a", "10s").allowed for _ in range(3)] == [True] * 3
+        # The first opens the window, and two more have to begin.
+        assert time.monotonic_ns() - start >= 2 * 50_000_000
+        assert store.stats().allowed == 3
+
+
+def test_acquire_async_lets_others_run(segment_name: str) -> None:
+    """Twenty tasks share four windows of five; one that is cancelled takes nothing."""
+    with ShmStore.open(Config(limit=5, interval="50ms", initial_size=8, name=segment_name)) as store:
+
+        async def run() -> list[RateInfo]:
+            cancelled = asyncio.create_task(store.acquire_async("a", None, 1, Quota(1, "1h")))
+            await asyncio.sleep(0)
+            await cancelled
+            waiting = asyncio.create_task(store.acquire_async("a", None, 1, Quota(1, "1h")))
+            await asyncio.sleep(0)
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+            return await asyncio.gather(*(store.acquire_async("b", "10s") for _ in range(20)))
+
+        start = time.monotonic_ns()
+        infos = asyncio.run(run())
+        assert all(info.allowed for info in infos)
+        assert time.monotonic_ns() - start >= 3 * 50_000_000
+        assert store.get("a") == (1, 0)
+        assert store.stats().allowed == 21
+
+
+def test_acquire_async_tells_at_once_that_it_cannot_be_in_time(store: ShmStore) -> None:
+    store.take("a", 5)
+    info = asyncio.run(store.acquire_async("a", 2.9))
+    assert (info.allowed, info.retry_after) == (False, 3.0)
