@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 import threading
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, ParamSpec, Protocol, TypeVar, cast
 
 from shm_store.durations import Duration
 from shm_store.errors import AcquireTimeoutError, ConfigurationError
-from shm_store.quota import LIMIT_MAX, Quota, require_integer
+from shm_store.quota import Quota, require_integer
 from shm_store.rate_info import RateInfo
 from shm_store.store import ShmStore
 from shm_store.waiting import timeout_ns
@@ -65,10 +66,13 @@ def limited(
     ... def fetch(path: str) -> str: ...
     """
     asked = quota if isinstance(quota, Quota) else Quota.parse(quota)
-    require_integer("cost", cost, 1, LIMIT_MAX if asked.burst else asked.limit)
+    require_integer("cost", cost, 1, asked.terms.burst)
     if not isinstance(key, str) and not callable(key):
         raise ConfigurationError("key", key, "give a text, or a function of the call's arguments that returns one")
     patience_ns = timeout_ns(timeout)
+
+    def waiting() -> Waiting:
+        return _default.store() if store is None else store
 
     def name(args: tuple[object, ...], kwargs: dict[str, object]) -> str:
         return key if isinstance(key, str) else key(*args, **kwargs)
@@ -84,7 +88,7 @@ def limited(
             @functools.wraps(function)
             def call(*args: P.args, **kwargs: P.kwargs) -> T:
                 named = name(args, kwargs)
-                require(named, (store or _default.store()).acquire(named, timeout, cost, asked))
+                require(named, waiting().acquire(named, timeout, cost, asked))
                 return function(*args, **kwargs)
 
             return call
@@ -92,7 +96,7 @@ def limited(
         @functools.wraps(function)
         async def call_async(*args: P.args, **kwargs: P.kwargs) -> object:
             named = name(args, kwargs)
-            require(named, await (store or _default.store()).acquire_async(named, timeout, cost, asked))
+            require(named, await waiting().acquire_async(named, timeout, cost, asked))
             return await cast("Callable[P, Awaitable[object]]", function)(*args, **kwargs)
 
         return cast("Callable[P, T]", call_async)
@@ -101,10 +105,15 @@ def limited(
 
 
 def _require_function(function: Any) -> None:  # noqa: ANN401 - whatever was decorated
+    if isinstance(function, staticmethod | classmethod | property):
+        raise ConfigurationError("function", function, f"write @limited below @{type(function).__name__}")
     if inspect.isclass(function) or not callable(function):
         raise ConfigurationError("function", function, "decorate a function or a coroutine function")
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise ConfigurationError("function", function, "a generator runs after its call: decorate what it calls")
+    # It would pass for a plain function, whose wait stops the event loop.
+    if inspect.iscoroutinefunction(type(function).__call__):
+        raise ConfigurationError("function", function, "decorate the __call__ of its class")
 
 
 class _Default:
@@ -115,10 +124,16 @@ class _Default:
         self._store: ShmStore | None = None
 
     def store(self) -> ShmStore:
-        with self._lock:
-            if self._store is None:
-                self._store = ShmStore.open()
-            return self._store
+        if self._store is None:
+            with self._lock:
+                if self._store is None:
+                    self._store = ShmStore.open()
+        return self._store
+
+    def after_fork(self) -> None:
+        """Let the child open the store: the thread that was about to, and holds the lock, exists in the parent only."""
+        self._lock = threading.Lock()
 
 
 _default: Final = _Default()
+os.register_at_fork(after_in_child=_default.after_fork)

@@ -108,10 +108,11 @@ class AcquireTimeoutError(StoreError, TimeoutError):
 
     def __init__(self, key: str, timeout_ns: int | None, retry_after_ns: int) -> None:
         within = "" if timeout_ns is None else f" within {timeout_ns / 1e9:g} s"
-        super().__init__(
-            f"key {key!r}: the units cannot be had{within}, but in {retry_after_ns / 1e9:g} s; "
-            "try again then, or raise the timeout"
+        when = (
+            f"but in {retry_after_ns / 1e9:g} s; try again then" if retry_after_ns else "nobody knows when; try later"
         )
+        raising = "" if timeout_ns is None or not retry_after_ns else ", or raise the timeout"
+        super().__init__(f"key {key!r}: the units cannot be had{within}, {when}{raising}")
         self.key = key
         self.timeout_ns = timeout_ns
         self.retry_after_ns = retry_after_ns

@@ -64,6 +64,20 @@ class RateLimiter(Protocol):
         """Take from one bucket, or as `take_all` does, what may be given back in part; limits what is in flight."""
         ...
 
+    def acquire(self, key: str, timeout: Duration | None = None, cost: int = 1, quota: Quota | None = None) -> RateInfo:
+        """Take units as soon as they are there; return the denial at once if that cannot be within the timeout.
+
+        Args:
+            key: The key.
+            timeout: Longest wait, 0 to 100 years; None for any.
+            cost: Units to take.
+            quota: As for `take`.
+
+        Raises:
+            ConfigurationError: The timeout is no duration.
+        """
+        ...
+
     def get(self, key: str) -> tuple[int, int]:
         """Return (limit, remaining) of the bucket `key`; (0, 0) when the store does not hold it."""
         ...

@@ -25,7 +25,7 @@ def acquire(
     quota: Quota | None = None,
     *,
     clock: Callable[[], int] = time.monotonic_ns,
-    sleep: Callable[[float], None] = time.sleep,
+    sleep: Callable[[float], None] | None = None,
 ) -> RateInfo:
     """Take units as soon as they are there; return the denial at once if that cannot be in time.
 
@@ -39,12 +39,14 @@ def acquire(
         cost: Units to take.
         quota: The quota; the store's default if None.
         clock: The store's clock, in nanoseconds.
-        sleep: Waits for so many seconds.
+        sleep: Waits for so many seconds; `time.sleep` if None.
 
     Raises:
         ConfigurationError: The timeout is no duration.
         StoreError: As by `take`.
     """
+    # Looked up now, not at import: gevent replaces it, under gunicorn after this module was imported.
+    sleep = sleep or time.sleep
     attempts = _attempts(lambda: take(key, cost, quota), timeout_ns(timeout), clock)
     try:
         while True:

@@ -15,6 +15,8 @@ class FailingStore:
 
     peek = take
 
+    acquire = take
+
     def take_all(self, *_: object, **__: object) -> list[RateInfo]:
         raise self.error
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 import pickle
+import signal
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -14,6 +16,7 @@ from shm_store import AcquireTimeoutError, ConfigurationError, Quota, ShmStore, 
 from shm_store import decorator as module
 from tests.clock import Clock
 from tests.conftest import OpenStore
+from tests.fork import ended, in_child
 
 
 @pytest.fixture
@@ -47,6 +50,12 @@ def test_limited_call_that_cannot_be_in_time_is_not_made(store: ShmStore, clock:
     assert isinstance(caught.value, TimeoutError)
     assert vars(pickle.loads(pickle.dumps(caught.value))) == vars(caught.value)  # noqa: S301 - our own
     assert calls == [1]
+
+
+def test_acquire_timeout_error_says_what_to_do() -> None:
+    """It promises an instant only where there is one."""
+    assert str(AcquireTimeoutError("a", 5 * 10**9, 9 * 10**9)).endswith("in 9 s; try again then, or raise the timeout")
+    assert str(AcquireTimeoutError("a", None, 0)).endswith("nobody knows when; try later")
 
 
 def test_limited_key_is_made_of_the_arguments(store: ShmStore) -> None:
@@ -100,6 +109,54 @@ def test_limited_opens_the_default_store_at_the_first_call(
     assert (store.get("a"), store.get("b")) == ((5, 3), (5, 3))
 
 
+def test_limited_opens_the_default_store_once_under_threads(
+    open_store: OpenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Threads whose first calls meet while it is being opened wait for that one."""
+    store, opened, asking = open_store(initial_size=256), [], threading.Barrier(2)
+
+    def open_default() -> ShmStore:
+        opened.append(store)
+        asking.wait(10)
+        return store
+
+    monkeypatch.setattr(module, "_default", module._Default())
+    monkeypatch.setattr(ShmStore, "open", open_default)
+    call = limited("5/hour", key="a")(lambda: None)
+    threads = [threading.Thread(target=call) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    # Neither has the store before this one has come, so that both have begun when it is there.
+    asking.wait(10)
+    for thread in threads:
+        thread.join()
+    assert opened == [store]
+    assert store.get("a") == (5, 3)
+
+
+def test_limited_survives_a_fork_while_another_thread_opens(
+    open_store: OpenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The child opens the store itself; nobody there will ever release the parent's lock."""
+    store = open_store(initial_size=256)
+    monkeypatch.setattr(ShmStore, "open", lambda: store)
+    monkeypatch.setattr(module._default, "_store", None)
+    call = limited("5/hour", key="a")(lambda: None)
+
+    def child() -> None:
+        signal.alarm(10)
+        call()
+
+    with module._default._lock:
+        pid = in_child(child)
+    assert ended(pid) == 0
+    assert store.get("a") == (5, 4)
+
+
+class _AsyncCall:
+    async def __call__(self) -> None: ...
+
+
 def _generator() -> Iterator[int]:
     yield 1
 
@@ -108,7 +165,9 @@ async def _async_generator() -> AsyncIterator[int]:
     yield 1
 
 
-@pytest.mark.parametrize("decorated", [_generator, _async_generator, ShmStore, 3, "text"])
+@pytest.mark.parametrize(
+    "decorated", [_generator, _async_generator, _AsyncCall(), staticmethod(len), classmethod(repr), ShmStore, 3]
+)
 def test_limited_refuses_what_is_no_function(decorated: Callable[..., Any]) -> None:
     with pytest.raises(ConfigurationError) as caught:
         limited("1/s", key="a")(decorated)
@@ -122,6 +181,7 @@ def test_limited_refuses_what_is_no_function(decorated: Callable[..., Any]) -> N
         ({"quota": 3, "key": "a"}, "quota"),
         ({"quota": "1/s", "key": 3}, "key"),
         ({"quota": "1/s", "key": "a", "cost": 2}, "cost"),
+        ({"quota": Quota(1, "1s", burst=2, algorithm="gcra"), "key": "a", "cost": 3}, "cost"),
         ({"quota": "1/s", "key": "a", "timeout": "soon"}, "timeout"),
     ],
 )
