@@ -1,16 +1,224 @@
-"""The arithmetic of the algorithms, where no store leads easily."""
+"""The algorithms, take by take: instant, cost, and what is decided."""
 
 from __future__ import annotations
 
-from shm_store.algorithms import FRESH, State, with_interval
+import pytest
+
+from shm_store.algorithms import ALGORITHMS, FRESH, Algorithm, State, Terms, requoted
+
+BUCKET, GCRA, FIXED, SLIDING = ALGORITHMS.values()
+#: Five units in 100 ns.
+FIVE = Terms(5, 100, 5)
+#: Three units in 100 ns, which is no whole number of nanoseconds for each; five at once.
+THIRDS = Terms(3, 100, 5)
+HUGE = Terms(2**63 - 1, 10**6, 2**63 - 1)
+
+# Instant, cost, allowed, remaining, reset after, retry after.
+TRACES = {
+    "token bucket, windows from the first take": (
+        BUCKET,
+        FIVE,
+        [
+            (1000, 2, True, 3, 100, 0),
+            (1050, 3, True, 0, 50, 0),
+            (1050, 1, False, 0, 50, 50),
+            (1099, 1, False, 0, 1, 1),
+            (1100, 1, True, 4, 100, 0),
+            (1320, 5, True, 0, 80, 0),
+        ],
+    ),
+    "token bucket, a clock that steps back": (
+        BUCKET,
+        FIVE,
+        [
+            (1000, 5, True, 0, 100, 0),
+            (900, 1, False, 0, 200, 200),
+            (0, 1, False, 0, 1100, 1100),
+            (1100, 5, True, 0, 100, 0),
+        ],
+    ),
+    "gcra, units come back one by one": (
+        GCRA,
+        FIVE,
+        [
+            (1000, 5, True, 0, 100, 0),
+            (1019, 1, False, 0, 81, 1),
+            (1020, 1, True, 0, 100, 0),
+            (1060, 3, False, 2, 60, 20),
+            (1060, 2, True, 0, 100, 0),
+            (5000, 1, True, 4, 20, 0),
+        ],
+    ),
+    "gcra, thirds of nanoseconds and a burst": (
+        GCRA,
+        THIRDS,
+        [
+            # The fifth unit comes back after 5 * 100 / 3 ns.
+            (1000, 5, True, 0, 167, 0),
+            (1033, 1, False, 0, 134, 1),
+            (1034, 1, True, 0, 166, 0),
+            (1066, 1, False, 0, 134, 1),
+            (1067, 1, True, 0, 167, 0),
+            # Without a remainder after three of them.
+            (1100, 1, True, 0, 167, 0),
+            (1266, 5, False, 4, 1, 1),
+            (1267, 5, True, 0, 167, 0),
+        ],
+    ),
+    "gcra, a clock that steps back": (
+        GCRA,
+        FIVE,
+        [(1000, 5, True, 0, 100, 0), (900, 1, False, 0, 200, 120), (1020, 1, True, 0, 100, 0)],
+    ),
+    "fixed window, aligned": (
+        FIXED,
+        FIVE,
+        [
+            (1030, 5, True, 0, 70, 0),
+            (1099, 1, False, 0, 1, 1),
+            (1100, 5, True, 0, 100, 0),
+            (1950, 1, True, 4, 50, 0),
+        ],
+    ),
+    "fixed window, aligned to an epoch before the clock's zero": (
+        FIXED,
+        FIVE._replace(epoch_ns=-970),
+        [(1000, 5, True, 0, 30, 0), (1029, 1, False, 0, 1, 1), (1030, 5, True, 0, 100, 0)],
+    ),
+    "fixed window, a clock that steps back": (
+        FIXED,
+        FIVE,
+        [(1030, 5, True, 0, 70, 0), (930, 1, False, 0, 170, 170), (1100, 5, True, 0, 100, 0)],
+    ),
+    "sliding window, two windows weighed": (
+        SLIDING,
+        FIVE,
+        [
+            (1000, 5, True, 0, 200, 0),
+            # All five weigh at the beginning of the next window, four from a fifth of it on.
+            (1050, 1, False, 0, 150, 70),
+            (1119, 1, False, 0, 81, 1),
+            (1120, 1, True, 0, 180, 0),
+            (1150, 2, False, 1, 150, 10),
+            (1160, 2, True, 0, 140, 0),
+            # Three of the window before weigh two from a third of this one on.
+            (1210, 3, False, 2, 90, 24),
+            (1234, 3, True, 0, 166, 0),
+            (1500, 5, True, 0, 200, 0),
+        ],
+    ),
+    "sliding window, a clock that steps back": (
+        SLIDING,
+        FIVE,
+        [(1000, 5, True, 0, 200, 0), (900, 1, False, 0, 300, 220), (1120, 1, True, 0, 180, 0)],
+    ),
+}
 
 
-def test_new_interval_keeps_start_of_window() -> None:
-    assert with_interval(State(3, 1_000), 400, 900, now_ns=700) == State(3, 1_500)
-    assert with_interval(FRESH, 400, 900, now_ns=700) == FRESH
+@pytest.mark.parametrize(("algorithm", "terms", "trace"), TRACES.values(), ids=TRACES)
+def test_trace_is_decided_step_by_step(
+    algorithm: Algorithm, terms: Terms, trace: list[tuple[int, int, bool, int, int, int]]
+) -> None:
+    """Each decision, from a fresh bucket on; a denial returns the very state it was given."""
+    state = FRESH
+    for at_ns, cost, *expected in trace:
+        decision = algorithm.decide(state, terms, at_ns, cost)
+        assert [*decision[:4]] == expected, at_ns
+        assert decision.allowed or decision.state is state
+        state = decision.state
 
 
-def test_change_of_interval_that_was_cut_short_starts_no_window_in_the_future() -> None:
-    """A death between the stores of a new interval leaves the new end beside the old interval: end - old > now."""
-    torn = with_interval(State(3, 1_000), 100, 900, now_ns=700)
-    assert with_interval(torn, 100, 900, now_ns=700) == State(3, 700 + 900)
+@pytest.mark.parametrize("algorithm", ALGORITHMS.values(), ids=ALGORITHMS)
+def test_largest_limit_is_exact(algorithm: Algorithm) -> None:
+    """All of 2**63 - 1 units in a millisecond, and not one more."""
+    now_ns, limit = 2**62, HUGE.limit
+    first = algorithm.decide(FRESH, HUGE, now_ns, limit - 1)
+    assert (first.allowed, first.remaining) == (True, 1)
+    last = algorithm.decide(first.state, HUGE, now_ns, 1)
+    assert (last.allowed, last.remaining) == (True, 0)
+    assert not algorithm.decide(last.state, HUGE, now_ns, 1).allowed
+    back = algorithm.refund(last.state, HUGE, last.state, now_ns, 1)
+    assert algorithm.spent(back, HUGE, now_ns) == limit - 1
+
+
+def test_token_bucket_under_a_new_interval_keeps_the_beginning_of_its_window() -> None:
+    """None ends later than one that begins now would."""
+    longer = Terms(5, 900, 5)
+    assert BUCKET.requote(State(3, 1_000, 0), Terms(5, 400, 5), longer, 700) == State(3, 1_500, 0)
+    assert BUCKET.requote(FRESH, Terms(5, 400, 5), longer, 700) == FRESH
+    assert BUCKET.requote(State(3, 1_000, 0), Terms(5, 100, 5), longer, 700) == State(3, 700 + 900, 0)
+
+
+def test_gcra_under_a_new_rate_keeps_the_missing_units() -> None:
+    """They come back at the new rate, and are no more than the new burst."""
+    state = GCRA.decide(FRESH, FIVE, 1000, 3).state
+    assert GCRA.requote(state, FIVE, Terms(5, 1000, 5), 1000) == State(0, 1600, 0)
+    assert GCRA.requote(state, FIVE, Terms(5, 100, 2), 1000) == State(0, 1040, 0)
+    assert GCRA.requote(state, FIVE, THIRDS, 1010) == State(0, 1094, 2)
+    assert GCRA.requote(state, FIVE, THIRDS, 1060) == State(0, 1060, 0)
+
+
+def test_fixed_window_under_a_new_interval_is_the_one_that_contains_now() -> None:
+    """With the units that were taken; one that has ended stays as it is."""
+    state = State(3, 1_100, 0)
+    assert FIXED.requote(state, FIVE, Terms(9, 100, 9), 1_050) == state
+    assert FIXED.requote(state, FIVE, Terms(5, 40, 5), 1_050) == State(3, 1_080, 0)
+    assert FIXED.requote(state, FIVE, Terms(5, 40, 5), 1_100) == state
+
+
+def test_sliding_window_under_a_new_interval_begins_with_the_estimate() -> None:
+    """As if it had just been taken; one of the same interval keeps its windows."""
+    state = State(2, 1_300, 4)
+    assert SLIDING.requote(state, FIVE, Terms(9, 100, 9), 1_150) == state
+    assert SLIDING.requote(state, FIVE, Terms(5, 40, 5), 1_150) == State(4, 1_230, 0)
+
+
+@pytest.mark.parametrize("old", ALGORITHMS.values(), ids=ALGORITHMS)
+@pytest.mark.parametrize("new", ALGORITHMS.values(), ids=ALGORITHMS)
+def test_other_algorithm_keeps_what_is_spent(old: Algorithm, new: Algorithm) -> None:
+    """Three of five are three of seven, or all of two."""
+    state = old.decide(FRESH, FIVE, 1000, 3).state
+    for terms, spent in ((Terms(7, 100, 7), 3), (Terms(2, 100, 2), 2)):
+        carried = requoted(state, (old, FIVE), (new, terms), 1000)
+        expected = 3 if old is new and old is not GCRA else spent
+        assert new.spent(carried, terms, 1000) == expected
+
+
+def test_gcra_refund_gives_back_what_has_not_come_back() -> None:
+    """All of it at once, a part of it later, nothing when the bucket has been full."""
+    taken = GCRA.decide(FRESH, FIVE, 1000, 4).state
+    assert GCRA.refund(taken, FIVE, taken, 1000, 4) == State(80, 1000, 0)
+    assert GCRA.refund(taken, FIVE, taken, 1030, 4) == State(50, 1030, 0)
+    assert GCRA.refund(taken, FIVE, taken, 1030, 1) == State(20, 1060, 0)
+    assert GCRA.refund(taken, FIVE, taken, 1080, 4) is taken
+    others = GCRA.decide(taken, FIVE, 1100, 5).state
+    assert GCRA.refund(others, FIVE, taken, 1100, 4) is others
+
+
+def test_gcra_refund_counts_earlier_refunds_of_others_as_come_back() -> None:
+    """Else what the second gives back would be there twice: by now its units have been refilled."""
+    first = GCRA.decide(FRESH, FIVE, 1000, 2).state
+    second = GCRA.decide(first, FIVE, 1000, 2).state
+    state = GCRA.refund(second, FIVE, first, 1000, 2)
+    assert state == State(40, 1040, 0)
+    # At 1039 only a nanosecond of the second is missing; a third take is not given back with it.
+    third = GCRA.decide(state, FIVE, 1039, 4).state
+    assert GCRA.refund(third, FIVE, second, 1039, 2) == State(41, third.idle_at_ns - 1, 0)
+
+
+def test_window_refund_is_for_the_window_it_was_taken_in() -> None:
+    """And never makes less than nothing of it."""
+    taken = BUCKET.decide(FRESH, FIVE, 1000, 4).state
+    assert BUCKET.refund(taken, FIVE, taken, 1099, 3) == State(1, 1100, 0)
+    assert BUCKET.refund(taken, FIVE, taken, 1099, 9) == State(0, 1100, 0)
+    assert BUCKET.refund(taken, FIVE, taken, 1100, 3) is taken
+    later = BUCKET.decide(taken, FIVE, 1150, 5).state
+    assert BUCKET.refund(later, FIVE, taken, 1150, 3) is later
+
+
+def test_sliding_window_refund_finds_its_units_in_either_window() -> None:
+    """The current one, then the one before, then neither."""
+    taken = SLIDING.decide(FRESH, FIVE, 1000, 4).state
+    assert SLIDING.refund(taken, FIVE, taken, 1099, 3) == State(1, 1200, 0)
+    assert SLIDING.refund(taken, FIVE, taken, 1150, 3) == State(0, 1300, 1)
+    assert SLIDING.refund(taken, FIVE, taken, 1200, 3) is taken
