@@ -22,16 +22,19 @@ INTERVAL_NS: Final = 100_000_000
 # the server hooks have imported the package.
 GREENLETS: Final = """
 import sys
-from shm_store import Config, ShmStore
+from shm_store import Config, Quota, ShmStore
 from gevent import monkey
 monkey.patch_all()
 import gevent
-store = ShmStore.open(Config(name=sys.argv[1], limit=1, interval="300ms", initial_size=8, lock_timeout="10s"))
+store = ShmStore.open(Config(name=sys.argv[1], limit=1, interval="1h", initial_size=8, lock_timeout="10s"))
 store.take("a")
 waiter = gevent.spawn(store.acquire, "a")
 gevent.sleep(0)
 assert not waiter.ready(), "a greenlet that waits stops the others"
-assert waiter.get().allowed
+waiter.kill()
+soon = Quota(1, "50ms")
+waiters = [gevent.spawn(store.acquire, "b", "10s", 1, soon) for _ in range(3)]
+assert all(waiter.get().allowed for waiter in waiters)
 """
 
 

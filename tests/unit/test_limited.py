@@ -72,7 +72,7 @@ def test_limited_key_is_made_of_the_arguments(store: ShmStore) -> None:
 
 
 def test_limited_coroutine_function_stays_one(store: ShmStore) -> None:
-    """And its call waits without stopping the others."""
+    """And says so when a call cannot be in time."""
 
     @limited("2/hour", key="upstream", timeout=1, store=store)
     async def fetch(number: int) -> int:
@@ -86,6 +86,28 @@ def test_limited_coroutine_function_stays_one(store: ShmStore) -> None:
     first, second, third = asyncio.run(run())
     assert (first, second) == (0, 1)
     assert isinstance(third, AcquireTimeoutError)
+
+
+def test_limited_coroutine_waits_without_stopping_the_others(store: ShmStore, clock: Clock) -> None:
+    """One that is cancelled meanwhile was not called, and has taken nothing."""
+    calls: list[int] = []
+
+    @limited("1/hour", key="upstream", store=store)
+    async def fetch(number: int) -> None:
+        calls.append(number)
+
+    async def run() -> None:
+        await fetch(1)
+        waiting = asyncio.create_task(fetch(2))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        clock.advance(3_600)
+        await fetch(3)
+
+    asyncio.run(run())
+    assert calls == [1, 3]
 
 
 def test_limited_opens_the_default_store_at_the_first_call(
