@@ -28,10 +28,15 @@ def opened(units: int, terms: Terms, now_ns: int) -> State:
 
 
 def requote(state: State, old: Terms, new: Terms, now_ns: int) -> State:
-    """Return `state` under other terms: the units of its window are those of the one that contains `now_ns`."""
-    if old.interval_ns == new.interval_ns or now_ns >= state.idle_at_ns:
+    """Return `state` under other terms: the units of its window are those of the one that contains `now_ns`.
+
+    With the same interval it is the same window, but none ends later than one that begins now would.
+    """
+    if now_ns >= state.idle_at_ns:
         return state
-    return State(state.first, _end(new, now_ns), 0)
+    same = old.interval_ns == new.interval_ns
+    ends_at_ns = min(state.idle_at_ns, now_ns + new.interval_ns) if same else _end(new, now_ns)
+    return State(state.first, ends_at_ns, 0)
 
 
 def _end(terms: Terms, now_ns: int) -> int:

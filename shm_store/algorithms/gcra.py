@@ -64,6 +64,8 @@ def refund(state: State, terms: Terms, taken: State, now_ns: int, units: int) ->
     at every instant s since then TAT was at least b - m, and at least b - m - s was missing from the bucket. Without
     that much of this take, every later one would have been allowed too. What refunds of takes before this one have
     moved counts as come back, which gives back less than would be right, and never more.
+
+    s is at most `now_ns`: this, alone here, takes the clock's word that it has not stepped back since the last take.
     """
     limit = terms.limit
     tat, now = _tat(state, terms), now_ns * limit

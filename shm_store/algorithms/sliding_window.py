@@ -41,9 +41,14 @@ def opened(units: int, terms: Terms, now_ns: int) -> State:
 
 
 def requote(state: State, old: Terms, new: Terms, now_ns: int) -> State:
-    """Return `state` under other terms: with another interval, as if the estimate had just been taken."""
-    if old.interval_ns == new.interval_ns or now_ns >= state.idle_at_ns:
+    """Return `state` under other terms: with another interval, as if the estimate had just been taken.
+
+    With the same one it keeps its windows, but none ends later than one that begins now would.
+    """
+    if now_ns >= state.idle_at_ns:
         return state
+    if old.interval_ns == new.interval_ns:
+        return state._replace(idle_at_ns=min(state.idle_at_ns, now_ns + 2 * new.interval_ns))
     return opened(spent(state, old, now_ns), new, now_ns)
 
 
