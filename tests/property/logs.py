@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -18,7 +19,8 @@ class Entry(NamedTuple):
 class Log:
     """The takes of one bucket, in the order of time.
 
-    `room` says how many units, as a fraction, could be taken at an instant; whoever takes appends.
+    `room` says how many units, as a fraction, could be taken at an instant; whoever takes appends. `full_at` says from
+    when on nothing is missing, if nobody takes; it is asked only of a bucket that has been taken from.
     """
 
     def __init__(self, terms: Terms) -> None:
@@ -31,7 +33,14 @@ class Log:
             self.entries.append(Entry(now_ns, units))
         return allowed
 
+    def give_back(self, entry: int, units: int) -> None:
+        """Take units of a take out of the log. The take stays, if with nothing: windows may have begun with it."""
+        self.entries[entry] = Entry(self.entries[entry].at_ns, self.entries[entry].units - units)
+
     def room(self, now_ns: int) -> Fraction:
+        raise NotImplementedError
+
+    def full_at(self, now_ns: int) -> int:
         raise NotImplementedError
 
     def taken(self, begin_ns: int, end_ns: int) -> int:
@@ -43,10 +52,13 @@ class TokenBucket(Log):
     """Intervals follow one another from the first take on."""
 
     def room(self, now_ns: int) -> Fraction:
-        begin_ns = self.begin_ns(now_ns)
+        begin_ns = self._begin_ns(now_ns)
         return Fraction(self.terms.limit - self.taken(begin_ns, begin_ns + self.terms.interval_ns))
 
-    def begin_ns(self, now_ns: int) -> int:
+    def full_at(self, now_ns: int) -> int:
+        return self._begin_ns(now_ns) + self.terms.interval_ns
+
+    def _begin_ns(self, now_ns: int) -> int:
         if not self.entries:
             return now_ns
         first_ns = self.entries[0].at_ns
@@ -57,8 +69,14 @@ class FixedWindow(Log):
     """Windows are aligned to the epoch."""
 
     def room(self, now_ns: int) -> Fraction:
-        begin_ns = now_ns - (now_ns - self.terms.epoch_ns) % self.terms.interval_ns
+        begin_ns = self._begin_ns(now_ns)
         return Fraction(self.terms.limit - self.taken(begin_ns, begin_ns + self.terms.interval_ns))
+
+    def full_at(self, now_ns: int) -> int:
+        return self._begin_ns(now_ns) + self.terms.interval_ns
+
+    def _begin_ns(self, now_ns: int) -> int:
+        return now_ns - (now_ns - self.terms.epoch_ns) % self.terms.interval_ns
 
 
 class Gcra(Log):
@@ -72,6 +90,10 @@ class Gcra(Log):
                 level = min(level + (at_ns - since_ns) * rate, Fraction(self.terms.burst))
             level, since_ns = level - units, at_ns
         return level if since_ns is None else min(level + (now_ns - since_ns) * rate, Fraction(self.terms.burst))
+
+    def full_at(self, now_ns: int) -> int:
+        missing = self.terms.burst - self.room(now_ns)
+        return now_ns + math.ceil(missing * self.terms.interval_ns / self.terms.limit)
 
 
 class SlidingWindow(Log):
@@ -87,6 +109,10 @@ class SlidingWindow(Log):
         before = self.taken(begin_ns - interval_ns, begin_ns)
         weighted = -(-before * weight.numerator // weight.denominator)
         return Fraction(self.terms.limit - self.taken(begin_ns, begin_ns + interval_ns) - weighted)
+
+    def full_at(self, now_ns: int) -> int:  # noqa: ARG002 - it is the last take that counts
+        last_ns = self.entries[-1].at_ns
+        return self._begin_ns(last_ns) + 2 * self.terms.interval_ns
 
     def _begin_ns(self, now_ns: int) -> int:
         """The beginning of the window that contains `now_ns`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+from collections import Counter
 from fractions import Fraction
 from typing import Final, NamedTuple
 
@@ -48,6 +49,10 @@ steps = st.lists(
     min_size=1,
     max_size=25,
 )
+#: As `steps`, but the clock goes back as often as forward.
+wanderings = st.lists(
+    st.builds(Step, st.integers(-2500, 2500), st.integers(-1, 1), st.integers(0, 4)), min_size=1, max_size=25
+)
 
 
 @st.composite
@@ -71,11 +76,14 @@ class Taken(NamedTuple):
     decision: Decision
 
 
-def run(algorithm: Algorithm, terms: Terms, trace: list[Step], begin_ns: int = 10**12) -> list[Taken]:
-    """Make the takes of a trace, from a fresh bucket on; time never goes back."""
+def run(
+    algorithm: Algorithm, terms: Terms, trace: list[Step], begin_ns: int = 10**12, *, back: bool = False
+) -> list[Taken]:
+    """Make the takes of a trace, from a fresh bucket on; time goes back only if it may."""
     state, now_ns, taken = FRESH, begin_ns, []
     for step in trace:
-        now_ns += max(step.thousandths * terms.interval_ns // 1000 + step.nanoseconds, 0)
+        passed_ns = step.thousandths * terms.interval_ns // 1000 + step.nanoseconds
+        now_ns += passed_ns if back else max(passed_ns, 0)
         cost = max(terms.burst * step.share // 4, 1)
         decision = algorithm.decide(state, terms, now_ns, cost)
         taken.append(Taken(now_ns, cost, decision))
@@ -89,16 +97,40 @@ def most_at_once(entries: list[Entry], length_ns: int) -> int:
     return max(ends, default=0)
 
 
+def longest_ns(algorithm: Algorithm, terms: Terms) -> int:
+    """The longest time until a bucket is full."""
+    windows = {"token-bucket": 1, "fixed-window": 1, "sliding-window": 2}
+    if algorithm.name in windows:
+        return windows[algorithm.name] * terms.interval_ns
+    return -(-terms.burst * terms.interval_ns // terms.limit)
+
+
+def check_promise(algorithm: Algorithm, terms: Terms, taken: Taken, part: int) -> None:
+    """What is denied is so until a nanosecond before the promised instant; `part` thousandths of the wait are tried."""
+    at_ns, cost, decision = taken
+    wait_ns = decision.retry_after_ns
+    assert (wait_ns > 0) is not decision.allowed
+    if not decision.allowed:
+        assert wait_ns <= decision.reset_after_ns
+        assert not algorithm.decide(decision.state, terms, at_ns + wait_ns * part // 1000, cost).allowed
+        assert not algorithm.decide(decision.state, terms, at_ns + wait_ns - 1, cost).allowed
+        assert algorithm.decide(decision.state, terms, at_ns + wait_ns, cost).allowed
+
+
 @every_algorithm
 @examples
 @given(data=st.data(), trace=steps)
 def test_decisions_are_those_of_the_log(algorithm: Algorithm, data: st.DataObject, trace: list[Step]) -> None:
-    """Allowed, remaining and, with it, every state: as the definition says of all the takes so far."""
-    terms = data.draw(terms_of(algorithm))
+    """Allowed, remaining, reset and retry: as the definition says of all the takes so far."""
+    terms = data.draw(st.one_of(terms_of(algorithm), terms_of(algorithm, any_limits, any_intervals)))
     log = MODELS[algorithm.name](terms)
     for at_ns, cost, decision in run(algorithm, terms, trace):
         assert decision.allowed is log.take(at_ns, cost)
         assert decision.remaining == max(int(log.room(at_ns)), 0)
+        assert at_ns + decision.reset_after_ns == log.full_at(at_ns)
+        if not decision.allowed:
+            due_ns = at_ns + decision.retry_after_ns
+            assert log.room(due_ns - 1) < cost <= log.room(due_ns)
 
 
 @every_algorithm
@@ -109,72 +141,84 @@ def test_no_time_sees_more_than_the_bound(algorithm: Algorithm, data: st.DataObj
     terms = data.draw(terms_of(algorithm))
     entries = [Entry(at_ns, cost) for at_ns, cost, decision in run(algorithm, terms, trace) if decision.allowed]
     within = most_at_once(entries, terms.interval_ns)
-    if algorithm.name == "sliding-window":
-        assert within <= 2 * terms.limit - 1 or within <= terms.limit
-    elif algorithm.name == "gcra":
+    if algorithm.name == "gcra":
         for begin, end in itertools.combinations_with_replacement(range(len(entries)), 2):
             length_ns = entries[end].at_ns - entries[begin].at_ns
             units = sum(entry.units for entry in entries[begin : end + 1])
             assert units <= terms.burst + Fraction(length_ns * terms.limit, terms.interval_ns)
+    elif algorithm.name == "sliding-window":
+        assert within <= 2 * terms.limit - 1
     else:
         assert within <= 2 * terms.limit
+        origin_ns = terms.epoch_ns if algorithm.name == "fixed-window" else entries[0].at_ns
+        windows = Counter[int]()
+        for at_ns, units in entries:
+            windows[(at_ns - origin_ns) // terms.interval_ns] += units
+        assert max(windows.values()) <= terms.limit
 
 
 def test_sliding_window_meets_its_worst_case() -> None:
-    """All of one window at its end, and all but one by the end of the next: 2 * limit - 1 in less than an interval."""
+    """All of one window at its end, and all but one by the end of the next: 2 * limit - 1 in less than an interval.
+
+    A window that is empty until its end has begun with a take that was given back.
+    """
     algorithm, terms, interval_ns = ALGORITHMS["sliding-window"], Terms(5, 10 * MS, 5), 10 * MS
     state = algorithm.decide(FRESH, terms, 0, 1).state
     state = algorithm.refund(state, terms, state, 0, 1)
-    for at_ns, cost in ((interval_ns - 1, 5), (2 * interval_ns - 2, 4)):
+    entries = [Entry(interval_ns - 1, 5), Entry(2 * interval_ns - 2, 4)]
+    for at_ns, cost in entries:
         decision = algorithm.decide(state, terms, at_ns, cost)
         assert decision.allowed
         state = decision.state
+    assert most_at_once(entries, interval_ns) == 2 * terms.limit - 1
+    assert not algorithm.decide(state, terms, 2 * interval_ns - 2, 1).allowed
 
 
 @every_algorithm
 @examples
-@given(data=st.data(), trace=steps)
-def test_promise_is_exact_to_the_nanosecond(algorithm: Algorithm, data: st.DataObject, trace: list[Step]) -> None:
+@given(data=st.data(), trace=st.one_of(steps, wanderings), part=st.integers(0, 999))
+def test_promise_is_exact_to_the_nanosecond(
+    algorithm: Algorithm, data: st.DataObject, trace: list[Step], part: int
+) -> None:
     """What is denied is denied until one nanosecond before the promised instant, and allowed at it."""
     terms = data.draw(terms_of(algorithm, any_limits, any_intervals))
-    for at_ns, cost, decision in run(algorithm, terms, trace):
-        if decision.allowed:
-            assert decision.retry_after_ns == 0
-            continue
-        due_ns = at_ns + decision.retry_after_ns
-        assert decision.retry_after_ns > 0
-        assert not algorithm.decide(decision.state, terms, due_ns - 1, cost).allowed
-        assert algorithm.decide(decision.state, terms, due_ns, cost).allowed
+    for taken in run(algorithm, terms, trace, begin_ns=100 * YEAR_NS, back=True):
+        check_promise(algorithm, terms, taken, part)
 
 
 @every_algorithm
 @examples
-@given(data=st.data(), trace=steps, back_ns=st.integers(0, 30 * MS))
+@given(data=st.data(), trace=st.one_of(steps, wanderings), back_ns=st.integers(0, 30 * MS))
 def test_clock_that_steps_back_mints_nothing(
     algorithm: Algorithm, data: st.DataObject, trace: list[Step], back_ns: int
 ) -> None:
-    """What is allowed at an instant is allowed later, if nobody takes meanwhile; so nothing is gained by going back."""
+    """What is allowed earlier is allowed, too, if the clock reads what it read at the latest take.
+
+    So a clock that goes back and forth admits no more than one that stood still instead.
+    """
     terms = data.draw(terms_of(algorithm))
-    for at_ns, _, decision in run(algorithm, terms, trace):
-        for cost in range(1, terms.burst + 1):
-            early = algorithm.decide(decision.state, terms, max(at_ns - back_ns, 0), cost)
-            assert not early.allowed or algorithm.decide(decision.state, terms, at_ns, cost).allowed
+    log = MODELS[algorithm.name](terms)
+    for at_ns, cost, decision in run(algorithm, terms, trace, back=True):
+        latest_ns = max(at_ns, log.entries[-1].at_ns if log.entries else 0)
+        assert not decision.allowed or log.take(latest_ns, cost)
+        assert decision.remaining <= max(int(log.room(latest_ns)), 0)
+        for one in range(1, terms.burst + 1):
+            early = algorithm.decide(decision.state, terms, at_ns - back_ns, one)
+            assert not early.allowed or algorithm.decide(decision.state, terms, at_ns, one).allowed
 
 
 @every_algorithm
 @examples
-@given(data=st.data(), trace=steps, begin_ns=st.integers(0, 2**62))
+@given(data=st.data(), trace=steps, begin_ns=st.one_of(st.integers(0, 2**62), st.just(2**63)))
 def test_words_stay_words(algorithm: Algorithm, data: st.DataObject, trace: list[Step], begin_ns: int) -> None:
     """From one unit to 2**63 - 1, from a millisecond to a year: no word overflows, no answer leaves its range."""
     terms = data.draw(terms_of(algorithm, any_limits, any_intervals))
-    longest_ns = max(2 * terms.interval_ns, -(-terms.burst * terms.interval_ns // terms.limit))
     for at_ns, cost, decision in run(algorithm, terms, trace, begin_ns):
         given_back = algorithm.refund(decision.state, terms, decision.state, at_ns, cost)
         for state in (decision.state, given_back):
             assert all(0 <= word < 2**64 for word in state)
         assert 0 <= decision.remaining <= terms.burst
-        assert 0 <= decision.reset_after_ns <= longest_ns
-        assert decision.allowed or decision.reset_after_ns > 0
+        assert 0 < decision.reset_after_ns <= longest_ns(algorithm, terms)
 
 
 @every_algorithm
@@ -223,6 +267,68 @@ def test_new_quota_keeps_what_is_spent(
             assert algorithm.spent(back, old, at_ns) == spent
 
 
+def drain(algorithm: Algorithm, terms: Terms, state: State, now_ns: int) -> tuple[int, State]:
+    """Take one by one what is there; return how much that was, and the state."""
+    units = 0
+    while (decision := algorithm.decide(state, terms, now_ns, 1)).allowed:
+        units, state = units + 1, decision.state
+    return units, state
+
+
+@pytest.mark.parametrize("new_algorithm", ALGORITHMS.values(), ids=ALGORITHMS)
+@every_algorithm
+@examples
+@given(data=st.data(), trace=steps, later=st.integers(0, 1100), parts=st.lists(st.integers(0, 999), max_size=3))
+def test_new_quota_bounds_the_rest_of_the_window(  # noqa: PLR0917
+    algorithm: Algorithm,
+    new_algorithm: Algorithm,
+    data: st.DataObject,
+    trace: list[Step],
+    later: int,
+    parts: list[int],
+) -> None:
+    """What was taken before and what is taken after are not more than the new limit, unless the former alone was."""
+    old, new = data.draw(terms_of(algorithm)), data.draw(terms_of(new_algorithm))
+    at_ns, _, decision = run(algorithm, old, trace)[-1]
+    now_ns = at_ns + later * old.interval_ns // 1000
+    before = algorithm.spent(decision.state, old, now_ns)
+    state = requoted(decision.state, (algorithm, old), (new_algorithm, new), now_ns)
+    assert state.idle_at_ns - now_ns <= longest_ns(new_algorithm, new)
+    if new_algorithm.spent(state, new, now_ns) < min(before, new.burst):
+        # The window keeps its beginning, and a shorter one has ended by now. Another one follows.
+        assert algorithm.name == new_algorithm.name == "token-bucket"
+        assert state.idle_at_ns <= now_ns
+        before = 0
+    for cost in range(1, new.burst + 1):
+        taken = Taken(now_ns, cost, new_algorithm.decide(state, new, now_ns, cost))
+        check_promise(new_algorithm, new, taken, 500)
+    after, state = drain(new_algorithm, new, state, now_ns)
+    rest_ns = 0 if new_algorithm.name == "gcra" else state.idle_at_ns - now_ns
+    if new_algorithm.name == "sliding-window":
+        # Of this window; in the next, and while the one before falls, units come back as they do for anybody.
+        rest_ns = 0 if state.third else rest_ns - new.interval_ns
+    for part in sorted(parts):
+        units, state = drain(new_algorithm, new, state, now_ns + rest_ns * part // 1000)
+        after += units
+    assert before + after <= max(new.burst, before)
+
+
+@every_algorithm
+@examples
+@given(data=st.data(), trace=wanderings, back_ns=st.integers(0, 30 * MS))
+def test_new_quota_leaves_no_bucket_idle_later_than_it_can(
+    algorithm: Algorithm, data: st.DataObject, trace: list[Step], back_ns: int
+) -> None:
+    """However far the clock has stepped back, and even if the quota is the same; else that changes nothing."""
+    old, new = data.draw(terms_of(algorithm)), data.draw(terms_of(algorithm))
+    for at_ns, _, decision in run(algorithm, old, trace, back=True):
+        for terms in (old, new, new._replace(interval_ns=old.interval_ns)):
+            state = algorithm.requote(decision.state, old, terms, at_ns - back_ns)
+            assert state.idle_at_ns <= max(at_ns - back_ns + longest_ns(algorithm, terms), 0)
+        if decision.reset_after_ns <= longest_ns(algorithm, old):
+            assert algorithm.requote(decision.state, old, old, at_ns) == decision.state
+
+
 class Reserved(NamedTuple):
     """A take that may be given back in part: when, which, and the state that it left."""
 
@@ -252,39 +358,40 @@ moves = st.lists(
 )
 
 
-class Net(NamedTuple):
-    """What is left of a take, and the end of the window it was taken in."""
+class Returned(NamedTuple):
+    """Units of an allowed take, the `entry`-th, that were given back, and the state then."""
 
-    entry: Entry
-    end_ns: int
+    at_ns: int
+    entry: int
+    units: int
+    state: State
 
 
-def run_with_refunds(algorithm: Algorithm, terms: Terms, trace: list[Step | Refund]) -> tuple[list[Net], State]:
-    """Take and give back; return what was left of each take, and the state."""
-    state, now_ns = FRESH, 10**12
-    nets: list[Net] = []
+def run_with_refunds(
+    algorithm: Algorithm, terms: Terms, trace: list[Step | Refund], begin_ns: int = 10**12
+) -> list[Taken | Returned]:
+    """Take and give back, each take once and in any order."""
+    state, now_ns, entries = FRESH, begin_ns, itertools.count()
+    events: list[Taken | Returned] = []
     outstanding: list[Reserved] = []
     for move in trace:
-        if isinstance(move, Refund):
-            if not outstanding:
-                continue
+        if isinstance(move, Step):
+            now_ns += max(move.thousandths * terms.interval_ns // 1000 + move.nanoseconds, 0)
+            cost = max(terms.burst * move.share // 4, 1)
+            decision = algorithm.decide(state, terms, now_ns, cost)
+            state = decision.state
+            events.append(Taken(now_ns, cost, decision))
+            if decision.allowed:
+                outstanding.append(Reserved(next(entries), cost, state))
+        elif outstanding:
             reserved = outstanding.pop(move.which % len(outstanding))
             units = max(reserved.cost * move.share // 4, 1)
             before = algorithm.spent(state, terms, now_ns)
             state = algorithm.refund(state, terms, reserved.state, now_ns, units)
             assert all(0 <= word < 2**64 for word in state)
             assert 0 <= before - algorithm.spent(state, terms, now_ns) <= units
-            entry, end_ns = nets[reserved.entry]
-            nets[reserved.entry] = Net(entry._replace(units=entry.units - units), end_ns)
-            continue
-        now_ns += max(move.thousandths * terms.interval_ns // 1000 + move.nanoseconds, 0)
-        cost = max(terms.burst * move.share // 4, 1)
-        decision = algorithm.decide(state, terms, now_ns, cost)
-        state = decision.state
-        if decision.allowed:
-            outstanding.append(Reserved(len(nets), cost, state))
-            nets.append(Net(Entry(now_ns, cost), state.idle_at_ns))
-    return nets, state
+            events.append(Returned(now_ns, reserved.entry, units, state))
+    return events
 
 
 #: Five at once, one each 200 ns.
@@ -292,47 +399,76 @@ PLAIN: Final = Terms(5, 1000, 5)
 
 
 @examples
-@given(terms=terms_of(ALGORITHMS["gcra"]), trace=moves)
+@given(
+    terms=st.one_of(terms_of(ALGORITHMS["gcra"]), terms_of(ALGORITHMS["gcra"], any_limits, any_intervals)),
+    trace=moves,
+)
 # A take that has come back but for a nanosecond or two; and one whose place another's refund has taken.
 @example(PLAIN, [Step(0, 0, 4), Step(980, 0, 1), Refund(0, 4), Step(0, 0, 4)])
 @example(PLAIN, [Step(0, 0, 2), Step(0, 0, 2), Refund(0, 4), Step(390, 0, 3), Refund(0, 4), Step(0, 0, 3)])
 def test_gcra_refund_mints_nothing(terms: Terms, trace: list[Step | Refund]) -> None:
     """Without the units that were given back, in whatever order, every take is allowed by the definition too."""
+    entries: list[Entry] = []
+    for event in run_with_refunds(ALGORITHMS["gcra"], terms, trace):
+        if isinstance(event, Returned):
+            at_ns, units = entries[event.entry]
+            entries[event.entry] = Entry(at_ns, units - event.units)
+        elif event.decision.allowed:
+            entries.append(Entry(event.at_ns, event.cost))
     log = Gcra(terms)
-    for (at_ns, units), _ in run_with_refunds(ALGORITHMS["gcra"], terms, trace)[0]:
-        assert units == 0 or log.take(at_ns, units)
+    assert all(log.take(at_ns, units) for at_ns, units in entries)
 
 
 @pytest.mark.parametrize("name", ["token-bucket", "fixed-window", "sliding-window"])
 @examples
 @given(data=st.data(), trace=moves)
-def test_window_refund_mints_nothing(name: str, data: st.DataObject, trace: list[Step | Refund]) -> None:
-    """Each window counts what is left of its own takes, at most the limit; what came back late is not counted off."""
+def test_window_refund_takes_units_out_of_the_log(name: str, data: st.DataObject, trace: list[Step | Refund]) -> None:
+    """Each decision after it is that of a log without them, whenever they were given back, and in whatever order."""
     algorithm = ALGORITHMS[name]
-    terms = data.draw(terms_of(algorithm))
-    nets, state = run_with_refunds(algorithm, terms, trace)
-
-    def units(end_ns: int) -> int:
-        return sum(net.entry.units for net in nets if net.end_ns == end_ns)
-
-    assert all(units(net.end_ns) <= terms.limit for net in nets)
-    bound = max(2 * terms.limit - (name == "sliding-window"), terms.limit)
-    assert most_at_once([net.entry for net in nets], terms.interval_ns) <= bound
-    # At least: a refund that came when its window was over has changed the log, and not the bucket.
-    assert state.first >= units(state.idle_at_ns)
-    assert state.third >= (units(state.idle_at_ns - terms.interval_ns) if name == "sliding-window" else 0)
+    terms = data.draw(st.one_of(terms_of(algorithm), terms_of(algorithm, any_limits, any_intervals)))
+    log = MODELS[name](terms)
+    for event in run_with_refunds(algorithm, terms, trace):
+        if isinstance(event, Returned):
+            log.give_back(event.entry, event.units)
+            assert terms.limit - algorithm.spent(event.state, terms, event.at_ns) == log.room(event.at_ns)
+        else:
+            assert event.decision.allowed is log.take(event.at_ns, event.cost)
+            assert event.decision.remaining == log.room(event.at_ns)
 
 
 @every_algorithm
 @examples
-@given(data=st.data(), trace=steps, later=st.integers(1, 3))
-def test_refund_at_once_is_complete(algorithm: Algorithm, data: st.DataObject, trace: list[Step], later: int) -> None:
-    """As if the units had not been taken, whatever others have taken since in the same instant."""
-    terms = data.draw(terms_of(algorithm))
-    for at_ns, cost, decision in run(algorithm, terms, trace):
+@given(data=st.data(), trace=steps, others=st.integers(0, 3), later=st.lists(st.integers(0, 2500), max_size=4))
+def test_refund_at_once_is_complete(
+    algorithm: Algorithm, data: st.DataObject, trace: list[Step], others: int, later: list[int]
+) -> None:
+    """As if never taken, then and later, whatever others have taken in the same instant, and given back before."""
+    terms, state, now_ns = data.draw(terms_of(algorithm)), FRESH, 10**12
+    for step in trace:
+        now_ns += max(step.thousandths * terms.interval_ns // 1000 + step.nanoseconds, 0)
+        decision = algorithm.decide(state, terms, now_ns, max(terms.burst * step.share // 4, 1))
+        units = min(others, decision.remaining)
         if not decision.allowed:
             continue
-        others = min(later, decision.remaining)
-        state = algorithm.decide(decision.state, terms, at_ns, others).state if others else decision.state
-        back = algorithm.refund(state, terms, decision.state, at_ns, cost)
-        assert algorithm.spent(back, terms, at_ns) == terms.burst - decision.remaining + others - cost
+        taken = algorithm.decide(decision.state, terms, now_ns, units).state if units else decision.state
+        back = algorithm.refund(taken, terms, decision.state, now_ns, max(terms.burst * step.share // 4, 1))
+        never = algorithm.decide(state, terms, now_ns, units).state if units else state
+        for at_ns in (now_ns, *(now_ns + part * terms.interval_ns // 1000 for part in later)):
+            for cost in range(1, terms.burst + 1):
+                one, other = (algorithm.decide(each, terms, at_ns, cost) for each in (back, never))
+                assert (one.allowed, one.remaining, one.retry_after_ns) == (
+                    other.allowed,
+                    other.remaining,
+                    other.retry_after_ns,
+                )
+        state = decision.state if step.nanoseconds else back
+
+
+@every_algorithm
+@examples
+@given(data=st.data(), trace=moves, begin_ns=st.one_of(st.integers(0, 2**62), st.just(2**63)))
+def test_refunds_leave_words_words(
+    algorithm: Algorithm, data: st.DataObject, trace: list[Step | Refund], begin_ns: int
+) -> None:
+    """Whatever the numbers: none overflows, and no refund takes units away or gives back more than it says."""
+    run_with_refunds(algorithm, data.draw(terms_of(algorithm, any_limits, any_intervals)), trace, begin_ns)

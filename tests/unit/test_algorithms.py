@@ -12,6 +12,8 @@ FIVE = Terms(5, 100, 5)
 #: Three units in 100 ns, which is no whole number of nanoseconds for each; five at once.
 THIRDS = Terms(3, 100, 5)
 HUGE = Terms(2**63 - 1, 10**6, 2**63 - 1)
+ONE = Terms(1, 10**6, 1)
+YEAR_NS = 365 * 86_400 * 10**9
 
 # Instant, cost, allowed, remaining, reset after, retry after.
 TRACES = {
@@ -112,6 +114,57 @@ TRACES = {
         FIVE,
         [(1000, 5, True, 0, 200, 0), (900, 1, False, 0, 300, 220), (1120, 1, True, 0, 180, 0)],
     ),
+    "sliding window, a clock that steps back by more than a window": (
+        SLIDING,
+        FIVE,
+        [
+            (1000, 2, True, 3, 200, 0),
+            (1150, 1, True, 3, 150, 0),
+            # Those of the window before weigh no more than they are.
+            (900, 3, False, 2, 400, 250),
+            (900, 2, True, 0, 400, 0),
+        ],
+    ),
+    "token bucket, one in the shortest interval, at the clock's zero": (
+        BUCKET,
+        ONE,
+        [(0, 1, True, 0, 10**6, 0), (1, 1, False, 0, 10**6 - 1, 10**6 - 1), (10**6, 1, True, 0, 10**6, 0)],
+    ),
+    "gcra, one in the shortest interval, at the clock's zero": (
+        GCRA,
+        ONE,
+        [(0, 1, True, 0, 10**6, 0), (1, 1, False, 0, 10**6 - 1, 10**6 - 1), (10**6, 1, True, 0, 10**6, 0)],
+    ),
+    "fixed window, one in the shortest interval, at the clock's zero": (
+        FIXED,
+        ONE,
+        [(0, 1, True, 0, 10**6, 0), (1, 1, False, 0, 10**6 - 1, 10**6 - 1), (10**6, 1, True, 0, 10**6, 0)],
+    ),
+    "sliding window, one in the shortest interval, at the clock's zero": (
+        SLIDING,
+        ONE,
+        [(0, 1, True, 0, 2 * 10**6, 0), (10**6, 1, False, 0, 10**6, 10**6), (2 * 10**6, 1, True, 0, 2 * 10**6, 0)],
+    ),
+    "gcra, a burst of a century": (
+        GCRA,
+        Terms(1, YEAR_NS, 100),
+        [
+            (2**63, 100, True, 0, 100 * YEAR_NS, 0),
+            (2**63 + YEAR_NS - 1, 1, False, 0, 99 * YEAR_NS + 1, 1),
+            (2**63 + YEAR_NS, 1, True, 0, 100 * YEAR_NS, 0),
+        ],
+    ),
+    "gcra, many thousand units each nanosecond": (
+        GCRA,
+        HUGE,
+        [
+            (0, 2**63 - 1, True, 0, 10**6, 0),
+            # (2**63 - 1) / 10**6 = 9223372036854.775807 units have come back.
+            (1, 9223372036855, False, 9223372036854, 10**6 - 1, 1),
+            (1, 9223372036854, True, 0, 10**6, 0),
+            (2, 9223372036855, True, 0, 10**6, 0),
+        ],
+    ),
 }
 
 
@@ -139,6 +192,63 @@ def test_largest_limit_is_exact(algorithm: Algorithm) -> None:
     assert not algorithm.decide(last.state, HUGE, now_ns, 1).allowed
     back = algorithm.refund(last.state, HUGE, last.state, now_ns, 1)
     assert algorithm.spent(back, HUGE, now_ns) == limit - 1
+
+
+# Algorithm, state before, old terms, new terms, instant, remaining under the new terms.
+NEW_TERMS = {
+    "token bucket, limit up": (BUCKET, State(3, 1100, 0), FIVE, Terms(9, 100, 9), 1050, 6),
+    "token bucket, limit down": (BUCKET, State(3, 1100, 0), FIVE, Terms(2, 100, 2), 1050, 0),
+    "token bucket, interval up": (BUCKET, State(3, 1100, 0), FIVE, Terms(5, 900, 5), 1050, 2),
+    "token bucket, interval down": (BUCKET, State(3, 1100, 0), FIVE, Terms(5, 60, 5), 1050, 2),
+    "token bucket, interval down to what has passed": (BUCKET, State(3, 1100, 0), FIVE, Terms(5, 50, 5), 1050, 5),
+    "token bucket, idle": (BUCKET, State(3, 1100, 0), FIVE, Terms(4, 50, 4), 1100, 4),
+    "token bucket, interval up to what has not passed": (BUCKET, State(3, 1100, 0), FIVE, Terms(4, 200, 4), 1150, 1),
+    "gcra, limit and burst up": (GCRA, State(0, 1060, 0), FIVE, Terms(10, 100, 9), 1000, 6),
+    "gcra, limit and burst down": (GCRA, State(0, 1060, 0), FIVE, Terms(2, 100, 2), 1000, 0),
+    "gcra, part of a unit": (GCRA, State(0, 1061, 0), FIVE, Terms(5, 1000, 5), 1000, 1),
+    "gcra, idle": (GCRA, State(0, 1060, 3), FIVE, Terms(2, 900, 4), 1060, 4),
+    "fixed window, limit up": (FIXED, State(3, 1100, 0), FIVE, Terms(9, 100, 9), 1050, 6),
+    "fixed window, limit down": (FIXED, State(3, 1100, 0), FIVE, Terms(2, 100, 2), 1050, 0),
+    "fixed window, interval up": (FIXED, State(3, 1100, 0), FIVE, Terms(5, 900, 5), 1050, 2),
+    "fixed window, interval down": (FIXED, State(3, 1100, 0), FIVE, Terms(5, 40, 5), 1050, 2),
+    "fixed window, idle": (FIXED, State(3, 1100, 0), FIVE, Terms(4, 900, 4), 1100, 4),
+    "sliding window, limit up": (SLIDING, State(2, 1300, 3), FIVE, Terms(9, 100, 9), 1150, 5),
+    "sliding window, limit down": (SLIDING, State(2, 1300, 3), FIVE, Terms(3, 100, 3), 1150, 0),
+    "sliding window, interval up": (SLIDING, State(2, 1300, 3), FIVE, Terms(5, 900, 5), 1150, 1),
+    "sliding window, interval down": (SLIDING, State(2, 1300, 3), FIVE, Terms(5, 40, 5), 1150, 1),
+    "sliding window, idle": (SLIDING, State(2, 1300, 3), FIVE, Terms(4, 900, 4), 1300, 4),
+}
+
+
+@pytest.mark.parametrize(("algorithm", "state", "old", "new", "now_ns", "left"), NEW_TERMS.values(), ids=NEW_TERMS)
+def test_new_terms_hold_at_once(  # noqa: PLR0917 - a row of the table
+    algorithm: Algorithm, state: State, old: Terms, new: Terms, now_ns: int, left: int
+) -> None:
+    """What is left is the new limit less what is spent: so much is allowed, and not one more."""
+    carried = algorithm.requote(state, old, new, now_ns)
+    assert max(new.burst - algorithm.spent(carried, new, now_ns), 0) == left
+    if left:
+        assert algorithm.decide(carried, new, now_ns, left).remaining == 0
+    if left < new.burst:
+        assert not algorithm.decide(carried, new, now_ns, left + 1).allowed
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "state", "expected"),
+    [
+        (BUCKET, State(3, 1100, 0), State(3, 800, 0)),
+        (GCRA, State(0, 1060, 0), State(0, 800, 0)),
+        (FIXED, State(3, 1100, 0), State(3, 800, 0)),
+        (SLIDING, State(3, 1200, 2), State(3, 900, 2)),
+    ],
+    ids=ALGORITHMS,
+)
+def test_bucket_that_ends_later_than_its_terms_can_make_begins_now(
+    algorithm: Algorithm, state: State, expected: State
+) -> None:
+    """Of a clock that has stepped back, even if the terms are the same; one that they can make is left alone."""
+    assert algorithm.requote(state, FIVE, FIVE, 700) == expected
+    assert algorithm.requote(expected, FIVE, FIVE, 700) == expected
 
 
 def test_token_bucket_under_a_new_interval_keeps_the_beginning_of_its_window() -> None:
@@ -204,6 +314,20 @@ def test_gcra_refund_counts_earlier_refunds_of_others_as_come_back() -> None:
     # At 1039 only a nanosecond of the second is missing; a third take is not given back with it.
     third = GCRA.decide(state, FIVE, 1039, 4).state
     assert GCRA.refund(third, FIVE, second, 1039, 2) == State(41, third.idle_at_ns - 1, 0)
+
+
+def test_gcra_refund_is_none_once_the_sum_of_refunds_is_full() -> None:
+    """Past its word it would say nothing any more; up to it, it counts."""
+    taken = State(2**64 - 41, 1040, 0)
+    assert GCRA.refund(taken, FIVE, taken, 1000, 2) == State(2**64 - 1, 1000, 0)
+    full = State(2**64 - 40, 1040, 0)
+    assert GCRA.refund(full, FIVE, full, 1000, 2) is full
+
+
+def test_gcra_refund_is_none_of_a_take_from_before_the_bucket_was_new() -> None:
+    """Its sum of refunds is larger than the bucket's."""
+    state = State(0, 1040, 0)
+    assert GCRA.refund(state, FIVE, State(1, 1040, 0), 1000, 2) is state
 
 
 def test_window_refund_is_for_the_window_it_was_taken_in() -> None:
