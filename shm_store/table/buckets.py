@@ -221,7 +221,9 @@ class Buckets:
 
     def owners(self, set_index: int) -> frozenset[Owner]:
         """Return who has units in flight in a set, read without its stripe."""
-        return frozenset(owner_of(slot) for slot in self.slots.occupied(set_index) if slot.words[TAG] & HOLDER)
+        taken = zip(self.slots.first_words(set_index), self.slots.column(set_index, TAG), strict=True)
+        numbers = [number for number, (first, tag) in enumerate(taken) if first and tag & HOLDER]
+        return frozenset(owner_of(self.slots.slot(set_index, number)) for number in numbers)
 
     def census(self) -> tuple[int, int, int]:
         """Return occupied slots, overrides among them, and units in flight, read without any stripe."""

@@ -11,7 +11,7 @@ from weakref import WeakSet
 
 from shm_store.config import Config, OnFull
 from shm_store.durations import NS_PER_SECOND
-from shm_store.errors import BackendError
+from shm_store.errors import BackendError, TableFullError
 from shm_store.table import process
 from shm_store.table.accounts import Owner
 from shm_store.table.buckets import Buckets
@@ -82,6 +82,15 @@ class Table:
 
     def take(self, wanted: list[Wanted]) -> list[Taken]:
         """Take all or nothing, under one hold of every stripe concerned."""
+        try:
+            return self._take(wanted)
+        except TableFullError:
+            # Without a sweeper, too, what the dead had in flight makes room.
+            if not sum(map(self.sweep_set, {each.place.set_index for each in wanted})):
+                raise
+            return self._take(wanted)
+
+    def _take(self, wanted: list[Wanted]) -> list[Taken]:
         stripes = tuple(sorted({each.place.stripe for each in wanted}))
         outcome = self.stripes.run_all(stripes, lambda hold: self.takes.take(hold, wanted, self.owner))
         if isinstance(outcome, Undecided):

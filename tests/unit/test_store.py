@@ -273,6 +273,20 @@ def test_units_in_flight_of_the_dead_are_free_at_once(open_store: OpenStore) -> 
     assert store.stats().denied == 0
 
 
+def test_set_full_of_the_dead_has_room(open_store: OpenStore) -> None:
+    """What processes had in flight when they died gives way to a new key, without a sweeper."""
+    store = open_store()
+
+    def die() -> None:
+        held = [store.reserve(f"key {number}", 1, Concurrency(3)) for number in range(8)]
+        assert all(each.allowed for each in held)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    assert ended(in_child(die)) == -signal.SIGKILL
+    assert store.take("new").allowed
+    assert store.stats().occupied == 1
+
+
 def test_units_in_flight_of_the_living_are_not_taken_from_them(open_store: OpenStore) -> None:
     """A process that is stopped has its units as long as it lives."""
     store, limit = open_store(), Concurrency(3)
