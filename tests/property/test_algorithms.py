@@ -27,7 +27,8 @@ examples = settings(max_examples=EXAMPLES, deadline=None)
 
 small_limits = st.integers(1, 7)
 any_limits = st.one_of(small_limits, st.integers(1, LIMIT_MAX), st.sampled_from([2**32, LIMIT_MAX - 1, LIMIT_MAX]))
-small_intervals = st.sampled_from([MS, 7 * MS, 10 * MS + 1])
+# In the shortest, which no quota has, every instant is a boundary, and every rounding counts.
+small_intervals = st.sampled_from([7, 10, MS, 10 * MS + 1])
 any_intervals = st.one_of(small_intervals, st.integers(MS, YEAR_NS), st.just(YEAR_NS))
 
 

@@ -266,6 +266,8 @@ def test_gcra_under_a_new_rate_keeps_the_missing_units() -> None:
     assert GCRA.requote(state, FIVE, Terms(5, 100, 2), 1000) == State(0, 1040, 0)
     assert GCRA.requote(state, FIVE, THIRDS, 1010) == State(0, 1094, 2)
     assert GCRA.requote(state, FIVE, THIRDS, 1060) == State(0, 1060, 0)
+    # A nanosecond is a twentieth of a unit, and that 1.01 ns, rounded up to 1.2.
+    assert GCRA.requote(state, FIVE, Terms(5, 101, 5), 1059) == State(0, 1061, 4)
 
 
 def test_fixed_window_under_a_new_interval_is_the_one_that_contains_now() -> None:
@@ -314,6 +316,15 @@ def test_gcra_refund_counts_earlier_refunds_of_others_as_come_back() -> None:
     # At 1039 only a nanosecond of the second is missing; a third take is not given back with it.
     third = GCRA.decide(state, FIVE, 1039, 4).state
     assert GCRA.refund(third, FIVE, second, 1039, 2) == State(41, third.idle_at_ns - 1, 0)
+
+
+def test_gcra_refund_counts_each_part_of_a_nanosecond_whole() -> None:
+    """Of three refunds of a third of 100 ns the sum is 102."""
+    state = FRESH
+    for moved in (34, 68, 102):
+        taken = GCRA.decide(state, THIRDS, 1000, 1).state
+        state = GCRA.refund(taken, THIRDS, taken, 1000, 1)
+        assert state == State(moved, 1000, 0)
 
 
 def test_gcra_refund_is_none_once_the_sum_of_refunds_is_full() -> None:
