@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from shm_store.durations import NS_PER_SECOND, Duration, to_ns
@@ -47,13 +47,15 @@ def acquire(
     """
     # Looked up now, not at import: gevent replaces it, under gunicorn after this module was imported.
     sleep = sleep or time.sleep
-    attempts = _attempts(lambda: take(key, cost, quota), timeout_ns(timeout), clock)
-    try:
-        while True:
-            sleep(next(attempts))
-    except StopIteration as end:
-        info: RateInfo = end.value
-        return info
+    deadline_ns = _deadline_ns(timeout, clock)
+    while True:
+        info = take(key, cost, quota)
+        due_ns = _due_ns(info, deadline_ns, clock)
+        if due_ns is None:
+            return info
+        # A sleep may end early, and a promise is not to be asked about before its time.
+        while (left_ns := due_ns - clock()) > 0:
+            sleep(_nap_s(left_ns))
 
 
 async def acquire_async(
@@ -64,15 +66,17 @@ async def acquire_async(
     quota: Quota | None = None,
     *,
     clock: Callable[[], int] = time.monotonic_ns,
+    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
 ) -> RateInfo:
     """Do the same, and let other tasks run meanwhile; one that is cancelled while it waits has taken nothing."""
-    attempts = _attempts(lambda: take(key, cost, quota), timeout_ns(timeout), clock)
-    try:
-        while True:  # noqa: ASYNC110 - each sleep lasts until a promised instant
-            await asyncio.sleep(next(attempts))
-    except StopIteration as end:
-        info: RateInfo = end.value
-        return info
+    deadline_ns = _deadline_ns(timeout, clock)
+    while True:
+        info = take(key, cost, quota)
+        due_ns = _due_ns(info, deadline_ns, clock)
+        if due_ns is None:
+            return info
+        while (left_ns := due_ns - clock()) > 0:
+            await sleep(_nap_s(left_ns))
 
 
 def timeout_ns(timeout: Duration | None) -> int | None:
@@ -84,19 +88,19 @@ def timeout_ns(timeout: Duration | None) -> int | None:
     return None if timeout is None else to_ns("timeout", timeout, minimum_ns=0, maximum_ns=INTERVAL_MAX_NS)
 
 
-def _attempts(
-    take: Callable[[], RateInfo], patience_ns: int | None, clock: Callable[[], int]
-) -> Generator[float, None, RateInfo]:
-    """Take, yield how many seconds to sleep, and so on; return the last answer."""
-    deadline_ns = None if patience_ns is None else clock() + patience_ns
-    while True:
-        info = take()
-        # A denial without a promise: nobody knows when.
-        if info.allowed or not info.retry_after_ns:
-            return info
-        due_ns = clock() + info.retry_after_ns
-        if deadline_ns is not None and due_ns > deadline_ns:
-            return info
-        # A sleep may end early, and a promise is not to be asked about before its time.
-        while (left_ns := due_ns - clock()) > 0:
-            yield min(left_ns, _NAP_NS) / NS_PER_SECOND
+def _deadline_ns(timeout: Duration | None, clock: Callable[[], int]) -> int | None:
+    patience_ns = timeout_ns(timeout)
+    return None if patience_ns is None else clock() + patience_ns
+
+
+def _due_ns(info: RateInfo, deadline_ns: int | None, clock: Callable[[], int]) -> int | None:
+    """Return the instant to sleep until; None if `info` is the last answer."""
+    # A denial without a promise: nobody knows when.
+    if info.allowed or not info.retry_after_ns:
+        return None
+    due_ns = clock() + info.retry_after_ns
+    return None if deadline_ns is not None and due_ns > deadline_ns else due_ns
+
+
+def _nap_s(left_ns: int) -> float:
+    return min(left_ns, _NAP_NS) / NS_PER_SECOND

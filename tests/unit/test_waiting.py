@@ -8,7 +8,7 @@ import time
 import pytest
 
 from shm_store import Config, ConfigurationError, CostError, Quota, RateInfo, ShmStore
-from shm_store.waiting import acquire
+from shm_store.waiting import acquire, acquire_async
 from tests.clock import Clock
 from tests.conftest import OpenStore
 
@@ -105,14 +105,15 @@ def test_acquire_without_a_promise_returns_the_denial(clock: Clock) -> None:
     assert acquire(lambda *_: denied, "a", clock=clock, sleep=Sleeper(clock)) is denied
 
 
-def test_acquire_lets_an_exception_through(store: ShmStore, clock: Clock) -> None:
-    """What a signal handler raises ends the wait, and nothing was taken."""
+@pytest.mark.parametrize("error", [KeyboardInterrupt, StopIteration])
+def test_acquire_lets_an_exception_through(store: ShmStore, clock: Clock, error: type[BaseException]) -> None:
+    """What a signal handler raises ends the wait, whatever it is, and nothing was taken."""
     store.take("a", 5)
 
     def sleep(_seconds: float) -> None:
-        raise KeyboardInterrupt
+        raise error
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(error):
         acquire(store.take, "a", clock=clock, sleep=sleep)
     clock.advance(3)
     assert store.take("a").remaining == 4
@@ -168,3 +169,28 @@ def test_acquire_async_tells_at_once_that_it_cannot_be_in_time(store: ShmStore) 
     store.take("a", 5)
     info = asyncio.run(store.acquire_async("a", 2.9))
     assert (info.allowed, info.retry_after) == (False, 3.0)
+
+
+def test_acquire_async_sleeps_as_acquire_does(store: ShmStore, clock: Clock) -> None:
+    """Until the promised instant, on if it wakes early, and for all of its units."""
+    sleeper = Sleeper(clock, short_by=1.5)
+
+    async def sleep(seconds: float) -> None:
+        sleeper(seconds)
+
+    store.take("a", 3)
+    info = asyncio.run(acquire_async(store.take, "a", 3, 4, clock=clock, sleep=sleep))
+    assert (info.allowed, info.remaining) == (True, 1)
+    assert sleeper.slept == [3.0, 1.5]
+    assert store.stats().denied == 1
+
+
+def test_acquire_async_sleeps_for_a_day_at_most(store: ShmStore, clock: Clock) -> None:
+    sleeper, month = Sleeper(clock), Quota(1, 30 * DAY_S)
+
+    async def sleep(seconds: float) -> None:
+        sleeper(seconds)
+
+    store.take("a", 1, month)
+    assert asyncio.run(acquire_async(store.take, "a", None, 1, month, clock=clock, sleep=sleep)).allowed
+    assert sleeper.slept == [DAY_S] * 30
