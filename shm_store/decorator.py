@@ -67,8 +67,10 @@ def limited(
     """
     asked = quota if isinstance(quota, Quota) else Quota.parse(quota)
     require_integer("cost", cost, 1, asked.terms.burst)
-    if not isinstance(key, str) and not callable(key):
-        raise ConfigurationError("key", key, "give a text, or a function of the call's arguments that returns one")
+    if not isinstance(key, str) and (not callable(key) or inspect.iscoroutinefunction(key)):
+        raise ConfigurationError(
+            "key", key, "give a text, or a plain function of the call's arguments that returns one"
+        )
     patience_ns = timeout_ns(timeout)
 
     def waiting() -> Waiting:
@@ -120,7 +122,8 @@ class _Default:
     """The store of the default segment, one for a process and for those forked from it."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        # Reentrant: a signal handler may make a limited call while this opens.
+        self._lock = threading.RLock()
         self._store: ShmStore | None = None
 
     def store(self) -> ShmStore:
@@ -132,7 +135,7 @@ class _Default:
 
     def after_fork(self) -> None:
         """Let the child open the store: the thread that was about to, and holds the lock, exists in the parent only."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
 
 _default: Final = _Default()

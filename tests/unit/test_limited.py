@@ -74,7 +74,7 @@ def test_limited_key_is_made_of_the_arguments(store: ShmStore) -> None:
 def test_limited_coroutine_function_stays_one(store: ShmStore) -> None:
     """And says so when a call cannot be in time."""
 
-    @limited("2/hour", key="upstream", timeout=1, store=store)
+    @limited("4/hour", key="upstream", timeout=1, cost=2, store=store)
     async def fetch(number: int) -> int:
         await asyncio.sleep(0)
         return number
@@ -83,6 +83,7 @@ def test_limited_coroutine_function_stays_one(store: ShmStore) -> None:
         return await asyncio.gather(*(fetch(number) for number in range(3)), return_exceptions=True)
 
     assert inspect.iscoroutinefunction(fetch)
+    assert fetch.__name__ == "fetch"
     first, second, third = asyncio.run(run())
     assert (first, second) == (0, 1)
     assert isinstance(third, AcquireTimeoutError)
@@ -202,6 +203,7 @@ def test_limited_refuses_what_is_no_function(decorated: Callable[..., Any]) -> N
         ({"quota": "often", "key": "a"}, "quota"),
         ({"quota": 3, "key": "a"}, "quota"),
         ({"quota": "1/s", "key": 3}, "key"),
+        ({"quota": "1/s", "key": asyncio.sleep}, "key"),
         ({"quota": "1/s", "key": "a", "cost": 2}, "cost"),
         ({"quota": Quota(1, "1s", burst=2, algorithm="gcra"), "key": "a", "cost": 3}, "cost"),
         ({"quota": "1/s", "key": "a", "timeout": "soon"}, "timeout"),
