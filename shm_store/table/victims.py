@@ -50,16 +50,22 @@ class Victims:
         Raises:
             TableFullError: There is none to give up.
         """
-        free = [number for number in range(self._set_slots) if (set_index, number) not in kept]
+        excluded = {number for index, number in kept if index == set_index}
+        # Vacant slots first, then by when they are idle. Each is a column, read at once.
         first_words = self._slots.first_words(set_index)
-        vacant = next((number for number in free if not first_words[number]), None)
-        if vacant is not None:
-            return Victim(self._slots.slot(set_index, vacant), None, 0)
+        if 0 in first_words:
+            vacant = next((n for n, first in enumerate(first_words) if not first and n not in excluded), None)
+            if vacant is not None:
+                return Victim(self._slots.slot(set_index, vacant), None, 0)
         idle_at, tags = self._slots.column(set_index, IDLE_AT), self._slots.column(set_index, TAG)
-        given_up = [(idle_at[number], number) for number in free if not _is_kept(tags[number], idle_at[number])]
-        if not given_up:
-            raise self.full()
-        idle_at_ns, number = min(given_up)
+        number = idle_at.index(min(idle_at))
+        if number in excluded or _is_kept(tags[number], idle_at[number]):
+            # Seldom: the rest has to be looked at one by one.
+            left = [(at, n) for n, at in enumerate(idle_at) if n not in excluded and not _is_kept(tags[n], at)]
+            if not left:
+                raise self.full()
+            number = min(left)[1]
+        idle_at_ns = idle_at[number]
         kind = self._kind(idle_at_ns, now_ns)
         refused = kind == EVICTED and self._on_full == "deny"
         return Victim(self._slots.slot(set_index, number), kind, idle_at_ns, refused)
