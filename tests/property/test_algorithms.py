@@ -327,7 +327,8 @@ def test_new_quota_leaves_no_bucket_idle_later_than_it_can(
         for terms in (old, new, new._replace(interval_ns=old.interval_ns)):
             state = algorithm.requote(decision.state, old, terms, at_ns - back_ns)
             assert state.idle_at_ns <= max(at_ns - back_ns + longest_ns(algorithm, terms), 0)
-        if decision.reset_after_ns <= longest_ns(algorithm, old):
+        # With gcra, what is missing may be more than a burst by less than the nanosecond that it is rounded up to.
+        if decision.reset_after_ns <= longest_ns(algorithm, old) - (algorithm.name == "gcra"):
             assert algorithm.requote(decision.state, old, old, at_ns) == decision.state
 
 
