@@ -53,12 +53,16 @@ def requote(state: State, old: Terms, new: Terms, now_ns: int) -> State:
 
 
 def refund(state: State, terms: Terms, taken: State, now_ns: int, units: int) -> State:
-    """Give back `units` of the take that left the state `taken`, in whichever of the two windows they still count."""
-    current = _current(state, terms.interval_ns, now_ns)
-    if current.idle_at_ns == taken.idle_at_ns:
-        return current._replace(first=current.first - min(units, current.first))
-    if current.idle_at_ns == taken.idle_at_ns + terms.interval_ns:
-        return current._replace(third=current.third - min(units, current.third))
+    """Give back `units` of the take that left the state `taken`, in whichever of the two windows they still count.
+
+    The windows are those of the last take: to go on to the next one would make the bucket idle a window later.
+    """
+    if now_ns >= state.idle_at_ns:
+        return state
+    if state.idle_at_ns == taken.idle_at_ns:
+        return state._replace(first=state.first - min(units, state.first))
+    if state.idle_at_ns == taken.idle_at_ns + terms.interval_ns:
+        return state._replace(third=state.third - min(units, state.third))
     return state
 
 
