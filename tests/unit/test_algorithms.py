@@ -352,8 +352,13 @@ def test_window_refund_is_for_the_window_it_was_taken_in() -> None:
 
 
 def test_sliding_window_refund_finds_its_units_in_either_window() -> None:
-    """The current one, then the one before, then neither."""
+    """The current one, then the one before, then neither; and the bucket is idle no later than without it."""
     taken = SLIDING.decide(FRESH, FIVE, 1000, 4).state
     assert SLIDING.refund(taken, FIVE, taken, 1099, 3) == State(1, 1200, 0)
-    assert SLIDING.refund(taken, FIVE, taken, 1150, 3) == State(0, 1300, 1)
+    assert SLIDING.refund(taken, FIVE, taken, 1150, 3) == State(1, 1200, 0)
     assert SLIDING.refund(taken, FIVE, taken, 1200, 3) is taken
+    others = SLIDING.decide(taken, FIVE, 1150, 3).state
+    assert SLIDING.refund(others, FIVE, taken, 1150, 3) == State(3, 1300, 1)
+    assert SLIDING.refund(others, FIVE, taken, 1150, 9) == State(3, 1300, 0)
+    later = SLIDING.decide(others, FIVE, 1250, 1).state
+    assert SLIDING.refund(later, FIVE, taken, 1250, 3) is later
