@@ -109,6 +109,16 @@ TRACES = {
             (1500, 5, True, 0, 200, 0),
         ],
     ),
+    "sliding window, at the instants at which windows begin": (
+        SLIDING,
+        FIVE,
+        [
+            (1000, 1, True, 4, 200, 0),
+            (1100, 2, True, 2, 200, 0),
+            (1200, 4, False, 3, 100, 50),
+            (1200, 3, True, 0, 200, 0),
+        ],
+    ),
     "sliding window, a clock that steps back": (
         SLIDING,
         FIVE,
@@ -360,5 +370,7 @@ def test_sliding_window_refund_finds_its_units_in_either_window() -> None:
     others = SLIDING.decide(taken, FIVE, 1150, 3).state
     assert SLIDING.refund(others, FIVE, taken, 1150, 3) == State(3, 1300, 1)
     assert SLIDING.refund(others, FIVE, taken, 1150, 9) == State(3, 1300, 0)
+    # Of the current one, without touching the one before.
+    assert SLIDING.refund(others, FIVE, others, 1150, 1) == State(2, 1300, 4)
     later = SLIDING.decide(others, FIVE, 1250, 1).state
     assert SLIDING.refund(later, FIVE, taken, 1250, 3) is later
