@@ -33,6 +33,8 @@ _UNITS_NS: dict[str, int] = {
     )
     for name in names.split()
 }
+# More than any duration has; Python refuses to write integers of thousands of digits.
+_SECONDS_MAX = 10**30
 _WRITTEN = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]+)?|\.[0-9]+)?\s*(?P<unit>[a-zµ]+)?", re.IGNORECASE)
 _REMEDY = "write a duration such as '500ms', '90s', '1min', '12hours', 'PT1H', or a number of seconds"
 
@@ -73,7 +75,7 @@ def to_text(ns: int) -> str:
 def _read(value: object) -> int | None:
     if isinstance(value, timedelta):
         return value // timedelta(microseconds=1) * 1_000
-    if isinstance(value, int | float) and not isinstance(value, bool):
+    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _SECONDS_MAX:
         number = Decimal(str(value))
         return _round(number * NS_PER_SECOND) if number.is_finite() else None
     if isinstance(value, str):

@@ -7,10 +7,21 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Final
 
+_SHOWN_MAX: Final = 400
 #: What to do about a process that has no file descriptor left.
 DESCRIPTORS: Final = "allow the process more open files (ulimit -n)"
 #: What to do about a table, or a part of one, that belongs to another user.
 OTHER_USER: Final = "run as the user that created it, or remove it as that user"
+
+
+def shown(value: object) -> str:
+    """Return `value` for a message: bounded, and whatever it is."""
+    try:
+        text = repr(value)
+    except ValueError:
+        # An integer of more digits than Python writes.
+        text = f"<{type(value).__name__} too large to be written>"
+    return text if len(text) <= _SHOWN_MAX else text[:_SHOWN_MAX] + "..."
 
 
 class StoreError(Exception):
@@ -28,7 +39,7 @@ class ConfigurationError(StoreError, ValueError):
     fields = ("setting", "value", "remedy")
 
     def __init__(self, setting: str, value: object, remedy: str) -> None:
-        super().__init__(f"{setting} is {value!r}: {remedy}")
+        super().__init__(f"{setting} is {shown(value)}: {remedy}")
         self.setting = setting
         self.value = value
         self.remedy = remedy
@@ -46,7 +57,7 @@ class CostError(StoreError, ValueError):
     fields = ("cost", "limit", "index")
 
     def __init__(self, cost: object, limit: int, index: int = 0) -> None:
-        super().__init__(f"cost is {cost!r}: give an integer from 1 to {limit}, the most units at once")
+        super().__init__(f"cost is {shown(cost)}: give an integer from 1 to {limit}, the most units at once")
         self.cost = cost
         self.limit = limit
         self.index = index
@@ -71,8 +82,8 @@ class TableFullError(StoreError):
 
     def __init__(self, name: str, slots: int) -> None:
         super().__init__(
-            f"segment {name!r}: none of the {slots} slots of the key's set can be given up; "
-            "reset overrides in it, or create the segment with a larger initial_size"
+            f"segment {name!r}: none of the {slots} slots of the key's set can be given up, as overrides and what "
+            "processes have in flight are not; reset overrides, or create the segment with a larger initial_size"
         )
         self.name = name
         self.slots = slots

@@ -12,6 +12,8 @@ from shm_store.durations import NS_PER_SECOND, Duration, to_ns, to_text
 from shm_store.errors import ConfigurationError
 
 LIMIT_MAX: Final = 2**63 - 1
+# More than any limit has; Python refuses to read thousands of them, with an error of its own.
+_DIGITS_MAX: Final = 100
 INTERVAL_MIN_NS: Final = 1_000_000
 INTERVAL_MAX_NS: Final = 100 * 365 * 86_400 * NS_PER_SECOND
 
@@ -42,7 +44,7 @@ class Quota(msgspec.Struct, frozen=True, dict=True):
         """Validate, and store the interval as seconds so that equal quotas compare equal."""
         require_integer("limit", self.limit, 1, LIMIT_MAX)
         interval_ns = to_ns("interval", self.interval, minimum_ns=INTERVAL_MIN_NS, maximum_ns=INTERVAL_MAX_NS)
-        if self.algorithm not in ALGORITHMS:
+        if not isinstance(self.algorithm, str) or self.algorithm not in ALGORITHMS:
             raise ConfigurationError("algorithm", self.algorithm, f"choose one of {', '.join(ALGORITHMS)}")
         self._check_burst(interval_ns)
         # Beside the fields: a float of seconds holds every nanosecond only up to 26 days.
@@ -67,7 +69,7 @@ class Quota(msgspec.Struct, frozen=True, dict=True):
             ConfigurationError: The text is not of that form, or a value in it is out of range.
         """
         limit, slash, interval = text.partition("/") if isinstance(text, str) else ("", "", "")
-        if not slash or not limit.strip().isdecimal():
+        if not slash or not limit.strip().isdecimal() or len(limit) > _DIGITS_MAX:
             raise ConfigurationError("quota", text, "write 'limit/interval', for example '100/minute'")
         return cls(int(limit), interval)
 
@@ -86,7 +88,7 @@ class Concurrency(msgspec.Struct, frozen=True):
     """At most `limit` units in flight: taken by `reserve`, and free again when it ends, or its process does.
 
     Attributes:
-        limit: 1 to 2**63 - 1.
+        limit: 1 to 2**63 - 1. They may be in flight in as many processes as a set of the table has slots, 128 at most.
 
     Raises:
         ConfigurationError: The limit is out of range.

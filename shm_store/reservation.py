@@ -60,13 +60,14 @@ class Reservation:
 
         Raises:
             ConfigurationError: There are not as many as takes, or one is no integer from 0 on. Nothing is settled.
-            StoreError: The store failed; the rest is settled.
+            StoreError: The store failed; the rest is settled, and what failed is tried again by a later operation.
         """
         if used and (len(used) != len(self.infos) or any(type(units) is not int or units < 0 for units in used)):
             raise ConfigurationError("used", used, f"give {len(self.infos)} integers from 0 on, one for each take")
-        settle, self._settle = self._settle, None
-        if settle is not None:
-            settle(used or None)
+        if self._settle is not None:
+            self._settle(used or None)
+            # Last: what an exception has cut short is finished by a later call, or when nobody refers to this any more.
+            self._settle = None
 
     def refund(self) -> None:
         """Settle: give back all of it."""
@@ -78,7 +79,12 @@ class Reservation:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.commit()
+        if error is None:
+            self.commit()
+            return
+        # The exception of the block says more than that of a store, which tries again anyway.
+        with contextlib.suppress(StoreError):
+            self.commit()
 
     def __del__(self) -> None:
         # Nobody is there to hear of a store that fails.

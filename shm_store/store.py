@@ -20,7 +20,7 @@ from shm_store.table import census, hotpath, layout
 from shm_store.table.hotpath import COUNTING, HINT_KEY_MAX, HINTS_MAX, Hint
 from shm_store.table.seats import Role
 from shm_store.table.segment import Segment, unlink
-from shm_store.table.settlement import Abandoned, Settlement
+from shm_store.table.settlement import Settlements
 from shm_store.table.slots import Place, Slot
 from shm_store.table.table import Table
 from shm_store.table.takes import Taken, Wanted
@@ -65,7 +65,7 @@ class ShmStore:
         self._clock = clock
         self._closed = False
         self._hints: dict[str, Hint] = {}
-        self._abandoned = Abandoned()
+        self._settlements = Settlements()
         self.take = hotpath.bind(
             hints=self._hints,
             pool=table.seats.pool,
@@ -121,7 +121,8 @@ class ShmStore:
 
         Raises:
             CostError: As by `take`; its `index` says which take.
-            ConfigurationError: A take is malformed, or more than 167 keys are in one stripe, which takes as many keys.
+            ConfigurationError: A take is malformed, a key comes with two quotas, or more than 167 keys are in one
+                stripe, which takes as many keys.
         """
         wanted = self._wanted(takes, shadow)
         for index, each in enumerate(wanted):
@@ -152,14 +153,16 @@ class ShmStore:
             CostError: As by `take`; its `index` says which take.
             ConfigurationError: A take is malformed, or there is none.
         """
-        self._abandoned.settle_all()
-        wanted = self._wanted([(key, quota, cost)] if isinstance(key, str) else key, shadow)
+        if not isinstance(key, str) and (cost, quota) != (1, None):
+            raise ConfigurationError("takes", key, "leave out cost and quota: each take has its own")
+        takes: Sequence[KeyReserve] = [(key, quota, cost)] if isinstance(key, str) else key
+        wanted = self._wanted(takes, shadow)
         if not wanted:
             raise ConfigurationError("takes", key, "give at least one")
         outcome = self._table.take(wanted)
         allowed = all(taken.info.allowed for each, taken in zip(wanted, outcome, strict=True) if not each.shadow)
-        settle = Settlement(self._table.stripes, self._table.takes, wanted, outcome) if allowed else None
-        return Reservation([taken.info for taken in outcome], settle, self._abandoned.add)
+        settle = self._settlements.open(self._table.stripes, self._table.takes, wanted, outcome) if allowed else None
+        return Reservation([taken.info for taken in outcome], settle, self._settlements.abandon)
 
     def acquire(self, key: str, timeout: Duration | None = None, cost: int = 1, quota: Quota | None = None) -> RateInfo:
         """Take units as soon as they are there; return the denial at once if that cannot be in time.
@@ -227,7 +230,7 @@ class ShmStore:
         """Let go of the segment, which stays for others and for the next start; may be called again."""
         if self._closed:
             return
-        self._abandoned.settle_all()
+        self._settlements.close()
         self._closed = True
         self._hints.clear()
         self._table.close()
@@ -269,16 +272,25 @@ class ShmStore:
 
     def _wanted(self, takes: Sequence[KeyReserve], shadow: Collection[int]) -> list[Wanted]:
         """Return the takes as the table takes them, checked as far as that needs no stripe."""
-        if any(type(index) is not int or not 0 <= index < len(takes) for index in shadow):
-            raise ConfigurationError("shadow", shadow, f"give positions from 0 to {len(takes) - 1}")
+        if not _is_list(takes):
+            raise ConfigurationError("takes", takes, "give a list of (key, quota or None, cost)")
+        if not isinstance(shadow, Collection) or not all(type(at) is int and 0 <= at < len(takes) for at in shadow):
+            raise ConfigurationError("shadow", shadow, f"give positions of the {len(takes)} takes, counted from 0")
         wanted = []
+        quotas: dict[tuple[str, bool], Quota | Concurrency] = {}
         for index, take in enumerate(takes):
             if not isinstance(take, tuple) or len(take) != 3:
                 raise ConfigurationError(f"takes[{index}]", take, "give (key, quota or None, cost)")
             key, quota, cost = take
             if not isinstance(quota, Quota | Concurrency | None):
                 raise _not_a_quota(f"quota of takes[{index}]", quota)
-            wanted.append(Wanted(self._place(key), quota or self._quota, cost, index in shadow))
+            asked = self._quota if quota is None else quota
+            wanted.append(Wanted(self._place(key), asked, cost, index in shadow))
+            # A bucket is counted under one quota at a time: two would each undo what the other has counted.
+            if quotas.setdefault((key, isinstance(asked, Quota)), asked) != asked:
+                raise ConfigurationError(
+                    f"quota of takes[{index}]", asked, "give each quota of a call a key of its own"
+                )
         return wanted
 
     def _remember(self, key: str, taken: Taken, slot: Slot, quota: Quota | None) -> None:
@@ -308,6 +320,11 @@ class ShmStore:
     def _require_open(self) -> None:
         if self._closed:
             raise StoreClosedError(self.config.name)
+        self._settlements.catch_up()
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes)
 
 
 def _not_a_quota(setting: str, value: object) -> ConfigurationError:

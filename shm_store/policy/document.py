@@ -32,7 +32,9 @@ def load(path: str | PathLike[str]) -> tuple[Policy, ...]:
         raise ConfigurationError("policies", str(path), f"this is not TOML in UTF-8: {error}") from error
     try:
         return loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except ConfigurationError:
+        raise
+    except (ValueError, RecursionError) as error:
         raise ConfigurationError("policies", str(path), f"this is not TOML in UTF-8: {error}") from error
 
 

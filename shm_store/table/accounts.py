@@ -89,14 +89,14 @@ class Account:
         self.base = self.state = FRESH if expired else State(words[FIRST], words[IDLE_AT], words[THIRD])
 
     def adopt(self, code: int, terms: Terms, now_ns: int) -> None:
-        """Go on under another quota, unless it has an override, which keeps its own."""
+        """Go on under another quota, before anything is taken; an override keeps its own."""
         if self.flags & OVERRIDE:
             # It has no beginning of the windows of its own.
             self.terms = self.terms._replace(epoch_ns=terms.epoch_ns)
             return
         if (code, terms[:3]) != (self.code, self.terms[:3]):
             old, new = (self.algorithm, self.terms), (BY_CODE[code], terms)
-            self.base, self.state = requoted(self.base, old, new, now_ns), requoted(self.state, old, new, now_ns)
+            self.base = self.state = requoted(self.base, old, new, now_ns)
             self.code = code
         self.terms = terms
 

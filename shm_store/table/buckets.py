@@ -182,13 +182,16 @@ class Buckets:
 
     def set(self, hold: Hold, place: Place, quota: Quota) -> None:
         """Store an override with a full bucket; a key that has one keeps its algorithm."""
-        account = self.account(place, quota, self.clock())
-        if account.victim is not None:
+        now_ns, slot = self.clock(), self.slots.find(place)
+        if slot is None:
+            account = self.account(place, quota, now_ns)
+            assert account.victim is not None
             if account.victim.refused:
                 raise self._victims.full()
             account.flags = OVERRIDE
             self._fill(hold, account, FRESH)
         else:
+            account = self.stored(place, slot, now_ns)
             account.flags, account.terms, account.base = OVERRIDE, self._placed(account.code, quota.terms), FRESH
             # Even over an override of the same quota: hints and reservations of the old bucket end.
             account.stored[TAG] = account.stored[TAG] & ~OVERRIDE

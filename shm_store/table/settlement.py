@@ -1,4 +1,4 @@
-"""Settlements: how what one call has taken ends, also when its caller forgot it."""
+"""Settlements: how what one call has taken ends, also when its caller forgot it or the store failed meanwhile."""
 
 from __future__ import annotations
 
@@ -6,78 +6,144 @@ import contextlib
 import os
 import sys
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import FrameType
+from weakref import WeakSet
 
 from shm_store.errors import StoreError
-from shm_store.quota import Concurrency, Quota
+from shm_store.quota import Concurrency
 from shm_store.reservation import Settle
-from shm_store.table.stripes import Stripes
+from shm_store.table.layout import OTHER
+from shm_store.table.stripes import Hold, Stripes
 from shm_store.table.takes import Taken, Takes, Wanted
 
 
-class Settlement:
-    """Settles one call, when it is called with the units that were really used; None for the cost of each take."""
+class Part:
+    """What one take of a call has taken, until it is settled."""
 
-    def __init__(self, stripes: Stripes, takes: Takes, wanted: list[Wanted], outcome: list[Taken]) -> None:
-        """Remember what was taken."""
+    def __init__(self, wanted: Wanted, taken: Taken) -> None:
+        """Begin unsettled, unless nothing was taken."""
+        self.wanted = wanted
+        self.taken = taken
+        self.is_settled = not taken.taken
+
+
+class Settlement:
+    """Settles one call, when it is called with the units that were really used; None for the cost of each take.
+
+    The first call says what was used; a later one finishes what it could not.
+    """
+
+    def __init__(
+        self, stripes: Stripes, takes: Takes, parts: list[Part], unfinished: Callable[[Settlement], None]
+    ) -> None:
+        """Remember what was taken.
+
+        Args:
+            stripes: The stripes of the segment.
+            takes: What gives back.
+            parts: What was taken.
+            unfinished: Called when the store fails a part of the settlement, which is then to be called again.
+        """
         self._stripes = stripes
         self._takes = takes
-        self._parts = list(zip(wanted, outcome, strict=True))
+        self._parts = parts
+        self._unfinished = unfinished
         self._pid = os.getpid()
+        self._used: Sequence[int] | None = None
+        self._is_begun = False
 
-    def __call__(self, used: Sequence[int] | None) -> None:
+    def __call__(self, used: Sequence[int] | None = None) -> None:
         """Give back what of each take was not used, and take what was used beyond.
 
         Raises:
-            StoreError: One of them failed; the others are settled.
+            StoreError: One of them failed, and is tried again by a later operation of the store.
         """
         # A forked child has nothing of its parent's to give back.
         if os.getpid() != self._pid:
             return
+        if not self._is_begun:
+            self._used, self._is_begun = used, True
         failed = None
-        for index, (wanted, taken) in enumerate(self._parts):
-            units = 0 if used is None else wanted.cost - used[index]
+        for index, part in enumerate(self._parts):
+            units = 0 if self._used is None else part.wanted.cost - self._used[index]
             try:
-                self._give_back(wanted, taken, wanted.cost if isinstance(wanted.quota, Concurrency) else units)
+                self._give_back(part, part.wanted.cost if isinstance(part.wanted.quota, Concurrency) else units)
             except StoreError as error:
                 failed = error
         if failed is not None:
+            self._unfinished(self)
             raise failed
 
-    def _give_back(self, wanted: Wanted, taken: Taken, units: int) -> None:
-        takes, stripe = self._takes, wanted.place.stripe
-        if not taken.taken or units == 0:
-            return
-        if units > 0:
-            self._stripes.run(stripe, lambda hold: takes.refund(hold, taken, units))
-        elif isinstance(quota := wanted.quota, Quota):
-            self._stripes.run(stripe, lambda hold: takes.charge(hold, wanted.place, quota, -units))
-
-
-class Abandoned:
-    """What was reserved and forgotten: settled at once, unless that is in the middle of an operation of this thread."""
-
-    def __init__(self) -> None:
-        """Begin with nothing."""
-        self._later: deque[Settle] = deque()
-
-    def add(self, settle: Settle) -> None:
-        """Settle it, now or in `settle_all`; called by a garbage collector, wherever it happens to run.
+    def end_in_flight(self) -> None:
+        """Give back what is in flight, and leave the rest to the settlement.
 
         Raises:
-            StoreError: It was tried now, and failed.
+            StoreError: The store failed.
+        """
+        for part in self._parts:
+            if isinstance(part.wanted.quota, Concurrency) and os.getpid() == self._pid:
+                self._give_back(part, part.wanted.cost)
+
+    def _give_back(self, part: Part, units: int) -> None:
+        if part.is_settled or units == 0:
+            return
+        takes, taken = self._takes, part.taken
+
+        def body(hold: Hold) -> None:
+            if part.is_settled:
+                hold.records[part.wanted.place.stripe][OTHER] += 1
+                return
+            # Before the store: an exception in between may lose units, and must not give them back twice.
+            part.is_settled = True
+            if units > 0:
+                takes.refund(hold, taken, units)
+            else:
+                takes.charge(hold, taken, -units)
+
+        self._stripes.run(part.wanted.place.stripe, body)
+
+
+class Settlements:
+    """The settlements of one store that are still to come."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._open: WeakSet[Settlement] = WeakSet()
+        self._later: deque[Settle] = deque()
+
+    def open(self, stripes: Stripes, takes: Takes, wanted: list[Wanted], outcome: list[Taken]) -> Settlement:
+        """Return the settlement of a call."""
+        parts = [Part(each, taken) for each, taken in zip(wanted, outcome, strict=True)]
+        settlement = Settlement(stripes, takes, parts, self._later.append)
+        self._open.add(settlement)
+        return settlement
+
+    def abandon(self, settle: Settle) -> None:
+        """Settle what nobody refers to any more; later, if this thread is in the middle of an operation.
+
+        Called by a garbage collector, wherever it happens to run.
+
+        Raises:
+            StoreError: It was tried now, and failed; it is tried again.
         """
         if _is_in_table():
             self._later.append(settle)
         else:
             settle(None)
 
-    def settle_all(self) -> None:
-        """Settle what was left for later."""
-        while self._later:
+    def catch_up(self) -> None:
+        """Settle what was left for later, as far as the store lets it."""
+        for _ in range(len(self._later)):
             with contextlib.suppress(IndexError, StoreError):
                 self._later.popleft()(None)
+
+    def close(self) -> None:
+        """End what is in flight: whoever closes the store gives up what it holds."""
+        self.catch_up()
+        for settlement in list(self._open):
+            with contextlib.suppress(StoreError):
+                settlement.end_in_flight()
 
 
 def _is_in_table() -> bool:

@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from shm_store.algorithms import Decision, State
-from shm_store.errors import ConfigurationError, CostError
+from shm_store.algorithms import FRESH, Decision, State
+from shm_store.errors import ConfigurationError, CostError, TableFullError
 from shm_store.quota import Concurrency, Quota
 from shm_store.rate_info import RateInfo
 from shm_store.table.accounts import Account, InFlight, Owner
@@ -92,6 +92,7 @@ class Takes:
             ConfigurationError: More keys of one stripe than one operation may change.
         """
         call = _Call(self._buckets, hold, owner, dead or ())
+        call.keep_all(wanted)
         # The enforced ones first: one in shadow mode decides on what they leave.
         for index in sorted(range(len(wanted)), key=lambda index: wanted[index].shadow):
             call.decide(index, wanted[index])
@@ -124,15 +125,19 @@ class Takes:
                 self._buckets.store(hold, [account])
         hold.records[taken.place.stripe][OTHER] += 1
 
-    def charge(self, hold: Hold, place: Place, quota: Quota, units: int) -> None:
-        """Take units that were used already: as many as there are."""
+    def charge(self, hold: Hold, taken: Taken, units: int) -> None:
+        """Take units that were used already: as many as there are, under whatever quota the key has by now."""
         now_ns = self._buckets.clock()
-        account = self._buckets.account(place, quota, now_ns)
-        cost = min(units, account.left(now_ns))
-        if cost > 0 and not (account.victim is not None and account.victim.refused):
-            account.state = account.decide(now_ns, cost).state
-            self._buckets.store(hold, [account])
-        hold.records[place.stripe][OTHER] += 1
+        slot = self._buckets.slots.find(taken.place)
+        if slot is not None:
+            account = self._buckets.stored(taken.place, slot, now_ns)
+            if account.is_requoted():
+                self._buckets.alter(hold, account)
+            cost = min(units, account.left(now_ns))
+            if cost > 0:
+                account.state = account.decide(now_ns, cost).state
+                self._buckets.store(hold, [account])
+        hold.records[taken.place.stripe][OTHER] += 1
 
     def _found(self, taken: Taken, now_ns: int) -> Account | None:
         """Return the account of a take, or None if its bucket is no longer the one it took from."""
@@ -163,9 +168,25 @@ class _Call:
         self.accounts: dict[bytes, Account] = {}
         self.violated = False
 
+    def keep_all(self, wanted: Sequence[Wanted]) -> None:
+        """Keep the slots that the keys of the call have: a new key among them must not get one of a later one."""
+        for each in wanted:
+            place = each.place
+            if isinstance(each.quota, Concurrency):
+                place = self._buckets.slots.place_of_holder(place, *self._owner)
+            slot = self._buckets.slots.find(place)
+            if slot is not None:
+                self._kept.add((place.set_index, slot.number))
+
     def decide(self, index: int, wanted: Wanted) -> None:
         """Decide on one of the takes, after those before it."""
-        account = self._account(wanted)
+        try:
+            account = self._account(wanted)
+        except TableFullError:
+            # One in shadow mode must not deny the others, nor fail them.
+            if not wanted.shadow:
+                raise
+            return
         decision = _decided(account, self._now_ns, wanted.cost, index)
         if decision.allowed:
             account.state = decision.state
@@ -185,8 +206,12 @@ class _Call:
 
     def finish(self, index: int, wanted: Wanted) -> Taken:
         """Count one of the takes, and return what became of it."""
-        account, decision = self._decisions[index]
         record = self._hold.records[wanted.place.stripe]
+        if index not in self._decisions:
+            record[OTHER] += 1
+            record[SHADOW] += 1
+            return Taken(RateInfo(False, _capacity(wanted.quota), 0, 0), False, "", wanted.place, None, 0, FRESH)
+        account, decision = self._decisions[index]
         taken = decision.allowed and not self.violated
         denied = not decision.allowed and not wanted.shadow
         record[ALLOWED if taken else DENIED if denied else OTHER] += 1
@@ -207,9 +232,6 @@ class _Call:
         if account is None:
             account = self._buckets.account(place, quota, self._now_ns, self._kept)
             self._keep(account)
-        else:
-            account.adopt(*self._buckets.asked(quota), self._now_ns)
-        self._settle_quota(account)
         return account
 
     def _in_flight(self, place: Place, limit: int) -> Account:
@@ -220,25 +242,20 @@ class _Call:
                 place, limit, self._now_ns, owner=self._owner, dead=self._dead, kept=self._kept
             )
             self._keep(account)
-        else:
-            account.adopt(0, account.terms._replace(limit=limit), self._now_ns)
-        self._settle_quota(account)
         return account
 
-    def _settle_quota(self, account: Account) -> None:
-        if account.slot is not None and account.is_requoted():
-            self._buckets.alter(self._hold, account)
-
     def _keep(self, account: Account) -> None:
+        """Remember an account of the call; another quota holds from now on, whatever is decided."""
         self.accounts[account.place.fingerprint] = account
         self._keys[account.place.stripe] += 1
         if self._keys[account.place.stripe] > KEYS_MAX:
             raise ConfigurationError(
                 "takes", f"more than {KEYS_MAX} keys of one stripe", "take fewer keys at once, or use more stripes"
             )
-        slot = account.slot or (account.victim and account.victim.slot)
-        if slot:
-            self._kept.add((account.place.set_index, slot.number))
+        if account.victim is not None:
+            self._kept.add((account.place.set_index, account.victim.slot.number))
+        elif account.is_requoted():
+            self._buckets.alter(self._hold, account)
 
 
 def _decided(account: Account, now_ns: int, cost: int, index: int) -> Decision:
@@ -249,6 +266,10 @@ def _decided(account: Account, now_ns: int, cost: int, index: int) -> Decision:
         wait_ns = account.victim.idle_at_ns - now_ns
         return Decision(False, 0, wait_ns, wait_ns, account.state)
     return account.decide(now_ns, cost)
+
+
+def _capacity(quota: Quota | Concurrency) -> int:
+    return quota.limit if isinstance(quota, Concurrency) else quota.terms.burst
 
 
 def _is_refused(account: Account) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -283,9 +284,12 @@ def at_opcode(number: int, act: Callable[[], None], operation: Callable[[], obje
                 act()
         return trace
 
+    # A collection comes at no opcode in particular, and runs finalizers that are no part of the operation.
+    gc.disable()
     sys.settrace(trace)
     try:
         operation()
     finally:
         sys.settrace(None)
+        gc.enable()
     return count

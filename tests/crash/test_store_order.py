@@ -229,8 +229,8 @@ def refund(world: World) -> tuple[Callable[[], object], Check]:
         assert [world.admitted("a"), world.admitted("b")] in (
             ([LIMIT - 1, LIMIT - 2],)
             if world.done
-            # Taken of both or of none; given back of none, of the first, or of both.
-            else ([LIMIT, LIMIT], [LIMIT - 3, LIMIT - 3], [LIMIT - 1, LIMIT - 3], [LIMIT - 1, LIMIT - 2])
+            # Taken of both or of none; given back of none, of one, or of both.
+            else ([LIMIT, LIMIT], *([a, b] for a in (LIMIT - 3, LIMIT - 1) for b in (LIMIT - 3, LIMIT - 2)))
         )
 
     return lambda: world.dying.reserve([("a", None, 3), ("b", None, 3)]).commit(1, 2), check

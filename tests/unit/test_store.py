@@ -5,11 +5,22 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Callable
 
 import pytest
 
-from shm_store import Concurrency, Config, ConfigurationError, CostError, Quota, ShmStore, TableFullError
-from shm_store.table.layout import OTHER
+from shm_store import (
+    Concurrency,
+    Config,
+    ConfigurationError,
+    CostError,
+    Quota,
+    ShmStore,
+    StripeTimeoutError,
+    TableFullError,
+)
+from shm_store.table import audit
+from shm_store.table.layout import FIRST, OTHER
 from shm_store.table.stripes import Hold
 from tests.clock import Clock
 from tests.conftest import OpenStore
@@ -231,7 +242,7 @@ def test_forked_child_counts_in_the_same_bucket(open_store: OpenStore) -> None:
 
 
 def test_reservation_forgotten_within_an_operation_ends_after_it(open_store: OpenStore) -> None:
-    """A garbage collector runs anywhere: what it finds while the stripe is held is settled by a later `reserve`."""
+    """A garbage collector runs anywhere: what it finds while the stripe is held is settled by the next operation."""
     store = open_store()
     held = [store.reserve("a", 2, Concurrency(2))]
 
@@ -240,9 +251,8 @@ def test_reservation_forgotten_within_an_operation_ends_after_it(open_store: Ope
         hold.records[0][OTHER] += 1
 
     store._table.stripes.run(0, body)
-    assert store.get("a") == (2, 0)
-    assert store.reserve("b").allowed
-    assert store.stats().in_flight == 0
+    assert sum(slot.words[FIRST] for slot in store._table.buckets.slots.occupied(0)) == 2
+    assert store.get("a") == (0, 0)
 
 
 def test_reservation_of_a_parent_is_not_settled_by_its_child(open_store: OpenStore) -> None:
@@ -367,3 +377,130 @@ def test_fixed_windows_begin_in_utc(segment_name: str) -> None:
         ends_at_ns = before + store.take("a").reset_after_ns
         tolerance_ns = time.time_ns() - before + 10**6
     assert min(ends_at_ns % (3600 * 10**9), -ends_at_ns % (3600 * 10**9)) <= tolerance_ns
+
+
+def test_take_all_gives_no_new_key_the_slot_of_a_later_one(open_store: OpenStore, clock: Clock) -> None:
+    """In a full set, whatever the order: neither a bucket nor what is in flight is given up by its own call."""
+    store = open_store(initial_size=2)
+    store.take("later", 2)
+    clock.advance(0.001)
+    store.take("other", 2)
+    assert [info.remaining for info in store.take_all([("new", None, 1), ("later", None, 1)])] == [4, 2]
+    assert [store.get(key) for key in ("new", "later", "other")] == [(5, 4), (5, 2), (0, 0)]
+
+
+def test_reserve_gives_no_new_key_the_slot_of_what_is_in_flight(open_store: OpenStore) -> None:
+    """A process that has no units in flight just now has the slot that was idle first."""
+    store, limit = open_store(initial_size=2), Concurrency(3)
+    with store.reserve("in flight", 1, limit):
+        pass
+    store.take("other")
+    with store.reserve([("new", None, 1), ("in flight", limit, 1)]) as reservation:
+        assert reservation.allowed
+        assert (store.get("new"), store.get("in flight")) == ((5, 4), (3, 2))
+    assert audit.faults(store._table.segment, store._clock()) == []
+
+
+def test_commit_of_more_goes_by_the_quota_that_holds_by_then(open_store: OpenStore) -> None:
+    """A reservation under an old quota neither brings that back nor mints units under the new one."""
+    store = open_store()
+    many, few = (Quota(limit, "60s", algorithm="gcra") for limit in (1000, 10))
+    reservation = store.reserve("a", 1, many)
+    assert [store.take("a", quota=few).allowed for _ in range(9)] == [True] * 9
+    reservation.commit(2)
+    assert not store.take("a", quota=few).allowed
+    reservation = store.reserve("b", 1, few)
+    store.take("b", quota=many)
+    reservation.commit(2)
+    assert store.peek("b", quota=many).remaining == 996
+
+
+def test_settlement_that_the_store_fails_is_tried_again(open_store: OpenStore) -> None:
+    """What is in flight does not stay so for ever because a stripe was taken at the wrong moment."""
+    store = open_store(lock_timeout="1ms")
+    reservation = store.reserve([("a", None, 2), ("in flight", Concurrency(2), 2)])
+    store._table.segment.semaphores[0].acquire(0)
+    with pytest.raises(StripeTimeoutError):
+        reservation.commit(1, 2)
+    store._table.segment.semaphores[0].release()
+    assert store.get("a") == (5, 4)
+    assert store.get("in flight") == (0, 0)
+
+
+def test_exception_of_a_block_is_not_replaced_by_that_of_its_settlement(open_store: OpenStore) -> None:
+    """It says more; and the settlement is tried again."""
+    store = open_store(lock_timeout="1ms")
+    semaphore = store._table.segment.semaphores[0]
+
+    def fail() -> None:
+        with store.reserve("in flight", 2, Concurrency(2)):
+            semaphore.acquire(0)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    semaphore.release()
+    assert store.get("in flight") == (0, 0)
+
+
+def test_close_ends_what_is_in_flight(open_store: OpenStore) -> None:
+    """Whoever closes a store gives up what it holds; another store of the same process does not miss it."""
+    closing, store = open_store(), open_store()
+    held = closing.reserve("in flight", 2, Concurrency(2))
+    closing.close()
+    assert store.reserve("in flight", 2, Concurrency(2)).allowed
+    held.refund()
+
+
+def test_shadow_take_without_a_slot_denies_nobody(open_store: OpenStore) -> None:
+    """Where a set is full of overrides, it is the one in shadow mode that is denied."""
+    store = open_store(initial_size=2)
+    store.set("override", 1, "1h")
+    store.take("a")
+    infos = store.take_all([("a", None, 1), ("shadow", Quota(7, "1h"), 1)], shadow=[1])
+    assert [(info.allowed, info.limit) for info in infos] == [(True, 5), (False, 7)]
+    assert (store.get("a"), store.stats().shadow_denied) == ((5, 3), 1)
+
+
+def test_override_keeps_the_algorithm_of_its_key(open_store: OpenStore, clock: Clock) -> None:
+    """Units of a key that gcra counts go on coming back one by one."""
+    store = open_store()
+    store.take("a", quota=Quota(5, "3s", algorithm="gcra"))
+    store.set("a", 10, "10s")
+    assert [store.take("a").allowed for _ in range(10)] == [True] * 10
+    clock.advance(1)
+    assert [store.take("a").allowed for _ in range(2)] == [True, False]
+
+
+HUGE = 10**5_000
+
+
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [
+        (lambda store: store.take("a", HUGE), CostError),
+        (lambda store: store.take_all([("a", None, HUGE)]), CostError),
+        (lambda store: store.acquire("a", HUGE), ConfigurationError),
+        (lambda store: store.set("a", HUGE, 1), ConfigurationError),
+        (lambda store: store.reserve("a").commit(-HUGE), ConfigurationError),
+        (lambda _: Quota(HUGE, 1), ConfigurationError),
+        (lambda _: Quota(1, HUGE), ConfigurationError),
+        (lambda _: Quota.parse("9" * 5_000 + "/s"), ConfigurationError),
+        (lambda _: Quota(1, 1, algorithm=[]), ConfigurationError),  # type: ignore[arg-type]
+        (lambda store: store.take_all(None), ConfigurationError),
+        (lambda store: store.take_all([("a", None, 1)], shadow=0), ConfigurationError),
+        (lambda store: store.take_all([("a", None, 1)], shadow=iter([0])), ConfigurationError),
+        (lambda store: store.take_all([("a", None, 1), ("a", Quota(1, 1), 1)]), ConfigurationError),
+        (lambda store: store.reserve(7), ConfigurationError),
+        (lambda store: store.reserve(b"a"), ConfigurationError),
+        (lambda store: store.reserve([("a", None, 1)], 2), ConfigurationError),
+    ],
+)
+def test_argument_that_cannot_be_used_is_named(
+    open_store: OpenStore, call: Callable[[ShmStore], object], error: type[Exception]
+) -> None:
+    """Integers beyond what Python writes, and values of other types, are refused in a bounded message."""
+    store = open_store()
+    with pytest.raises(error) as caught:
+        call(store)
+    assert len(str(caught.value)) < 600
