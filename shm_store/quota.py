@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Final
 
 import msgspec
@@ -48,18 +47,25 @@ class Quota(msgspec.Struct, frozen=True, dict=True):
             raise ConfigurationError("algorithm", self.algorithm, f"choose one of {', '.join(ALGORITHMS)}")
         self._check_burst(interval_ns)
         # Beside the fields: a float of seconds holds every nanosecond only up to 26 days.
-        self.__dict__["interval_ns"] = interval_ns
+        self.__dict__["terms"] = self._terms(interval_ns)
         msgspec.structs.force_setattr(self, "interval", interval_ns / NS_PER_SECOND)
 
-    @functools.cached_property
+    @property
     def interval_ns(self) -> int:
         """The interval in nanoseconds."""
-        return to_ns("interval", self.interval, minimum_ns=INTERVAL_MIN_NS, maximum_ns=INTERVAL_MAX_NS)
+        return self.terms.interval_ns
 
-    @functools.cached_property
+    @property
     def terms(self) -> Terms:
         """The quota as the arithmetic takes it."""
-        return Terms(self.limit, self.interval_ns, self.limit if self.burst is None else self.burst)
+        # No cached_property: it has a lock, which an exception of a signal handler would leave taken for ever. A copy
+        # may come without what the constructor has computed.
+        terms: Terms | None = self.__dict__.get("terms")
+        if terms is None:
+            terms = self._terms(
+                to_ns("interval", self.interval, minimum_ns=INTERVAL_MIN_NS, maximum_ns=INTERVAL_MAX_NS)
+            )
+        return terms
 
     @classmethod
     def parse(cls, text: str) -> Quota:
@@ -72,6 +78,9 @@ class Quota(msgspec.Struct, frozen=True, dict=True):
         if not slash or not limit.strip().isdecimal() or len(limit) > _DIGITS_MAX:
             raise ConfigurationError("quota", text, "write 'limit/interval', for example '100/minute'")
         return cls(int(limit), interval)
+
+    def _terms(self, interval_ns: int) -> Terms:
+        return Terms(self.limit, interval_ns, self.limit if self.burst is None else self.burst)
 
     def _check_burst(self, interval_ns: int) -> None:
         if self.burst is None:

@@ -33,7 +33,6 @@ COMPUTES: Final = frozenset(
         "datetime",
         "decimal",
         "enum",
-        "functools",
         "math",
         "msgspec",
         "re",

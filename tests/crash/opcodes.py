@@ -170,8 +170,6 @@ def _recover(store: ShmStore) -> None:
     store._table.recovery.recover_dead(timeout_ns=10**9)
 
 
-# Computed at their first use, which is not to be part of an operation only the first time.
-assert [quota.terms.limit for quota in (GCRA, SLIDING, SHORTER, LONGER)]
 FOUR: Final = ("alpha", "beta", "gamma", "delta")
 AT_ONCE: Final = Concurrency(3)
 #: What is left of the four keys afterwards: all have lost a unit, or none has.
