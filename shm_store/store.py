@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from shm_store import waiting
+from shm_store.arguments import checked_takes, not_a_quota, require_key
 from shm_store.config import Config
 from shm_store.durations import Duration
 from shm_store.errors import ConfigurationError, StoreClosedError
@@ -16,14 +17,14 @@ from shm_store.quota import Concurrency, Quota
 from shm_store.rate_info import RateInfo
 from shm_store.reservation import Reservation
 from shm_store.stats import Stats
-from shm_store.table import census, hotpath, layout
-from shm_store.table.hotpath import COUNTING, HINT_KEY_MAX, HINTS_MAX, Hint
+from shm_store.table import census, hotpath
+from shm_store.table.hotpath import Hint
 from shm_store.table.seats import Role
 from shm_store.table.segment import Segment, unlink
 from shm_store.table.settlement import Settlements
-from shm_store.table.slots import Place, Slot
+from shm_store.table.slots import Place
 from shm_store.table.table import Table
-from shm_store.table.takes import Taken, Wanted
+from shm_store.table.takes import Wanted
 
 
 class ShmStore:
@@ -127,7 +128,7 @@ class ShmStore:
         wanted = self._wanted(takes, shadow)
         for index, each in enumerate(wanted):
             if not isinstance(each.quota, Quota):
-                raise _not_a_quota(f"quota of takes[{index}]", each.quota)
+                raise not_a_quota(f"quota of takes[{index}]", each.quota)
         return [taken.info for taken in self._table.take(wanted)] if wanted else []
 
     def reserve(
@@ -258,75 +259,33 @@ class ShmStore:
     def _take(self, key: str, cost: int = 1, quota: Quota | None = None) -> RateInfo:
         asked = self._quota if quota is None else quota
         if not isinstance(asked, Quota):
-            raise _not_a_quota("quota", asked)
+            raise not_a_quota("quota", asked)
         (taken,) = self._table.take([Wanted(self._place(key), asked, cost)])
-        if taken.slot is not None:
-            self._remember(key, taken, taken.slot, quota)
+        if not self._closed:
+            hotpath.remember(self._hints, self._table.stripes, key, taken, quota)
         return taken.info
 
     def _peek(self, key: str, cost: int = 1, quota: Quota | None = None) -> RateInfo:
         place, asked = self._place(key), self._quota if quota is None else quota
         if not isinstance(asked, Quota):
-            raise _not_a_quota("quota", asked)
+            raise not_a_quota("quota", asked)
         return self._table.stripes.run(place.stripe, lambda hold: self._table.takes.peek(hold, place, asked, cost))
 
     def _wanted(self, takes: Sequence[KeyReserve], shadow: Collection[int]) -> list[Wanted]:
-        """Return the takes as the table takes them, checked as far as that needs no stripe."""
-        if not _is_list(takes):
-            raise ConfigurationError("takes", takes, "give a list of (key, quota or None, cost)")
-        if not isinstance(shadow, Collection) or not all(type(at) is int and 0 <= at < len(takes) for at in shadow):
-            raise ConfigurationError("shadow", shadow, f"give positions of the {len(takes)} takes, counted from 0")
-        wanted = []
-        quotas: dict[tuple[str, bool], Quota | Concurrency] = {}
-        for index, take in enumerate(takes):
-            if not isinstance(take, tuple) or len(take) != 3:
-                raise ConfigurationError(f"takes[{index}]", take, "give (key, quota or None, cost)")
-            key, quota, cost = take
-            if not isinstance(quota, Quota | Concurrency | None):
-                raise _not_a_quota(f"quota of takes[{index}]", quota)
-            asked = self._quota if quota is None else quota
-            wanted.append(Wanted(self._place(key), asked, cost, index in shadow))
-            # A bucket is counted under one quota at a time: two would each undo what the other has counted.
-            if quotas.setdefault((key, isinstance(asked, Quota)), asked) != asked:
-                raise ConfigurationError(
-                    f"quota of takes[{index}]", asked, "give each quota of a call a key of its own"
-                )
-        return wanted
-
-    def _remember(self, key: str, taken: Taken, slot: Slot, quota: Quota | None) -> None:
-        if taken.algorithm not in COUNTING or len(key) > HINT_KEY_MAX or self._closed:
-            return
-        if len(self._hints) >= HINTS_MAX:
-            self._hints.clear()
-        stripe = taken.place.stripe
-        semaphore = self._table.stripes.semaphores[stripe]
-        self._hints[key] = (
-            layout.SEAT_PHASES + stripe,
-            semaphore.acquire,
-            semaphore.release,
-            self._table.stripes.records[stripe],
-            slot.words,
-            taken.tag,
-            taken.info.limit,
-            quota,
-        )
+        """Return the takes as the table takes them."""
+        self._require_open()
+        place = self._table.buckets.slots.place
+        return [
+            Wanted(place(take.key), take.quota, take.cost, take.shadow)
+            for take in checked_takes(takes, shadow, self._quota)
+        ]
 
     def _place(self, key: str) -> Place:
         self._require_open()
-        if not isinstance(key, str):
-            raise TypeError(f"key is {key!r}: give a str, not {type(key).__name__}")
+        require_key(key)
         return self._table.buckets.slots.place(key)
 
     def _require_open(self) -> None:
         if self._closed:
             raise StoreClosedError(self.config.name)
         self._settlements.catch_up()
-
-
-def _is_list(value: object) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, str | bytes)
-
-
-def _not_a_quota(setting: str, value: object) -> ConfigurationError:
-    remedy = "reserve it" if isinstance(value, Concurrency) else "give a Quota, for example Quota.parse('100/minute')"
-    return ConfigurationError(setting, value, remedy)

@@ -17,6 +17,7 @@ from shm_store.rate_info import RateInfo
 from shm_store.table.layout import ALLOWED, BUSY, DENIED, FIRST, IDLE, IDLE_AT, OTHER, SEAT_PHASES, TAG
 from shm_store.table.seats import leasing
 from shm_store.table.stripes import TRIES, Stripes, is_damage, is_refusal
+from shm_store.table.takes import Taken
 
 #: Algorithms that it can do: in the window that a slot names, they count units up to the limit and nothing else.
 COUNTING: Final = frozenset(("token-bucket", "fixed-window"))
@@ -113,3 +114,31 @@ def bind(  # noqa: C901 - one closure, whose calls are what it saves
 
     leasing.add(take.__code__)
     return take
+
+
+def remember(hints: dict[str, Hint], stripes: Stripes, key: str, taken: Taken, quota: Quota | None) -> None:
+    """Keep a hint to where `key` was found, if its next takes can go the short way.
+
+    Args:
+        hints: Where to keep it.
+        stripes: The stripes.
+        key: The key.
+        taken: What became of its last take.
+        quota: The quota that was passed with it.
+    """
+    if taken.slot is None or taken.algorithm not in COUNTING or len(key) > HINT_KEY_MAX:
+        return
+    if len(hints) >= HINTS_MAX:
+        hints.clear()
+    stripe = taken.place.stripe
+    semaphore = stripes.semaphores[stripe]
+    hints[key] = (
+        SEAT_PHASES + stripe,
+        semaphore.acquire,
+        semaphore.release,
+        stripes.records[stripe],
+        taken.slot.words,
+        taken.tag,
+        taken.info.limit,
+        quota,
+    )

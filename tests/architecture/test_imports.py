@@ -15,7 +15,19 @@ PACKAGES: Final = ("shm_store", "service")
 
 # A module may import those of its own line and of the lines above it; `test_layers_place_every_module` keeps it whole.
 LAYERS: Final = (
-    ("errors", "durations", "quota", "algorithms", "config", "rate_info", "reservation", "waiting", "limiter", "stats"),
+    (
+        "errors",
+        "durations",
+        "quota",
+        "algorithms",
+        "config",
+        "arguments",
+        "rate_info",
+        "reservation",
+        "waiting",
+        "limiter",
+        "stats",
+    ),
     ("table.layout",),
     ("table",),
     ("store", "housekeeping"),
