@@ -41,15 +41,15 @@ def opened(units: int, terms: Terms, now_ns: int) -> State:
 
 
 def requote(state: State, old: Terms, new: Terms, now_ns: int) -> State:
-    """Return `state` under other terms: with another interval, as if the estimate had just been taken.
+    """Return `state` under other terms: with another interval its windows are stretched or shrunk about `now_ns`.
 
-    With the same one it keeps its windows, but none ends later than one that begins now would.
+    The estimate stays, but for rounding up, and goes on falling: quotas that take turns on a key keep nobody out. No
+    window ends later than one that begins now would.
     """
     if now_ns >= state.idle_at_ns:
         return state
-    if old.interval_ns == new.interval_ns:
-        return state._replace(idle_at_ns=min(state.idle_at_ns, now_ns + 2 * new.interval_ns))
-    return opened(spent(state, old, now_ns), new, now_ns)
+    left_ns = min(state.idle_at_ns - now_ns, 2 * old.interval_ns)
+    return state._replace(idle_at_ns=now_ns - (-left_ns * new.interval_ns // old.interval_ns))
 
 
 def refund(state: State, terms: Terms, taken: State, now_ns: int, units: int) -> State:

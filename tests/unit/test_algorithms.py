@@ -288,11 +288,24 @@ def test_fixed_window_under_a_new_interval_is_the_one_that_contains_now() -> Non
     assert FIXED.requote(state, FIVE, Terms(5, 40, 5), 1_100) == state
 
 
-def test_sliding_window_under_a_new_interval_begins_with_the_estimate() -> None:
-    """As if it had just been taken; one of the same interval keeps its windows."""
+def test_sliding_window_under_a_new_interval_stretches_its_windows_about_now() -> None:
+    """What part of the window is gone stays; one of the same interval keeps its windows."""
     state = State(2, 1_300, 4)
     assert SLIDING.requote(state, FIVE, Terms(9, 100, 9), 1_150) == state
-    assert SLIDING.requote(state, FIVE, Terms(5, 40, 5), 1_150) == State(4, 1_230, 0)
+    assert SLIDING.requote(state, FIVE, Terms(5, 40, 5), 1_150) == State(2, 1_210, 4)
+    # Rounded up: a third of a nanosecond more is left.
+    assert SLIDING.requote(state, FIVE, Terms(5, 30, 5), 1_151) == State(2, 1_196, 4)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS.values(), ids=ALGORITHMS)
+def test_quotas_that_take_turns_keep_nobody_out(algorithm: Algorithm) -> None:
+    """As while a new configuration is rolled out: in ten intervals at least half of what one quota admits."""
+    state, turns, units = FRESH, (Terms(10, 60_000, 10), Terms(10, 61_000, 10)), 0
+    for number in range(6_000):
+        old, new, now_ns = turns[number % 2 - 1], turns[number % 2], 10**6 + 100 * number
+        decision = algorithm.decide(algorithm.requote(state, old, new, now_ns), new, now_ns, 1)
+        state, units = decision.state, units + decision.allowed
+    assert 50 <= units <= 110
 
 
 @pytest.mark.parametrize("old", ALGORITHMS.values(), ids=ALGORITHMS)
