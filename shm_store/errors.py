@@ -1,6 +1,6 @@
 """Every error the limiter raises, each with the fields a program needs to act on it.
 
-A denied request is not an error: see `shm_store.limiter.RateInfo`.
+A denied request is not an error: see `shm_store.rate_info.RateInfo`.
 """
 
 from __future__ import annotations

@@ -47,8 +47,8 @@ class RateLimitMiddleware:
 
     In `req.context` a resource finds:
 
-    * `rate_limit`: the RateInfo of the tightest enforced limit, or None when no decision was made (exempt, not covered,
-      or the store failed). It is what the fields say.
+    * `rate_limit`: the RateInfo of the tightest enforced limit, which is what the fields say; of a concurrency limit only
+      if it denies. None when no decision was made (exempt, not covered, or the store failed).
     * `rate_limits`: the RateInfo by the name of the policy, those in shadow mode included.
     * `rate_limit_reservation`: what is settled after the response, a RequestReservation to `commit` the true cost to,
       or None. Units in flight end with `process_response`: before the body of a stream is sent.
@@ -225,10 +225,11 @@ class RateLimitMiddleware:
         for rule, info in outcome.decisions:
             context.rate_limits[rule.name] = info
             rule.tally.count(allowed=info.allowed, shadow=rule.shadow)
-            if not rule.shadow:
+            if not rule.shadow and not info.allowed:
+                violated.append(rule.name)
+            # What is in flight says nothing of the client's quota, unless it is what denies.
+            if not rule.shadow and (rule.concurrency is None or not info.allowed):
                 enforced.append(info)
-                if not info.allowed:
-                    violated.append(rule.name)
         context.rate_limit = tightest(enforced) if enforced else None
         if violated:
             self._release(req)

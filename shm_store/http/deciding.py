@@ -69,8 +69,8 @@ def _take(store: RateLimiter, asked: Sequence[Asked], *, hold: bool) -> tuple[li
         takes = [(key, rule.concurrency or rule.quota, rule.cost) for rule, key in asked]
         reservation = store.reserve(takes, shadow=shadow)
         return reservation.infos, reservation if reservation.allowed else None
-    if len(asked) == 1:
-        # Shadow or not: what is denied is not taken. Much cheaper than `take_all`.
+    if len(asked) == 1 and not shadow:
+        # Much cheaper than `take_all`.
         ((rule, key),) = asked
         return [store.take(key, rule.cost, rule.quota)], None
     return store.take_all([(key, rule.quota, rule.cost) for rule, key in asked], shadow=shadow), None

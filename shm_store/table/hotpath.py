@@ -15,7 +15,6 @@ from shm_store.limiter import Take
 from shm_store.quota import Quota
 from shm_store.rate_info import RateInfo
 from shm_store.table.layout import ALLOWED, BUSY, DENIED, FIRST, IDLE, IDLE_AT, OTHER, SEAT_PHASES, TAG
-from shm_store.table.seats import leasing
 from shm_store.table.stripes import TRIES, Stripes, is_damage, is_refusal
 from shm_store.table.takes import Taken
 
@@ -56,20 +55,16 @@ def bind(  # noqa: C901 - one closure, whose calls are what it saves
     """
     pop, push = pool.pop, pool.append
     one = 1
-    no_seat = memoryview(b"")
     # Less than any `left` of a denial: `used` is at most 2**64 - 1.
     missed = -(2**65)
 
     def take(key: str, cost: int = 1, quota: Quota | None = None) -> RateInfo:  # noqa: C901, PLR0912 - in line
         if cost is not one:
-            # Bound, so that `Seats.lost` can tell that this frame uses no seat.
-            seat = no_seat
             return take_slowly(key, cost, quota)
         try:
             phase, acquire, release, record, slot, tag, limit, hinted = hints[key]
             seat = pop()
         except LookupError:
-            seat = no_seat
             return take_slowly(key, cost, quota)
         left = now_ns = idle_at_ns = missed
         tries = TRIES
@@ -99,7 +94,8 @@ def bind(  # noqa: C901 - one closure, whose calls are what it saves
                 tries -= 1
                 if not tries or not stripes.is_free_soon(phase - SEAT_PHASES):
                     push(seat)
-                    seat = no_seat
+                    # `Seats.lost` must not take this frame for one that uses it.
+                    del seat
                     return take_slowly(key, cost, quota)
             else:
                 break
@@ -108,11 +104,11 @@ def bind(  # noqa: C901 - one closure, whose calls are what it saves
         if left >= 0:
             return RateInfo(True, limit, left, idle_at_ns - now_ns)
         if left == missed:
+            del seat
             return take_slowly(key, cost, quota)
         wait_ns = idle_at_ns - now_ns
         return RateInfo(False, limit, 0, wait_ns, wait_ns)
 
-    leasing.add(take.__code__)
     return take
 
 

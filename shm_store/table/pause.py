@@ -9,7 +9,7 @@ def pause(seconds: float) -> None:
     """Sleep; what a signal handler raises meanwhile comes through.
 
     Not `time.sleep`: gevent replaces that by a switch to another greenlet, and one that is suspended in the middle of
-    an operation is in no thread's frames, where `Seats.lost` looks for the seats in use.
+    an operation would keep what it holds for as long as the others like.
     """
     # A wait for no signal at all.
     signal.sigtimedwait((), seconds)

@@ -14,7 +14,6 @@ import time
 from collections.abc import Iterator
 from enum import IntEnum
 from itertools import compress
-from types import CodeType, FrameType
 
 from shm_store.durations import NS_PER_SECOND
 from shm_store.errors import DESCRIPTORS, BackendError, SeatsExhaustedError
@@ -31,9 +30,6 @@ from shm_store.table.segment import Segment
 
 _REGISTRY_TIMEOUT_NS = NS_PER_SECOND
 _POLL_S = 0.0005
-
-#: Code that keeps a leased seat in a local variable named `seat`; see `Seats.lost`.
-leasing: set[CodeType] = set()
 
 
 class Role(IntEnum):
@@ -65,25 +61,14 @@ class Seats:
         self.mending = threading.RLock()
         self.closed = False
 
-    def lost(self, asking: FrameType | None = None) -> list[memoryview]:
-        """Return the seats of this process that are neither in the pool nor in use by a frame of any thread.
+    def lost(self) -> list[memoryview]:
+        """Return the seats of this process to which nothing refers any more: neither the pool nor an operation.
 
-        An exception between two bytecodes can end an operation before it gives its seat back. A frame that has
-        popped a seat and not yet bound it to its variable would hide one in use; then nothing is reported.
-
-        Args:
-            asking: A frame that is about to lease a seat, and has none.
+        An exception between two bytecodes can end an operation before it gives its seat back. Whoever uses a seat
+        refers to it, from the moment it leaves the pool; so does the traceback of such an exception, as long as there
+        is one. Looking at the frames of other threads instead crashes CPython 3.11.
         """
-        using: set[int] = set()
-        for frame in _leasing_frames():
-            if frame is asking:
-                continue
-            local = frame.f_locals
-            if "seat" not in local:
-                return []
-            using.add(id(local["seat"]))
-        pooled = {id(seat) for seat in tuple(self.pool)}
-        return [seat for seat in tuple(self._own.values()) if id(seat) not in using and id(seat) not in pooled]
+        return [seat for seat, references in _references(self._own) if references <= _ALONE]
 
     def own_index(self, seat: memoryview) -> int:
         """Return the number of a seat of this process."""
@@ -202,11 +187,10 @@ class Seats:
         raise SeatsExhaustedError(self._segment.name, len(pids))
 
 
-def _leasing_frames() -> Iterator[FrameType]:
-    """Yield the frames of every thread that run `leasing` code."""
-    for top in sys._current_frames().values():  # noqa: SLF001 - documented, underscore and all
-        frame: FrameType | None = top
-        while frame is not None:
-            if frame.f_code in leasing:
-                yield frame
-            frame = frame.f_back
+def _references(own: dict[int, memoryview]) -> list[tuple[memoryview, int]]:
+    """Return the seats of `own`, each with the number of references to it, those made here included."""
+    return [(seat, sys.getrefcount(seat)) for seat in tuple(own.values())]
+
+
+# What it is for a seat that only `own` refers to; how many are made on the way depends on the interpreter.
+((_, _ALONE),) = _references({0: memoryview(b"")})

@@ -8,10 +8,8 @@ IDLE again, and pauses before the next try, with what it holds of lower stripes.
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Sequence
-from types import FrameType
 from typing import Final, NamedTuple, TypeVar
 
 from posix_ipc import BusyError
@@ -22,7 +20,7 @@ from shm_store.table import process
 from shm_store.table.layout import BUSY, IDLE, OTHER, SEAT_PHASES, SEAT_PID, SEAT_TIMEOUTS, STRIPE_WORDS
 from shm_store.table.pause import pause
 from shm_store.table.recovery import Recovery
-from shm_store.table.seats import Seats, leasing
+from shm_store.table.seats import Seats
 from shm_store.table.segment import Segment
 
 T = TypeVar("T")
@@ -160,23 +158,20 @@ class Stripes:
             with self._seats.mending:
                 if self._seats.closed:
                     raise StoreClosedError(self._name) from None
-                self.mend(sys._getframe(1))  # noqa: SLF001 - documented, underscore and all
+                self.mend()
                 try:
                     return pool.pop()
                 except IndexError:
                     return self._seats.claim()
 
-    def mend(self, asking: FrameType | None = None) -> None:
+    def mend(self) -> None:
         """Return to the pool what exceptions have lost, as far as that leaves no doubt.
-
-        Args:
-            asking: A frame that is about to lease a seat, and has none.
 
         Raises:
             BackendError: The registry lock could not be had for want of a file descriptor.
         """
         with self._seats.mending:
-            for seat in self._seats.lost(asking):
+            for seat in self._seats.lost():
                 self._mend(seat)
 
     def _mend(self, seat: memoryview) -> None:
@@ -254,6 +249,3 @@ def is_refusal(error: BaseException) -> bool:
     A signal handler may raise the same, but from a frame of its own.
     """
     return isinstance(error, BusyError) and error.__traceback__ is not None and error.__traceback__.tb_next is None
-
-
-leasing.add(Stripes.run_all.__code__)

@@ -92,7 +92,8 @@ class Takes:
             ConfigurationError: More keys of one stripe than one operation may change.
         """
         call = _Call(self._buckets, hold, owner, dead or ())
-        call.keep_all(wanted)
+        if len(wanted) > 1:
+            call.keep_all(wanted)
         # The enforced ones first: one in shadow mode decides on what they leave.
         for index in sorted(range(len(wanted)), key=lambda index: wanted[index].shadow):
             call.decide(index, wanted[index])

@@ -199,6 +199,7 @@ def test_shadow_mode_alone_says_nothing(store: ShmStore, route: Route) -> None:
     assert not [name for name in results[1].headers if "ratelimit" in name.lower()]
     assert seen == [None, None]
     assert middleware.counts["watched"] == {"allowed": 1, "denied": 0, "shadow_denied": 1}
+    assert (store.stats().denied, store.stats().shadow_denied) == (0, 1)
 
 
 def test_counts_are_those_of_enforced_denials(store: ShmStore, route: Route) -> None:

@@ -10,7 +10,7 @@ import falcon
 import falcon.testing
 import pytest
 
-from shm_store import ConfigurationError, ShmStore, StoreClosedError
+from shm_store import Concurrency, ConfigurationError, ShmStore, StoreClosedError
 from shm_store.falcon import RateLimitMiddleware
 from shm_store.http.settlement import RequestReservation
 from shm_store.policy import Policy
@@ -218,3 +218,15 @@ def test_failing_settlement_is_counted_and_serves(
         assert app.ask().status_code == 200
     assert middleware.errors == {StoreClosedError.__name__: 1}
     assert "units not given back" in caplog.text
+
+
+def test_concurrency_is_no_quota_to_tell_the_client(store: ShmStore, route: Route) -> None:
+    """The fields are those of the quota, however few units may still be in flight; unless it is what denies."""
+    in_flight = Policy(name="in-flight", concurrency=1, key=["global"])
+    app = route(limited(store, in_flight, Policy(name="all", quota="9/min")))
+    result = app.ask()
+    assert (result.headers["x-ratelimit-limit"], result.headers["x-ratelimit-remaining"]) == ("9", "8")
+    with store.reserve("in-flight:global", 1, Concurrency(1)):
+        denied = app.ask()
+    assert (denied.status_code, denied.headers["x-ratelimit-limit"]) == (429, "1")
+    assert denied.json["violated-policies"] == ["in-flight"]

@@ -32,6 +32,26 @@ gevent.joinall([gevent.spawn(work) for _ in range(50)], raise_error=True)
 assert len(store._table.seats.pool) == 1, "a greenlet was suspended in the middle of an operation"
 """
 
+FRESH_THREADS: Final = """
+import sys, threading
+from shm_store import Config, ShmStore
+sys.setswitchinterval(0.0005)
+for _ in range(400):
+    store = ShmStore.open(Config(name=sys.argv[1], initial_size=256, stripes=2, limit=10**9, interval="1h"))
+    barrier = threading.Barrier(8)
+    def work():
+        barrier.wait()
+        assert store.take("a").allowed
+        assert store.take("a").allowed
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(store._table.seats.pool) == len(store._table.seats._own)
+    store.close()
+"""
+
 
 def test_threads_admit_exactly_the_limit(open_store: OpenStore) -> None:
     """64 threads of one process ask for twice the limit."""
@@ -49,6 +69,11 @@ def test_threads_admit_exactly_the_limit(open_store: OpenStore) -> None:
     assert len(admitted) == THREADS
     assert sum(admitted) == LIMIT
     assert store.stats().denied == LIMIT
+
+
+def test_first_takes_of_fresh_threads(segment_name: str) -> None:
+    """Threads that begin and end while others look for seats; in another process, as a crash would take this one."""
+    subprocess.run([sys.executable, "-X", "faulthandler", "-c", FRESH_THREADS, segment_name], check=True, timeout=50)
 
 
 def test_fork_while_another_thread_holds_a_stripe(open_store: OpenStore) -> None:
