@@ -47,8 +47,8 @@ class RateLimitMiddleware:
 
     In `req.context` a resource finds:
 
-    * `rate_limit`: the RateInfo of the tightest enforced limit, which is what the fields say; of a concurrency limit only
-      if it denies. None when no decision was made (exempt, not covered, or the store failed).
+    * `rate_limit`: the RateInfo of the tightest enforced limit, which is what the fields say; of a concurrency limit
+      only if it denies. None when no decision was made (exempt, not covered, or the store failed).
     * `rate_limits`: the RateInfo by the name of the policy, those in shadow mode included.
     * `rate_limit_reservation`: what is settled after the response, a RequestReservation to `commit` the true cost to,
       or None. Units in flight end with `process_response`: before the body of a stream is sent.
