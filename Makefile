@@ -19,7 +19,7 @@ help:
 	@echo "make model     have SPIN search the model of the lock protocol"
 	@echo "make coverage  branch coverage of the pure modules and the table"
 	@echo "make lint      ruff and mypy"
-	@echo "make bench     time a take against an in-process limiter"
+	@echo "make bench     time a take against an in-process limiter, and a limited request against a bare one"
 	@echo "make clean     remove the environment, builds and caches"
 
 run: $(INSTALLED)
@@ -44,7 +44,8 @@ lint: $(INSTALLED)
 	$(BIN)/mypy
 
 bench: $(INSTALLED)
-	$(BIN)/python tests/bench/take.py
+	$(BIN)/python -m tests.bench.take
+	$(BIN)/python -m tests.bench.http
 
 clean:
 	rm -rf $(VENV) build dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import socket
 import sys
 from collections.abc import Callable
 from os import PathLike
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Final, ParamSpec
 
 from shm_store.config import Config
 from shm_store.errors import ConfigurationError
+from shm_store.http.keys import in_use
 from shm_store.policy import from_file
 from shm_store.supervisor import Supervisor
 
@@ -30,6 +32,13 @@ __all__ = ["child_exit", "on_exit", "on_reload", "post_worker_init", "pre_fork",
 # A thread that has just acquired a stripe waits for the GIL until every thread before it has had its turn.
 _SWITCH_INTERVAL_S: Final = 0.0005
 
+# What tells gunicorn's master that its workers cannot start.
+_BOOT_ERROR: Final = 3
+_UNIX: Final = (
+    "shm-store: this server listens on a UNIX socket, whose clients have no address, and limits them by address: give "
+    "the middleware clients=Clients(trusted=['unix']) behind a proxy that names them, or unknown='share' or 'skip'"
+)
+
 P = ParamSpec("P")
 
 
@@ -39,6 +48,7 @@ class _Master:
     name = Config().name
     supervisor: Supervisor | None = None
     has_policies = False
+    has_reloaded = False
 
 
 def configure(config: Config, policies: str | PathLike[str] | None = None) -> None:
@@ -101,9 +111,24 @@ def pre_fork(_server: Arbiter, _worker: Worker) -> None:
 
 
 @_guarded
-def post_worker_init(_worker: Worker) -> None:
-    """Have threads take turns at shorter intervals, so that none keeps others waiting for a stripe it holds."""
+def post_worker_init(worker: Worker) -> None:
+    """Refuse to serve clients that have no address, and have threads take turns at shorter intervals.
+
+    Shorter, so that none keeps others waiting for a stripe it holds.
+    """
+    _check_sockets(worker)
     sys.setswitchinterval(min(sys.getswitchinterval(), _SWITCH_INTERVAL_S))
+
+
+def _check_sockets(worker: Worker) -> None:
+    """End the worker, and with it a master that has just started, over a socket whose clients have no address.
+
+    At a reload the log has to do: a service that runs is not ended.
+    """
+    if any(each.family == socket.AF_UNIX for each in worker.sockets) and not all(each.serves_unix for each in in_use):
+        logging.getLogger("gunicorn.error").error(_UNIX)
+        if not _Master.has_reloaded:
+            raise SystemExit(_BOOT_ERROR)
 
 
 @_guarded
@@ -117,6 +142,7 @@ def child_exit(_server: Arbiter, worker: Worker) -> None:
 @_guarded
 def on_reload(_server: Arbiter) -> None:
     """Look after the sweeper."""
+    _Master.has_reloaded = True
     if _Master.supervisor is not None:
         _Master.supervisor.ensure()
 

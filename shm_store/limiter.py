@@ -31,6 +31,11 @@ class RateLimiter(Protocol):
     """
 
     @property
+    def quota(self) -> Quota:
+        """What is taken by where no other quota is named."""
+        ...
+
+    @property
     def take(self) -> Take:
         """Take `cost` units of the bucket `key`, all or none; `quota` replaces the store's default."""
         ...

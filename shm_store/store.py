@@ -31,8 +31,8 @@ class ShmStore:
     """A rate limiter whose buckets live in shared memory; implements `RateLimiter`.
 
     Safe to use from any number of threads and processes, and across `fork`: a child goes on with the store its
-    parent opened. Every operation holds one stripe for about a microsecond, and waits for it for at most the lock
-    timeout.
+    parent opened. An operation on one key holds one stripe for about a microsecond, one on several keys their stripes
+    for some more; it waits for each for at most the lock timeout, or ten of them if its holder is not stopped.
 
     Attributes:
         take: Take units of a key, all or none: `take(key, cost=1, quota=None) -> RateInfo`. `quota` replaces the
@@ -45,7 +45,7 @@ class ShmStore:
         SeatsExhaustedError: By any operation: as many are under way in this segment as it has seats.
         BackendError: By any operation: the operating system refused what a new seat or a recovery needs.
         TableFullError: By any operation that admits a new key: its set has no slot to give up.
-        CostError: By `take` and `peek`: the cost is no integer from 1 to the limit.
+        CostError: By `take` and `peek`: the cost is no integer from 1 to the most units at once.
         TypeError: By any operation on a key: the key is no `str`.
         StoreClosedError: By any operation after `close`.
 
@@ -108,6 +108,11 @@ class ShmStore:
     def config(self) -> Config:
         """The settings the store was opened with."""
         return self._table.config
+
+    @property
+    def quota(self) -> Quota:
+        """What is taken by where no other quota is named."""
+        return self._quota
 
     def take_all(self, takes: Sequence[KeyTake], *, shadow: Collection[int] = ()) -> list[RateInfo]:
         """Take from several buckets, from all of them or from none, under one hold of all their stripes.
@@ -273,7 +278,7 @@ class ShmStore:
 
     def _wanted(self, takes: Sequence[KeyReserve], shadow: Collection[int]) -> list[Wanted]:
         """Return the takes as the table takes them."""
-        self._require_open()
+        self._begin()
         place = self._table.buckets.slots.place
         return [
             Wanted(place(take.key), take.quota, take.cost, take.shadow)
@@ -281,11 +286,15 @@ class ShmStore:
         ]
 
     def _place(self, key: str) -> Place:
-        self._require_open()
+        self._begin()
         require_key(key)
         return self._table.buckets.slots.place(key)
+
+    def _begin(self) -> None:
+        """Begin an operation on keys, with what others have left for it."""
+        self._require_open()
+        self._settlements.catch_up()
 
     def _require_open(self) -> None:
         if self._closed:
             raise StoreClosedError(self.config.name)
-        self._settlements.catch_up()

@@ -1,7 +1,10 @@
-"""Rate-limit a Falcon application, WSGI or ASGI, with one middleware."""
+"""Rate limits for Falcon applications, WSGI and ASGI."""
 
+from shm_store.falcon.marks import exempt, limit
 from shm_store.falcon.middleware import RateLimitMiddleware
-from shm_store.falcon.requests import client_address, header_key
-from shm_store.http.keys import ClientAddressError
+from shm_store.http.answers import Answer, Denial
+from shm_store.http.clients import Clients
+from shm_store.http.headers import Headers
+from shm_store.http.outcome import Outcome
 
-__all__ = ["ClientAddressError", "RateLimitMiddleware", "client_address", "header_key"]
+__all__ = ["Answer", "Clients", "Denial", "Headers", "Outcome", "RateLimitMiddleware", "exempt", "limit"]

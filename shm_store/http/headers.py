@@ -1,44 +1,212 @@
-"""Render a RateInfo as response header fields, names in lower case and times in whole seconds."""
+"""Writes what a limiter says in response header fields, names in lower case and times in whole seconds.
+
+`RateLimit-Policy` and `RateLimit` are those of draft-ietf-httpapi-ratelimit-headers-11, lists of RFC 9651. The next
+draft renames parameters: whatever depends on the version is in this module.
+"""
 
 from __future__ import annotations
 
-from typing import Final, TypeAlias
+import base64
+import hashlib
+import random
+from collections.abc import Sequence
+from typing import Final, Literal, TypeAlias, get_args
 
-from shm_store.durations import NS_PER_SECOND
-from shm_store.http.problems import PROBLEM_JSON
+import msgspec
+
+from shm_store.durations import NS_PER_SECOND, Duration, to_ns
+from shm_store.errors import ConfigurationError
+from shm_store.quota import INTERVAL_MAX_NS, Concurrency, Quota
 from shm_store.rate_info import RateInfo
 
-Headers: TypeAlias = tuple[tuple[str, str], ...]
+Version: TypeAlias = Literal["draft-11"]
+Fields: TypeAlias = dict[str, str]
 
-# Nobody knows when a failed store is back; long enough not to add a retry storm to the failure.
-UNAVAILABLE_RETRY_AFTER_S: Final = 5
-
-UNAVAILABLE_HEADERS: Final[Headers] = (
-    ("retry-after", str(UNAVAILABLE_RETRY_AFTER_S)),
-    ("cache-control", "no-store"),
-    ("content-type", PROBLEM_JSON),
-)
+# RFC 9651 section 3.3.1: integers have at most 15 digits.
+_INTEGER_MAX: Final = 10**15 - 1
+_PARTITION_BYTES: Final = 9
+_DRAFT_FIELDS: Final = ("RateLimit-Policy", "RateLimit")
+_LEGACY_FIELDS: Final = ("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset")
 
 
-def limit_headers(info: RateInfo) -> Headers:
-    """Return the `X-RateLimit-*` fields of an allowed request; the reset is in seconds from now, rounded up."""
-    return (
-        ("x-ratelimit-limit", str(info.limit)),
-        ("x-ratelimit-remaining", str(info.remaining)),
-        # -(-a // b) rounds up in integers: a client that waits this long never comes too early.
-        ("x-ratelimit-reset", str(-(-info.reset_after_ns // NS_PER_SECOND))),
-    )
+class Headers(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which response header fields tell clients of their limits.
 
+    `Retry-After` and `Cache-Control: no-store` are in every denial, whatever is chosen here.
 
-def denial_headers(info: RateInfo) -> Headers:
-    """Return every field of a denied request: the limit, `Retry-After`, no caching, and the type of the body.
+    Attributes:
+        version: `"draft-11"`: `RateLimit-Policy` and `RateLimit` of draft-ietf-httpapi-ratelimit-headers-11, with every
+            enforced policy that covers the request. None: neither.
+        legacy: Whether to send `X-RateLimit-Limit`, `X-RateLimit-Remaining` and `X-RateLimit-Reset` (seconds from now),
+            of the tightest enforced policy.
+        partition_key: Whether the draft's fields tell by `pk` which bucket was charged: a hash of its key, from which
+            the key cannot be read, but equal for whoever shares it.
+        retry_jitter: `Retry-After` is later by 0 to so many whole seconds, chosen anew for each denial, so that clients
+            do not all come back at once.
 
-    `Retry-After` is at least 1 (RFC 9110 section 10.2.3 has whole seconds only, and 0 would invite a busy loop); a 429
-    must not be stored by a cache (RFC 6585 section 4).
+    Raises:
+        ConfigurationError: A value cannot be used.
     """
-    return (
-        *limit_headers(info),
-        ("retry-after", str(-(-info.retry_after_ns // NS_PER_SECOND) or 1)),
-        ("cache-control", "no-store"),
-        ("content-type", PROBLEM_JSON),
-    )
+
+    version: Version | None = "draft-11"
+    legacy: bool = False
+    partition_key: bool = False
+    retry_jitter: Duration = 0.0
+
+    def __post_init__(self) -> None:
+        """Check every field, and store the jitter as seconds."""
+        if self.version is not None and self.version not in get_args(Version):
+            remedy = f"choose one of {', '.join(get_args(Version))}, or None for neither field"
+            raise ConfigurationError("headers: version", self.version, remedy)
+        for field in ("legacy", "partition_key"):
+            if not isinstance(getattr(self, field), bool):
+                raise ConfigurationError(f"headers: {field}", getattr(self, field), "give True or False")
+        msgspec.structs.force_setattr(self, "retry_jitter", self._jitter_ns() / NS_PER_SECOND)
+
+    @property
+    def retry_jitter_s(self) -> int:
+        """The jitter in whole seconds, rounded up."""
+        return -(-self._jitter_ns() // NS_PER_SECOND)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The fields that may be sent, for `Access-Control-Expose-Headers`."""
+        return (
+            *(_DRAFT_FIELDS if self.version else ()),
+            *(_LEGACY_FIELDS if self.legacy else ()),
+            "Retry-After",
+        )
+
+    def _jitter_ns(self) -> int:
+        return to_ns("headers: retry_jitter", self.retry_jitter, minimum_ns=0, maximum_ns=INTERVAL_MAX_NS)
+
+
+class Label(msgspec.Struct, frozen=True):
+    """How a policy is written in the draft's fields.
+
+    Attributes:
+        name: Its name, as a string of RFC 9651.
+        policy: Its member of `RateLimit-Policy`.
+        limit: The most units at once that `policy` says.
+        limit_text: The same as text.
+        pk: The parameter that tells which bucket; empty if none does.
+    """
+
+    name: str
+    policy: str
+    limit: int
+    limit_text: str
+    pk: str = ""
+
+    def of(self, limit: int) -> str:
+        """Return the member of `RateLimit-Policy` for a bucket of that limit: an override's interval is not known."""
+        return (self.policy if limit == self.limit else f"{self.name};q={min(limit, _INTEGER_MAX)}") + self.pk
+
+
+#: A policy's label, and what it has answered.
+Said: TypeAlias = tuple[Label, RateInfo]
+
+
+def label(name: str, limit: Quota | Concurrency) -> Label:
+    """Return the label of a policy, whose name needs no escapes.
+
+    The window is that in which the most units at once come back, and is left out where it is no whole number of
+    seconds, which the syntax does not have.
+
+    >>> label("burst", Quota(20, "1s", burst=40, algorithm="gcra")).policy
+    '"burst";q=40;w=2'
+    """
+    quoted = f'"{name}"'
+    if isinstance(limit, Concurrency):
+        parameter = ';qu="concurrent-requests"'
+        most = limit.limit
+    else:
+        most = limit.terms.burst
+        window_s, rest = divmod(limit.interval_ns * most, limit.limit * NS_PER_SECOND)
+        parameter = "" if rest else f";w={window_s}"
+    return Label(quoted, f"{quoted};q={min(most, _INTEGER_MAX)}{parameter}", most, str(most))
+
+
+def retry_after_s(info: RateInfo) -> int:
+    """Return the whole seconds after which a client that was denied may try again.
+
+    Rounded up, so that it is never too early, and at least 1 (RFC 9110 section 10.2.3 has whole seconds only, and 0
+    would invite a busy loop).
+    """
+    # -(-a // b) rounds up in integers.
+    return -(-info.retry_after_ns // NS_PER_SECOND) or 1
+
+
+class HeaderWriter:
+    """Writes the fields that `Headers` chooses."""
+
+    def __init__(self, headers: Headers) -> None:
+        self._draft = headers.version is not None
+        self._legacy = headers.legacy
+        self._pk = headers.partition_key and self._draft
+        self._jitter_s = headers.retry_jitter_s
+
+    @property
+    def repeats(self) -> bool:
+        """Whether equal answers have equal fields, whoever they are for."""
+        return not self._pk and not self._jitter_s
+
+    def allowed(self, said: Sequence[Said], tightest: RateInfo | None) -> Fields:
+        """Return the fields of an allowed request, of which the legacy ones are about the tightest policy."""
+        return self._limits(said, tightest, 0 if tightest is None else -(-tightest.reset_after_ns // NS_PER_SECOND))
+
+    def allowed_by(self, by: Label, info: RateInfo, key: str) -> Fields:
+        """Return the same where only the policy of a label has decided, about `key`: the most frequent case."""
+        if self._pk or info.limit != by.limit or by.limit > _INTEGER_MAX:
+            return self.allowed([(self.partitioned(by, key), info)], info)
+        remaining, reset_s = info.remaining, -(-info.reset_after_ns // NS_PER_SECOND)
+        if not self._legacy:
+            if not self._draft:
+                return {}
+            return {"ratelimit-policy": by.policy, "ratelimit": f"{by.name};r={remaining};t={reset_s}"}
+        legacy = {
+            "x-ratelimit-limit": by.limit_text,
+            "x-ratelimit-remaining": f"{remaining}",
+            "x-ratelimit-reset": f"{reset_s}",
+        }
+        if self._draft:
+            legacy["ratelimit-policy"] = by.policy
+            legacy["ratelimit"] = f"{by.name};r={remaining};t={reset_s}"
+        return legacy
+
+    def denied(self, said: Sequence[Said], tightest: RateInfo) -> Fields:
+        """Return the fields of a denied request, those that say when to come back and forbid to store it among them.
+
+        A 429 must not be stored by a cache (RFC 6585 section 4). What was denied is reset when it may be tried again.
+        """
+        retry_s = retry_after_s(tightest)
+        fields = self._limits(said, tightest, retry_s)
+        jitter_s = random.randint(0, self._jitter_s) if self._jitter_s else 0  # noqa: S311 - spreads load, no secret
+        fields["retry-after"] = str(retry_s + jitter_s)
+        fields["cache-control"] = "no-store"
+        return fields
+
+    def partitioned(self, by: Label, key: str) -> Label:
+        """Return the label with the partition key of the bucket `key`, if that is to be told."""
+        if not self._pk:
+            return by
+        digest = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=_PARTITION_BYTES).digest()
+        return msgspec.structs.replace(by, pk=f";pk=:{base64.b64encode(digest).decode()}:")
+
+    def _limits(self, said: Sequence[Said], tightest: RateInfo | None, reset_s: int) -> Fields:
+        fields: Fields = {}
+        if self._draft and said:
+            fields["ratelimit-policy"] = ", ".join([by.of(info.limit) for by, info in said])
+            fields["ratelimit"] = ", ".join([_member(by, info) for by, info in said])
+        if self._legacy and tightest is not None:
+            fields["x-ratelimit-limit"] = str(tightest.limit)
+            fields["x-ratelimit-remaining"] = str(tightest.remaining)
+            fields["x-ratelimit-reset"] = str(reset_s)
+        return fields
+
+
+def _member(by: Label, info: RateInfo) -> str:
+    """Return a policy's member of `RateLimit`; without `t` where nobody knows when it changes."""
+    after_ns = info.reset_after_ns if info.allowed else info.retry_after_ns
+    until = f";t={-(-after_ns // NS_PER_SECOND)}" if after_ns else ""
+    return f"{by.name};r={min(info.remaining, _INTEGER_MAX)}{until}{by.pk}"

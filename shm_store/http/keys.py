@@ -1,4 +1,4 @@
-"""Make bucket keys from what a request says about its client, in namespaces that cannot reach into each other.
+"""Makes bucket keys from what a request says about its client, in namespaces that cannot reach into each other.
 
 Who is charged is `client:<address>`, `header:<name>:<value>`, `key:<the application's own>` or `global`. A header's
 name cannot contain a colon, so no value can spell a key of another header, and none can spell a client's. The key of a
@@ -8,68 +8,116 @@ before the last has a colon in it, and nobody who is charged begins with `route=
 
 from __future__ import annotations
 
-import ipaddress
-import re
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final, TypeAlias
 
 from shm_store.errors import ConfigurationError
+from shm_store.http.clients import Clients
+from shm_store.http.framework import Framework
+from shm_store.policy.recipe import CLIENT, GLOBAL, HEADER, Recipe, Source, header_prefix
 
-#: Before what the application itself says about who is charged.
-KEY_TAG: Final = "key:"
+#: Makes the key of a request, or None if it has none.
+MakeKey: TypeAlias = Callable[[Any], str | None]
 
-# RFC 9110 section 5.6.2: the characters of a field name. No colon among them, which keeps the namespaces apart.
-_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+# Before what the application itself says about who is charged.
+_KEY_TAG: Final = "key:"
+# Clients whose keys are remembered, by each policy: parsing an address costs as much as several takes.
+_REMEMBERED: Final = 4_096
+# What a client writes into a header is remembered only if it is short: the bound is to be one on memory.
+_REMEMBERED_LENGTH_MAX: Final = 256
 
-_REMEDY: Final = (
-    "not an IP address (the peer of a UNIX socket has none), so unrelated clients would share one bucket; "
-    "give the middleware a key=, for example header_key('X-Real-IP') behind a proxy that always sets that header"
-)
-
-
-class ClientAddressError(ConfigurationError):
-    """The server did not say which address the request came from, so it belongs to no client's bucket."""
-
-
-# The cache makes parsing and checking cost one look-up per known client; bounded, and about 1 MB when full.
-@lru_cache(maxsize=4096)
-def client_key(address: str | None) -> str:
-    """Return the key of the client at an IP address, one key whichever way the address is written.
-
-    An IPv4 client of a dual-stack socket (`::ffff:203.0.113.7`) has the same key as on an IPv4 socket.
-
-    Raises:
-        ClientAddressError: `address` is no IP address: absent, empty, or the path of a UNIX socket.
-
-    >>> client_key("203.0.113.7")
-    'client:203.0.113.7'
-    """
-    try:
-        parsed = ipaddress.ip_address(address or "")
-    except ValueError as error:
-        raise ClientAddressError("client address", address, _REMEDY) from error
-    mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
-    return f"client:{mapped or parsed}"
+#: Who the clients are, for every limiter of this process that tells them apart by address.
+in_use: Final[set[Clients]] = set()
 
 
-def header_prefix(name: str) -> str:
-    """Return what a key made from the header `name` starts with; the header's value follows.
+def key_function(recipe: Recipe, framework: Framework, clients: Clients, prefix: str = "") -> MakeKey:
+    """Return the function that makes keys as a recipe says: `prefix`, what splits the buckets, and who is charged."""
+    who = _who(recipe.who, framework, clients, "" if recipe.route or recipe.method else prefix)
+    if not recipe.route and not recipe.method:
+        return who
+    route = framework.route
 
-    Raises:
-        ConfigurationError: `name` is not the name of a header.
+    def key(request: object) -> str | None:
+        identity = who(request)
+        if identity is None:
+            return None
+        at = f"route={_escaped(route(request) or '')}:" if recipe.route and route is not None else ""
+        by = f"method={_escaped(framework.method(request))}:" if recipe.method else ""
+        return f"{prefix}{at}{by}{identity}"
 
-    >>> header_prefix("X-Api-Key")
-    'header:x-api-key:'
-    """
-    if not _TOKEN.fullmatch(name):
-        raise ConfigurationError("header name", name, "give the name of a request header, for example 'X-Api-Key'")
-    return f"header:{name.lower()}:"
+    return key
 
 
-def escaped(text: str) -> str:
-    """Return `text` without a colon, and different for different texts.
+def checked(read: Callable[[Any], object]) -> MakeKey:
+    """Return the application's own `read`, held to what it must return: a text, or for none "" or None."""
 
-    >>> escaped("/v1/{code:int}")
-    '/v1/{code%3Aint}'
-    """
+    def key(request: object) -> str | None:
+        value = read(request)
+        if value is not None and not isinstance(value, str):
+            raise ConfigurationError("key", value, "return a str from the key function, or None if there is none")
+        return value or None
+
+    return key
+
+
+def _who(sources: Sequence[Source], framework: Framework, clients: Clients, prefix: str) -> MakeKey:
+    if not sources:
+        everybody = prefix + GLOBAL
+        return lambda _request: everybody
+    reads = [_read(source, framework, clients, prefix) for source in sources]
+    if len(reads) == 1:
+        return reads[0]
+
+    def who(request: object) -> str | None:
+        for read in reads:
+            identity = read(request)
+            if identity is not None:
+                return identity
+        return None
+
+    return who
+
+
+def _read(source: Source, framework: Framework, clients: Clients, prefix: str) -> MakeKey:
+    if source == CLIENT:
+        return _client(framework, clients, prefix)
+    if isinstance(source, str):
+        name = source.removeprefix(HEADER)
+        header = framework.header
+        return _tagged(prefix + header_prefix(name), lambda request: header(request, name))
+    return _tagged(prefix + _KEY_TAG, checked(source))
+
+
+def _tagged(tag: str, read: Callable[[Any], str | None]) -> MakeKey:
+    def tagged(request: object) -> str | None:
+        value = read(request)
+        return tag + value if value else None
+
+    return tagged
+
+
+def _client(framework: Framework, clients: Clients, prefix: str) -> MakeKey:
+    in_use.add(clients)
+
+    def made(address: str | None, forwarded: str | None = None) -> str | None:
+        key = clients.key(address, forwarded)
+        return None if key is None else prefix + key
+
+    remembered = lru_cache(maxsize=_REMEMBERED)(made)
+    peer, header, name = framework.peer, framework.header, clients.header
+
+    def forwarded_client(request: object) -> str | None:
+        value = header(request, name)
+        make = remembered if value is None or len(value) <= _REMEMBERED_LENGTH_MAX else made
+        return make(peer(request), value)
+
+    def client(request: object) -> str | None:
+        return remembered(peer(request))
+
+    return forwarded_client if clients.reads_header else client
+
+
+def _escaped(text: str) -> str:
+    """Return `text` without a colon, and different for different texts."""
     return text.replace("%", "%25").replace(":", "%3A")

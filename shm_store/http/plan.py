@@ -1,88 +1,74 @@
-"""Prepares policies for deciding on requests: which come before the route is known, and which cover a route."""
+"""Plans: the rules of one set of policies, and which of them cover what."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import msgspec
-
-from shm_store.http.policy_keys import Framework, key_function
-from shm_store.http.rules import Rule, Tally
+from shm_store.errors import ConfigurationError
+from shm_store.http.clients import Clients
+from shm_store.http.framework import Framework
+from shm_store.http.rules import Rule, Tally, made
 from shm_store.policy import Policy
-from shm_store.quota import Concurrency, Quota
 
 
-class Plan(msgspec.Struct, frozen=True):
-    """The rules of one set of policies.
+class Plan:
+    """The rules of one set of policies, and which of them may cover what.
 
     Attributes:
         source: The policies.
-        early: Those that are decided before a request is routed.
-        alone: The only one of these, if it covers every request and needs nothing but a take.
-        late: Those that need the route.
-        by_route: Those of the late ones that cover a route, for every route that a policy names.
-        anywhere: Those that cover all other routes.
-        prefixes: With what the path of every request that a late rule covers begins.
+        early: The rules that need no route.
+        needs_routes: Whether there are others.
+        alone: The only rule, if it covers every request and needs nothing but a take.
     """
 
-    source: tuple[Policy, ...]
-    early: tuple[Rule, ...]
-    alone: Rule | None
-    late: tuple[Rule, ...] = ()
-    by_route: dict[str | None, tuple[Rule, ...]] = {}
-    anywhere: tuple[Rule, ...] = ()
-    prefixes: tuple[str, ...] = ()
+    def __init__(self, source: tuple[Policy, ...], early: Sequence[Rule], late: Sequence[tuple[Policy, Rule]]) -> None:
+        """Plan with the `early` rules, and with the `late` ones, which need the route, of their policies."""
+        self.source = source
+        self.early = tuple(early)
+        self.needs_routes = bool(late)
+        self.alone = None if late else _alone(early)
+        self._late = late
+        # With what the path of every request that a late rule covers begins.
+        self._prefixes = tuple({prefix for _, rule in late for prefix in rule.prefixes})
+        self._at: dict[tuple[str | None, tuple[Rule, ...]], tuple[tuple[Rule, ...], Rule | None]] = {}
 
     def may_follow(self, method: str, path: str) -> bool:
-        """Return whether a late rule may cover a request that is not routed yet."""
-        return path.startswith(self.prefixes) and any(rule.may_cover(method, path) for rule in self.late)
+        """Return whether a rule that needs the route may cover a request that is not routed yet."""
+        return path.startswith(self._prefixes) and any(rule.may_cover(method, path) for _, rule in self._late)
 
-    def of_route(self, route: str | None) -> tuple[Rule, ...]:
-        """Return the late rules that cover a route."""
-        return self.by_route.get(route, self.anywhere)
+    def late(self, route: str | None) -> tuple[Rule, ...]:
+        """Return the rules that cover a route and need to know it."""
+        return tuple(rule for policy, rule in self._late if not policy.routes or route in policy.routes)
 
-
-def planned(policies: tuple[Policy, ...], framework: Framework, tallies: dict[str, Tally]) -> Plan:
-    """Return the plan of `policies`, which count in the tallies of their names; those that have none yet get one."""
-    rules = [(policy, _rule(policy, framework, tallies.setdefault(policy.name, Tally()))) for policy in policies]
-    early = tuple(rule for policy, rule in rules if not policy.needs_route)
-    late = [(policy, rule) for policy, rule in rules if policy.needs_route]
-    return Plan(
-        source=policies,
-        early=early,
-        alone=_alone(early),
-        late=tuple(rule for _, rule in late),
-        by_route={
-            route: tuple(rule for policy, rule in late if not policy.routes or route in policy.routes)
-            for route in {route for policy, _ in late for route in policy.routes}
-        },
-        anywhere=tuple(rule for policy, rule in late if not policy.routes),
-        prefixes=tuple({prefix for _, rule in late for prefix in rule.prefixes}),
-    )
+    def at(self, route: str | None, further: tuple[Rule, ...]) -> tuple[tuple[Rule, ...], Rule | None]:
+        """Return all rules that may cover a request of `route`, with the `further` ones; and one that is alone."""
+        found = self._at.get((route, further))
+        if found is None:
+            late = self.late(route) if route is not None else ()
+            rules = (*self.early, *late, *further)
+            # As many as an application has routes.
+            found = self._at[route, further] = rules, _alone(rules)
+        return found
 
 
-def _alone(early: Sequence[Rule]) -> Rule | None:
-    if len(early) != 1:
-        return None
-    (rule,) = early
-    plain = not (rule.reserves or rule.shadow or rule.methods or rule.exempt)
-    return rule if plain else None
+def planned(policies: tuple[Policy, ...], framework: Framework, clients: Clients, tallies: dict[str, Tally]) -> Plan:
+    """Return the plan of `policies`, which count in the tallies of their names; those that have none yet get one.
+
+    Raises:
+        ConfigurationError: A policy needs the route, which requests of the framework do not have.
+    """
+    early, late = [], []
+    for policy in policies:
+        if policy.needs_route and framework.route is None:
+            remedy = "this middleware sees no routes: give paths instead, and no 'route' in key"
+            raise ConfigurationError(f"policy {policy.name!r}: routes", policy.routes, remedy)
+        rule = made(policy, framework, clients, tallies.setdefault(policy.name, Tally()))
+        if policy.needs_route:
+            late.append((policy, rule))
+        else:
+            early.append(rule)
+    return Plan(policies, early, late)
 
 
-def _rule(policy: Policy, framework: Framework, tally: Tally) -> Rule:
-    limit = policy.limit
-    return Rule(
-        name=policy.name,
-        tally=tally,
-        key=key_function(policy, framework),
-        cost=policy.cost,
-        quota=limit if isinstance(limit, Quota) else None,
-        concurrency=limit if isinstance(limit, Concurrency) else None,
-        shadow=policy.mode == "shadow",
-        deny_on_error=policy.on_error == "deny" and policy.mode == "enforce",
-        methods=frozenset(policy.methods),
-        # A field of a template, which stands for anything, begins with a brace.
-        prefixes=tuple({route.partition("{")[0] for route in policy.routes}) or ("",),
-        exempt=frozenset(policy.exempt),
-        refund=None if policy.refund is None else policy.refunded,
-    )
+def _alone(rules: Sequence[Rule]) -> Rule | None:
+    return rules[0] if len(rules) == 1 and rules[0].is_plain else None

@@ -10,7 +10,7 @@ import msgspec
 
 from shm_store.algorithms import ALGORITHMS
 from shm_store.errors import ConfigurationError
-from shm_store.policy import recipe
+from shm_store.policy import paths, recipe
 from shm_store.policy.recipe import Recipe, Source
 from shm_store.quota import LIMIT_MAX, Concurrency, Quota, require_integer
 
@@ -43,13 +43,15 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             `"method"` give each of those a bucket for each route or method. `"global"` is one bucket for everybody.
         cost: Units each request takes.
         methods: The methods it covers, in capitals; all if empty. GET does not include HEAD.
-        routes: The routes it covers, as they were given to `add_route`; all if empty.
-        exempt: Exact paths it does not cover.
+        routes: The routes it covers, as they were given to `add_route`; all if empty. For Falcon only.
+        paths: The paths it covers, whether or not they are routes; one that ends with `*` stands for all that begin so.
+            All if empty.
+        exempt: Paths it does not cover, written like `paths`.
         mode: `"enforce"`, or `"shadow"`: decided and counted, but nobody is denied.
         on_error: `"allow"` lets requests through while the store fails, `"deny"` answers 503.
         refund: Statuses of answers to requests that are not to count: integers, or `"2xx"`. The units are taken before
             the request is handled and given back after. An empty list leaves that to the handler: see
-            `req.context.rate_limit_reservation`. None: every request counts.
+            `reservation` of the Outcome. None: every request counts.
 
     Raises:
         ConfigurationError: A value cannot be used; it says of which policy and field.
@@ -67,6 +69,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     cost: int = 1
     methods: Collection[str] = ()
     routes: Collection[str] = ()
+    paths: Collection[str] = ()
     exempt: Collection[str] = ()
     mode: Mode = "enforce"
     on_error: OnError = "allow"
@@ -104,7 +107,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def needs_route(self) -> bool:
-        """Whether it can be decided only when the route is known."""
+        """Whether nothing but the route tells if and how it applies."""
         return bool(self.routes) or self.recipe.route
 
     @property
@@ -145,13 +148,15 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         for field, is_good, remedy in (
             ("methods", _is_method, "methods in capitals, for example ['GET', 'HEAD']"),
             ("routes", _is_path, "routes as in add_route, for example ['/v1/links/{code}']"),
-            ("exempt", _is_path, "paths that start with '/', for example ['/healthz']"),
         ):
             values = _tuple(field, getattr(self, field), remedy)
             for value in values:
                 if not is_good(value):
                     raise ConfigurationError(field, value, f"give {remedy}")
             self._store(field, values)
+        for field in ("paths", "exempt"):
+            self._store(field, _tuple(field, getattr(self, field), paths.REMEDY))
+            paths.read(field, getattr(self, field))
 
     def _check_refund(self) -> None:
         if self.refund is None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from shm_store.errors import ConfigurationError
-from shm_store.http.keys import header_prefix
 
 #: A callable takes the request and returns who is charged, or None or "" if it cannot tell.
 Source: TypeAlias = str | Callable[[Any], str | None]
@@ -18,6 +18,8 @@ ROUTE: Final = "route"
 METHOD: Final = "method"
 HEADER: Final = "header:"
 
+# RFC 9110 section 5.6.2: the characters of a field name. No colon among them, which keeps keys of two headers apart.
+_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _REMEDY: Final = (
     "give a list of sources: 'client', 'header:NAME' or 'global', and to split these further 'route' and 'method'"
 )
@@ -55,6 +57,20 @@ def read(key: object) -> Recipe:
     who = tuple(source for source in key if source not in (ROUTE, METHOD))
     _check_who(list(key), who)
     return Recipe(() if GLOBAL in who else who, ROUTE in key, METHOD in key)
+
+
+def header_prefix(name: str) -> str:
+    """Return what a key made from the header `name` starts with; the header's value follows.
+
+    Raises:
+        ConfigurationError: `name` is not the name of a header.
+
+    >>> header_prefix("X-Api-Key")
+    'header:x-api-key:'
+    """
+    if not isinstance(name, str) or not _TOKEN.fullmatch(name):
+        raise ConfigurationError("header name", name, "give the name of a request header, for example 'X-Api-Key'")
+    return f"header:{name.lower()}:"
 
 
 def _check(source: object) -> None:

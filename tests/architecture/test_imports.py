@@ -32,8 +32,9 @@ LAYERS: Final = (
     ("table",),
     ("store", "housekeeping"),
     ("decorator",),
-    ("http", "policy", "supervisor"),
-    ("falcon", "gunicorn", "sweeper"),
+    ("policy", "supervisor"),
+    ("http",),
+    ("falcon", "wsgi", "asgi", "gunicorn", "sweeper"),
     ("cli", "__main__"),
 )
 PURE: Final = tuple(f"shm_store.{name}" for name in ("errors", "durations", "quota", "algorithms", "table.layout"))
@@ -81,6 +82,8 @@ FORBIDDEN: Final = [
     ("shm_store.table.segment", "shm_store.store"),
     ("shm_store.store", "shm_store.http.headers"),
     ("shm_store.http.headers", "shm_store.falcon"),
+    ("shm_store.policy.policy", "shm_store.http.headers"),
+    ("shm_store.wsgi", "falcon"),
     ("shm_store.http.headers", "falcon"),
     ("shm_store.falcon", "shm_store.cli"),
     ("shm_store.config", "shm_store"),

@@ -1,5 +1,5 @@
 -- Counts wrk's responses by key and status. After the URL: the name of a header, then the values it takes in turn, one
--- for each thread; without them every request is the same and the key is "-".
+-- for each thread; without them the key is "-". A "*" at the end of the URL's path becomes another text each time.
 
 local threads = {}
 
@@ -14,6 +14,13 @@ function init(args)
    if #args > 1 then
       key = args[2 + number % (#args - 1)]
       wrk.headers[args[1]] = key
+   end
+   if wrk.path:sub(-1) == "*" then
+      local stem = wrk.path:sub(1, -2)
+      math.randomseed(os.time() + number)
+      request = function()
+         return wrk.format(nil, stem .. math.random(1, 2 ^ 31 - 1))
+      end
    end
 end
 

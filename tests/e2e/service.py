@@ -19,6 +19,7 @@ from typing import Final, NamedTuple
 from tests.e2e import processes
 
 ROOT: Final = Path(__file__).parents[2]
+SERVE: Final = ("service", "serve", "--")
 WORKERS: Final = 4
 _START_S: Final = 20.0
 _STOP_S: Final = 40.0
@@ -40,11 +41,17 @@ class Service:
         directory: Its working directory, outside the checkout.
         segment: The name of its segment.
         settings: `SERVICE_*` and gunicorn's variables.
-        arguments: Gunicorn's own.
+        arguments: The server's own.
+        module: What Python runs, and the arguments before those.
     """
 
     def __init__(
-        self, directory: Path, segment: str, settings: dict[str, str], arguments: tuple[str, ...] = ()
+        self,
+        directory: Path,
+        segment: str,
+        settings: dict[str, str],
+        arguments: tuple[str, ...] = (),
+        module: tuple[str, ...] = SERVE,
     ) -> None:
         # Bound and never listening: gunicorn may bind the port too (both set SO_REUSEADDR), the kernel gives it to no
         # one else, and it stays ours while the service is down.
@@ -55,14 +62,14 @@ class Service:
         self.segment = segment
         self._directory = directory
         self._settings = settings
-        self._arguments = arguments
+        self._command = [sys.executable, "-m", *module, *arguments]
         self._log = directory / f"{segment}-{self.address.rpartition(':')[2]}.log"
         self._master: subprocess.Popen[bytes] | None = None
         self._successor = 0
 
     @property
     def pid(self) -> int:
-        """The pid of gunicorn's master."""
+        """The pid of the server's master."""
         assert self._master is not None, "the service was not started"
         return self._successor or self._master.pid
 
@@ -79,7 +86,7 @@ class Service:
         self._settings |= settings
         with self._log.open("ab") as log:
             self._master = subprocess.Popen(
-                [sys.executable, "-m", "service", "serve", "--", *self._arguments],
+                self._command,
                 cwd=self._directory,
                 env=environment(self.segment, {"SERVICE_BIND": self.address, **self._settings}),
                 stdin=subprocess.DEVNULL,
@@ -97,7 +104,7 @@ class Service:
     def refused(self, **settings: str) -> subprocess.CompletedProcess[str]:
         """Try to start it with settings that must not work; return its exit status and all it said."""
         command = subprocess.run(
-            [sys.executable, "-m", "service", "serve", "--", *self._arguments],
+            self._command,
             check=False,
             cwd=self._directory,
             env=environment(self.segment, {"SERVICE_BIND": self.address, **self._settings, **settings}),
@@ -191,7 +198,7 @@ class Service:
         return processes.with_environment(f"SERVICE_BIND={self.address}")
 
     def workers(self, master: int = 0) -> set[int]:
-        """The pids of gunicorn's workers, or of those of another master."""
+        """The pids of the master's workers, or of those of another master."""
         return {pid for pid in self.processes() if processes.parent(pid) == (master or self.pid)} - self.sweepers()
 
     def ready_workers(self, master: int = 0) -> set[int]:

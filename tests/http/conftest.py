@@ -5,11 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
+from falcon.routing import DefaultRouter
 
 from shm_store import Config, ShmStore
+from shm_store.falcon.marks import Marks
 from tests.clock import Clock
 from tests.http.service import Routed, Service
 from tests.segments import new_segment_name
+
+
+@pytest.fixture(autouse=True)
+def _no_marks_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That a responder was marked is known to the whole process, and no matter of other tests."""
+    monkeypatch.setattr(Marks, "first", None)
 
 
 @pytest.fixture
@@ -39,7 +47,7 @@ def serve(request: pytest.FixtureRequest) -> Callable[..., Service]:
 def route(request: pytest.FixtureRequest) -> Callable[..., Routed]:
     """Build an application of either kind, with several routes, around the given middleware."""
 
-    def build(*middleware: object, independent: bool = True) -> Routed:
-        return Routed(request.param, *middleware, independent=independent)
+    def build(*middleware: object, independent: bool = True, router: DefaultRouter | None = None) -> Routed:
+        return Routed(request.param, *middleware, independent=independent, router=router)
 
     return build

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shm_store.quota import Quota
 from shm_store.rate_info import RateInfo
 from shm_store.reservation import Reservation
 
@@ -9,6 +10,7 @@ from shm_store.reservation import Reservation
 class FailingStore:
     def __init__(self, error: Exception) -> None:
         self.error = error
+        self.quota = Quota(3, "1min")
 
     def take(self, *_: object, **__: object) -> RateInfo:
         raise self.error
@@ -16,6 +18,9 @@ class FailingStore:
     peek = take
 
     acquire = take
+
+    async def acquire_async(self, *_: object, **__: object) -> RateInfo:
+        raise self.error
 
     def take_all(self, *_: object, **__: object) -> list[RateInfo]:
         raise self.error

@@ -7,6 +7,9 @@ from typing import Any, Final
 
 import falcon.asgi
 import falcon.testing
+from falcon.routing import DefaultRouter
+
+from shm_store.falcon import Outcome
 
 CLIENT: Final = "203.0.113.7"
 PATHS: Final = ("/v1/ping", "/healthz", "/healthz/")
@@ -72,6 +75,19 @@ class Service:
         return self._client.simulate_request(method, path, headers=headers, remote_addr=address)
 
 
+class Seen:
+    """Middleware that keeps what was decided on the last request, denied or not."""
+
+    def __init__(self) -> None:
+        self.outcome = Outcome()
+
+    def process_response(self, req: falcon.Request, *_: object) -> None:
+        self.outcome = req.context.rate_limit
+
+    async def process_response_async(self, req: falcon.Request, *_: object) -> None:
+        self.process_response(req)
+
+
 class Handler:
     """Answers GET, POST and DELETE with whatever `act` makes of the response."""
 
@@ -97,15 +113,20 @@ class AsyncHandler:
 class Routed:
     """One handler at several routes, behind the given middleware."""
 
-    def __init__(self, kind: str, *middleware: Any, independent: bool = True) -> None:  # noqa: ANN401 - see above
+    def __init__(
+        self,
+        kind: str,
+        *middleware: Any,  # noqa: ANN401 - see above
+        independent: bool = True,
+        router: DefaultRouter | None = None,
+    ) -> None:
         self.handler = Handler()
         self.app: Any
+        how: dict[str, Any] = {"middleware": list(middleware), "independent_middleware": independent, "router": router}
         if kind == "asgi":
-            self.app = falcon.asgi.App(
-                request_type=ServedRequest, middleware=list(middleware), independent_middleware=independent
-            )
+            self.app = falcon.asgi.App(request_type=ServedRequest, **how)
         else:
-            self.app = falcon.App(middleware=list(middleware), independent_middleware=independent)
+            self.app = falcon.App(**how)
         for route in ROUTES:
             self.app.add_route(route, AsyncHandler(self.handler) if kind == "asgi" else self.handler)
         self._client = falcon.testing.TestClient(self.app)

@@ -8,14 +8,17 @@ import falcon
 import falcon.testing
 import pytest
 
-from shm_store import ConfigurationError, ShmStore
-from shm_store.falcon import RateLimitMiddleware, client_address, header_key
+from shm_store import Quota, ShmStore
+from shm_store.falcon import RateLimitMiddleware
+from shm_store.falcon.requests import FALCON
 from tests.http.service import CLIENT, Service
 
 Serve = Callable[..., Service]
 
 SPENT = (3, 2)
 UNTOUCHED = (0, 0)
+# Who has an API key is charged by it, and everybody else by the address.
+API_KEY = ("header:X-Api-Key", "client")
 
 
 @pytest.mark.parametrize(
@@ -30,24 +33,22 @@ UNTOUCHED = (0, 0)
         {"Client-IP": "198.51.100.1", "True-Client-IP": "198.51.100.1", "Remote-Addr": "198.51.100.1"},
     ],
 )
-def test_client_address_is_the_socket_peer(store: ShmStore, serve: Serve, headers: dict[str, str]) -> None:
+def test_client_is_the_socket_peer(store: ShmStore, serve: Serve, headers: dict[str, str]) -> None:
     """No header moves a request to another bucket, and a malformed one breaks nothing."""
     assert serve(RateLimitMiddleware(store)).ask(headers=headers).status_code == 200
     assert store.get(f"client:{CLIENT}") == SPENT
     assert store.get("client:198.51.100.1") == UNTOUCHED
 
 
-def test_client_address_reads_a_one_shot_client() -> None:
+def test_client_may_be_readable_only_once() -> None:
     """An ASGI `client` that can be read only once, which the specification allows, stays readable for the others."""
     req = falcon.testing.create_asgi_req(remote_addr=CLIENT)
-    assert client_address(req) == f"client:{CLIENT}"
-    assert req.remote_addr == CLIENT
-    assert client_address(req) == f"client:{CLIENT}"
+    assert [FALCON.peer(req), req.remote_addr, FALCON.peer(req)] == [CLIENT] * 3
 
 
 def test_header_key_names_the_bucket(store: ShmStore, serve: Serve) -> None:
     """Each value of the header has a bucket of its own, whatever address it comes from."""
-    service = serve(RateLimitMiddleware(store, key=header_key("X-Api-Key")))
+    service = serve(RateLimitMiddleware(store, key=API_KEY))
     for address in ("203.0.113.7", "203.0.113.8", "203.0.113.9"):
         assert service.ask(headers={"x-api-key": "alpha"}, address=address).status_code == 200
     assert service.ask(headers={"X-API-KEY": "alpha"}).status_code == 429
@@ -58,7 +59,7 @@ def test_header_key_names_the_bucket(store: ShmStore, serve: Serve) -> None:
 @pytest.mark.parametrize("headers", [{}, {"X-Api-Key": ""}])
 def test_header_key_falls_back_to_the_address(store: ShmStore, serve: Serve, headers: dict[str, str]) -> None:
     """Without the header, or with an empty one, the address is charged; there is no bucket of the empty name."""
-    serve(RateLimitMiddleware(store, key=header_key("X-Api-Key"))).ask(headers=headers)
+    serve(RateLimitMiddleware(store, key=API_KEY)).ask(headers=headers)
     assert store.get(f"client:{CLIENT}") == SPENT
     assert store.get("header:x-api-key:") == UNTOUCHED
 
@@ -80,8 +81,8 @@ def test_header_key_falls_back_to_the_address(store: ShmStore, serve: Serve, hea
 )
 def test_header_key_forges_no_other_bucket(store: ShmStore, serve: Serve, value: str) -> None:
     """Whatever the value says, it is charged to a bucket of its own header and to no client's or other header's."""
-    result = serve(RateLimitMiddleware(store, key=header_key("X-Api-Key"))).ask(headers={"X-Api-Key": value})
-    assert (result.status_code, result.headers["x-ratelimit-limit"]) == (200, "3")
+    result = serve(RateLimitMiddleware(store, key=API_KEY)).ask(headers={"X-Api-Key": value})
+    assert (result.status_code, result.headers["ratelimit-policy"]) == (200, '"default";q=3;w=60')
     assert store.get(f"client:{CLIENT}") == UNTOUCHED
     assert store.get("header:x-other:alpha") == UNTOUCHED
     assert store.stats().occupied == 1
@@ -90,20 +91,49 @@ def test_header_key_forges_no_other_bucket(store: ShmStore, serve: Serve, value:
 def test_header_keys_of_two_headers_never_meet(store: ShmStore, serve: Serve) -> None:
     """A value under one header is not the same value under another, nor can it spell the other's name."""
     for name, value in (("X-A", "k"), ("X-B", "k"), ("X-A", "x-b:k"), ("X", "a:k")):
-        assert serve(RateLimitMiddleware(store, key=header_key(name))).ask(headers={name: value}).status_code == 200
+        assert serve(RateLimitMiddleware(store, key=[f"header:{name}"])).ask(headers={name: value}).status_code == 200
     assert store.stats().occupied == 4
 
 
-def test_header_key_refuses_what_is_no_header_name() -> None:
-    """A mistake in the name is found when the key is made, not with every request."""
-    with pytest.raises(ConfigurationError, match="header name"):
-        header_key("X Api Key")
+@pytest.mark.parametrize("headers", [{}, {"X-Api-Key": ""}])
+def test_header_key_alone_leaves_others_alone(store: ShmStore, serve: Serve, headers: dict[str, str]) -> None:
+    """Without a second source, requests without the header are not limited."""
+    service = serve(RateLimitMiddleware(store, quota=Quota(1, "1min"), key=["header:X-Api-Key"]))
+    results = [service.ask(headers=headers) for _ in range(3)]
+    assert [result.status_code for result in results] == [200] * 3
+    assert "ratelimit" not in results[0].headers
+    assert store.stats().occupied == 0
+
+
+def test_key_may_split_by_method(store: ShmStore, serve: Serve) -> None:
+    """Each method has a bucket of its own, and what is global has one for everybody."""
+    serve(RateLimitMiddleware(store, key=["client", "method"])).ask(method="HEAD")
+    serve(RateLimitMiddleware(store, key=["global"])).ask()
+    assert store.get(f"method=HEAD:client:{CLIENT}") == SPENT
+    assert store.get("global") == SPENT
 
 
 def test_key_may_be_any_function_of_the_request(store: ShmStore, serve: Serve) -> None:
     """The application's own key is used as it is."""
     serve(RateLimitMiddleware(store, key=lambda req: f"tenant:{req.get_param('tenant')}")).ask("/v1/ping?tenant=7")
     assert store.get("tenant:7") == SPENT
+
+
+@pytest.mark.parametrize("nobody", ["", None])
+def test_key_may_be_none(store: ShmStore, serve: Serve, nobody: str | None) -> None:
+    """A request about which the application's own key says nothing is not limited."""
+    service = serve(RateLimitMiddleware(store, key=lambda _: nobody, on_error="deny"))
+    results = [service.ask() for _ in range(5)]
+    assert {result.status_code for result in results} == {200}
+    assert "ratelimit" not in results[0].headers
+    assert store.stats().occupied == 0
+
+
+@pytest.mark.parametrize("address", ["2001:db8:0:1::7", "2001:DB8:0:1:ffff::8", "2001:db8:0:1::"])
+def test_client_of_ipv6_is_a_network(store: ShmStore, serve: Serve, address: str) -> None:
+    """All addresses of a network of 64 bits are one client."""
+    serve(RateLimitMiddleware(store)).ask(address=address)
+    assert store.get("client:2001:db8:0:1::/64") == SPENT
 
 
 def test_key_may_refuse_a_request(store: ShmStore, serve: Serve) -> None:

@@ -6,16 +6,24 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import falcon.testing
 import pytest
 
 from shm_store import Quota, RateInfo, ShmStore
-from shm_store.falcon import RateLimitMiddleware
+from shm_store.falcon import Headers, Outcome, RateLimitMiddleware
 from tests.clock import Clock
 from tests.http.service import CLIENT, Service
 
 Serve = Callable[..., Service]
 
-LIMIT_FIELDS = ("x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset")
+DRAFT_FIELDS = ("ratelimit-policy", "ratelimit")
+LEGACY_FIELDS = ("x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset")
+LEGACY = Headers(legacy=True)
+
+
+def limit_fields(result: falcon.testing.Result) -> set[str]:
+    """The fields of a response that tell of a limit."""
+    return {*DRAFT_FIELDS, *LEGACY_FIELDS, "retry-after"} & {name.lower() for name in result.headers}
 
 
 class Witness:
@@ -39,11 +47,29 @@ class Witness:
 
 
 def test_allowed_response_carries_the_limit(store: ShmStore, serve: Serve) -> None:
-    """An allowed request is served as before, and told limit, remaining and seconds to the reset as plain integers."""
+    """An allowed request is served as before, and told its policy, what remains, and seconds to the reset."""
     result = serve(RateLimitMiddleware(store)).ask()
     assert (result.status_code, result.text) == (200, "pong")
-    assert [result.headers[name] for name in LIMIT_FIELDS] == ["3", "2", "60"]
-    assert "retry-after" not in result.headers
+    assert [result.headers[name] for name in DRAFT_FIELDS] == ['"default";q=3;w=60', '"default";r=2;t=60']
+    assert limit_fields(result) == set(DRAFT_FIELDS)
+
+
+def test_legacy_fields_are_sent_when_asked_for(store: ShmStore, serve: Serve) -> None:
+    """Beside the draft's fields, or without them, a client is told limit, remaining and reset as plain integers."""
+    result = serve(RateLimitMiddleware(store, headers=LEGACY)).ask()
+    assert [result.headers[name] for name in LEGACY_FIELDS] == ["3", "2", "60"]
+    assert limit_fields(result) == {*DRAFT_FIELDS, *LEGACY_FIELDS}
+    result = serve(RateLimitMiddleware(store, headers=Headers(version=None, legacy=True))).ask()
+    assert [result.headers[name] for name in LEGACY_FIELDS] == ["3", "1", "60"]
+    assert limit_fields(result) == set(LEGACY_FIELDS)
+
+
+def test_fields_may_be_left_out(store: ShmStore, serve: Serve) -> None:
+    """With neither kind chosen nothing tells of the limit, except when to come back after a denial."""
+    service = serve(RateLimitMiddleware(store, headers=Headers(version=None)))
+    results = [service.ask() for _ in range(4)]
+    assert [limit_fields(result) for result in results] == [set(), set(), set(), {"retry-after"}]
+    assert results[-1].headers["cache-control"] == "no-store"
 
 
 def test_exactly_the_limit_is_served(store: ShmStore, serve: Serve) -> None:
@@ -55,13 +81,14 @@ def test_exactly_the_limit_is_served(store: ShmStore, serve: Serve) -> None:
 
 def test_denial_is_a_complete_problem_response(store: ShmStore, serve: Serve, clock: Clock) -> None:
     """A denial says when to come back, is not cacheable, and has a problem document of the registered type."""
-    service = serve(RateLimitMiddleware(store))
+    service = serve(RateLimitMiddleware(store, headers=LEGACY))
     for _ in range(3):
         service.ask()
     clock.advance(0.5)
     result = service.ask()
     assert result.status == "429 Too Many Requests"
-    assert [result.headers[name] for name in LIMIT_FIELDS] == ["3", "0", "60"]
+    assert [result.headers[name] for name in DRAFT_FIELDS] == ['"default";q=3;w=60', '"default";r=0;t=60']
+    assert [result.headers[name] for name in LEGACY_FIELDS] == ["3", "0", "60"]
     assert result.headers["retry-after"] == "60"
     assert result.headers["cache-control"] == "no-store"
     assert result.headers["content-type"] == "application/problem+json"
@@ -70,22 +97,15 @@ def test_denial_is_a_complete_problem_response(store: ShmStore, serve: Serve, cl
     assert (result.json["status"], result.json["violated-policies"]) == (429, ["default"])
 
 
-def test_denial_is_not_negotiated_away(store: ShmStore, serve: Serve) -> None:
-    """A client that accepts only HTML is still told why, and in which format."""
-    service = serve(RateLimitMiddleware(store))
-    results = [service.ask(headers={"Accept": "text/html"}) for _ in range(4)]
-    assert results[-1].headers["content-type"] == "application/problem+json"
-    assert results[-1].json["status"] == 429
-
-
 def test_retry_after_is_kept_as_promised(store: ShmStore, serve: Serve, clock: Clock) -> None:
     """A client that waits for Retry-After is served, whatever fraction of a second it asked at."""
-    service = serve(RateLimitMiddleware(store))
+    service = serve(RateLimitMiddleware(store, headers=LEGACY))
     for _ in range(3):
         service.ask()
     clock.advance(17.25)
     denied = service.ask()
     assert denied.headers["retry-after"] == denied.headers["x-ratelimit-reset"] == "43"
+    assert denied.headers["ratelimit"] == '"default";r=0;t=43'
     clock.advance(float(denied.headers["retry-after"]))
     assert service.ask().status_code == 200
 
@@ -114,7 +134,7 @@ def test_unknown_paths_count(store: ShmStore, serve: Serve) -> None:
     service = serve(RateLimitMiddleware(store))
     results = [service.ask("/nowhere") for _ in range(4)]
     assert [result.status_code for result in results] == [404, 404, 404, 429]
-    assert results[0].headers["x-ratelimit-remaining"] == "2"
+    assert results[0].headers["ratelimit"] == '"default";r=2;t=60'
 
 
 def test_exempt_paths_take_nothing(store: ShmStore, serve: Serve) -> None:
@@ -122,7 +142,7 @@ def test_exempt_paths_take_nothing(store: ShmStore, serve: Serve) -> None:
     service = serve(RateLimitMiddleware(store, exempt=["/healthz"]))
     results = [service.ask("/healthz?full=1") for _ in range(5)]
     assert {result.status_code for result in results} == {200}
-    assert not {*LIMIT_FIELDS, "retry-after"} & {name.lower() for name in results[0].headers}
+    assert limit_fields(results[0]) == set()
     assert store.get(f"client:{CLIENT}") == (0, 0)
 
 
@@ -130,6 +150,20 @@ def test_exempt_paths_take_nothing(store: ShmStore, serve: Serve) -> None:
 def test_exempt_paths_match_exactly(store: ShmStore, serve: Serve, path: str) -> None:
     """What merely resembles an exempt path is limited, so that no spelling of another path slips through."""
     serve(RateLimitMiddleware(store, exempt=["/healthz"])).ask(path)
+    assert store.get(f"client:{CLIENT}") == (3, 2)
+
+
+@pytest.mark.parametrize("path", ["/static/logo.svg", "/static/", "/static/a/b?c"])
+def test_exempt_paths_may_begin_alike(store: ShmStore, serve: Serve, path: str) -> None:
+    """A pattern that ends with `*` exempts all that begin so."""
+    serve(RateLimitMiddleware(store, exempt=["/static/*", "/other"])).ask(path)
+    assert store.stats().occupied == 0
+
+
+@pytest.mark.parametrize("path", ["/static", "/STATIC/a", "/a/static/", "/other/", "//static/a"])
+def test_exempt_paths_begin_exactly(store: ShmStore, serve: Serve, path: str) -> None:
+    """What does not begin as the pattern says is limited, and a pattern without `*` is one path."""
+    serve(RateLimitMiddleware(store, exempt=["/static/*", "/other"])).ask(path)
     assert store.get(f"client:{CLIENT}") == (3, 2)
 
 
@@ -159,7 +193,7 @@ def test_quota_replaces_the_default(store: ShmStore, serve: Serve) -> None:
     service = serve(RateLimitMiddleware(store, quota=Quota.parse("2/10s")))
     results = [service.ask() for _ in range(3)]
     assert [result.status_code for result in results] == [200, 200, 429]
-    assert [results[0].headers[name] for name in LIMIT_FIELDS] == ["2", "1", "10"]
+    assert [results[0].headers[name] for name in DRAFT_FIELDS] == ['"default";q=2;w=10', '"default";r=1;t=10']
 
 
 def test_cost_is_what_each_request_takes(store: ShmStore, serve: Serve) -> None:
@@ -167,21 +201,27 @@ def test_cost_is_what_each_request_takes(store: ShmStore, serve: Serve) -> None:
     service = serve(RateLimitMiddleware(store, cost=2))
     results = [service.ask() for _ in range(3)]
     assert [result.status_code for result in results] == [200, 429, 429]
-    assert [result.headers["x-ratelimit-remaining"] for result in results] == ["1", "1", "1"]
+    assert [result.headers["ratelimit"] for result in results] == ['"default";r=1;t=60'] * 3
 
 
 def test_context_holds_the_decision(store: ShmStore, serve: Serve) -> None:
     """A resource can read the decision; on an exempt path there is none, and reading it is no error."""
     service = serve(RateLimitMiddleware(store, exempt=["/healthz"]))
     service.ask()
-    assert service.visits.rate_limit == RateInfo(True, 3, 2, 60_000_000_000)
+    outcome = service.visits.rate_limit
+    assert isinstance(outcome, Outcome)
+    assert outcome.info == RateInfo(True, 3, 2, 60_000_000_000)
+    assert outcome.infos == {"default": outcome.info}
+    assert outcome.reservation is None
     service.ask("/healthz")
-    assert service.visits.rate_limit is None
+    exempt = service.visits.rate_limit
+    assert isinstance(exempt, Outcome)
+    assert (exempt.info, exempt.infos, exempt.reservation) == (None, {}, None)
 
 
-def test_fields_are_well_formed(store: ShmStore, serve: Serve) -> None:
-    """Every field the middleware adds is a non-negative integer without sign, fraction or space."""
-    service = serve(RateLimitMiddleware(store))
+def test_legacy_fields_are_well_formed(store: ShmStore, serve: Serve) -> None:
+    """Every legacy field, and Retry-After, is a non-negative integer without sign, fraction or space."""
+    service = serve(RateLimitMiddleware(store, headers=LEGACY))
     results = [service.ask() for _ in range(4)]
-    fields: list[Any] = [result.headers[name] for result in results for name in LIMIT_FIELDS]
+    fields: list[Any] = [result.headers[name] for result in results for name in LEGACY_FIELDS]
     assert all(re.fullmatch("0|[1-9][0-9]*", value) for value in [*fields, results[-1].headers["retry-after"]])

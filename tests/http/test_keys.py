@@ -1,49 +1,143 @@
-"""Keys made from addresses and header names."""
+"""Keys: no two that should differ are alike, whatever a client sends."""
 
 from __future__ import annotations
 
-import pickle
+import itertools
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
-from shm_store.errors import ConfigurationError, StoreError
-from shm_store.http.keys import ClientAddressError, client_key, header_prefix
+from shm_store.errors import ConfigurationError
+from shm_store.http.clients import Clients
+from shm_store.http.framework import Framework
+from shm_store.http.keys import MakeKey, key_function
+from shm_store.policy import Policy
+from shm_store.policy.recipe import Source, header_prefix
 
 
-@pytest.mark.parametrize(
-    ("address", "key"),
-    [
-        ("203.0.113.7", "client:203.0.113.7"),
-        ("2001:db8::7", "client:2001:db8::7"),
-        ("2001:DB8:0:0:0:0:0:7", "client:2001:db8::7"),
-        ("::ffff:203.0.113.7", "client:203.0.113.7"),
-        ("fe80::7%eth0", "client:fe80::7%eth0"),
-    ],
+class Asking(NamedTuple):
+    """A request as far as keys go."""
+
+    client: str
+    headers: dict[str, str]
+    route: str | None
+    method: str
+
+
+FRAMEWORK = Framework(
+    "test",
+    lambda request: request.client,
+    lambda request, name: request.headers.get(name),
+    lambda request: request.headers.get("accept"),
+    lambda request: request.method,
+    lambda request: request.route,
 )
-def test_client_key_is_one_per_address(address: str, key: str) -> None:
-    """However the server writes an address, its client has one bucket."""
-    assert client_key(address) == key
-
-
-@pytest.mark.parametrize(
-    "address",
-    [None, "", "/run/app.sock", "\0abstract", "@abstract", "unix:", "localhost", "203.0.113.7:4711", "203.0.113"],
+CLIENTS = ("203.0.113.7", "2001:db8:0:7::/64")
+HEADERS = ("a", "x-key")
+ROUTES = (None, "/x", "/x:method=GET", "/x%3Amethod=GET", "/x:header:x-key", "/x/{a:int}")
+# The last is for the keys of a middleware without policies.
+NAMES = ("p", "p.q", "global", "")
+# Pieces of keys, so that what hypothesis puts together looks like one.
+PIECES = (
+    ":",
+    "%",
+    "%3A",
+    "=",
+    "route=/x:",
+    "method=GET:",
+    "client:203.0.113.7",
+    "header:",
+    "key:",
+    "global",
+    "a",
+    "p:",
 )
-def test_client_key_refuses_what_is_no_address(address: str | None) -> None:
-    """What is shared by all clients, or chosen by one, is never taken for an address."""
-    with pytest.raises(ClientAddressError) as caught:
-        client_key(address)
-    assert caught.value.value == address
-    assert "key=" in str(caught.value)
+VALUES = st.lists(st.sampled_from(PIECES) | st.text(":%=/a\xff", max_size=2), max_size=4).map("".join)
+ATTACKS = ("client:203.0.113.7", "global", "header:a:v", "key:v", "v", "method=GET:client:203.0.113.7")
 
 
-def test_client_address_error_is_a_store_error_that_pickles() -> None:
-    """The error takes the path of every other failure of the limiter, and keeps its fields across processes."""
-    with pytest.raises(ClientAddressError) as caught:
-        client_key("")
-    assert isinstance(caught.value, StoreError)
-    copy = pickle.loads(pickle.dumps(caught.value))  # noqa: S301 - made two words earlier
-    assert (type(copy), str(copy), copy.remedy) == (ClientAddressError, str(caught.value), caught.value.remedy)
+def _own(request: Asking) -> str:
+    return request.headers.get("a", "")
+
+
+WHO: list[tuple[Source, ...]] = [("client",), ("global",), (_own,), *((f"header:{name}", "client") for name in HEADERS)]
+SPLITS: list[tuple[str, ...]] = [(), ("route",), ("method",), ("route", "method")]
+RECIPES: list[tuple[Source, ...]] = [(*who, *split) for who, split in itertools.product(WHO, SPLITS)]
+
+
+def _made(name: str, recipe: Sequence[Source]) -> MakeKey:
+    read = Policy(name=name or "p", quota="5/s", key=recipe).recipe
+    return key_function(read, FRAMEWORK, Clients(), f"{name}:" if name else "")
+
+
+MAKE = {(name, recipe): _made(name, recipe) for name, recipe in itertools.product(NAMES, RECIPES)}
+
+
+def _askings(values: list[str]) -> list[Asking]:
+    headers = [{}, *({name: value} for name, value in itertools.product(HEADERS, values))]
+    clients = [client.removesuffix("/64") for client in CLIENTS]
+    return [Asking(*each) for each in itertools.product(clients, headers, ROUTES, ("GET", "POST"))]
+
+
+def _key(name: str, recipe: tuple[Source, ...], request: Asking) -> str | None:
+    return MAKE[name, recipe](request)
+
+
+def _meaning(name: str, recipe: tuple[Source, ...], request: Asking) -> tuple[object, ...] | None:
+    """What a key stands for, in parts."""
+    split = (("route" in recipe, request.route or ""), ("method" in recipe, request.method))
+    dimensions = tuple(value if has else None for has, value in split)
+    for source in recipe:
+        if source == "client":
+            return name, dimensions, "client", next(each for each in CLIENTS if each.startswith(request.client))
+        if source == "global":
+            return name, dimensions, "global"
+        if callable(source) and source(request):
+            return name, dimensions, "key", source(request)
+        if isinstance(source, str) and source.startswith("header:"):
+            header = source.removeprefix("header:")
+            if value := request.headers.get(header):
+                return name, dimensions, header, value
+    return None
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(VALUES, max_size=3))
+@example(list(ATTACKS))
+def test_keys_are_alike_only_if_they_mean_the_same(values: list[str]) -> None:
+    """No client can spell the key of another policy, recipe, header, route or client."""
+    charges = itertools.product(NAMES, RECIPES, _askings(values))
+    both = {(_key(*charge), _meaning(*charge)) for charge in charges}
+    assert len({key for key, _ in both}) == len({meaning for _, meaning in both}) == len(both)
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=repr)
+def test_keys_begin_with_the_policy_and_end_with_who(recipe: tuple[Source, ...]) -> None:
+    """The policy's name comes first, and last who is charged, as it was sent."""
+    for request in _askings(list(ATTACKS)):
+        key, meaning = _key("p.q", recipe, request), _meaning("p.q", recipe, request)
+        assert (key is None) == (meaning is None)
+        if key is not None and meaning is not None:
+            assert key.startswith("p.q:")
+            assert key.endswith(str(meaning[-1]))
+
+
+def test_keys_do_not_depend_on_the_order_of_what_splits() -> None:
+    """A recipe that is written in another order has the same buckets."""
+    request = Asking("203.0.113.7", {}, "/x", "GET")
+    keys = {_made("p", recipe)(request) for recipe in itertools.permutations(("client", "route", "method"))}
+    assert keys == {"p:route=/x:method=GET:client:203.0.113.7"}
+
+
+@pytest.mark.parametrize("value", [5, b"k", ["k"], True, 0, 1.5])
+def test_keys_are_texts(value: object) -> None:
+    """What an application's own source returns is a text or nothing; the error says so."""
+    with pytest.raises(ConfigurationError, match="return a str") as caught:
+        _made("p", [lambda _: value])(Asking("203.0.113.7", {}, None, "GET"))  # type: ignore[list-item, return-value]
+    assert (caught.value.setting, caught.value.value) == ("key", value)
 
 
 def test_header_prefix_ignores_case() -> None:
@@ -51,7 +145,7 @@ def test_header_prefix_ignores_case() -> None:
     assert header_prefix("X-Api-Key") == header_prefix("x-API-key") == "header:x-api-key:"
 
 
-@pytest.mark.parametrize("name", ["", "X Api Key", "X-Api-Key:", "X-Api\r\n", "Clé", "a:b", "x-api-key\n"])
+@pytest.mark.parametrize("name", ["", "X Api Key", "X-Api-Key:", "X-Api\r\n", "Clé", "a:b", "x-api-key\n", None])
 def test_header_prefix_refuses_what_is_no_name(name: str) -> None:
     """A name that could carry a colon, and so reach into another header's keys, is refused."""
     with pytest.raises(ConfigurationError, match="header name"):

@@ -11,7 +11,7 @@ import falcon.testing
 import pytest
 
 from shm_store import Concurrency, ConfigurationError, ShmStore, StoreClosedError
-from shm_store.falcon import RateLimitMiddleware
+from shm_store.falcon import Headers, RateLimitMiddleware
 from shm_store.http.settlement import RequestReservation
 from shm_store.policy import Policy
 from tests.http.service import CLIENT, Routed
@@ -28,7 +28,7 @@ class Crash(BaseException):
 
 
 def limited(store: ShmStore, *policies: Policy) -> RateLimitMiddleware:
-    return RateLimitMiddleware(store, policies=policies)
+    return RateLimitMiddleware(store, policies=policies, headers=Headers(legacy=True))
 
 
 def answering(status: str) -> Callable[[falcon.Request, falcon.Response], None]:
@@ -92,7 +92,7 @@ def test_handler_commits_the_true_cost(store: ShmStore, route: Route) -> None:
     )
 
     def act(req: falcon.Request, _resp: falcon.Response) -> None:
-        reservation: RequestReservation = req.context.rate_limit_reservation
+        reservation: RequestReservation = req.context.rate_limit.reservation
         reservation.commit(2)
         reservation.commit(7, "rows")
         reservation.commit(1, "all")
@@ -114,7 +114,7 @@ def test_reservation_is_none_where_nothing_is_settled(store: ShmStore, route: Ro
     """A handler finds None when every policy charges at once."""
     seen: list[object] = []
     app = route(limited(store, Policy(name="all", quota="9/min"), Policy(name="two", quota="9/min")))
-    app.handler.act = lambda req, _resp: seen.append(req.context.rate_limit_reservation)
+    app.handler.act = lambda req, _resp: seen.append(req.context.rate_limit.reservation)
     app.ask(path)
     assert seen == [None] * (path == "/links")
 
@@ -221,11 +221,13 @@ def test_failing_settlement_is_counted_and_serves(
 
 
 def test_concurrency_is_no_quota_to_tell_the_client(store: ShmStore, route: Route) -> None:
-    """The fields are those of the quota, however few units may still be in flight; unless it is what denies."""
+    """The legacy fields are those of the quota, however few may still be in flight; unless that is what denies."""
     in_flight = Policy(name="in-flight", concurrency=1, key=["global"])
     app = route(limited(store, in_flight, Policy(name="all", quota="9/min")))
     result = app.ask()
     assert (result.headers["x-ratelimit-limit"], result.headers["x-ratelimit-remaining"]) == ("9", "8")
+    assert result.headers["ratelimit-policy"] == '"in-flight";q=1;qu="concurrent-requests", "all";q=9;w=60'
+    assert result.headers["ratelimit"] == '"in-flight";r=0, "all";r=8;t=60'
     with store.reserve("in-flight:global", 1, Concurrency(1)):
         denied = app.ask()
     assert (denied.status_code, denied.headers["x-ratelimit-limit"]) == (429, "1")

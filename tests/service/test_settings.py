@@ -50,6 +50,14 @@ def test_settings_leave_the_last_word_to_gunicorn() -> None:
         ("bind", "unix:/run/service.sock"),
         ("database", ":memory:"),
         ("key_header", "X Key"),
+        ("trusted_proxies", "10.0.0.1/8"),
+        ("trusted_proxies", "0.0.0.0/0"),
+        ("proxy_hops", "-1"),
+        ("forwarded_header", "X Forwarded"),
+        ("ipv6_prefix", "129"),
+        ("unknown_clients", "guess"),
+        ("limit_headers", "draft-12"),
+        ("limit_headers", "legacy,none"),
     ],
 )
 def test_bad_setting_is_named_with_value_and_source(name: str, value: str) -> None:
@@ -59,6 +67,38 @@ def test_bad_setting_is_named_with_value_and_source(name: str, value: str) -> No
     text = str(caught.value)
     assert text.startswith(f"{name} is {value!r} (environment SERVICE_{name.upper()}): ")
     assert "\n" not in text
+
+
+@pytest.mark.parametrize(
+    ("environ", "unknown"),
+    [
+        ({"SERVICE_TRUSTED_PROXIES": "unix, 10.0.0.0/8"}, "error"),
+        ({"SERVICE_PROXY_HOPS": "1"}, "error"),
+        ({"SERVICE_UNKNOWN_CLIENTS": "skip"}, "skip"),
+        ({"SERVICE_KEY_HEADER": "X-Api-Key"}, "share"),
+        ({"SERVICE_KEY_HEADER": "X-Api-Key", "SERVICE_UNKNOWN_CLIENTS": "skip"}, "skip"),
+    ],
+)
+def test_unix_socket_is_served_where_its_clients_are_told_apart(environ: dict[str, str], unknown: str) -> None:
+    """By a proxy that is believed, by a header, or not at all where that is said; a TCP socket needs none of them."""
+    settings, *_ = load({}, environ | {"SERVICE_BIND": "unix:/run/service.sock"})
+    assert settings.clients.unknown == unknown
+    assert load({}, {}).settings.clients.unknown == "error"
+
+
+@pytest.mark.parametrize(
+    ("text", "version", "legacy"),
+    [
+        ("draft-11,legacy", "draft-11", True),
+        ("draft-11", "draft-11", False),
+        (" legacy ", None, True),
+        ("none", None, False),
+    ],
+)
+def test_limit_headers_are_chosen(text: str, version: str | None, legacy: bool) -> None:  # noqa: FBT001 - a parameter
+    """Each kind of field is sent if it is named."""
+    headers = load({"limit_headers": text}, {}).settings.headers
+    assert (headers.version, headers.legacy) == (version, legacy)
 
 
 @pytest.mark.parametrize(

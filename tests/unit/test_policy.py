@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from shm_store import Concurrency, ConfigurationError, Quota
-from shm_store.policy import Policy, RunningPolicies, from_file, load, loads
+from shm_store.policy import Policy, RunningPolicies, from_file, load, loads, paths
 
 
 async def coroutine(req: object) -> str:
@@ -45,7 +45,21 @@ async def coroutine(req: object) -> str:
         ({"methods": 5}, "methods", 5),
         ({"routes": ["v1"]}, "routes", "v1"),
         ({"routes": "/v1"}, "routes", "/v1"),
-        ({"exempt": ["healthz"]}, "exempt", "healthz"),
+        *(
+            ({field: bad}, field, value)
+            for field in ("paths", "exempt")
+            for bad, value in (
+                ("/a", "/a"),
+                (b"/a", b"/a"),
+                (None, None),
+                (5, 5),
+                (["/a", "healthz"], "healthz"),
+                (["*"], "*"),
+                ([""], ""),
+                ([b"/a"], b"/a"),
+                ([None], None),
+            )
+        ),
         ({"mode": "dry"}, "mode", "dry"),
         ({"mode": ["shadow"]}, "mode", ["shadow"]),
         ({"on_error": "ignore"}, "on_error", "ignore"),
@@ -93,6 +107,8 @@ def test_policy_is_one_value_however_it_is_written() -> None:
     text = Policy(name="p", quota="20/second", key=["client", "route"], methods=["GET"], refund=["5xx", 404])
     made = Policy(name="p", quota=Quota(20, 1), key=("client", "route"), methods=("GET",), refund=("5xx", 404))
     assert text == made
+    covering = Policy(name="p", quota="5/s", paths=["/a", "/b/*"], exempt=["/b/c"])
+    assert covering == Policy(name="p", quota="5/s", paths=("/a", "/b/*"), exempt=("/b/c",))
     assert text.limit == Quota(20, 1)
     assert Policy(name="p", concurrency=3).limit == Concurrency(3)
 
@@ -105,7 +121,13 @@ def test_policy_refund_names_classes_and_single_statuses() -> None:
 
 @pytest.mark.parametrize(
     ("fields", "needs"),
-    [({}, False), ({"methods": ["GET"]}, False), ({"routes": ["/"]}, True), ({"key": ["client", "route"]}, True)],
+    [
+        ({}, False),
+        ({"paths": ["/a", "/b/*"]}, False),
+        ({"methods": ["GET"]}, False),
+        ({"routes": ["/"]}, True),
+        ({"key": ["client", "route"]}, True),
+    ],
 )
 def test_policy_knows_whether_it_needs_the_route(fields: dict[str, Any], needs: bool) -> None:  # noqa: FBT001 - a table
     """Only its routes and a key with the route make it wait for the router."""
@@ -124,7 +146,8 @@ def test_loads_reads_every_field() -> None:
         cost = 2
         methods = ["POST"]
         routes = ["/v1/login"]
-        exempt = ["/v1/login"]
+        paths = ["/v1/login", "/v2/*"]
+        exempt = ["/v1/login", "/v2/static/*"]
         mode = "shadow"
         on_error = "deny"
         refund = ["2xx", 302]
@@ -137,7 +160,8 @@ def test_loads_reads_every_field() -> None:
         cost=2,
         methods=["POST"],
         routes=["/v1/login"],
-        exempt=["/v1/login"],
+        paths=["/v1/login", "/v2/*"],
+        exempt=["/v1/login", "/v2/static/*"],
         mode="shadow",
         on_error="deny",
         refund=["2xx", 302],
@@ -179,6 +203,33 @@ def test_load_refuses_a_bad_file(tmp_path: Path, content: bytes | None, part: st
         load(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("patterns", "covered", "others"),
+    [
+        ([], [], ["/", "/a", ""]),
+        (["/a"], ["/a"], ["/", "/a/", "/ab", "/A", "/a*", "a", "//a"]),
+        (["/a/*"], ["/a/", "/a/b", "/a/b/c", "/a/*"], ["/a", "/ab", "/A/b", "/", "//a/b", "/b/a/c"]),
+        (["/a*"], ["/a", "/ab", "/a/b"], ["/", "/A", "/ba"]),
+        (["/*"], ["/", "/a", "//"], ["", "*", "a"]),
+        (["/a*", "/b", "/c/*"], ["/ab", "/b", "/c/d"], ["/bc", "/c", "/d"]),
+        (["/é/*"], ["/é/a"], ["/e/a", "/%C3%A9/a"]),
+        (["/a.c", "/[ab]*"], ["/a.c", "/[ab]x"], ["/abc", "/a", "/b"]),
+    ],
+)
+def test_patterns_cover_a_path_or_all_that_begin_so(patterns: list[str], covered: list[str], others: list[str]) -> None:
+    """A pattern is a path letter for letter; only a `*` at its end stands for something else."""
+    read = paths.read("paths", iter(patterns))
+    assert [path for path in (*covered, *others) if read.cover(path)] == covered
+
+
+def test_patterns_are_refused_by_the_name_of_their_field() -> None:
+    """The error names the option the patterns are of, and the pattern."""
+    with pytest.raises(ConfigurationError) as caught:
+        paths.read("exempt", ["/a", "b"])
+    assert (caught.value.setting, caught.value.value) == ("exempt", "b")
+    assert "'/static/*'" in caught.value.remedy
 
 
 def _write(path: Path, *names: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import wraps
 from types import SimpleNamespace
 
 
@@ -22,6 +23,8 @@ def asynchronous(resource: object, *, blocking: bool) -> object:
 def coroutine(function: Callable[..., None]) -> Callable[..., Awaitable[None]]:
     """Return a coroutine function that calls `function`, which must not wait for anything."""
 
+    # The twin keeps the marks of what it is made from, such as the limits of a responder.
+    @wraps(function)
     async def call(*args: object, **params: object) -> None:
         function(*args, **params)
 
@@ -29,6 +32,7 @@ def coroutine(function: Callable[..., None]) -> Callable[..., Awaitable[None]]:
 
 
 def _in_thread(function: Callable[..., None]) -> Callable[..., Awaitable[None]]:
+    @wraps(function)
     async def call(*args: object, **params: object) -> None:
         await asyncio.to_thread(function, *args, **params)
 

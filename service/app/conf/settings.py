@@ -10,9 +10,24 @@ from gunicorn.util import load_class
 
 from service.app.conf.bind import addresses
 from shm_store import Config, ConfigurationError
-from shm_store.falcon import header_key
+from shm_store.falcon import Clients, Headers
+from shm_store.policy.recipe import header_prefix
 
 _DEFAULT_STORE = "shm://shm-store"
+_DRAFT = "draft-11"
+_LEGACY = "legacy"
+# The setting of each field of Clients.
+_CLIENTS = {
+    "clients: trusted": "trusted_proxies",
+    "clients: hops": "proxy_hops",
+    "clients: header": "forwarded_header",
+    "clients: ipv6_prefix": "ipv6_prefix",
+    "clients: unknown": "unknown_clients",
+}
+_UNIX_REMEDY = (
+    "a UNIX socket has no client addresses: behind a proxy that names them set trusted_proxies to unix, else "
+    "unknown_clients to share or skip, or bind HOST:PORT"
+)
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -31,6 +46,24 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     key_header: Annotated[
         str | None, msgspec.Meta(description="Header whose value is limited, instead of the client's address.")
     ] = None
+    trusted_proxies: Annotated[
+        str, msgspec.Meta(description="Proxies that are believed: networks, addresses, unix; separated by commas.")
+    ] = ""
+    proxy_hops: Annotated[
+        int, msgspec.Meta(description="Or how many proxies stand in front, whatever their addresses.")
+    ] = 0
+    forwarded_header: Annotated[str, msgspec.Meta(description="Header that the proxies append to.")] = "X-Forwarded-For"
+    ipv6_prefix: Annotated[int, msgspec.Meta(description="Bits of an IPv6 address that tell clients apart.")] = 64
+    unknown_clients: Annotated[
+        str | None,
+        msgspec.Meta(
+            description="What becomes of clients without an address: error, share, skip [default: error, or share on a "
+            "UNIX socket with a key_header]."
+        ),
+    ] = None
+    limit_headers: Annotated[
+        str, msgspec.Meta(description="Fields that tell of limits: draft-11, legacy, or both; or none.")
+    ] = "draft-11,legacy"
     bind: Annotated[str, msgspec.Meta(description="Address to serve on: HOST:PORT or unix:PATH.")] = "127.0.0.1:8000"
     workers: Annotated[int, msgspec.Meta(description="Worker processes.")] = 4
     worker_class: Annotated[str, msgspec.Meta(description="Gunicorn's worker class: sync, gthread, asgi.")] = "sync"
@@ -41,15 +74,38 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         _ = self.store_config
         if self.key_header is not None:
             _check_header(self.key_header)
-        listening_on_unix = any(address.startswith("unix:") for address in addresses(self.bind))
-        if listening_on_unix and self.key_header is None:
-            raise ConfigurationError(
-                "bind", self.bind, "a UNIX socket has no client addresses: set key_header, or bind HOST:PORT"
-            )
+        _ = self.headers
+        clients = self.clients
+        if self._listens_on_unix() and not clients.serves_unix:
+            raise ConfigurationError("bind", self.bind, _UNIX_REMEDY)
         if not 1 <= self.workers <= 1024:
             raise ConfigurationError("workers", self.workers, "give an integer from 1 to 1024")
         _check_worker_class(self.worker_class)
         _check_database(self.database)
+
+    @property
+    def clients(self) -> Clients:
+        """Who the client of a request is."""
+        trusted = [each.strip() for each in self.trusted_proxies.split(",") if each.strip()]
+        try:
+            return Clients(
+                trusted=trusted,
+                hops=self.proxy_hops or None,
+                header=self.forwarded_header,
+                ipv6_prefix=self.ipv6_prefix,
+                unknown=self._unknown_clients(),  # type: ignore[arg-type]  # it checks
+            )
+        except ConfigurationError as error:
+            setting = _CLIENTS[error.setting]
+            raise ConfigurationError(setting, error.value, error.remedy) from error
+
+    @property
+    def headers(self) -> Headers:
+        """Which header fields tell of limits."""
+        chosen = {each.strip() for each in self.limit_headers.split(",")}
+        if not chosen <= {_DRAFT, _LEGACY} and chosen != {"none"}:
+            raise ConfigurationError("limit_headers", self.limit_headers, f"give {_DRAFT}, {_LEGACY}, both, or none")
+        return Headers(version="draft-11" if _DRAFT in chosen else None, legacy=_LEGACY in chosen)
 
     @property
     def store_config(self) -> Config:
@@ -69,6 +125,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
                 raise ConfigurationError("store", self.store, f"after shm://, {error.remedy}") from error
             raise
 
+    def _unknown_clients(self) -> str:
+        if self.unknown_clients is not None:
+            return self.unknown_clients
+        # A header tells clients apart; those that do not send it share a bucket.
+        return "share" if self._listens_on_unix() and self.key_header is not None else "error"
+
+    def _listens_on_unix(self) -> bool:
+        return any(address.startswith("unix:") for address in addresses(self.bind))
+
 
 def _segment_name(store: str) -> str:
     scheme, separator, name = store.partition("://")
@@ -81,7 +146,7 @@ def _segment_name(store: str) -> str:
 
 def _check_header(name: str) -> None:
     try:
-        header_key(name)
+        header_prefix(name)
     except ConfigurationError as error:
         raise ConfigurationError("key_header", name, error.remedy) from error
 

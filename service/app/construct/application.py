@@ -10,10 +10,12 @@ from typing import Any, TypeVar
 import falcon
 import falcon.asgi
 import msgspec
+from falcon.routing import DefaultRouter
 
 from service.app.api.asynchronous import asynchronous, coroutine
 from service.app.api.bodies import ReadBody, json_handlers
 from service.app.api.links import FollowLink, LinkCollection, LinkItem
+from service.app.api.pages import FrontPage
 from service.app.api.probes import HealthProbe, Ping
 from service.app.api.problems import ERROR_HANDLERS, serialize_problem
 from service.app.conf import Settings, default_policy, running
@@ -34,7 +36,8 @@ def wsgi(settings: str | None = None, policies: Sequence[Policy] = ()) -> falcon
         settings: The settings as JSON; None takes those that run, with their policies.
         policies: Further policies, for settings as JSON.
     """
-    return _compose(falcon.App(), *_configuration(settings, policies))
+    router = DefaultRouter()
+    return _compose(falcon.App(router=router), router, *_configuration(settings, policies))
 
 
 def asgi(
@@ -46,7 +49,8 @@ def asgi(
         settings: The settings as JSON; None takes those that run, with their policies.
         policies: Further policies, for settings as JSON.
     """
-    return _compose(falcon.asgi.App(), *_configuration(settings, policies))
+    router = DefaultRouter()
+    return _compose(falcon.asgi.App(router=router), router, *_configuration(settings, policies))
 
 
 def prepare_store(settings: Settings) -> None:
@@ -58,20 +62,29 @@ def prepare_store(settings: Settings) -> None:
     ShmStore.open(settings.store_config).close()
 
 
-def _compose(app: _App, settings: Settings, policies: RunningPolicies) -> _App:
+def _compose(app: _App, router: DefaultRouter, settings: Settings, policies: RunningPolicies) -> _App:
     # Nothing here starts a thread or opens a connection: with preload_app it runs before the workers are forked.
     store = _open_store(settings.store_config)
     links = Links(SqliteLinks(Connections(Path(settings.database), SCHEMA)))
     is_asgi = isinstance(app, falcon.asgi.App)
 
     app.req_options.media_handlers = app.resp_options.media_handlers = json_handlers()
-    app.add_middleware([RateLimitMiddleware(store, policies=policies, exempt=["/healthz"]), ReadBody()])
+    limits = RateLimitMiddleware(
+        store,
+        router=router,
+        policies=policies,
+        exempt=["/healthz"],
+        clients=settings.clients,
+        headers=settings.headers,
+    )
+    app.add_middleware([limits, ReadBody()])
     app.set_error_serializer(serialize_problem)
     for error, handler in ERROR_HANDLERS.items():
         twin: Callable[..., Any] = coroutine(handler) if is_asgi else handler
         app.add_error_handler(error, twin)
 
     for path, resource, blocking in (
+        ("/", FrontPage(), False),
         ("/healthz", HealthProbe(store.sweeper_age), False),
         ("/v1/ping", Ping(), False),
         ("/v1/links", LinkCollection(links), True),

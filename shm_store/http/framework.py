@@ -1,0 +1,28 @@
+"""Framework: how to read a request of one framework."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+
+class Framework(NamedTuple):
+    """How to read a request.
+
+    Attributes:
+        name: Names the logger, below `shm_store`.
+        peer: Returns the address at the other end of the socket as the server gives it: None, empty or a path for a
+            UNIX socket.
+        header: Returns the value of the named header, or None; of one that came several times all values in their
+            order, joined by commas.
+        accept: Returns the value of `Accept`; None, or one without a preference, if there is none.
+        method: Returns the method; one text for all that no application knows.
+        route: Returns the request's route as it was given to the router; None where requests have no routes.
+    """
+
+    name: str
+    peer: Callable[[Any], str | None]
+    header: Callable[[Any, str], str | None]
+    accept: Callable[[Any], str | None]
+    method: Callable[[Any], str]
+    route: Callable[[Any], str | None] | None = None

@@ -1,0 +1,274 @@
+"""RequestLimiter: what the middleware of every framework does, short of reading and writing HTTP."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any
+
+from shm_store.errors import ConfigurationError, CostError, StoreError
+from shm_store.http.answering import Answering
+from shm_store.http.answers import Deny
+from shm_store.http.clients import Clients
+from shm_store.http.deciding import Asked, Decided, decide, violated
+from shm_store.http.error_log import ErrorLog
+from shm_store.http.framework import Framework
+from shm_store.http.headers import Headers
+from shm_store.http.options import (
+    CLIENT_KEY,
+    EXEMPT_METHODS,
+    KeyFunction,
+    checked_function,
+    checked_instance,
+    checked_methods,
+    only_rule,
+    refuse_beside_policies,
+)
+from shm_store.http.outcome import NO_FIELDS, UNLIMITED, Outcome
+from shm_store.http.plan import Plan, planned
+from shm_store.http.rules import Rule, Tally, made
+from shm_store.http.settlement import RequestReservation
+from shm_store.limiter import RateLimiter
+from shm_store.policy import Policy, RunningPolicies, paths
+from shm_store.policy.policy import OnError
+from shm_store.policy.recipe import Source
+from shm_store.quota import Quota
+from shm_store.rate_info import RateInfo
+
+
+class RequestLimiter:
+    """Decides on the requests of one application.
+
+    Every `StoreError` follows `on_error`, is counted in `errors`, and is logged at most once in ten seconds; but a cost
+    above the limit of the client's bucket, which no wait would make room for, is a denial. Whatever else a function of
+    the application raises is left to the application.
+
+    Attributes:
+        decide: Decides on a request that is not routed yet, of a method and a path, by the policies that need no route.
+            If one that does may follow, what is taken is held until `decide_late`, or until it is settled.
+    """
+
+    def __init__(
+        self,
+        store: RateLimiter,
+        framework: Framework,
+        *,
+        key: KeyFunction | Sequence[Source] = CLIENT_KEY,
+        quota: Quota | None = None,
+        cost: int = 1,
+        on_error: OnError = "allow",
+        policies: Iterable[Policy] | RunningPolicies | None = None,
+        exempt: Iterable[str] = (),
+        exempt_methods: Collection[str] = EXEMPT_METHODS,
+        clients: Clients | None = None,
+        headers: Headers | None = None,
+        deny: Deny | None = None,
+    ) -> None:
+        """Limit by `store`; see Options for the others.
+
+        Raises:
+            ConfigurationError: An option cannot be used; it says which, and what to give instead.
+        """
+        clients = Clients() if clients is None else clients
+        checked_instance("clients", clients, Clients, "a Clients, for example Clients(hops=1)")
+        headers = Headers() if headers is None else headers
+        checked_instance("headers", headers, Headers, "a Headers, for example Headers(legacy=True)")
+        if deny is not None:
+            checked_function("deny", deny, "from a Denial to an Answer")
+        # The store's `take` is looked up for each request: a store may replace it, after a fork or when it is closed.
+        self._store = store
+        self._framework = framework
+        self._clients = clients
+        self._exempt = paths.read("exempt", exempt)
+        self._exempt_methods = checked_methods(exempt_methods)
+        self._log = logging.getLogger(f"shm_store.{framework.name}")
+        self._error_log = ErrorLog(self._log)
+        self._answering = Answering(framework, headers, deny, self._error_log)
+        self._tallies: dict[str, Tally] = {}
+        self._policies = policies if isinstance(policies, RunningPolicies) else RunningPolicies(policies or ())
+        if policies is not None:
+            refuse_beside_policies(key, quota, cost, on_error)
+            self._plan = planned(self._policies.current, framework, clients, self._tallies)
+        else:
+            only = only_rule(framework, clients, store.quota, key=key, quota=quota, cost=cost, on_error=on_error)
+            self._tallies[only.name] = only.tally
+            self._plan = Plan(self._policies.current, [only], [])
+        self.decide, self._decide_alone = self._bind()
+
+    @property
+    def errors(self) -> dict[str, int]:
+        """How many requests met a failing store in this process, by the name of the error's type."""
+        return self._error_log.counts
+
+    @property
+    def counts(self) -> dict[str, dict[str, int]]:
+        """How the policies have decided in this process: `allowed`, `denied` and `shadow_denied`, by policy."""
+        return {name: tally.counts for name, tally in self._tallies.items()}
+
+    def rule(self, policy: Policy) -> Rule:
+        """Return a rule of this limiter for a policy that is none of its own."""
+        return made(policy, self._framework, self._clients, self._tallies.setdefault(policy.name, Tally()))
+
+    def decide_slowly(self, request: Any, method: str, path: str) -> Outcome:  # noqa: ANN401 - each framework has its own
+        """Do what `decide` does."""
+        if self._is_exempt(method, path):
+            return UNLIMITED
+        plan = self._current()
+        if plan.needs_routes and plan.may_follow(method, path):
+            return self._decide(request, method, path, plan.early, hold=True)
+        return self._decide(request, method, path, plan.early)
+
+    def decide_at(
+        self, request: object, method: str, path: str, route: str | None, further: tuple[Rule, ...]
+    ) -> Outcome:
+        """Decide on a request whose route is known, None if it has none, by all policies and the `further` rules."""
+        if self._is_exempt(method, path):
+            return UNLIMITED
+        rules, alone = self._current().at(route, further)
+        if alone is not None:
+            return self._decide_alone(request, path, alone)
+        return self._decide(request, method, path, rules)
+
+    def decide_late(self, request: object, method: str, path: str, route: str | None, before: Outcome) -> Outcome:
+        """Decide, when a request is routed, by the policies that need the route.
+
+        Args:
+            request: The request.
+            method: Its method.
+            path: Its path.
+            route: Its route.
+            before: What `decide` has returned. If the request is denied now, what that has taken is given back.
+        """
+        rules = self._current().late(route)
+        if not rules or self._is_exempt(method, path):
+            return before
+        return self._decide(request, method, path, rules, before=before)
+
+    def settle(self, outcome: Outcome, status: int) -> None:
+        """Settle what a request has reserved, for a response of that status."""
+        reservation = outcome.reservation
+        if reservation is not None:
+            self._settle(lambda: reservation.settle(status))
+
+    def _current(self) -> Plan:
+        plan = self._plan
+        policies = self._policies.current
+        if plan.source is not policies:
+            try:
+                plan = self._plan = planned(policies, self._framework, self._clients, self._tallies)
+            except ConfigurationError as error:
+                self._log.error("policies stay as they were: %s", error)
+                plan.source = policies
+        return plan
+
+    def _is_exempt(self, method: str, path: str) -> bool:
+        return method in self._exempt_methods or self._exempt.cover(path)
+
+    def _bind(self) -> tuple[Callable[[Any, str, str], Outcome], Callable[[Any, str, Rule], Outcome]]:
+        """Return `decide`, and what decides by one rule that needs nothing but a take.
+
+        The second does what `_decide` does, in a third of the time; both are closures, as looking up what they need
+        would cost as much again (tests/bench/http.py).
+        """
+        store, policies, slowly = self._store, self._policies, self.decide_slowly
+        exempt, methods, prefixes = self._exempt.exact, self._exempt_methods, self._exempt.prefixes
+        allowed_by, denied_by = self._answering.allowed_by, self._answering.denied_by
+
+        def decide_alone(request: Any, path: str, rule: Rule) -> Outcome:  # noqa: ANN401 - each framework has its own
+            try:
+                key = rule.key(request)
+            except StoreError as error:
+                return self._failed(request, path, error, deny=rule.deny_on_error)
+            if key is None:
+                return UNLIMITED
+            try:
+                info = store.take(key, rule.cost, rule.limit)  # type: ignore[arg-type]  # a plain rule has a Quota
+            except CostError as error:
+                self._log_cost(error)
+                info = RateInfo(False, error.limit, 0, 0)
+            except StoreError as error:
+                return self._failed(request, path, error, deny=rule.deny_on_error)
+            if info.allowed:
+                rule.tally.allowed += 1
+                return Outcome(((rule, info, key),), allowed_by(rule.label, info, key))
+            rule.tally.denied += 1
+            return Outcome(((rule, info, key),), NO_FIELDS, denied_by(request, path, rule, info, key))
+
+        def decide(request: Any, method: str, path: str) -> Outcome:  # noqa: ANN401 - see above
+            plan = self._plan
+            rule = plan.alone
+            if rule is None or prefixes or plan.source is not policies.current:
+                return slowly(request, method, path)
+            if path in exempt or method in methods:
+                return UNLIMITED
+            return decide_alone(request, path, rule)
+
+        return decide, decide_alone
+
+    def _decide(
+        self,
+        request: object,
+        method: str,
+        path: str,
+        rules: Iterable[Rule],
+        *,
+        hold: bool = False,
+        before: Outcome = UNLIMITED,
+    ) -> Outcome:
+        asked: list[Asked] = []
+        for rule in rules:
+            if rule.covers(method, path):
+                try:
+                    key = rule.key(request)
+                except StoreError as error:
+                    failed = self._failed(request, path, error, deny=rule.deny_on_error, before=before)
+                    if failed.answer is not None:
+                        return failed
+                else:
+                    if key is not None:
+                        asked.append(Asked(rule, key))
+        if not asked:
+            return before
+        try:
+            decided = decide(self._store, asked, hold=hold, on_cost_error=self._log_cost)
+        except StoreError as error:
+            deny = any(rule.deny_on_error for rule, _ in asked)
+            return self._failed(request, path, error, deny=deny, before=before)
+        return self._outcome(request, path, decided, before)
+
+    def _outcome(self, request: object, path: str, decided: Decided, before: Outcome) -> Outcome:
+        for rule, info, _ in decided.decisions:
+            rule.tally.count(allowed=info.allowed, shadow=rule.shadow)
+        decisions = (*before.decisions, *decided.decisions)
+        if violated(decisions):
+            self._release(before)
+            return Outcome(decisions, NO_FIELDS, self._answering.denied(request, path, decisions))
+        reservation = before.reservation
+        if decided.reservation is not None:
+            reservation = RequestReservation() if reservation is None else reservation
+            reservation.add(decided.reserved, decided.reservation)
+        return Outcome(decisions, self._answering.allowed(decisions), None, reservation)
+
+    def _failed(
+        self, request: object, path: str, error: StoreError, *, deny: bool, before: Outcome = UNLIMITED
+    ) -> Outcome:
+        self._error_log.record(error, "request answered with 503" if deny else "request let through without a limit")
+        if not deny:
+            return before
+        self._release(before)
+        return Outcome(before.decisions, NO_FIELDS, self._answering.failed(request, path))
+
+    def _release(self, before: Outcome) -> None:
+        """Give back what was taken before the route was known, for a request that is not served."""
+        if before.reservation is not None:
+            self._settle(before.reservation.refund)
+
+    def _settle(self, settle: Callable[[], None]) -> None:
+        try:
+            settle()
+        except StoreError as error:
+            self._error_log.record(error, "units not given back")
+
+    def _log_cost(self, error: CostError) -> None:
+        # The store works, and its answer is that no wait makes room: denied, whatever `on_error` says.
+        self._error_log.record(error, "request denied")

@@ -1,0 +1,48 @@
+"""Path patterns: a path, or the beginning of many with a `*` at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+from shm_store.errors import ConfigurationError
+
+REMEDY: Final = "paths that start with '/', for example '/healthz', or '/static/*' for all that begin so"
+
+
+class Paths(NamedTuple):
+    """Patterns that were read.
+
+    Attributes:
+        exact: The paths.
+        prefixes: What others begin with.
+    """
+
+    exact: frozenset[str]
+    prefixes: tuple[str, ...]
+
+    def cover(self, path: str) -> bool:
+        """Return whether a pattern means `path`, which is decoded and has no query."""
+        return path in self.exact or path.startswith(self.prefixes)
+
+
+def read(field: str, patterns: object) -> Paths:
+    """Return the patterns of a collection.
+
+    Raises:
+        ConfigurationError: It is no collection of patterns; its `setting` is `field`.
+
+    >>> read("exempt", ["/healthz", "/static/*"]).cover("/static/logo.svg")
+    True
+    """
+    # A str is a collection of its characters, which nobody means.
+    if isinstance(patterns, str | bytes) or not isinstance(patterns, Iterable):
+        raise ConfigurationError(field, patterns, f"give a list of {REMEDY}")
+    listed = list(patterns)
+    for pattern in listed:
+        if not isinstance(pattern, str) or not pattern.startswith("/"):
+            raise ConfigurationError(field, pattern, f"give {REMEDY}")
+    return Paths(
+        frozenset(pattern for pattern in listed if not pattern.endswith("*")),
+        tuple(sorted({pattern.removesuffix("*") for pattern in listed if pattern.endswith("*")})),
+    )
