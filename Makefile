@@ -65,10 +65,10 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install -q -c constraints.txt --no-build-isolation -e '.[dev]'
 	@touch $@
 
-# The load generator of tests/e2e, and the model checker of tests/model with the compiler it needs: Debian packages of
-# these names. Without them those tests are skipped and say so.
+# The load generator and the browser of tests/e2e, and the model checker of tests/model with the compiler it needs: Debian
+# packages of these names. Without them those tests are skipped and say so.
 tools:
-	@missing() { for tool in wrk spin gcc; do command -v $$tool >/dev/null || echo $$tool; done; }; \
+	@missing() { for tool in wrk spin gcc chromium; do command -v $$tool >/dev/null || echo $$tool; done; }; \
 	test -n "$$(missing)" || exit 0; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	  echo "installing" $$(missing) "..."; \

@@ -6,6 +6,7 @@ responder runs and together with all other policies of the request: one that is 
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import re
 from collections.abc import Callable, Collection, Sequence
@@ -22,6 +23,8 @@ _Responder = TypeVar("_Responder", bound=Callable[..., Any])
 
 _ATTRIBUTE: Final = "__shm_store_marks__"
 _NAME_LENGTH_MAX: Final = 64
+# The limits of responders by their names.
+_named: Final[dict[str, Policy]] = {}
 
 
 class Marks:
@@ -56,8 +59,9 @@ def limit(
 ) -> Callable[[_Responder], _Responder]:
     """Limit a responder, a suffixed one too: `@limit("5/minute")` above `def on_post(self, req, resp)`.
 
-    The middleware must be given the application's router. Several decorators of one responder limit together. Whoever
-    inherits a responder shares its limits.
+    The middleware must be given the application's router. Several decorators of one responder limit together.
+    Responders that are decorated alike, with one name, share a limit; so does whoever inherits one. A policy of the
+    middleware that has the same name takes precedence.
 
     Args:
         quota: As of a Policy, like all others.
@@ -72,12 +76,14 @@ def limit(
         refund: See Policy.
 
     Raises:
-        ConfigurationError: A value cannot be used, or what is decorated is no function.
+        ConfigurationError: A value cannot be used, another limit has the name, or what is decorated is no function.
     """
 
     def mark(responder: _Responder) -> _Responder:
+        _require_function(responder)
+        before = marks_of(responder)
         policy = Policy(
-            name=_name(responder) if name is None else name,
+            name=_name(responder, 0 if before is None else len(before.policies)) if name is None else name,
             quota=quota,
             algorithm=algorithm,
             burst=burst,
@@ -88,9 +94,11 @@ def limit(
             on_error=on_error,
             refund=refund,
         )
-        before = marks_of(responder)
-        policies = (policy,) if before is None else (policy, *before.policies)
-        return _marked(responder, Marks(policies, exempt=before is not None and before.exempt))
+        if before is None:
+            return _marked(responder, Marks((_claimed(policy),), exempt=False))
+        if any(policy.name == other.name for other in before.policies):
+            raise ConfigurationError("name", policy.name, "this responder has a limit of that name: choose another")
+        return _marked(responder, Marks((_claimed(policy), *before.policies), exempt=before.exempt))
 
     return mark
 
@@ -103,6 +111,7 @@ def exempt(responder: _Responder) -> _Responder:
     Raises:
         ConfigurationError: What is decorated is no function.
     """
+    _require_function(responder)
     return _marked(responder, Marks((), exempt=True))
 
 
@@ -112,14 +121,35 @@ def marks_of(responder: object) -> Marks | None:
 
 
 def _marked(responder: _Responder, marks: Marks) -> _Responder:
-    if not inspect.isfunction(responder):
-        raise ConfigurationError("decorated", responder, "decorate a responder: a function on_get, on_post, ...")
     setattr(responder, _ATTRIBUTE, marks)
-    Marks.first = Marks.first or f"{responder.__module__}.{responder.__qualname__}"
+    Marks.first = Marks.first or _place(responder)
     return responder
 
 
-def _name(responder: Callable[..., Any]) -> str:
-    """Return a name for the policy of a responder: its end is what tells responders apart."""
-    full = f"{getattr(responder, '__module__', '')}.{getattr(responder, '__qualname__', '')}"
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", full)[-_NAME_LENGTH_MAX:]
+def _require_function(responder: object) -> None:
+    if not inspect.isfunction(responder):
+        raise ConfigurationError("decorated", responder, "decorate a responder: a function on_get, on_post, ...")
+
+
+def _claimed(policy: Policy) -> Policy:
+    """Return the policy, if no other one of a responder has its name: each would undo what the other has counted."""
+    if _named.setdefault(policy.name, policy) != policy:
+        raise ConfigurationError(
+            "name", policy.name, "another responder has another limit of that name: choose another"
+        )
+    return policy
+
+
+def _name(responder: Callable[..., Any], before: int) -> str:
+    """Return a name for the policy of a responder that has as many limits as `before`."""
+    place = _place(responder)
+    name = re.sub(r"[^A-Za-z0-9._-]+", "_", place) + (f"-{before + 1}" if before else "")
+    if len(name) <= _NAME_LENGTH_MAX:
+        return name
+    # The end tells people which responder it is, and the hash tells it from others that end so.
+    digest = hashlib.blake2b(f"{place}-{before}".encode(), digest_size=4).hexdigest()
+    return f"{name[len(digest) + 1 - _NAME_LENGTH_MAX :]}-{digest}"
+
+
+def _place(responder: Callable[..., Any]) -> str:
+    return f"{responder.__module__}.{responder.__qualname__}"

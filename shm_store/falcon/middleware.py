@@ -52,7 +52,7 @@ class RateLimitMiddleware:
     """
 
     def __init__(self, store: RateLimiter, *, router: Router | None = None, **options: Unpack[Options]) -> None:
-        if router is not None and not callable(getattr(router, "find", None)):
+        if router is not None and (isinstance(router, type | str) or not callable(getattr(router, "find", None))):
             raise ConfigurationError("router", router, "give the router that falcon.App has, e.g. DefaultRouter()")
         self._limiter = RequestLimiter(store, FALCON, **options)
         self._router = router
@@ -112,8 +112,18 @@ class RateLimitMiddleware:
             return UNLIMITED
         further = self._marked.get(marks)
         if further is None:
-            further = self._marked[marks] = tuple(map(self._limiter.rule, marks.policies))
+            further = self._marked[marks] = self._rules(marks)
         return self._limiter.decide_at(req, req.method, req.path, req.uri_template, further)
+
+    def _rules(self, marks: Marks) -> tuple[Rule, ...]:
+        rules = []
+        for policy in marks.policies:
+            try:
+                rules.append(self._limiter.rule(policy))
+            except ConfigurationError as error:
+                message = "a limit of a responder is not enforced: %s"
+                logging.getLogger("shm_store.falcon").error(message, error)  # noqa: TRY400 - one line says it
+        return tuple(rules)
 
     def _warn(self) -> None:
         # Responders may be marked after the middleware is made, and may be another application's.

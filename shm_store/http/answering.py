@@ -21,6 +21,7 @@ from shm_store.http.framework import Framework
 from shm_store.http.headers import Fields, Headers, HeaderWriter, Said, retry_after_s
 from shm_store.http.negotiation import Form, form
 from shm_store.http.rules import Rule
+from shm_store.policy.recipe import is_token
 from shm_store.rate_info import RateInfo
 
 # Denials that are remembered, for each policy; some 2 kB each. All are dropped when there would be more.
@@ -113,8 +114,10 @@ def _check(answer: object) -> None:
         raise ConfigurationError("deny: body", answer.body, "give bytes")
     if type(answer.status) is not int or not 200 <= answer.status <= 599:
         raise ConfigurationError("deny: status", answer.status, "give an integer from 200 to 599")
+    if not isinstance(answer.headers, dict):
+        raise ConfigurationError("deny: headers", answer.headers, "give a dict")
     for name, value in [*answer.headers.items(), ("content-type", answer.content_type)]:
-        if not (isinstance(name, str) and name.islower() and name.isascii()):
-            raise ConfigurationError("deny: headers", name, "give names in lower case")
+        if not (isinstance(name, str) and is_token(name) and name == name.lower()):
+            raise ConfigurationError("deny: headers", name, "give names of header fields in lower case")
         if not (isinstance(value, str) and value.isprintable() and value.isascii()):
             raise ConfigurationError(f"deny: {name}", value, "give a text of printable ASCII characters")

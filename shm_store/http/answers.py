@@ -58,8 +58,8 @@ class Answer(msgspec.Struct, frozen=True):
     Attributes:
         body: The body; none is sent to a HEAD request.
         content_type: Its media type.
-        status: The HTTP status, 100 to 599.
-        headers: All header fields, names in lower case. Those of the limiter, `Retry-After`, `Cache-Control` and
+        status: The HTTP status, 200 to 599.
+        headers: Header fields, names in lower case. Those of the limiter, `Retry-After`, `Cache-Control` and
             `Content-Type` need not be given: the limiter adds them.
     """
 
@@ -180,5 +180,7 @@ def _reference(path: str) -> bytes:
     if _PLAIN_PATH.fullmatch(path):
         return path.encode()
     quoted = quote(path, safe="/~!$&'()*+,;=:@", errors="replace")
-    # RFC 3986 section 4.2: two slashes begin the name of a host.
-    return (f"/%2F{quoted[2:]}" if quoted.startswith("//") else quoted).encode()
+    # RFC 3986 section 4.2: two slashes begin the name of a host, and what begins with no slash may name a scheme.
+    if quoted.startswith("//"):
+        quoted = f"/%2F{quoted[2:]}"
+    return (quoted if quoted.startswith("/") else f"/{quoted}").encode()

@@ -14,9 +14,9 @@ from shm_store.http.headers import Headers, label
 from shm_store.http.keys import MakeKey, checked, key_function
 from shm_store.http.rules import Rule, Tally
 from shm_store.policy import Policy, RunningPolicies, recipe
-from shm_store.policy.policy import OnError
+from shm_store.policy.policy import OnError, is_method
 from shm_store.policy.recipe import Source
-from shm_store.quota import LIMIT_MAX, Quota, require_integer
+from shm_store.quota import Quota, require_integer
 
 #: The whole key of a request, or None if it is not limited.
 KeyFunction: TypeAlias = Callable[[Any], str | None]
@@ -77,7 +77,7 @@ def checked_methods(methods: object) -> frozenset[str]:
         raise ConfigurationError("exempt_methods", methods, remedy)
     listed = list(methods)
     for method in listed:
-        if not isinstance(method, str) or not method.isupper():
+        if not is_method(method):
             raise ConfigurationError("exempt_methods", method, remedy)
     return frozenset(listed)
 
@@ -118,7 +118,7 @@ def only_rule(  # the options of a middleware without policies
     if quota is not None:
         checked_instance("quota", quota, Quota, "a Quota, for example Quota.parse('100/minute')")
     limit = default if quota is None else quota
-    require_integer("cost", cost, 1, LIMIT_MAX if quota is None else quota.terms.burst)
+    require_integer("cost", cost, 1, limit.terms.burst)
     if on_error not in get_args(OnError):
         raise ConfigurationError("on_error", on_error, f"choose one of {', '.join(get_args(OnError))}")
     return Rule(

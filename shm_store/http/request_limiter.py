@@ -85,7 +85,9 @@ class RequestLimiter:
         self._error_log = ErrorLog(self._log)
         self._answering = Answering(framework, headers, deny, self._error_log)
         self._tallies: dict[str, Tally] = {}
-        self._policies = policies if isinstance(policies, RunningPolicies) else RunningPolicies(policies or ())
+        self._policies = (
+            policies if isinstance(policies, RunningPolicies) else RunningPolicies(() if policies is None else policies)
+        )
         if policies is not None:
             refuse_beside_policies(key, quota, cost, on_error)
             self._plan = planned(self._policies.current, framework, clients, self._tallies)
@@ -106,7 +108,13 @@ class RequestLimiter:
         return {name: tally.counts for name, tally in self._tallies.items()}
 
     def rule(self, policy: Policy) -> Rule:
-        """Return a rule of this limiter for a policy that is none of its own."""
+        """Return a rule of this limiter for a policy that is none of its own.
+
+        Raises:
+            ConfigurationError: One of its own has that name, and they would charge the same buckets.
+        """
+        if any(policy.name == own.name for own in self._policies.current):
+            raise ConfigurationError("name", policy.name, "a policy of the middleware has that name: choose another")
         return made(policy, self._framework, self._clients, self._tallies.setdefault(policy.name, Tally()))
 
     def decide_slowly(self, request: Any, method: str, path: str) -> Outcome:  # noqa: ANN401 - each framework has its own

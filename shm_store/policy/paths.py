@@ -40,7 +40,7 @@ def read(field: str, patterns: object) -> Paths:
         raise ConfigurationError(field, patterns, f"give a list of {REMEDY}")
     listed = list(patterns)
     for pattern in listed:
-        if not isinstance(pattern, str) or not pattern.startswith("/"):
+        if not isinstance(pattern, str) or not pattern.startswith("/") or "*" in pattern[:-1]:
             raise ConfigurationError(field, pattern, f"give {REMEDY}")
     return Paths(
         frozenset(pattern for pattern in listed if not pattern.endswith("*")),

@@ -18,7 +18,7 @@ Mode: TypeAlias = Literal["enforce", "shadow"]
 OnError: TypeAlias = Literal["allow", "deny"]
 
 #: Names that begin the keys of a middleware without policies.
-_RESERVED: Final = frozenset(("client", "header"))
+_RESERVED: Final = frozenset(("client", "header", "key"))
 # It begins keys, where a colon ends it, and stands in header fields.
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _METHOD: Final = re.compile(r"[A-Z]+(-[A-Z]+)*")
@@ -33,7 +33,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     Attributes:
         name: 1 to 64 letters, digits, `.`, `_` and `-`. Buckets are found by it: one that is changed and keeps its name
-            keeps what is spent. `client` and `header` are taken.
+            keeps what is spent. `client`, `header` and `key` are taken.
         quota: `"20/second"`, or a Quota.
         algorithm: How the quota is counted, if it was given as text: one of `shm_store.algorithms.ALGORITHMS`.
         burst: Most units at once, if the quota was given as text and counted by `gcra`.
@@ -146,7 +146,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     def _check_coverage(self) -> None:
         for field, is_good, remedy in (
-            ("methods", _is_method, "methods in capitals, for example ['GET', 'HEAD']"),
+            ("methods", is_method, "methods in capitals, for example ['GET', 'HEAD']"),
             ("routes", _is_path, "routes as in add_route, for example ['/v1/links/{code}']"),
         ):
             values = _tuple(field, getattr(self, field), remedy)
@@ -187,7 +187,8 @@ def _check_choice(field: str, value: object, choices: tuple[str, ...]) -> None:
         raise ConfigurationError(field, value, f"choose one of {', '.join(choices)}")
 
 
-def _is_method(value: object) -> bool:
+def is_method(value: object) -> bool:
+    """Return whether a value is the name of a method in capitals."""
     return isinstance(value, str) and _METHOD.fullmatch(value) is not None
 
 

@@ -59,6 +59,11 @@ def read(key: object) -> Recipe:
     return Recipe(() if GLOBAL in who else who, ROUTE in key, METHOD in key)
 
 
+def is_token(name: str) -> bool:
+    """Return whether a text may be the name of a header field."""
+    return _TOKEN.fullmatch(name) is not None
+
+
 def header_prefix(name: str) -> str:
     """Return what a key made from the header `name` starts with; the header's value follows.
 
@@ -68,7 +73,7 @@ def header_prefix(name: str) -> str:
     >>> header_prefix("X-Api-Key")
     'header:x-api-key:'
     """
-    if not isinstance(name, str) or not _TOKEN.fullmatch(name):
+    if not isinstance(name, str) or not is_token(name):
         raise ConfigurationError("header name", name, "give the name of a request header, for example 'X-Api-Key'")
     return f"header:{name.lower()}:"
 

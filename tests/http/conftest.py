@@ -8,6 +8,7 @@ import pytest
 from falcon.routing import DefaultRouter
 
 from shm_store import Config, ShmStore
+from shm_store.falcon import marks
 from shm_store.falcon.marks import Marks
 from tests.clock import Clock
 from tests.http.service import Routed, Service
@@ -16,8 +17,9 @@ from tests.segments import new_segment_name
 
 @pytest.fixture(autouse=True)
 def _no_marks_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    """That a responder was marked is known to the whole process, and no matter of other tests."""
+    """That a responder was marked, and by which name, is known to the whole process, and no matter of other tests."""
     monkeypatch.setattr(Marks, "first", None)
+    monkeypatch.setattr(marks, "_named", {})
 
 
 @pytest.fixture

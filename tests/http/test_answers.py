@@ -168,6 +168,15 @@ def test_instance_is_the_path_as_a_reference(store: ShmStore, serve: Serve, path
     assert urlsplit(urljoin("https://api.example/x", instance)).netloc == "api.example"
 
 
+@pytest.mark.parametrize(
+    ("path", "instance"),
+    [("evil:x", "/evil:x"), ("javascript:alert(1)", "/javascript:alert(1)"), ("*", "/*"), ("", "/")],
+)
+def test_instance_names_no_scheme_whatever_the_server_takes_for_a_path(path: str, instance: str) -> None:
+    """A request line without a slash, `GET a:b HTTP/1.1`, gives a reference to a path all the same."""
+    assert json.loads(quota_exceeded("problem", ["p"], 1).at(path))["instance"] == instance
+
+
 @settings(max_examples=500, deadline=None)
 @given(st.text(st.characters() | st.sampled_from('/\\:@%?#"<>.\ud800\udfff'), max_size=20))
 @example("/evil.example")
@@ -387,6 +396,11 @@ NONSENSE: Final[list[Any]] = [
     Answer(b"", "text/plain", headers={"x-reason": 5}),  # type: ignore[dict-item]
     Answer(b"", "text/plain", headers={"x-reason": "busy\r\nset-cookie: a=b"}),
     Answer(b"", "text/plain", headers={"x-reason": "büsy"}),
+    Answer(b"", "text/plain", headers={"x reason": "busy"}),
+    Answer(b"", "text/plain", headers={"x-reason:": "busy"}),
+    Answer(b"", "text/plain", headers={"x\r\ny": "busy"}),
+    Answer(b"", "text/plain", headers=[("x-reason", "busy")]),  # type: ignore[arg-type]
+    Answer(b"", "text/plain", headers=None),  # type: ignore[arg-type]
 ]
 
 

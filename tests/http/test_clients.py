@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import tomllib
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -284,17 +285,16 @@ def test_clients_can_be_written_in_toml() -> None:
         msgspec.convert({"trust": []}, Clients)
 
 
-@pytest.mark.parametrize(
-    "twin",
-    [
-        copy.copy(BEHIND),
-        copy.deepcopy(BEHIND),
-        msgspec.structs.replace(BEHIND),
-        pickle.loads(pickle.dumps(BEHIND)),  # noqa: S301 - made two words earlier
-    ],
-)
-def test_clients_copies_know_the_same_proxies(twin: Clients) -> None:
+def _pickled(clients: Clients) -> Clients:
+    twin = pickle.loads(pickle.dumps(clients))  # noqa: S301 - made in the same line
+    assert isinstance(twin, Clients)
+    return twin
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, msgspec.structs.replace, _pickled])
+def test_clients_copies_know_the_same_proxies(copied: Callable[[Clients], Clients]) -> None:
     """A copy is equal, and trusts whom the original trusts."""
+    twin = copied(BEHIND)
     assert twin == BEHIND
     assert twin.key("10.0.0.1", "203.0.113.7, 10.0.0.2") == "client:203.0.113.7"
     assert twin.key("203.0.113.9", "203.0.113.7") == "client:203.0.113.9"
@@ -304,3 +304,10 @@ def test_clients_reads_header_only_behind_proxies() -> None:
     """Whoever asks for the header need not, as long as no proxy is named or counted."""
     assert not any(clients.reads_header for clients in (Clients(), Clients(header="Forwarded"), Clients(trusted=[])))
     assert all(clients.reads_header for clients in (BEHIND, Clients(trusted=["unix"]), Clients(hops=1)))
+
+
+def test_clients_serves_unix_once_something_is_said_of_it() -> None:
+    """A UNIX socket is trusted, counted as a proxy, or its clients are shared or skipped; else each is an error."""
+    said = (Clients(trusted=["unix"]), Clients(hops=1), Clients(unknown="share"), Clients(unknown="skip"))
+    assert all(clients.serves_unix for clients in said)
+    assert not any(clients.serves_unix for clients in (Clients(), BEHIND))

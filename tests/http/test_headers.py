@@ -255,14 +255,23 @@ def test_one_policy_says_what_it_says_among_several(
     assert writer.allowed_by(by, info, "k") == writer.allowed([(writer.partitioned(by, "k"), info)], info)
 
 
+class Exchange:
+    """An application without routes, behind a limiter; answers with the fields sent, and with what was decided."""
+
+    def __init__(self, middleware: RateLimitMiddleware) -> None:
+        self._seen = Seen()
+        both: list[Any] = [self._seen, middleware]
+        self._client = falcon.testing.TestClient(falcon.App(middleware=both))
+
+    def __call__(self, address: str = CLIENT) -> tuple[dict[str, str], Outcome]:
+        result = self._client.simulate_get("/", remote_addr=address)
+        assert result.status_code == (404 if self._seen.outcome.answer is None else 429)
+        return {name.lower(): value for name, value in result.headers.items()}, self._seen.outcome
+
+
 def exchange(middleware: RateLimitMiddleware, address: str = CLIENT) -> tuple[dict[str, str], Outcome]:
     """Send a request; return the fields of the response by their names in lower case, and what was decided."""
-    seen = Seen()
-    both: list[Any] = [seen, middleware]
-    client = falcon.testing.TestClient(falcon.App(middleware=both))
-    result = client.simulate_get("/", remote_addr=address)
-    assert result.status_code == (404 if seen.outcome.answer is None else 429)
-    return {name.lower(): value for name, value in result.headers.items()}, seen.outcome
+    return Exchange(middleware)(address)
 
 
 class Case(NamedTuple):
@@ -430,11 +439,12 @@ def run(case: Case, store: ShmStore, clock: Clock, seen: Counter[str]) -> None:
     for name, (limit, interval_ns) in case.overrides.items():
         key = key_of(by_name[name])
         store.set(key.removeprefix("default:") if case.alone else key, limit, f"{interval_ns}ns")
+    ask = Exchange(middleware)
     with ExitStack() as held:
         for name, units in case.in_flight.items():
             held.enter_context(store.reserve(key_of(by_name[name]), units, by_name[name].limit))
         for wait_ns in case.waits_ns:
-            sent, outcome = exchange(middleware)
+            sent, outcome = ask()
             decided = [(by_name[name], info) for name, info in outcome.infos.items()]
             enforced = [(policy, info) for policy, info in decided if policy.mode == "enforce"]
             denials = [info for _, info in enforced if not info.allowed]
@@ -447,6 +457,7 @@ def run(case: Case, store: ShmStore, clock: Clock, seen: Counter[str]) -> None:
             clock.advance(wait_ns / NS_PER_SECOND)
 
 
+@pytest.mark.timeout(300)
 def test_fields_mean_what_was_decided_whatever_is_configured() -> None:
     """Under a thousand random configurations every field parses, and says what each enforced policy has answered."""
     seen: Counter[str] = Counter()

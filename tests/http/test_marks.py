@@ -337,7 +337,7 @@ def test_limit_follows_its_own_on_error() -> None:
 
 
 def test_limit_is_named_after_its_responder(store: ShmStore) -> None:
-    """The name says module, class and method, in characters that a policy's name has, and its end is what is kept."""
+    """The name says module, class and method in a policy name's characters; of a long one the end, and a hash."""
 
     class Named:
         @limit("9/min")
@@ -346,9 +346,73 @@ def test_limit_is_named_after_its_responder(store: ShmStore) -> None:
 
     app = wsgi(store, Named(), policies=[], quota=None)
     policy = app.ask().headers["ratelimit-policy"]
-    full = f"{__name__}.test_limit_is_named_after_its_responder._locals_.Named.on_get"
-    assert policy == f'"{full[-64:]}";q=9;w=60'
-    assert store.get(f"{full[-64:]}:{ME}") == (9, 8)
+    name = policy.removesuffix(";q=9;w=60").strip('"')
+    end, _, digest = name.rpartition("-")
+    assert f"{__name__}.test_limit_is_named_after_its_responder._locals_.Named.on_get".endswith(end)
+    assert (len(name), len(digest)) == (64, 8)
+    assert store.get(f"{name}:{ME}") == (9, 8)
+
+
+def test_limits_of_one_responder_need_no_names(store: ShmStore) -> None:
+    """Each of several decorators without a name has a limit of its own, with a name of its own."""
+
+    class Stacked:
+        @limit("5/s")
+        @limit("2/min")
+        def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
+            resp.text = "x"
+
+    app = wsgi(store, Stacked(), policies=[], quota=None)
+    answers = [app.ask() for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [200, 200, 429]
+    assert len(answers[-1].json["violated-policies"]) == 1
+
+
+def test_limit_refuses_a_name_that_is_taken() -> None:
+    """Two limits of one name are refused, unless they are equal and of two responders: then they are one limit."""
+
+    def responder(_req: falcon.Request, _resp: falcon.Response) -> None: ...
+
+    def other(_req: falcon.Request, _resp: falcon.Response) -> None: ...
+
+    limit("5/s", name="taken")(responder)
+    limit("5/s", name="taken")(other)
+    for again, quota in ((responder, "5/s"), (other, "6/s"), (lambda: None, "6/s")):
+        with pytest.raises(ConfigurationError, match="name is 'taken'"):
+            limit(quota, name="taken")(again)
+
+
+def test_limit_that_has_a_policys_name_leaves_the_policy_in_force(
+    store: ShmStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A mark with the name of one of the middleware's policies is not enforced, which is, and the log says so once."""
+
+    class One:
+        @limit("2/min", name="all")
+        def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
+            resp.text = "x"
+
+    app = wsgi(store, One(), policies=[Policy(name="all", quota="3/min")], quota=None)
+    with caplog.at_level(logging.ERROR, logger="shm_store"):
+        assert app.statuses(4) == [200, 200, 200, 429]
+    assert [record.getMessage() for record in caplog.records] == [
+        "a limit of a responder is not enforced: name is 'all': "
+        "a policy of the middleware has that name: choose another"
+    ]
+
+
+def test_router_of_another_application_is_noticed(store: ShmStore, caplog: pytest.LogCaptureFixture) -> None:
+    """A router that finds nothing where the application has a route is said in the log, once."""
+    app = falcon.App(middleware=[RateLimitMiddleware(store, router=DefaultRouter())])
+    app.add_route("/links", Links())
+    client = falcon.testing.TestClient(app)
+    with caplog.at_level(logging.ERROR, logger="shm_store"):
+        client.simulate_put("/nowhere", remote_addr=CLIENT)
+        assert not caplog.records
+        for _ in range(2):
+            client.simulate_put("/links", remote_addr=CLIENT)
+    (record,) = caplog.records
+    assert "router= is not this application's" in record.getMessage()
 
 
 def test_marks_without_a_router_are_warned_about_once(store: ShmStore, caplog: pytest.LogCaptureFixture) -> None:

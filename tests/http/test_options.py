@@ -43,18 +43,18 @@ BAD: dict[str, list[Any]] = {
     ],
     "quota": ["100/minute", 100, (100, 60)],
     "cost": [0, -1, True, 1.0, "1", None, 2**63],
-    "policies": ["all", 5, Policy(name="p", quota="5/s")],
+    "policies": ["all", "", 5, 0, False, Policy(name="p", quota="5/s")],
     "exempt": ["/healthz", b"/healthz", None, 7],
     "exempt_methods": ["OPTIONS", b"OPTIONS", None, 7],
     "clients": [Clients, "10.0.0.0/8", ["10.0.0.0/8"], {"hops": 1}, False],
     "headers": [Headers, "draft-11", ["RateLimit"], {"legacy": True}, False],
     "deny": ["busy", b"busy", 429, coroutine, {}],
-    "router": [5, object(), falcon.App, ["/links"]],
+    "router": [5, object(), falcon.App, ["/links"], "abc", DefaultRouter],
 }
 # What one part of a list may be, and what it may not.
 BAD_PARTS: dict[str, tuple[Any, list[Any]]] = {
-    "exempt": ("/healthz", ["metrics", "", "*", b"/metrics", None]),
-    "exempt_methods": ("OPTIONS", ["get", "Get", "", b"GET", 5, None]),
+    "exempt": ("/healthz", ["metrics", "", "*", "/a/*/b", b"/metrics", None]),
+    "exempt_methods": ("OPTIONS", ["get", "Get", "", "GET POST", b"GET", 5, None]),
     "policies": (Policy(name="p", quota="5/s"), ["q", None, {"name": "q"}, Policy]),
     "key": ("header:X", ["ip", "header:", "header:X Y", "Client", 5, None, coroutine, ["client"]]),
 }
@@ -80,6 +80,8 @@ def test_middleware_refuses_a_bad_part_of_an_option(option: str, good: object, b
 
 def test_middleware_refuses_a_cost_above_its_quota() -> None:
     """No request could ever be served."""
+    error = refused(cost=FailingStore(StoreClosedError("s")).quota.limit + 1)
+    assert error.setting == "cost"
     error = refused(quota=Quota(5, 1), cost=6)
     assert (error.setting, error.value) == ("cost", 6)
     error = refused(quota=Quota(20, 1, burst=5, algorithm="gcra"), cost=6)

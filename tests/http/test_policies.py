@@ -102,7 +102,7 @@ def test_invented_methods_share_a_bucket(store: ShmStore, route: Route) -> None:
 
 def test_policy_without_its_header_does_not_apply(store: ShmStore, route: Route) -> None:
     """A key that has no other source leaves requests without it, or with an empty one, alone."""
-    app = route(limited(store, Policy(name="key", quota="1/min", key=["header:X-Api-Key"])))
+    app = route(limited(store, Policy(name="keys", quota="1/min", key=["header:X-Api-Key"])))
     assert app.statuses(3) == [200, 200, 200]
     assert app.statuses(2, X_Api_Key="") == [200, 200]
     assert app.statuses(2, X_Api_Key="a") == [200, 429]

@@ -206,7 +206,7 @@ BROKEN_ELEMENTS: Final = [
         ("Forwarded: a quote left open", 'for="203.0.113.7'),
         ("Forwarded: a quote never opened", 'for=203.0.113.7"'),
         ("Forwarded: a quote inside a host", 'for=203.0.113.7;host="a"b"'),
-        ("Forwarded: an escaped quote that ends it", r'for="203.0.113.7\"'),
+        ("Forwarded: an escaped quote for the last", r'for="203.0.113.7\"'),
         ("Forwarded: a vertical tab", "for=203.0.113.7\x0b"),
         ("Forwarded: a space that does not break", "\xa0for=203.0.113.7"),
         ("Forwarded: a line end in a string", 'for=203.0.113.7;host="a\r\nb"'),
