@@ -385,7 +385,7 @@ def test_limit_refuses_a_name_that_is_taken() -> None:
 def test_limit_that_has_a_policys_name_leaves_the_policy_in_force(
     store: ShmStore, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A mark with the name of one of the middleware's policies is not enforced, which is, and the log says so once."""
+    """A mark named like a policy of the middleware is not enforced, the policy is, and the log says so once."""
 
     class One:
         @limit("2/min", name="all")
@@ -395,10 +395,8 @@ def test_limit_that_has_a_policys_name_leaves_the_policy_in_force(
     app = wsgi(store, One(), policies=[Policy(name="all", quota="3/min")], quota=None)
     with caplog.at_level(logging.ERROR, logger="shm_store"):
         assert app.statuses(4) == [200, 200, 200, 429]
-    assert [record.getMessage() for record in caplog.records] == [
-        "a limit of a responder is not enforced: name is 'all': "
-        "a policy of the middleware has that name: choose another"
-    ]
+    (record,) = caplog.records
+    assert record.getMessage().startswith("a limit of a responder is not enforced: name is 'all'")
 
 
 def test_router_of_another_application_is_noticed(store: ShmStore, caplog: pytest.LogCaptureFixture) -> None:
