@@ -1,20 +1,23 @@
-"""Keeps a sweeper process alive for a master process, and frees what its dead workers held."""
+"""Keeps a sweeper process alive, for a master process with its workers or for worker processes without one."""
 
 from __future__ import annotations
 
 import logging
 import os
+import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Final
 
+from shm_store.config import Config
 from shm_store.durations import NS_PER_SECOND
-from shm_store.errors import StoreError
+from shm_store.errors import ConfigurationError, StoreError
 from shm_store.housekeeping import Housekeeping
 from shm_store.table.seats import Role
 
@@ -23,6 +26,8 @@ _STEADY_NS: Final = 10_000_000_000
 _DELAY_FIRST_S: Final = 0.5
 _DELAY_MAX_S: Final = 60.0
 _STOP_S: Final = 2.0
+# Between two looks of a process that no signal wakes.
+_LOOK_S: Final = 1.0
 _REMOVED: Final = (
     "shm-store: segment %r was removed while in use, by shm-store unlink --force or by RemoveIPC=yes of "
     "systemd-logind: workers that run now count apart from those that start later, so more is admitted than the limit; "
@@ -30,8 +35,44 @@ _REMOVED: Final = (
 )
 
 
+def supervise(config: Config | None = None) -> None:
+    """Have this process look after the segment's sweeper, for a server that has no hooks such as gunicorn's.
+
+    Each worker process calls it once, where it opens its store: `supervise(config)`. From then on a thread looks every
+    second whether the segment has a sweeper, and starts one if not, so that all processes that have called it have one
+    sweeper between them. The sweeper ends with the process that has started it, however that ends, and another process
+    starts the next one; with the last of them nothing is left.
+
+    The sweeper frees within a second what dead processes held. Until then, and while there is none, whoever waits for
+    what a dead process holds frees it himself: limits are exact at any time.
+
+    No signal is handled, so that any thread may call it, and whatever the server does with signals is left as it is.
+    Once is enough: further calls do nothing. Only the process itself is meant, and not what it forks: a server that
+    imports the application before it forks has the importing process look after the sweeper.
+
+    Args:
+        config: What the store is opened with, of which only the name matters; the default configuration if None.
+
+    Raises:
+        ConfigurationError: `config` is no Config.
+    """
+    config = Config() if config is None else config
+    if not isinstance(config, Config):
+        raise ConfigurationError("config", config, "give the Config that the store is opened with")
+    name = f"shm-store-supervisor-{config.name}"
+    # Of a child that was forked, its parent's threads are none.
+    if not any(thread.name == name for thread in threading.enumerate()):
+        supervisor = Supervisor(config.name, logging.getLogger("shm_store"))
+        # No exit waits for it; the sweeper sees by itself that this process is gone.
+        threading.Thread(target=supervisor.watch, name=name, daemon=True).start()
+
+
 class Supervisor:
-    """The sweeper of one segment, as one master process sees it. Only that process's main thread uses it."""
+    """The sweeper of one segment, as one process sees it.
+
+    Only one thread uses it: with `start` the main thread, which signals wake, and with `watch` that which has called
+    it.
+    """
 
     def __init__(self, name: str, log: logging.Logger) -> None:
         """Look after the segment `name`; nothing is started before `start`."""
@@ -44,12 +85,24 @@ class Supervisor:
         self._delay_s = 0.0
         self._housekeeping: Housekeeping | None = None
         self._busy = False
+        self._is_woken = False
+        self._warned = ""
 
     def start(self) -> None:
         """Make this process the master: start a sweeper, and look after it whenever a child ends."""
         self._pid = os.getpid()
+        self._is_woken = True
         _chain(signal.SIGCHLD, self._on_signal)
         self.ensure()
+
+    def watch(self) -> None:
+        """Look after the sweeper every second, for ever; no signal is handled."""
+        self._pid = os.getpid()
+        # Of workers that start together one is the first, and the others see what it has started.
+        time.sleep(random.uniform(0, _LOOK_S))  # noqa: S311 - spreads load, no secret
+        while True:
+            self._look()
+            time.sleep(_LOOK_S)
 
     def ensure(self) -> None:
         """Start a sweeper if the segment has none; after one that failed early, only when its delay is over."""
@@ -94,7 +147,9 @@ class Supervisor:
             self._back_off()
         housekeeping = self._attach()
         if housekeeping is not None:
-            housekeeping.announce()
+            if self._is_woken:
+                # Before the look: a sweeper that ends makes room, and then wakes those it knows.
+                housekeeping.announce()
             if housekeeping.has_sweeper():
                 return
         wait_ns = self._due_ns - time.monotonic_ns()
@@ -111,7 +166,7 @@ class Supervisor:
 
     def _call_later(self, wait_s: float) -> None:
         # There is no periodic hook. Where the application has its own use for SIGALRM, the next child's end has to do.
-        if signal.getsignal(signal.SIGALRM) in (signal.SIG_DFL, self._on_signal):
+        if self._is_woken and signal.getsignal(signal.SIGALRM) in (signal.SIG_DFL, self._on_signal):
             signal.signal(signal.SIGALRM, self._on_signal)
             signal.setitimer(signal.ITIMER_REAL, wait_s)
 
@@ -126,6 +181,7 @@ class Supervisor:
             start_new_session=True,
             env={**os.environ, "PYTHONPATH": path},
         )
+        self._warned = ""
         self._log.info("shm-store: sweeper of segment %r started (pid %d)", self.name, self._sweeper.pid)
 
     def _attach(self) -> Housekeeping | None:
@@ -137,14 +193,24 @@ class Supervisor:
             try:
                 self._housekeeping = Housekeeping.attach(self.name, Role.MASTER)
             except StoreError as error:
-                self._log.warning("shm-store: %s", error)
+                self._warn(f"shm-store: {error}")
         return self._housekeeping
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self._look()
+
+    def _look(self) -> None:
         try:
             self.ensure()
         except (StoreError, OSError) as error:
-            self._log.warning("shm-store: the sweeper could not be started: %s", error)
+            self._warn(f"shm-store: the sweeper could not be started: {error}")
+            self._call_later(_LOOK_S)
+
+    def _warn(self, message: str) -> None:
+        # What does not go away is met at every look.
+        if message != self._warned:
+            self._warned = message
+            self._log.warning(message)
 
 
 def _chain(number: signal.Signals, handler: Callable[[int, FrameType | None], None]) -> None:

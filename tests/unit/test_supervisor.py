@@ -93,6 +93,7 @@ def test_sweeper_that_cannot_start_is_no_harm(
         supervisor.start()
     supervisor._on_signal(signal.SIGCHLD, None)
     assert "could not be started" in caplog.text
+    assert signal.getitimer(signal.ITIMER_REAL)[0] > 0
 
 
 def test_sweeper_sweeps_and_recovers(open_store: OpenStore, segment_name: str) -> None:

@@ -1,0 +1,214 @@
+"""Rate limits for any ASGI application: Starlette, FastAPI, Django, or a plain callable."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Final, TypeAlias, Unpack
+
+from shm_store.http.answers import Answer, Denial
+from shm_store.http.clients import Clients
+from shm_store.http.framework import Framework
+from shm_store.http.headers import Fields, Headers
+from shm_store.http.options import Options
+from shm_store.http.outcome import Outcome
+from shm_store.http.request_limiter import RequestLimiter
+from shm_store.limiter import RateLimiter
+
+__all__ = ["Answer", "Clients", "Denial", "Headers", "Outcome", "RateLimitMiddleware"]
+
+#: Where in the scope the application finds the Outcome.
+OUTCOME: Final = "shm_store.rate_limit"
+
+Scope: TypeAlias = MutableMapping[str, Any]
+Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+ASGIApplication: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_METHODS: Final = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"))
+_LIMITED: Final = frozenset(("http", "websocket"))
+# RFC 9110 section 6.4.1: what follows such a header section is read as the next response.
+_BODILESS: Final = frozenset((204, 304))
+# No status, and in no policy's `refund`: a request that is not answered counts.
+_UNANSWERED: Final = 0
+# What begins a response, and its status where the message does not say it.
+_STATUSES: Final = {
+    "http.response.start": None,
+    "websocket.http.response.start": None,
+    "websocket.accept": 101,
+    "websocket.close": 403,
+}
+_GONE: Final = frozenset(("http.disconnect", "websocket.disconnect"))
+
+
+class RateLimitMiddleware:
+    """An ASGI application in front of another: it takes for each request, and answers 429 when a bucket is empty.
+
+    Starlette and FastAPI: `app.add_middleware(RateLimitMiddleware, store=store)`; any other: `app =
+    RateLimitMiddleware(app, store)`.
+
+    The application finds the Outcome in `scope["shm_store.rate_limit"]`. Paths are those of the scope without its
+    `root_path`. Policies have `paths` and no `routes`, which only a framework knows. Middleware that answers CORS goes
+    in front of this one, so that it adds its fields to denials too. A take blocks the event loop, for microseconds and
+    at most the store's lock timeout.
+
+    WebSocket handshakes are requests of the method GET. One that is denied is answered like any other if the server can
+    send that, and with 403 if not; one that is accepted is in flight until its connection ends.
+
+    What is reserved is settled when the application has ended. A request whose client hangs up before it is answered
+    counts, whatever the application then answers, so that nobody gets units back by hanging up.
+
+    Args:
+        app: The application.
+        store: Any RateLimiter.
+        options: See `shm_store.http.options.Options`.
+
+    Raises:
+        ConfigurationError: An argument cannot be used; it says which, and what to give instead.
+    """
+
+    def __init__(self, app: ASGIApplication, store: RateLimiter, **options: Unpack[Options]) -> None:
+        self._app = app
+        self._limiter = RequestLimiter(store, _ASGI, **options)
+
+    @property
+    def errors(self) -> dict[str, int]:
+        """How many requests met a failing store in this process, by the name of the error's type."""
+        return self._limiter.errors
+
+    @property
+    def counts(self) -> dict[str, dict[str, int]]:
+        """How the policies have decided in this process: `allowed`, `denied` and `shadow_denied`, by policy."""
+        return self._limiter.counts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Decide, and answer or have the application answer."""
+        if scope["type"] not in _LIMITED:
+            await self._app(scope, receive, send)
+            return
+        method = scope.get("method", "GET")
+        outcome = self._limiter.decide(scope, method, _path(scope))
+        scope[OUTCOME] = outcome
+        if outcome.answer is None:
+            await self._serve(scope, receive, send, outcome)
+        elif scope["type"] == "http":
+            await _answer(outcome.answer, method, send)
+        else:
+            await _refuse(outcome.answer, scope, receive, send)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send, outcome: Outcome) -> None:
+        if outcome.headers:
+            send = _with_fields(send, outcome.headers)
+        if outcome.reservation is None:
+            await self._app(scope, receive, send)
+            return
+        exchange = _Exchange(receive, send)
+        try:
+            await self._app(scope, exchange.receive, exchange.send)
+            # If it has said nothing, the server does.
+            exchange.tell(500)
+        except Exception:
+            exchange.tell(500)
+            raise
+        finally:
+            self._limiter.settle(outcome, exchange.status)
+
+
+class _Exchange:
+    """A request that the application serves, and the status that its client is told.
+
+    Attributes:
+        status: The status; _UNANSWERED as long as there is none, and for good once the client is gone without one.
+    """
+
+    def __init__(self, receive: Receive, send: Send) -> None:
+        self._receive = receive
+        self._send = send
+        self._gone = False
+        self.status = _UNANSWERED
+
+    def tell(self, status: int) -> None:
+        """Take note of a status; only the first counts."""
+        if not self.status and not self._gone:
+            self.status = status
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self._gone = self._gone or message["type"] in _GONE
+        return message
+
+    async def send(self, message: Message) -> None:
+        kind = message["type"]
+        if kind in _STATUSES:
+            self.tell(_STATUSES[kind] or message["status"])
+        await self._send(message)
+
+
+def _with_fields(send: Send, fields: Fields) -> Send:
+    """Return a `send` that adds `fields` to the response."""
+    added = _bytes(fields)
+
+    async def send_with_fields(message: Message) -> None:
+        if message["type"] in _STATUSES and message["type"] != "websocket.close":
+            message = {**message, "headers": [*message.get("headers", ()), *added]}
+        await send(message)
+
+    return send_with_fields
+
+
+async def _answer(answer: Answer, method: str, send: Send, prefix: str = "") -> None:
+    headers = _bytes(answer.headers)
+    body = answer.body
+    if answer.status in _BODILESS:
+        body = b""
+    else:
+        headers.append((b"content-length", str(len(body)).encode()))
+    await send({"type": f"{prefix}http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": f"{prefix}http.response.body", "body": b"" if method == "HEAD" else body})
+
+
+async def _refuse(answer: Answer, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer the handshake of a WebSocket, with 403 where the server has no way to send more."""
+    if (await receive())["type"] != "websocket.connect":
+        return
+    if "websocket.http.response" in (scope.get("extensions") or ()):
+        await _answer(answer, "GET", send, "websocket.")
+    else:
+        await send({"type": "websocket.close"})
+
+
+def _bytes(fields: Fields) -> list[tuple[bytes, bytes]]:
+    return [(name.encode(), value.encode()) for name, value in fields.items()]
+
+
+def _path(scope: Scope) -> str:
+    """Return the path below the one that the application is mounted at, which servers differ in putting before it."""
+    path: str = scope["path"]
+    root = scope.get("root_path")
+    if root and path.startswith(root) and path[len(root) :][:1] in ("", "/"):
+        path = path[len(root) :]
+    return path or "/"
+
+
+def _peer(scope: Scope) -> str | None:
+    client = scope.get("client")
+    return client[0] if client else None
+
+
+def _header(scope: Scope, name: str) -> str | None:
+    wanted = name.lower().encode()
+    values = [value for field, value in scope["headers"] if field == wanted]
+    return b", ".join(values).decode("latin-1") if values else None
+
+
+def _accept(scope: Scope) -> str | None:
+    return _header(scope, "accept")
+
+
+def _method(scope: Scope) -> str:
+    # A client must not have a bucket for each word it makes up.
+    method: str = scope.get("method", "GET")
+    return method if method in _METHODS else "other"
+
+
+_ASGI: Final = Framework("asgi", _peer, _header, _accept, _method)

@@ -1,0 +1,184 @@
+"""Rate limits for any WSGI application: Flask, Django, or a plain callable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, Unpack
+
+from shm_store.http.answers import Answer, Denial
+from shm_store.http.clients import Clients
+from shm_store.http.framework import Framework
+from shm_store.http.headers import Fields, Headers
+from shm_store.http.options import Options
+from shm_store.http.outcome import Outcome
+from shm_store.http.request_limiter import RequestLimiter
+from shm_store.limiter import RateLimiter
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+__all__ = ["Answer", "Clients", "Denial", "Headers", "Outcome", "RateLimitMiddleware"]
+
+#: Where in the environment the application finds the Outcome.
+OUTCOME: Final = "shm_store.rate_limit"
+
+_Write: TypeAlias = Callable[[bytes], object]
+_METHODS: Final = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"))
+# RFC 9110 section 6.4.1: what follows such a header section is read as the next response.
+_BODILESS: Final = frozenset((204, 304))
+# No status, and in no policy's `refund`: a request that is not answered counts.
+_UNANSWERED: Final = 0
+
+
+class RateLimitMiddleware:
+    """A WSGI application in front of another: it takes for each request, and answers 429 when a bucket is empty.
+
+    Flask: `app.wsgi_app = RateLimitMiddleware(app.wsgi_app, store)`; Django: `application =
+    RateLimitMiddleware(get_wsgi_application(), store)`.
+
+    The application finds the Outcome in `environ["shm_store.rate_limit"]`. Paths are those of PATH_INFO, decoded.
+    Policies have `paths` and no `routes`, which only a framework knows. Middleware that answers CORS goes in front of
+    this one, so that it adds its fields to denials too.
+
+    What is reserved is settled when the server has sent the response. A body that fails before its first chunk counts
+    as 500, which is what the server then answers. While something is reserved the server is not handed the file of a
+    `wsgi.file_wrapper`, but its chunks.
+
+    Args:
+        app: The application.
+        store: Any RateLimiter.
+        options: See `shm_store.http.options.Options`.
+
+    Raises:
+        ConfigurationError: An argument cannot be used; it says which, and what to give instead.
+    """
+
+    def __init__(self, app: WSGIApplication, store: RateLimiter, **options: Unpack[Options]) -> None:
+        self._app = app
+        self._limiter = RequestLimiter(store, _WSGI, **options)
+
+    @property
+    def errors(self) -> dict[str, int]:
+        """How many requests met a failing store in this process, by the name of the error's type."""
+        return self._limiter.errors
+
+    @property
+    def counts(self) -> dict[str, dict[str, int]]:
+        """How the policies have decided in this process: `allowed`, `denied` and `shadow_denied`, by policy."""
+        return self._limiter.counts
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Decide, and answer or have the application answer."""
+        outcome = self._limiter.decide(environ, environ["REQUEST_METHOD"], _path(environ))
+        environ[OUTCOME] = outcome
+        if outcome.answer is not None:
+            return _answered(outcome.answer, environ["REQUEST_METHOD"], start_response)
+        start = _with_fields(start_response, outcome.headers) if outcome.headers else start_response
+        if outcome.reservation is None:
+            return self._app(environ, start)
+        response = _Response(start, lambda status: self._limiter.settle(outcome, status))
+        try:
+            response.body = self._app(environ, response.start)
+        except BaseException as error:
+            self._limiter.settle(outcome, _status_after(error))
+            raise
+        return response
+
+
+class _Response:
+    """What the application answers a request that has something reserved: settles when the server is done with it."""
+
+    def __init__(self, start_response: StartResponse, settle: Callable[[int], None]) -> None:
+        self._start_response = start_response
+        self._settle = settle
+        # Of an application that never says any.
+        self._status = 500
+        self.body: Iterable[bytes] = ()
+
+    def start(self, status: str, headers: list[tuple[str, str]], /, *exc_info: Any) -> _Write:  # noqa: ANN401 - passed on
+        """Start the response, and remember its status."""
+        write = self._start_response(status, headers, *exc_info)
+        # Only now: where another status is on its way already, the server has raised.
+        code = status[:3]
+        self._status = int(code) if code.isdecimal() else 500
+        return write
+
+    def __iter__(self) -> Iterator[bytes]:
+        begun = False
+        try:
+            for chunk in self.body:
+                begun = True
+                yield chunk
+        except BaseException as error:
+            if not begun:
+                self._status = _status_after(error)
+            raise
+
+    def close(self) -> None:
+        """End the application's body, and settle whatever comes of that."""
+        try:
+            close = getattr(self.body, "close", None)
+            if close is not None:
+                close()
+        finally:
+            self._settle(self._status)
+
+
+def _with_fields(start_response: StartResponse, fields: Fields) -> StartResponse:
+    """Return a `start_response` that adds `fields`."""
+
+    def start(status: str, headers: list[tuple[str, str]], /, *exc_info: Any) -> _Write:  # noqa: ANN401 - passed on
+        return start_response(status, [*headers, *fields.items()], *exc_info)
+
+    return start
+
+
+def _status_after(error: BaseException) -> int:
+    """Return what the server answers after an error of the application: nothing, if it ends a worker or a greenlet."""
+    return 500 if isinstance(error, Exception) else _UNANSWERED
+
+
+def _answered(answer: Answer, method: str, start_response: StartResponse) -> Iterable[bytes]:
+    fields = list(answer.headers.items())
+    if answer.status in _BODILESS:
+        start_response(_status_line(answer.status), fields)
+        return []
+    fields.append(("content-length", str(len(answer.body))))
+    start_response(_status_line(answer.status), fields)
+    return [] if method == "HEAD" else [answer.body]
+
+
+def _status_line(status: int) -> str:
+    try:
+        return f"{status} {HTTPStatus(status).phrase}"
+    except ValueError:
+        # PEP 3333 asks for a phrase, and RFC 9110 has none for it.
+        return f"{status} Unknown"
+
+
+def _path(environ: WSGIEnvironment) -> str:
+    path: str = environ.get("PATH_INFO") or "/"
+    # PEP 3333: the bytes of the path, each as the character of that number.
+    return path if path.isascii() else path.encode("latin-1").decode("utf-8", "replace")
+
+
+def _peer(environ: WSGIEnvironment) -> str | None:
+    return environ.get("REMOTE_ADDR")
+
+
+def _header(environ: WSGIEnvironment, name: str) -> str | None:
+    return environ.get(f"HTTP_{name.upper().replace('-', '_')}")
+
+
+def _accept(environ: WSGIEnvironment) -> str | None:
+    return environ.get("HTTP_ACCEPT")
+
+
+def _method(environ: WSGIEnvironment) -> str:
+    # A client must not have a bucket for each word it makes up.
+    method: str = environ["REQUEST_METHOD"]
+    return method if method in _METHODS else "other"
+
+
+_WSGI: Final = Framework("wsgi", _peer, _header, _accept, _method)
