@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final, TypeAlias, Unpack
 
-from shm_store.http.answers import Answer, Denial
+from shm_store.http.answers import UNANSWERED, Answer, Denial
 from shm_store.http.clients import Clients
-from shm_store.http.framework import Framework
+from shm_store.http.framework import Framework, known_method
 from shm_store.http.headers import Fields, Headers
 from shm_store.http.options import Options
 from shm_store.http.outcome import Outcome
@@ -25,12 +25,7 @@ Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 ASGIApplication: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-_METHODS: Final = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"))
 _LIMITED: Final = frozenset(("http", "websocket"))
-# RFC 9110 section 6.4.1: what follows such a header section is read as the next response.
-_BODILESS: Final = frozenset((204, 304))
-# No status, and in no policy's `refund`: a request that is not answered counts.
-_UNANSWERED: Final = 0
 # What begins a response, and its status where the message does not say it.
 _STATUSES: Final = {
     "http.response.start": None,
@@ -73,7 +68,7 @@ class RateLimitMiddleware:
 
     @property
     def errors(self) -> dict[str, int]:
-        """How many requests met a failing store in this process, by the name of the error's type."""
+        """How often the store failed in this process, by the name of the error's type."""
         return self._limiter.errors
 
     @property
@@ -86,7 +81,11 @@ class RateLimitMiddleware:
         if scope["type"] not in _LIMITED:
             await self._app(scope, receive, send)
             return
-        method = scope.get("method", "GET")
+        # The specification allows an iterable that can be read only once, and the application reads it, too.
+        if not isinstance(scope["headers"], list | tuple):
+            scope["headers"] = list(scope["headers"])
+        # Frameworks read a method without case; a client must not get past a policy for POST by `post`.
+        method = scope.get("method", "GET").upper()
         outcome = self._limiter.decide(scope, method, _path(scope))
         scope[OUTCOME] = outcome
         if outcome.answer is None:
@@ -118,14 +117,14 @@ class _Exchange:
     """A request that the application serves, and the status that its client is told.
 
     Attributes:
-        status: The status; _UNANSWERED as long as there is none, and for good once the client is gone without one.
+        status: The status; UNANSWERED as long as there is none, and for good once the client is gone without one.
     """
 
     def __init__(self, receive: Receive, send: Send) -> None:
         self._receive = receive
         self._send = send
         self._gone = False
-        self.status = _UNANSWERED
+        self.status = UNANSWERED
 
     def tell(self, status: int) -> None:
         """Take note of a status; only the first counts."""
@@ -159,10 +158,7 @@ def _with_fields(send: Send, fields: Fields) -> Send:
 async def _answer(answer: Answer, method: str, send: Send, prefix: str = "") -> None:
     headers = _bytes(answer.headers)
     body = answer.body
-    if answer.status in _BODILESS:
-        body = b""
-    else:
-        headers.append((b"content-length", str(len(body)).encode()))
+    headers.append((b"content-length", str(len(body)).encode()))
     await send({"type": f"{prefix}http.response.start", "status": answer.status, "headers": headers})
     await send({"type": f"{prefix}http.response.body", "body": b"" if method == "HEAD" else body})
 
@@ -196,19 +192,32 @@ def _peer(scope: Scope) -> str | None:
 
 
 def _header(scope: Scope, name: str) -> str | None:
+    """Return the first line of a header, which is what frameworks give an application that asks for one value."""
+    wanted = name.lower().encode()
+    for field, value in scope["headers"]:
+        if field == wanted:
+            line: bytes = value
+            return line.decode("latin-1")
+    return None
+
+
+def _forwarded(scope: Scope, name: str) -> str | None:
     wanted = name.lower().encode()
     values = [value for field, value in scope["headers"] if field == wanted]
     return b", ".join(values).decode("latin-1") if values else None
 
 
 def _accept(scope: Scope) -> str | None:
-    return _header(scope, "accept")
+    return _forwarded(scope, "accept")
+
+
+def _mount(scope: Scope) -> str:
+    mount: str = scope.get("root_path", "")
+    return mount
 
 
 def _method(scope: Scope) -> str:
-    # A client must not have a bucket for each word it makes up.
-    method: str = scope.get("method", "GET")
-    return method if method in _METHODS else "other"
+    return known_method(scope.get("method", "GET").upper())
 
 
-_ASGI: Final = Framework("asgi", _peer, _header, _accept, _method)
+_ASGI: Final = Framework("asgi", _peer, _header, _forwarded, _accept, _mount, _method)

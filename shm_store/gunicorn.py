@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final, ParamSpec
 
 from shm_store.config import Config
 from shm_store.errors import ConfigurationError
-from shm_store.http.keys import in_use
+from shm_store.http.request_limiter import limiters
 from shm_store.policy import from_file
 from shm_store.supervisor import Supervisor
 
@@ -125,7 +125,7 @@ def _check_sockets(worker: Worker) -> None:
 
     At a reload the log has to do: a service that runs is not ended.
     """
-    if any(each.family == socket.AF_UNIX for each in worker.sockets) and not all(each.serves_unix for each in in_use):
+    if any(each.family == socket.AF_UNIX for each in worker.sockets) and any(each.needs_addresses for each in limiters):
         logging.getLogger("gunicorn.error").error(_UNIX)
         if not _Master.has_reloaded:
             raise SystemExit(_BOOT_ERROR)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, Unpack
 
-from shm_store.http.answers import Answer, Denial
+from shm_store.http.answers import UNANSWERED, Answer, Denial
 from shm_store.http.clients import Clients
-from shm_store.http.framework import Framework
+from shm_store.http.framework import Framework, known_method
 from shm_store.http.headers import Fields, Headers
 from shm_store.http.options import Options
 from shm_store.http.outcome import Outcome
@@ -24,11 +25,6 @@ __all__ = ["Answer", "Clients", "Denial", "Headers", "Outcome", "RateLimitMiddle
 OUTCOME: Final = "shm_store.rate_limit"
 
 _Write: TypeAlias = Callable[[bytes], object]
-_METHODS: Final = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"))
-# RFC 9110 section 6.4.1: what follows such a header section is read as the next response.
-_BODILESS: Final = frozenset((204, 304))
-# No status, and in no policy's `refund`: a request that is not answered counts.
-_UNANSWERED: Final = 0
 
 
 class RateLimitMiddleware:
@@ -60,7 +56,7 @@ class RateLimitMiddleware:
 
     @property
     def errors(self) -> dict[str, int]:
-        """How many requests met a failing store in this process, by the name of the error's type."""
+        """How often the store failed in this process, by the name of the error's type."""
         return self._limiter.errors
 
     @property
@@ -70,7 +66,8 @@ class RateLimitMiddleware:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Decide, and answer or have the application answer."""
-        outcome = self._limiter.decide(environ, environ["REQUEST_METHOD"], _path(environ))
+        # Frameworks read a method without case; a client must not get past a policy for POST by `post`.
+        outcome = self._limiter.decide(environ, environ["REQUEST_METHOD"].upper(), _path(environ))
         environ[OUTCOME] = outcome
         if outcome.answer is not None:
             return _answered(outcome.answer, environ["REQUEST_METHOD"], start_response)
@@ -136,19 +133,15 @@ def _with_fields(start_response: StartResponse, fields: Fields) -> StartResponse
 
 def _status_after(error: BaseException) -> int:
     """Return what the server answers after an error of the application: nothing, if it ends a worker or a greenlet."""
-    return 500 if isinstance(error, Exception) else _UNANSWERED
+    return 500 if isinstance(error, Exception) else UNANSWERED
 
 
 def _answered(answer: Answer, method: str, start_response: StartResponse) -> Iterable[bytes]:
-    fields = list(answer.headers.items())
-    if answer.status in _BODILESS:
-        start_response(_status_line(answer.status), fields)
-        return []
-    fields.append(("content-length", str(len(answer.body))))
-    start_response(_status_line(answer.status), fields)
+    start_response(_status_line(answer.status), [*answer.headers.items(), ("content-length", str(len(answer.body)))])
     return [] if method == "HEAD" else [answer.body]
 
 
+@lru_cache
 def _status_line(status: int) -> str:
     try:
         return f"{status} {HTTPStatus(status).phrase}"
@@ -160,7 +153,7 @@ def _status_line(status: int) -> str:
 def _path(environ: WSGIEnvironment) -> str:
     path: str = environ.get("PATH_INFO") or "/"
     # PEP 3333: the bytes of the path, each as the character of that number.
-    return path if path.isascii() else path.encode("latin-1").decode("utf-8", "replace")
+    return path if path.isascii() else path.encode("latin-1", "replace").decode("utf-8", "replace")
 
 
 def _peer(environ: WSGIEnvironment) -> str | None:
@@ -175,10 +168,13 @@ def _accept(environ: WSGIEnvironment) -> str | None:
     return environ.get("HTTP_ACCEPT")
 
 
+def _mount(environ: WSGIEnvironment) -> str:
+    mount: str = environ.get("SCRIPT_NAME", "")
+    return mount
+
+
 def _method(environ: WSGIEnvironment) -> str:
-    # A client must not have a bucket for each word it makes up.
-    method: str = environ["REQUEST_METHOD"]
-    return method if method in _METHODS else "other"
+    return known_method(environ["REQUEST_METHOD"].upper())
 
 
-_WSGI: Final = Framework("wsgi", _peer, _header, _accept, _method)
+_WSGI: Final = Framework("wsgi", _peer, _header, _header, _accept, _mount, _method)

@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar
 
 from shm_store.errors import ConfigurationError
 from shm_store.http.options import CLIENT_KEY
+from shm_store.http.plan import Further
 from shm_store.policy import Policy
 from shm_store.policy.policy import Mode, OnError
 from shm_store.policy.recipe import Source
@@ -27,11 +28,10 @@ _NAME_LENGTH_MAX: Final = 64
 _named: Final[dict[str, Policy]] = {}
 
 
-class Marks:
-    """What a responder is marked with.
+class Marks(Further):
+    """What a responder is marked with: its own limits, and whether it is exempt.
 
     Attributes:
-        policies: Its own limits.
         exempt: Whether no policy covers it.
     """
 
@@ -40,7 +40,7 @@ class Marks:
 
     def __init__(self, policies: tuple[Policy, ...], *, exempt: bool) -> None:
         """Mark with both."""
-        self.policies = policies
+        super().__init__(policies)
         self.exempt = exempt
 
 
@@ -118,6 +118,11 @@ def exempt(responder: _Responder) -> _Responder:
 def marks_of(responder: object) -> Marks | None:
     """Return the marks of a responder, or of a function that wraps it as `functools.wraps` does."""
     return getattr(responder, _ATTRIBUTE, None)
+
+
+def marked_policies() -> tuple[Policy, ...]:
+    """Return all limits of responders that were marked so far."""
+    return tuple(_named.values())
 
 
 def _marked(responder: _Responder, marks: Marks) -> _Responder:

@@ -9,13 +9,12 @@ import falcon
 import falcon.asgi
 
 from shm_store.errors import ConfigurationError
-from shm_store.falcon.marks import Marks, marks_of
+from shm_store.falcon.marks import Marks, marked_policies, marks_of
 from shm_store.falcon.requests import FALCON
 from shm_store.http.answers import Answer
 from shm_store.http.options import Options
 from shm_store.http.outcome import UNLIMITED, Outcome
 from shm_store.http.request_limiter import RequestLimiter
-from shm_store.http.rules import Rule
 from shm_store.limiter import RateLimiter
 
 
@@ -44,7 +43,8 @@ class RateLimitMiddleware:
         router: The application's router, for policies with routes and for responders with `@limit` or `@exempt`:
             `router = DefaultRouter()`, `falcon.App(router=router, middleware=[RateLimitMiddleware(store,
             router=router)])`. Without it policies with routes, or with "route" in their keys, are decided once the
-            request is routed, and what others had taken is given back if they deny.
+            request is routed, and what others had taken is given back if they deny. The router is asked twice for each
+            request, converters included.
         options: See `shm_store.http.options.Options`.
 
     Raises:
@@ -54,9 +54,8 @@ class RateLimitMiddleware:
     def __init__(self, store: RateLimiter, *, router: Router | None = None, **options: Unpack[Options]) -> None:
         if router is not None and (isinstance(router, type | str) or not callable(getattr(router, "find", None))):
             raise ConfigurationError("router", router, "give the router that falcon.App has, e.g. DefaultRouter()")
-        self._limiter = RequestLimiter(store, FALCON, **options)
+        self._limiter = RequestLimiter(store, FALCON, tuple if router is None else marked_policies, **options)
         self._router = router
-        self._marked: dict[Marks, tuple[Rule, ...]] = {}
         self._warned = self._checked = False
         # Not methods: Falcon calls what it finds for every request, and here they have nothing to do.
         if options.get("policies") is not None and router is None:
@@ -66,7 +65,7 @@ class RateLimitMiddleware:
 
     @property
     def errors(self) -> dict[str, int]:
-        """How many requests met a failing store in this process, by the name of the error's type."""
+        """How often the store failed in this process, by the name of the error's type."""
         return self._limiter.errors
 
     @property
@@ -83,7 +82,7 @@ class RateLimitMiddleware:
             outcome = self._limiter.decide(req, req.method, req.path)
         else:
             outcome = self._decide_at(router, req)
-        req.context.rate_limit = outcome
+        _remember(req, outcome)
         if outcome.answer is not None:
             _complete(resp, outcome.answer)
         elif outcome.headers:
@@ -100,30 +99,15 @@ class RateLimitMiddleware:
 
     def _decide_at(self, router: Router, req: falcon.Request) -> Outcome:
         """Decide with the route and the responder known, which Falcon itself looks for only afterwards."""
-        found = router.find(req.path, req=req)
+        found = _found(router, req)
         if found is None or found[0] is None:
-            return self._limiter.decide_at(req, req.method, req.path, None, ())
+            return self._limiter.decide_at(req, req.method, req.path, None, None)
         _, responders, _, *template = found
         req.uri_template = template[0] if template else None
         marks = marks_of(responders.get(req.method))
-        if marks is None:
-            return self._limiter.decide_at(req, req.method, req.path, req.uri_template, ())
-        if marks.exempt:
+        if marks is not None and marks.exempt:
             return UNLIMITED
-        further = self._marked.get(marks)
-        if further is None:
-            further = self._marked[marks] = self._rules(marks)
-        return self._limiter.decide_at(req, req.method, req.path, req.uri_template, further)
-
-    def _rules(self, marks: Marks) -> tuple[Rule, ...]:
-        rules = []
-        for policy in marks.policies:
-            try:
-                rules.append(self._limiter.rule(policy))
-            except ConfigurationError as error:
-                message = "a limit of a responder is not enforced: %s"
-                logging.getLogger("shm_store.falcon").error(message, error)  # noqa: TRY400 - one line says it
-        return tuple(rules)
+        return self._limiter.decide_at(req, req.method, req.path, req.uri_template, marks)
 
     def _warn(self) -> None:
         # Responders may be marked after the middleware is made, and may be another application's.
@@ -134,7 +118,7 @@ class RateLimitMiddleware:
     def _check(self, router: Router, req: falcon.Request) -> None:
         # Another router than the application's finds no routes, and nothing that depends on them would be enforced.
         self._checked = True
-        if router.find(req.path, req=req) is None:
+        if _found(router, req) is None:
             message = "router= is not this application's: policies with routes and marked responders are not enforced"
             logging.getLogger("shm_store.falcon").error(message)
 
@@ -142,11 +126,11 @@ class RateLimitMiddleware:
         self, req: falcon.Request, resp: falcon.Response, _resource: object, _params: dict[str, Any]
     ) -> None:
         """Decide by the policies that need the route."""
-        before = req.context.rate_limit
+        before = _remembered(req) or UNLIMITED
         outcome = self._limiter.decide_late(req, req.method, req.path, req.uri_template, before)
         if outcome is before:
             return
-        req.context.rate_limit = outcome
+        _remember(req, outcome)
         if outcome.answer is not None:
             _complete(resp, outcome.answer)
         else:
@@ -164,7 +148,7 @@ class RateLimitMiddleware:
         if self._router is not None and not self._checked and resource is not None:
             self._check(self._router, req)
         # Called even if `process_request` was not, after the one of other middleware has failed or answered.
-        outcome = getattr(req.context, "rate_limit", None)
+        outcome = _remembered(req)
         if outcome is not None and outcome.reservation is not None:
             self._limiter.settle(outcome, resp.status_code)
 
@@ -172,6 +156,27 @@ class RateLimitMiddleware:
         self, req: falcon.asgi.Request, resp: falcon.asgi.Response, resource: object, req_succeeded: object
     ) -> None:
         self._process_response(req, resp, resource, req_succeeded)
+
+
+def _found(router: Router, req: falcon.Request) -> Any:  # noqa: ANN401 - as Falcon declares it
+    try:
+        return router.find(req.path, req=req)
+    except Exception:  # noqa: BLE001 - Falcon meets it again when it routes the request, and answers it
+        return None
+
+
+def _remember(req: falcon.Request, outcome: Outcome) -> None:
+    try:
+        req.context.rate_limit = outcome
+    except AttributeError:
+        # An application may have a dict for its context.
+        req.context["rate_limit"] = outcome
+
+
+def _remembered(req: falcon.Request) -> Outcome | None:
+    context: Any = req.context
+    outcome: Outcome | None = getattr(context, "rate_limit", None)
+    return context.get("rate_limit") if outcome is None and isinstance(context, dict) else outcome
 
 
 def _complete(resp: falcon.Response, answer: Answer) -> None:

@@ -42,4 +42,6 @@ def _method(req: falcon.Request) -> str:
 
 
 #: How to read a Falcon request.
-FALCON: Final = Framework("falcon", _peer, _header, _accept, _method, lambda req: req.uri_template)
+FALCON: Final = Framework(
+    "falcon", _peer, _header, _header, _accept, lambda req: req.root_path, _method, lambda req: req.uri_template
+)

@@ -18,63 +18,70 @@ from shm_store.http.answers import (
 from shm_store.http.deciding import Decision, enforced, tightest, violated
 from shm_store.http.error_log import ErrorLog
 from shm_store.http.framework import Framework
-from shm_store.http.headers import Fields, Headers, HeaderWriter, Said, retry_after_s
+from shm_store.http.headers import Fields, Headers, HeaderWriter, Label, Said
 from shm_store.http.negotiation import Form, form
-from shm_store.http.rules import Rule
 from shm_store.policy.recipe import is_token
-from shm_store.rate_info import RateInfo
+from shm_store.quota import Quota
 
 # Denials that are remembered, for each policy; some 2 kB each. All are dropped when there would be more.
 _REMEMBERED: Final = 512
 # What a client writes is remembered only if it is short: the bound is to be one on memory.
 _REMEMBERED_LENGTH_MAX: Final = 512
+# RFC 9110 sections 6.4.1 and 15.3.6.
+_BODILESS: Final = frozenset((204, 205, 304))
+# RFC 9112 section 6: a second one, or another, and what follows is read as the next response.
+_FRAMING: Final = frozenset(("content-length", "transfer-encoding", "connection"))
 
 
 class Answering:
     """Writes fields and answers as the application has chosen.
 
     Attributes:
-        allowed_by: Returns the fields of a request that only the policy of a label has allowed, about a key.
+        allowed_by: Returns the fields of a request that only the policy of a label has decided on.
+        label: Returns how a policy of a label, which has decided about a key, is written.
     """
 
     def __init__(self, framework: Framework, headers: Headers, deny: Deny | None, error_log: ErrorLog) -> None:
-        self._accept = framework.accept
+        self._accept, self._mount = framework.accept, framework.mount
         self._writer = HeaderWriter(headers)
         self._deny = deny
         self._error_log = error_log
         self._repeats = self._writer.repeats and deny is None
         self.allowed_by = self._writer.allowed_by
+        self.label = self._writer.label if headers.partition_key else _unchanged
 
     def allowed(self, decisions: Sequence[Decision]) -> Fields:
         """Return the fields of an allowed request."""
         infos = enforced(decisions)
-        return self._writer.allowed(self._said(decisions), tightest(infos) if infos else None)
+        return self._writer.allowed(_said(decisions), tightest(infos) if infos else None)
 
     def denied(self, request: object, path: str, decisions: Sequence[Decision]) -> Answer:
         """Return the answer to a denied request."""
-        info, names = tightest(enforced(decisions)), violated(decisions)
-        fields = self._writer.denied(self._said(decisions), info)
+        infos, names = enforced(decisions), violated(decisions)
+        info = tightest(infos)
+        retry_s = None if _is_hopeless(decisions) else self._writer.retry_s(infos)
+        fields = self._writer.denied(_said(decisions), info, retry_s)
         if self._deny is not None:
-            own = self._own(self._deny, Denial(request, info, names, retry_after_s(info)))
+            own = self._own(self._deny, Denial(request, info, names, retry_s))
             if own is not None:
-                return Answer(
-                    own.body, own.content_type, own.status, {**own.headers, "content-type": own.content_type, **fields}
-                )
-        body = quota_exceeded(self._form(request), names, retry_after_s(info))
+                fields = {**own.headers, "content-type": own.content_type, **fields}
+                return Answer(own.body, own.content_type, own.status, fields)
+        body = quota_exceeded(self._form(request), names, retry_s)
         fields["content-type"] = body.content_type
-        return Answer(body.at(path), body.content_type, 429, fields)
+        return Answer(body.at(self._mount(request) + path), body.content_type, 429, fields)
 
-    def denied_by(self, request: object, path: str, rule: Rule, info: RateInfo, key: str) -> Answer:
+    def denied_by(self, request: object, path: str, decision: Decision) -> Answer:
         """Return the same where only one rule has decided; an answer given before is given again."""
         if not self._repeats:
-            return self.denied(request, path, ((rule, info, key),))
-        accept = self._accept(request)
+            return self.denied(request, path, (decision,))
+        rule, info, _ = decision
+        accept, mount = self._accept(request), self._mount(request)
         # -(-a // b) rounds up in integers.
-        known = (-(-info.retry_after_ns // NS_PER_SECOND), path, accept, info.limit, info.remaining)
+        known = (-(-info.retry_after_ns // NS_PER_SECOND), path, accept, mount, info.limit, info.remaining)
         answer = rule.answers.get(known)
         if answer is None:
-            answer = self.denied(request, path, ((rule, info, key),))
-            if len(path) + len(accept or "") <= _REMEMBERED_LENGTH_MAX:
+            answer = self.denied(request, path, (decision,))
+            if len(path) + len(accept or "") + len(mount) <= _REMEMBERED_LENGTH_MAX:
                 if len(rule.answers) >= _REMEMBERED:
                     rule.answers.clear()
                 rule.answers[known] = answer
@@ -88,10 +95,7 @@ class Answering:
             "cache-control": "no-store",
             "content-type": body.content_type,
         }
-        return Answer(body.at(path), body.content_type, 503, fields)
-
-    def _said(self, decisions: Sequence[Decision]) -> list[Said]:
-        return [(self._writer.partitioned(rule.label, key), info) for rule, info, key in decisions if not rule.shadow]
+        return Answer(body.at(self._mount(request) + path), body.content_type, 503, fields)
 
     def _form(self, request: Any) -> Form:  # noqa: ANN401 - each framework has its own
         return form(self._accept(request))
@@ -107,16 +111,38 @@ class Answering:
         return answer
 
 
+def _unchanged(by: Label, _key: str) -> Label:
+    return by
+
+
+def _said(decisions: Sequence[Decision]) -> list[Said]:
+    return [(label, info) for rule, info, label in decisions if not rule.shadow]
+
+
+def _is_hopeless(decisions: Sequence[Decision]) -> bool:
+    """Return whether a cost is above the limit of its bucket, for which no wait makes room.
+
+    When something in flight will end nobody knows either, but it will.
+    """
+    return any(
+        not info.allowed and not info.retry_after_ns and isinstance(rule.limit, Quota)
+        for rule, info, _ in decisions
+        if not rule.shadow
+    )
+
+
 def _check(answer: object) -> None:
     if not isinstance(answer, Answer):
         raise ConfigurationError("deny", answer, "return an Answer from the function")
     if not isinstance(answer.body, bytes):
         raise ConfigurationError("deny: body", answer.body, "give bytes")
-    if type(answer.status) is not int or not 200 <= answer.status <= 599:
-        raise ConfigurationError("deny: status", answer.status, "give an integer from 200 to 599")
+    if type(answer.status) is not int or not 200 <= answer.status <= 599 or answer.status in _BODILESS:
+        raise ConfigurationError("deny: status", answer.status, "give an integer from 200 to 599 that has a body")
     if not isinstance(answer.headers, dict):
         raise ConfigurationError("deny: headers", answer.headers, "give a dict")
     for name, value in [*answer.headers.items(), ("content-type", answer.content_type)]:
+        if name in _FRAMING:
+            raise ConfigurationError("deny: headers", name, "leave it out: the server knows how long the body is")
         if not (isinstance(name, str) and is_token(name) and name == name.lower()):
             raise ConfigurationError("deny: headers", name, "give names of header fields in lower case")
         if not (isinstance(value, str) and value.isprintable() and value.isascii()):

@@ -22,6 +22,8 @@ DEFAULT_POLICY: Final = "default"
 PROBLEM_JSON: Final = "application/problem+json"
 # Nobody knows when a failed store is back; long enough not to add a retry storm to the failure.
 UNAVAILABLE_RETRY_AFTER_S: Final = 5
+#: In place of a status, and in no policy's `refund`: a request that is not answered counts.
+UNANSWERED: Final = 0
 
 _REGISTRY: Final = "https://iana.org/assignments/http-problem-types"
 _CONTENT_TYPES: Final[dict[Form, str]] = {
@@ -55,10 +57,12 @@ _PAGE: Final = """<!doctype html>
 class Answer(msgspec.Struct, frozen=True):
     """A complete response in place of the application's.
 
+    One may be given to many requests: it is not to be changed.
+
     Attributes:
         body: The body; none is sent to a HEAD request.
         content_type: Its media type.
-        status: The HTTP status, 200 to 599.
+        status: The HTTP status, 200 to 599, and none that has no body (204, 205, 304).
         headers: Header fields, names in lower case. Those of the limiter, `Retry-After`, `Cache-Control` and
             `Content-Type` need not be given: the limiter adds them.
     """
@@ -76,13 +80,14 @@ class Denial(msgspec.Struct, frozen=True):
         request: The framework's request: of Falcon its Request, of WSGI the environ, of ASGI the scope.
         info: The answer of the tightest policy.
         violated: The names of the policies that have denied.
-        retry_after: Whole seconds until a retry may be served, as in `Retry-After` without jitter.
+        retry_after: Whole seconds until a retry may be served, as in `Retry-After`; None if no wait helps, as the cost
+            is above the limit.
     """
 
     request: Any
     info: RateInfo
     violated: tuple[str, ...]
-    retry_after: int
+    retry_after: int | None
 
 
 #: Writes the answer to a denied request.
@@ -125,17 +130,19 @@ class Body(msgspec.Struct, frozen=True):
         return self.head + _reference(path) + self.tail if self.tail else self.head
 
 
-def quota_exceeded(form: Form, violated: Sequence[str], retry_s: int) -> Body:
-    """Return the body of a denial by the policies `violated`, the first retry of which is after `retry_s` seconds."""
+def quota_exceeded(form: Form, violated: Sequence[str], retry_s: int | None) -> Body:
+    """Return the body of a denial by the policies `violated`, to be retried in so many seconds, or never if None."""
     names = " and ".join(violated)
+    again = "" if retry_s is None else f": try again in {_counted(retry_s, 'second')}"
+    spoken = "This request is larger than its limit." if retry_s is None else f"Please try again in {_spoken(retry_s)}."
     problem = Problem(
         type=f"{_REGISTRY}#quota-exceeded",
         title="Request cannot be satisfied as assigned quota has been exceeded",
         status=429,
         violated_policies=tuple(violated),
-        detail=f"Too many requests for the policy {names}: try again in {_counted(retry_s, 'second')}.",
+        detail=f"Too many requests for the policy {names}{again}.",
     )
-    return _body(form, problem, "Too many requests", f"Please try again in {_spoken(retry_s)}.")
+    return _body(form, problem, "Too many requests", spoken)
 
 
 def temporary_reduced_capacity(form: Form) -> Body:

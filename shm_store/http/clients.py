@@ -24,6 +24,7 @@ _PREFIX: Final = "client:"
 # The bucket of all clients without an address; none is written like this.
 _SHARED: Final = f"{_PREFIX}unknown"
 _UNIX: Final = "unix"
+_HEADER: Final = "X-Forwarded-For"
 # A header holds some thousands of addresses at most, and no path has as many proxies.
 _HOPS_MAX: Final = 1_000
 # An address or a network, without the zone, which no entry of a header has, and without masks of other forms.
@@ -75,7 +76,7 @@ class Clients(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     trusted: Collection[str] = ()
     hops: int | None = None
-    header: str = "X-Forwarded-For"
+    header: str = _HEADER
     ipv6_prefix: int = 64
     ipv4_prefix: int = 32
     unknown: Unknown = "error"
@@ -88,6 +89,9 @@ class Clients(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             if trusted:
                 raise ConfigurationError("clients: hops", self.hops, "leave it out, or trusted: they are two ways")
         _check_header(self.header)
+        if self.header != _HEADER and not trusted and self.hops is None:
+            remedy = "say whose word it is: give trusted or hops as well, or the header is not read"
+            raise ConfigurationError("clients: header", self.header, remedy)
         require_integer("clients: ipv6_prefix", self.ipv6_prefix, 1, 128)
         require_integer("clients: ipv4_prefix", self.ipv4_prefix, 1, 32)
         if self.unknown not in get_args(Unknown):

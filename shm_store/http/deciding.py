@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, TypeAlias
 
 from shm_store.errors import CostError
+from shm_store.http.headers import Label
 from shm_store.http.rules import Rule
 from shm_store.limiter import KeyTake, RateLimiter
 from shm_store.quota import Concurrency, Quota
@@ -14,14 +15,16 @@ from shm_store.reservation import Reservation
 
 
 class Asked(NamedTuple):
-    """A rule, and the key it is asked about."""
+    """A rule, the key it is asked about, and how that is written in header fields."""
 
     rule: Rule
     key: str
+    label: Label
 
 
-#: A rule, what it has answered, and about which key.
-Decision: TypeAlias = tuple[Rule, RateInfo, str]
+#: A rule, what it has answered, and how it is written. Without the key: it may be a secret, and who reports an error of
+#: the application shows all that belongs to its request.
+Decision: TypeAlias = tuple[Rule, RateInfo, Label]
 
 
 class Decided(NamedTuple):
@@ -39,7 +42,7 @@ class Decided(NamedTuple):
 
 
 def decide(
-    store: RateLimiter, asked: Sequence[Asked], *, hold: bool, on_cost_error: Callable[[CostError], None]
+    store: RateLimiter, asked: Sequence[Asked], *, hold: bool, on_cost_error: Callable[[CostError, Rule], None]
 ) -> Decided:
     """Take for every rule of `asked`, or for none.
 
@@ -47,7 +50,8 @@ def decide(
         store: The store.
         asked: The rules and their keys.
         hold: Whether to reserve what is taken although no rule asks for it.
-        on_cost_error: Called with the error of a bucket that is smaller than its rule's cost: a denial.
+        on_cost_error: Called with the error of a bucket that is smaller than the cost of a rule, which denies, and with
+            the rule.
 
     Raises:
         StoreError: The store failed; nothing was taken.
@@ -57,10 +61,10 @@ def decide(
     try:
         infos, reservation = _take(store, asked, hold=hold)
     except CostError as error:
-        on_cost_error(error)
+        on_cost_error(error, asked[error.index].rule)
         return _without(store, asked, error, hold=hold, on_cost_error=on_cost_error)
-    decisions = [(rule, info, key) for (rule, key), info in zip(asked, infos, strict=True)]
-    return Decided(decisions, [rule for rule, _ in asked], reservation)
+    decisions = [(each.rule, info, each.label) for each, info in zip(asked, infos, strict=True)]
+    return Decided(decisions, [each.rule for each in asked], reservation)
 
 
 def tightest(infos: Iterable[RateInfo]) -> RateInfo:
@@ -86,11 +90,13 @@ def violated(decisions: Sequence[Decision]) -> tuple[str, ...]:
 
 
 def _take(store: RateLimiter, asked: Sequence[Asked], *, hold: bool) -> tuple[list[RateInfo], Reservation | None]:
-    shadow = [index for index, (rule, _) in enumerate(asked) if rule.shadow]
-    if hold or any(rule.reserves for rule, _ in asked):
-        reservation = store.reserve([(key, rule.limit, rule.cost) for rule, key in asked], shadow=shadow)
+    shadow = [index for index, each in enumerate(asked) if each.rule.shadow]
+    if hold or any(each.rule.reserves for each in asked):
+        reservation = store.reserve([(each.key, each.rule.limit, each.rule.cost) for each in asked], shadow=shadow)
         return reservation.infos, reservation if reservation.allowed else None
-    takes: list[KeyTake] = [(key, rule.limit, rule.cost) for rule, key in asked if isinstance(rule.limit, Quota)]
+    takes: list[KeyTake] = [
+        (each.key, each.rule.limit, each.rule.cost) for each in asked if isinstance(each.rule.limit, Quota)
+    ]
     if len(asked) == 1 and not shadow:
         # Much cheaper than `take_all`.
         ((key, quota, cost),) = takes
@@ -104,11 +110,11 @@ def _without(
     error: CostError,
     *,
     hold: bool,
-    on_cost_error: Callable[[CostError], None],
+    on_cost_error: Callable[[CostError, Rule], None],
 ) -> Decided:
     """Decide where the cost of one rule is more than its bucket ever has: denied, or in shadow mode left out."""
-    rule, key = asked[error.index]
-    denied = (rule, RateInfo(False, error.limit, 0, 0), key)
+    rule, _, label = asked[error.index]
+    denied = (rule, RateInfo(False, error.limit, 0, 0), label)
     if not rule.shadow:
         return Decided([denied], [], None)
     others = [*asked[: error.index], *asked[error.index + 1 :]]

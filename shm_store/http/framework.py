@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
+
+# RFC 9110 section 9, and RFC 5789.
+_METHODS: Final = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"))
+
+
+def known_method(method: str) -> str:
+    """Return the method, or one text for all that are not standard: a client must not have a bucket for each."""
+    return method if method in _METHODS else "other"
 
 
 class Framework(NamedTuple):
@@ -13,9 +21,11 @@ class Framework(NamedTuple):
         name: Names the logger, below `shm_store`.
         peer: Returns the address at the other end of the socket as the server gives it: None, empty or a path for a
             UNIX socket.
-        header: Returns the value of the named header, or None; of one that came several times all values in their
+        header: Returns the value of the named header as the application reads it, or None.
+        forwarded: Returns the value of the named header, or None; of one that came several times all values in their
             order, joined by commas.
         accept: Returns the value of `Accept`; None, or one without a preference, if there is none.
+        mount: Returns what stands before the request's path: where the application is mounted.
         method: Returns the method; one text for all that no application knows.
         route: Returns the request's route as it was given to the router; None where requests have no routes.
     """
@@ -23,6 +33,8 @@ class Framework(NamedTuple):
     name: str
     peer: Callable[[Any], str | None]
     header: Callable[[Any, str], str | None]
+    forwarded: Callable[[Any, str], str | None]
     accept: Callable[[Any], str | None]
+    mount: Callable[[Any], str]
     method: Callable[[Any], str]
     route: Callable[[Any], str | None] | None = None

@@ -39,8 +39,8 @@ class Headers(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             enforced policy that covers the request. None: neither.
         legacy: Whether to send `X-RateLimit-Limit`, `X-RateLimit-Remaining` and `X-RateLimit-Reset` (seconds from now),
             of the tightest enforced policy.
-        partition_key: Whether the draft's fields tell by `pk` which bucket was charged: a hash of its key, from which
-            the key cannot be read, but equal for whoever shares it.
+        partition_key: A secret, with which the draft's fields tell by `pk` which bucket was charged: the same for all
+            who share it, and for nobody without the secret to be traced to a client. None: they do not.
         retry_jitter: `Retry-After` is later by 0 to so many whole seconds, chosen anew for each denial, so that clients
             do not all come back at once.
 
@@ -50,7 +50,7 @@ class Headers(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     version: Version | None = "draft-11"
     legacy: bool = False
-    partition_key: bool = False
+    partition_key: str | None = None
     retry_jitter: Duration = 0.0
 
     def __post_init__(self) -> None:
@@ -58,9 +58,11 @@ class Headers(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         if self.version is not None and self.version not in get_args(Version):
             remedy = f"choose one of {', '.join(get_args(Version))}, or None for neither field"
             raise ConfigurationError("headers: version", self.version, remedy)
-        for field in ("legacy", "partition_key"):
-            if not isinstance(getattr(self, field), bool):
-                raise ConfigurationError(f"headers: {field}", getattr(self, field), "give True or False")
+        if not isinstance(self.legacy, bool):
+            raise ConfigurationError("headers: legacy", self.legacy, "give True or False")
+        if self.partition_key is not None and not (isinstance(self.partition_key, str) and self.partition_key):
+            kind = type(self.partition_key).__name__
+            raise ConfigurationError("headers: partition_key", kind, "give a text that nobody else knows, or None")
         msgspec.structs.force_setattr(self, "retry_jitter", self._jitter_ns() / NS_PER_SECOND)
 
     @property
@@ -127,23 +129,16 @@ def label(name: str, limit: Quota | Concurrency) -> Label:
     return Label(quoted, f"{quoted};q={min(most, _INTEGER_MAX)}{parameter}", most, str(most))
 
 
-def retry_after_s(info: RateInfo) -> int:
-    """Return the whole seconds after which a client that was denied may try again.
-
-    Rounded up, so that it is never too early, and at least 1 (RFC 9110 section 10.2.3 has whole seconds only, and 0
-    would invite a busy loop).
-    """
-    # -(-a // b) rounds up in integers.
-    return -(-info.retry_after_ns // NS_PER_SECOND) or 1
-
-
 class HeaderWriter:
     """Writes the fields that `Headers` chooses."""
 
     def __init__(self, headers: Headers) -> None:
         self._draft = headers.version is not None
         self._legacy = headers.legacy
-        self._pk = headers.partition_key and self._draft
+        secret = headers.partition_key or ""
+        # A hash takes keys of 64 bytes at most.
+        self._secret = hashlib.blake2b(secret.encode("utf-8", "surrogatepass"), digest_size=32).digest()
+        self._pk = bool(secret) and self._draft
         self._jitter_s = headers.retry_jitter_s
 
     @property
@@ -155,10 +150,10 @@ class HeaderWriter:
         """Return the fields of an allowed request, of which the legacy ones are about the tightest policy."""
         return self._limits(said, tightest, 0 if tightest is None else -(-tightest.reset_after_ns // NS_PER_SECOND))
 
-    def allowed_by(self, by: Label, info: RateInfo, key: str) -> Fields:
-        """Return the same where only the policy of a label has decided, about `key`: the most frequent case."""
-        if self._pk or info.limit != by.limit or by.limit > _INTEGER_MAX:
-            return self.allowed([(self.partitioned(by, key), info)], info)
+    def allowed_by(self, by: Label, info: RateInfo) -> Fields:
+        """Return the same where only one policy has decided: the most frequent case."""
+        if by.pk or info.limit != by.limit or by.limit > _INTEGER_MAX:
+            return self.allowed([(by, info)], info)
         remaining, reset_s = info.remaining, -(-info.reset_after_ns // NS_PER_SECOND)
         if not self._legacy:
             if not self._draft:
@@ -174,23 +169,34 @@ class HeaderWriter:
             legacy["ratelimit"] = f"{by.name};r={remaining};t={reset_s}"
         return legacy
 
-    def denied(self, said: Sequence[Said], tightest: RateInfo) -> Fields:
+    def retry_s(self, infos: Sequence[RateInfo]) -> int | None:
+        """Return after how many seconds a client may try again that was denied with these answers; None: never.
+
+        Rounded up, so that it is never too early, and at least 1 (RFC 9110 section 10.2.3 has whole seconds only, and 0
+        would invite a busy loop).
+        """
+        # -(-a // b) rounds up in integers.
+        longest_s = -(-max(info.retry_after_ns for info in infos) // NS_PER_SECOND) or 1
+        jitter_s = random.randint(0, self._jitter_s) if self._jitter_s else 0  # noqa: S311 - spreads load, no secret
+        return longest_s + jitter_s
+
+    def denied(self, said: Sequence[Said], tightest: RateInfo, retry_s: int | None) -> Fields:
         """Return the fields of a denied request, those that say when to come back and forbid to store it among them.
 
         A 429 must not be stored by a cache (RFC 6585 section 4). What was denied is reset when it may be tried again.
         """
-        retry_s = retry_after_s(tightest)
-        fields = self._limits(said, tightest, retry_s)
-        jitter_s = random.randint(0, self._jitter_s) if self._jitter_s else 0  # noqa: S311 - spreads load, no secret
-        fields["retry-after"] = str(retry_s + jitter_s)
+        fields = self._limits(said, tightest, -(-tightest.retry_after_ns // NS_PER_SECOND) or 1)
+        if retry_s is not None:
+            fields["retry-after"] = str(retry_s)
         fields["cache-control"] = "no-store"
         return fields
 
-    def partitioned(self, by: Label, key: str) -> Label:
+    def label(self, by: Label, key: str) -> Label:
         """Return the label with the partition key of the bucket `key`, if that is to be told."""
         if not self._pk:
             return by
-        digest = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=_PARTITION_BYTES).digest()
+        text = key.encode("utf-8", "surrogatepass")
+        digest = hashlib.blake2b(text, key=self._secret, digest_size=_PARTITION_BYTES).digest()
         return msgspec.structs.replace(by, pk=f";pk=:{base64.b64encode(digest).decode()}:")
 
     def _limits(self, said: Sequence[Said], tightest: RateInfo | None, reset_s: int) -> Fields:

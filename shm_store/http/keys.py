@@ -24,11 +24,8 @@ MakeKey: TypeAlias = Callable[[Any], str | None]
 _KEY_TAG: Final = "key:"
 # Clients whose keys are remembered, by each policy: parsing an address costs as much as several takes.
 _REMEMBERED: Final = 4_096
-# What a client writes into a header is remembered only if it is short: the bound is to be one on memory.
+# What a client writes is remembered only if it is short: the bound is to be one on memory.
 _REMEMBERED_LENGTH_MAX: Final = 256
-
-#: Who the clients are, for every limiter of this process that tells them apart by address.
-in_use: Final[set[Clients]] = set()
 
 
 def key_function(recipe: Recipe, framework: Framework, clients: Clients, prefix: str = "") -> MakeKey:
@@ -49,13 +46,15 @@ def key_function(recipe: Recipe, framework: Framework, clients: Clients, prefix:
     return key
 
 
-def checked(read: Callable[[Any], object]) -> MakeKey:
-    """Return the application's own `read`, held to what it must return: a text, or for none "" or None."""
+def _checked(read: Callable[[Any], object]) -> MakeKey:
+    """Return `read`, held to what it must return."""
 
     def key(request: object) -> str | None:
         value = read(request)
         if value is not None and not isinstance(value, str):
-            raise ConfigurationError("key", value, "return a str from the key function, or None if there is none")
+            # The value may be a secret.
+            kind = f"<{type(value).__name__}>"
+            raise ConfigurationError("key", kind, "return a str from the key function, or None if there is none")
         return value or None
 
     return key
@@ -86,7 +85,7 @@ def _read(source: Source, framework: Framework, clients: Clients, prefix: str) -
         name = source.removeprefix(HEADER)
         header = framework.header
         return _tagged(prefix + header_prefix(name), lambda request: header(request, name))
-    return _tagged(prefix + _KEY_TAG, checked(source))
+    return _tagged(prefix + _KEY_TAG, _checked(source))
 
 
 def _tagged(tag: str, read: Callable[[Any], str | None]) -> MakeKey:
@@ -98,22 +97,22 @@ def _tagged(tag: str, read: Callable[[Any], str | None]) -> MakeKey:
 
 
 def _client(framework: Framework, clients: Clients, prefix: str) -> MakeKey:
-    in_use.add(clients)
-
     def made(address: str | None, forwarded: str | None = None) -> str | None:
         key = clients.key(address, forwarded)
         return None if key is None else prefix + key
 
     remembered = lru_cache(maxsize=_REMEMBERED)(made)
-    peer, header, name = framework.peer, framework.header, clients.header
+    peer, forwarded, name = framework.peer, framework.forwarded, clients.header
 
     def forwarded_client(request: object) -> str | None:
-        value = header(request, name)
-        make = remembered if value is None or len(value) <= _REMEMBERED_LENGTH_MAX else made
-        return make(peer(request), value)
+        address, value = peer(request), forwarded(request, name)
+        is_short = len(address or "") + len(value or "") <= _REMEMBERED_LENGTH_MAX
+        return (remembered if is_short else made)(address, value)
 
     def client(request: object) -> str | None:
-        return remembered(peer(request))
+        address = peer(request)
+        # A server that believes a forwarding header itself may call anything an address.
+        return (remembered if address is None or len(address) <= _REMEMBERED_LENGTH_MAX else made)(address)
 
     return forwarded_client if clients.reads_header else client
 

@@ -11,14 +11,14 @@ from shm_store.http.answers import DEFAULT_POLICY, Deny
 from shm_store.http.clients import Clients
 from shm_store.http.framework import Framework
 from shm_store.http.headers import Headers, label
-from shm_store.http.keys import MakeKey, checked, key_function
+from shm_store.http.keys import MakeKey, key_function
 from shm_store.http.rules import Rule, Tally
 from shm_store.policy import Policy, RunningPolicies, recipe
 from shm_store.policy.policy import OnError, is_method
 from shm_store.policy.recipe import Source
 from shm_store.quota import Quota, require_integer
 
-#: The whole key of a request, or None if it is not limited.
+#: Returns who a request is charged to; None or "" if it is not limited.
 KeyFunction: TypeAlias = Callable[[Any], str | None]
 
 #: What a browser asks before it sends a request to another origin; it has no part in the client's doing.
@@ -31,8 +31,7 @@ class Options(TypedDict, total=False):
 
     Attributes:
         key: Whose bucket: a list of sources as in a Policy, `["header:X-Api-Key", "client"]`, or a plain function from
-            the request to the whole key, where None and "" mean that the request is not limited. `["client"]` if left
-            out.
+            the request to who is charged, which is the same as a list of only that. `["client"]` if left out.
         quota: Replaces the store's default quota.
         cost: Units that each request takes; 1 if left out.
         on_error: `"allow"`, as if left out, lets requests through without a limit while the store fails; `"deny"`
@@ -135,8 +134,7 @@ def only_rule(  # the options of a middleware without policies
 def _only_key(framework: Framework, clients: Clients, key: object) -> MakeKey:
     if callable(key):
         checked_function("key", key, "from the request to a str")
-        return checked(key)
-    read = recipe.read(key)
+    read = recipe.read([key] if callable(key) else key)
     if read.route:
         raise ConfigurationError("key", key, "leave 'route' to a policy: give policies")
     return key_function(read, framework, clients)

@@ -19,7 +19,7 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
     """What the limiter has decided on one request.
 
     Attributes:
-        decisions: What every policy that covers the request has answered: a tuple of a rule, an answer and a key each.
+        decisions: What every policy that covers the request has answered: each a rule, an answer and a label.
         headers: Fields for the application's response.
         answer: What is answered in place of the application; None if the request is served.
         reservation: What is settled after the response; to `commit` the true cost to. None if nothing is.

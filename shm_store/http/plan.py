@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from shm_store.errors import ConfigurationError
 from shm_store.http.clients import Clients
@@ -11,11 +11,24 @@ from shm_store.http.rules import Rule, Tally, made
 from shm_store.policy import Policy
 
 
+class Further:
+    """Policies that some requests have besides those of all; the same object for the same requests.
+
+    Attributes:
+        policies: The policies.
+    """
+
+    def __init__(self, policies: tuple[Policy, ...]) -> None:
+        """Have `policies`."""
+        self.policies = policies
+
+
 class Plan:
     """The rules of one set of policies, and which of them may cover what.
 
     Attributes:
         source: The policies.
+        names: Those of the rules.
         early: The rules that need no route.
         needs_routes: Whether there are others.
         alone: The only rule, if it covers every request and needs nothing but a take.
@@ -24,13 +37,14 @@ class Plan:
     def __init__(self, source: tuple[Policy, ...], early: Sequence[Rule], late: Sequence[tuple[Policy, Rule]]) -> None:
         """Plan with the `early` rules, and with the `late` ones, which need the route, of their policies."""
         self.source = source
+        self.names = frozenset(rule.name for rule in (*early, *(rule for _, rule in late)))
         self.early = tuple(early)
         self.needs_routes = bool(late)
         self.alone = None if late else _alone(early)
         self._late = late
         # With what the path of every request that a late rule covers begins.
         self._prefixes = tuple({prefix for _, rule in late for prefix in rule.prefixes})
-        self._at: dict[tuple[str | None, tuple[Rule, ...]], tuple[tuple[Rule, ...], Rule | None]] = {}
+        self._at: dict[tuple[str | None, Further | None], tuple[tuple[Rule, ...], Rule | None]] = {}
 
     def may_follow(self, method: str, path: str) -> bool:
         """Return whether a rule that needs the route may cover a request that is not routed yet."""
@@ -40,12 +54,20 @@ class Plan:
         """Return the rules that cover a route and need to know it."""
         return tuple(rule for policy, rule in self._late if not policy.routes or route in policy.routes)
 
-    def at(self, route: str | None, further: tuple[Rule, ...]) -> tuple[tuple[Rule, ...], Rule | None]:
-        """Return all rules that may cover a request of `route`, with the `further` ones; and one that is alone."""
+    def at(
+        self, route: str | None, further: Further | None, rules_of: Callable[[Further], Sequence[Rule]]
+    ) -> tuple[tuple[Rule, ...], Rule | None]:
+        """Return all rules that may cover a request of `route` that has `further` policies; and one that is alone.
+
+        Args:
+            route: The route; None if it has none.
+            further: The further policies.
+            rules_of: Makes their rules.
+        """
         found = self._at.get((route, further))
         if found is None:
             late = self.late(route) if route is not None else ()
-            rules = (*self.early, *late, *further)
+            rules = (*self.early, *late, *(rules_of(further) if further is not None else ()))
             # As many as an application has routes.
             found = self._at[route, further] = rules, _alone(rules)
         return found

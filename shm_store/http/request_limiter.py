@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import weakref
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from shm_store.errors import ConfigurationError, CostError, StoreError
 from shm_store.http.answering import Answering
@@ -25,15 +26,18 @@ from shm_store.http.options import (
     refuse_beside_policies,
 )
 from shm_store.http.outcome import NO_FIELDS, UNLIMITED, Outcome
-from shm_store.http.plan import Plan, planned
+from shm_store.http.plan import Further, Plan, planned
 from shm_store.http.rules import Rule, Tally, made
 from shm_store.http.settlement import RequestReservation
 from shm_store.limiter import RateLimiter
-from shm_store.policy import Policy, RunningPolicies, paths
+from shm_store.policy import Policy, RunningPolicies, paths, recipe
 from shm_store.policy.policy import OnError
 from shm_store.policy.recipe import Source
 from shm_store.quota import Quota
 from shm_store.rate_info import RateInfo
+
+#: All of this process, for a check when a server starts.
+limiters: Final[weakref.WeakSet[RequestLimiter]] = weakref.WeakSet()
 
 
 class RequestLimiter:
@@ -52,6 +56,7 @@ class RequestLimiter:
         self,
         store: RateLimiter,
         framework: Framework,
+        further: Callable[[], Iterable[Policy]] = tuple,
         *,
         key: KeyFunction | Sequence[Source] = CLIENT_KEY,
         quota: Quota | None = None,
@@ -64,11 +69,28 @@ class RequestLimiter:
         headers: Headers | None = None,
         deny: Deny | None = None,
     ) -> None:
-        """Limit by `store`; see Options for the others.
+        """Limit requests.
+
+        Args:
+            store: Any RateLimiter.
+            framework: How to read requests.
+            further: Returns policies that may come with `decide_at`, as far as they are known.
+            key: See Options, as for all that follow.
+            quota: See Options.
+            cost: See Options.
+            on_error: See Options.
+            policies: See Options.
+            exempt: See Options.
+            exempt_methods: See Options.
+            clients: See Options.
+            headers: See Options.
+            deny: See Options.
 
         Raises:
             ConfigurationError: An option cannot be used; it says which, and what to give instead.
         """
+        if not all(hasattr(store, name) for name in ("take", "take_all", "reserve")) or isinstance(store, type):
+            raise ConfigurationError("store", store, "give a RateLimiter, for example ShmStore.open(Config(limit=100))")
         clients = Clients() if clients is None else clients
         checked_instance("clients", clients, Clients, "a Clients, for example Clients(hops=1)")
         headers = Headers() if headers is None else headers
@@ -79,6 +101,7 @@ class RequestLimiter:
         self._store = store
         self._framework = framework
         self._clients = clients
+        self._further = further
         self._exempt = paths.read("exempt", exempt)
         self._exempt_methods = checked_methods(exempt_methods)
         self._log = logging.getLogger(f"shm_store.{framework.name}")
@@ -95,11 +118,13 @@ class RequestLimiter:
             only = only_rule(framework, clients, store.quota, key=key, quota=quota, cost=cost, on_error=on_error)
             self._tallies[only.name] = only.tally
             self._plan = Plan(self._policies.current, [only], [])
+        self._goes_by_client = policies is None and not callable(key) and recipe.CLIENT in key
         self.decide, self._decide_alone = self._bind()
+        limiters.add(self)
 
     @property
     def errors(self) -> dict[str, int]:
-        """How many requests met a failing store in this process, by the name of the error's type."""
+        """How often the store failed in this process, by the name of the error's type."""
         return self._error_log.counts
 
     @property
@@ -107,15 +132,14 @@ class RequestLimiter:
         """How the policies have decided in this process: `allowed`, `denied` and `shadow_denied`, by policy."""
         return {name: tally.counts for name, tally in self._tallies.items()}
 
-    def rule(self, policy: Policy) -> Rule:
-        """Return a rule of this limiter for a policy that is none of its own.
-
-        Raises:
-            ConfigurationError: One of its own has that name, and they would charge the same buckets.
-        """
-        if any(policy.name == own.name for own in self._policies.current):
-            raise ConfigurationError("name", policy.name, "a policy of the middleware has that name: choose another")
-        return made(policy, self._framework, self._clients, self._tallies.setdefault(policy.name, Tally()))
+    @property
+    def needs_addresses(self) -> bool:
+        """Whether it tells clients apart by address, and was not told what becomes of those that have none."""
+        if self._clients.serves_unix:
+            return False
+        return self._goes_by_client or any(
+            recipe.CLIENT in policy.key for policy in (*self._policies.current, *self._further())
+        )
 
     def decide_slowly(self, request: Any, method: str, path: str) -> Outcome:  # noqa: ANN401 - each framework has its own
         """Do what `decide` does."""
@@ -126,13 +150,11 @@ class RequestLimiter:
             return self._decide(request, method, path, plan.early, hold=True)
         return self._decide(request, method, path, plan.early)
 
-    def decide_at(
-        self, request: object, method: str, path: str, route: str | None, further: tuple[Rule, ...]
-    ) -> Outcome:
-        """Decide on a request whose route is known, None if it has none, by all policies and the `further` rules."""
+    def decide_at(self, request: object, method: str, path: str, route: str | None, further: Further | None) -> Outcome:
+        """Decide on a request whose route is known, None if it has none, by all policies and `further` ones."""
         if self._is_exempt(method, path):
             return UNLIMITED
-        rules, alone = self._current().at(route, further)
+        rules, alone = self._current().at(route, further, self._rules)
         if alone is not None:
             return self._decide_alone(request, path, alone)
         return self._decide(request, method, path, rules)
@@ -169,6 +191,18 @@ class RequestLimiter:
                 plan.source = policies
         return plan
 
+    def _rules(self, further: Further) -> list[Rule]:
+        """Return rules for further policies, but not for one that has the name of another: they would share buckets."""
+        rules = []
+        for policy in further.policies:
+            if policy.name in self._plan.names:
+                message = "the limit %r of a responder is not enforced: a policy of the middleware has that name"
+                self._log.error(message, policy.name)
+            else:
+                tally = self._tallies.setdefault(policy.name, Tally())
+                rules.append(made(policy, self._framework, self._clients, tally))
+        return rules
+
     def _is_exempt(self, method: str, path: str) -> bool:
         return method in self._exempt_methods or self._exempt.cover(path)
 
@@ -181,6 +215,7 @@ class RequestLimiter:
         store, policies, slowly = self._store, self._policies, self.decide_slowly
         exempt, methods, prefixes = self._exempt.exact, self._exempt_methods, self._exempt.prefixes
         allowed_by, denied_by = self._answering.allowed_by, self._answering.denied_by
+        label_of = self._answering.label
 
         def decide_alone(request: Any, path: str, rule: Rule) -> Outcome:  # noqa: ANN401 - each framework has its own
             try:
@@ -192,15 +227,17 @@ class RequestLimiter:
             try:
                 info = store.take(key, rule.cost, rule.limit)  # type: ignore[arg-type]  # a plain rule has a Quota
             except CostError as error:
-                self._log_cost(error)
+                self._log_cost(error, rule)
                 info = RateInfo(False, error.limit, 0, 0)
             except StoreError as error:
                 return self._failed(request, path, error, deny=rule.deny_on_error)
+            label = label_of(rule.label, key)
+            decision = (rule, info, label)
             if info.allowed:
                 rule.tally.allowed += 1
-                return Outcome(((rule, info, key),), allowed_by(rule.label, info, key))
+                return Outcome((decision,), allowed_by(label, info))
             rule.tally.denied += 1
-            return Outcome(((rule, info, key),), NO_FIELDS, denied_by(request, path, rule, info, key))
+            return Outcome((decision,), NO_FIELDS, denied_by(request, path, decision))
 
         def decide(request: Any, method: str, path: str) -> Outcome:  # noqa: ANN401 - see above
             plan = self._plan
@@ -234,13 +271,13 @@ class RequestLimiter:
                         return failed
                 else:
                     if key is not None:
-                        asked.append(Asked(rule, key))
+                        asked.append(Asked(rule, key, self._answering.label(rule.label, key)))
         if not asked:
             return before
         try:
             decided = decide(self._store, asked, hold=hold, on_cost_error=self._log_cost)
         except StoreError as error:
-            deny = any(rule.deny_on_error for rule, _ in asked)
+            deny = any(each.rule.deny_on_error for each in asked)
             return self._failed(request, path, error, deny=deny, before=before)
         return self._outcome(request, path, decided, before)
 
@@ -277,6 +314,6 @@ class RequestLimiter:
         except StoreError as error:
             self._error_log.record(error, "units not given back")
 
-    def _log_cost(self, error: CostError) -> None:
+    def _log_cost(self, error: CostError, rule: Rule) -> None:
         # The store works, and its answer is that no wait makes room: denied, whatever `on_error` says.
-        self._error_log.record(error, "request denied")
+        self._error_log.record(error, f"policy {rule.name} in shadow mode" if rule.shadow else "request denied")

@@ -62,7 +62,7 @@ class Rule(msgspec.Struct, frozen=True, eq=False):
         exempt: Paths it does not cover; None: none.
         refund: Statuses for which the units are given back; None if they stand whatever becomes of the request.
         answers: Answers to requests that it alone has denied, by what they depend on: seconds until a retry, path,
-            `Accept`, limit, and what remains.
+            `Accept`, mount, limit, and what remains.
     """
 
     name: str
@@ -78,7 +78,11 @@ class Rule(msgspec.Struct, frozen=True, eq=False):
     prefixes: tuple[str, ...] = ("",)
     exempt: Paths | None = None
     refund: frozenset[int] | None = None
-    answers: dict[tuple[int, str, str | None, int, int], Answer] = {}
+    answers: dict[tuple[int, str, str | None, str, int, int], Answer] = {}
+
+    def __repr__(self) -> str:
+        # Who shows an Outcome is not to see what clients have asked for.
+        return f"<Rule {self.name}>"
 
     @property
     def reserves(self) -> bool:

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from shm_store.errors import ConfigurationError
 
-REMEDY: Final = "paths that start with '/', for example '/healthz', or '/static/*' for all that begin so"
+REMEDY: Final = "paths that start with '/', decoded and without a query: '/healthz', or '/static/*' for what begins so"
 
 
 class Paths(NamedTuple):
@@ -40,7 +40,7 @@ def read(field: str, patterns: object) -> Paths:
         raise ConfigurationError(field, patterns, f"give a list of {REMEDY}")
     listed = list(patterns)
     for pattern in listed:
-        if not isinstance(pattern, str) or not pattern.startswith("/") or "*" in pattern[:-1]:
+        if not isinstance(pattern, str) or not pattern.startswith("/") or "*" in pattern[:-1] or "?" in pattern:
             raise ConfigurationError(field, pattern, f"give {REMEDY}")
     return Paths(
         frozenset(pattern for pattern in listed if not pattern.endswith("*")),

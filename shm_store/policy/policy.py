@@ -147,7 +147,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def _check_coverage(self) -> None:
         for field, is_good, remedy in (
             ("methods", is_method, "methods in capitals, for example ['GET', 'HEAD']"),
-            ("routes", _is_path, "routes as in add_route, for example ['/v1/links/{code}']"),
+            ("routes", _is_route, "routes as in add_route, for example ['/v1/links/{code}'], or else paths"),
         ):
             values = _tuple(field, getattr(self, field), remedy)
             for value in values:
@@ -192,8 +192,8 @@ def is_method(value: object) -> bool:
     return isinstance(value, str) and _METHOD.fullmatch(value) is not None
 
 
-def _is_path(value: object) -> bool:
-    return isinstance(value, str) and value.startswith("/")
+def _is_route(value: object) -> bool:
+    return isinstance(value, str) and value.startswith("/") and "*" not in value
 
 
 def _is_status(value: object) -> bool:

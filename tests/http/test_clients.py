@@ -302,7 +302,9 @@ def test_clients_copies_know_the_same_proxies(copied: Callable[[Clients], Client
 
 def test_clients_reads_header_only_behind_proxies() -> None:
     """Whoever asks for the header need not, as long as no proxy is named or counted."""
-    assert not any(clients.reads_header for clients in (Clients(), Clients(header="Forwarded"), Clients(trusted=[])))
+    assert not any(clients.reads_header for clients in (Clients(), Clients(trusted=[])))
+    with pytest.raises(ConfigurationError, match="clients: header is 'Forwarded': say whose word it is"):
+        Clients(header="Forwarded")
     assert all(clients.reads_header for clients in (BEHIND, Clients(trusted=["unix"]), Clients(hops=1)))
 
 

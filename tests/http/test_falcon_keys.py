@@ -114,9 +114,9 @@ def test_key_may_split_by_method(store: ShmStore, serve: Serve) -> None:
 
 
 def test_key_may_be_any_function_of_the_request(store: ShmStore, serve: Serve) -> None:
-    """The application's own key is used as it is."""
+    """Who the application says is charged, and cannot be mistaken for anybody that the limiter knows by itself."""
     serve(RateLimitMiddleware(store, key=lambda req: f"tenant:{req.get_param('tenant')}")).ask("/v1/ping?tenant=7")
-    assert store.get("tenant:7") == SPENT
+    assert store.get("key:tenant:7") == SPENT
 
 
 @pytest.mark.parametrize("nobody", ["", None])

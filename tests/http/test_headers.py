@@ -20,7 +20,7 @@ from shm_store.algorithms import ALGORITHMS
 from shm_store.durations import NS_PER_SECOND
 from shm_store.errors import ConfigurationError
 from shm_store.falcon import Headers, Outcome, RateLimitMiddleware
-from shm_store.http.headers import HeaderWriter, label, retry_after_s
+from shm_store.http.headers import HeaderWriter, label
 from shm_store.policy import Policy
 from shm_store.quota import INTERVAL_MAX_NS, INTERVAL_MIN_NS, LIMIT_MAX
 from tests.clock import Clock
@@ -31,6 +31,8 @@ YEARS_100_NS: Final = 100 * 365 * 86_400 * NS_PER_SECOND
 # RFC 9651 section 3.3.1.
 INTEGER_MAX: Final = 999_999_999_999_999
 BOTH: Final = Headers(legacy=True)
+SECRET: Final = "nobody else knows"  # noqa: S105 - but everybody does
+AMPLE: Final = Quota(1_000, "1min")
 QUOTA: Final = Quota(3, "1min")
 LABEL: Final = label("default", QUOTA)
 
@@ -69,7 +71,7 @@ ROUNDED = [
 @pytest.mark.parametrize(("ns", "seconds"), ROUNDED[1:])
 def test_reset_rounds_up(ns: int, seconds: int) -> None:
     """The reset is a whole number of seconds and never earlier than it comes, exact even for 100 years."""
-    fields = HeaderWriter(BOTH).allowed_by(LABEL, allowed(reset_after_ns=ns), "k")
+    fields = HeaderWriter(BOTH).allowed_by(LABEL, allowed(reset_after_ns=ns))
     assert fields["x-ratelimit-reset"] == str(seconds)
     assert members(fields["ratelimit"]) == [("default", {"r": 2, "t": seconds})]
 
@@ -78,9 +80,10 @@ def test_reset_rounds_up(ns: int, seconds: int) -> None:
 def test_retry_after_rounds_up_and_is_never_zero(ns: int, seconds: int) -> None:
     """Retry-After is a whole number of seconds, at least 1, never earlier than the retry, and what the reset says."""
     info = denied(retry_after_ns=ns, reset_after_ns=YEARS_100_NS)
-    fields = HeaderWriter(BOTH).denied([(LABEL, info)], info)
+    writer = HeaderWriter(BOTH)
+    assert writer.retry_s([info]) == max(1, seconds)
+    fields = writer.denied([(LABEL, info)], info, writer.retry_s([info]))
     assert fields["retry-after"] == fields["x-ratelimit-reset"] == str(max(1, seconds))
-    assert retry_after_s(info) == max(1, seconds)
     assert members(fields["ratelimit"]) == [("default", {"r": 0, "t": seconds} if ns else {"r": 0})]
 
 
@@ -88,7 +91,7 @@ def test_allowed_fields_hold_no_retry_after() -> None:
     """An allowed request is told its limit and nothing else; a number too large for the draft's syntax is cut."""
     quota = Quota(LIMIT_MAX, "1s")
     info = RateInfo(True, LIMIT_MAX, LIMIT_MAX - 1, 1)
-    assert HeaderWriter(BOTH).allowed_by(label("p", quota), info, "k") == {
+    assert HeaderWriter(BOTH).allowed_by(label("p", quota), info) == {
         "ratelimit-policy": f'"p";q={INTEGER_MAX};w=1',
         "ratelimit": f'"p";r={INTEGER_MAX};t=1',
         "x-ratelimit-limit": "9223372036854775807",
@@ -99,8 +102,8 @@ def test_allowed_fields_hold_no_retry_after() -> None:
 
 def test_denied_fields_forbid_storing() -> None:
     """A denial must not come out of a cache later, whichever fields are chosen."""
-    for headers in (Headers(), BOTH, Headers(version=None), Headers(partition_key=True, retry_jitter="1h")):
-        fields = HeaderWriter(headers).denied([(LABEL, denied())], denied())
+    for headers in (Headers(), BOTH, Headers(version=None), Headers(partition_key=SECRET, retry_jitter="1h")):
+        fields = HeaderWriter(headers).denied([(LABEL, denied())], denied(), 1)
         assert fields["cache-control"] == "no-store"
 
 
@@ -142,8 +145,9 @@ def test_override_is_said_without_a_window(store: ShmStore) -> None:
 
 
 def test_partition_key_tells_buckets_apart(store: ShmStore) -> None:
-    """The same client has the same key and another one another; none can be read from it."""
-    middleware = RateLimitMiddleware(store, headers=Headers(partition_key=True))
+    """The same client has the same key and another one another; another secret makes other keys of them."""
+    middleware = RateLimitMiddleware(store, headers=Headers(partition_key=SECRET))
+    other = exchange(RateLimitMiddleware(store, quota=AMPLE, headers=Headers(partition_key="s" * 99)))[0]["ratelimit"]
     told, denied_to = [], []
     for address in (CLIENT, CLIENT, "203.0.113.8") * 4:
         sent, outcome = exchange(middleware, address)
@@ -155,13 +159,14 @@ def test_partition_key_tells_buckets_apart(store: ShmStore) -> None:
         if outcome.answer is not None:
             denied_to.append(address)
     assert told[0] == told[1] != told[2]
+    assert members(other)[0][1]["pk"] not in told
     assert told == told[:3] * 4
     assert len(set(denied_to)) == 2
 
 
 def test_partition_key_is_of_the_draft_only(store: ShmStore) -> None:
     """Without the draft's fields there is nothing to tell it in."""
-    chosen = Headers(version=None, legacy=True, partition_key=True)
+    chosen = Headers(version=None, legacy=True, partition_key=SECRET)
     assert "ratelimit" not in exchange(RateLimitMiddleware(store, headers=chosen))[0]
 
 
@@ -203,7 +208,9 @@ def test_names_are_those_that_are_sent(store: ShmStore, headers: Headers, names:
         ({"version": ""}, "version"),
         ({"legacy": 1}, "legacy"),
         ({"legacy": None}, "legacy"),
-        ({"partition_key": "yes"}, "partition_key"),
+        ({"partition_key": ""}, "partition_key"),
+        ({"partition_key": True}, "partition_key"),
+        ({"partition_key": b"secret"}, "partition_key"),
         ({"retry_jitter": -1}, "retry_jitter"),
         ({"retry_jitter": "soon"}, "retry_jitter"),
         ({"retry_jitter": None}, "retry_jitter"),
@@ -218,7 +225,8 @@ def test_headers_refuse_a_bad_value(options: dict[str, Any], setting: str) -> No
     with pytest.raises(ConfigurationError) as caught:
         Headers(**options)
     assert caught.value.setting == f"headers: {setting}"
-    assert caught.value.value is options[setting]
+    # The type of what was to be a secret.
+    assert caught.value.value is options[setting] or caught.value.value == type(options[setting]).__name__
     assert "\n" not in str(caught.value)
     assert caught.value.remedy
 
@@ -238,7 +246,7 @@ QUOTAS = [QUOTA, Quota(5, "1500ms"), Quota(LIMIT_MAX, "1s"), Quota(20, "1s", bur
         Headers,
         version=st.sampled_from([None, "draft-11"]),
         legacy=st.booleans(),
-        partition_key=st.booleans(),
+        partition_key=st.sampled_from([None, SECRET]),
     ),
     quota=st.sampled_from(QUOTAS),
     override=st.sampled_from([None, 1, INTEGER_MAX + 1]),
@@ -252,7 +260,8 @@ def test_one_policy_says_what_it_says_among_several(
     writer, by = HeaderWriter(headers), label("p", quota)
     limit = quota.terms.burst if override is None else override
     info = RateInfo(True, limit, limit * share // 100, reset_after_ns)
-    assert writer.allowed_by(by, info, "k") == writer.allowed([(writer.partitioned(by, "k"), info)], info)
+    by = writer.label(by, "k")
+    assert writer.allowed_by(by, info) == writer.allowed([(by, info)], info)
 
 
 class Exchange:
@@ -349,7 +358,7 @@ def cases(draw: st.DrawFn) -> Case:
     headers = Headers(
         version=draw(st.sampled_from(["draft-11", "draft-11", "draft-11", None])),
         legacy=draw(st.booleans()),
-        partition_key=draw(st.booleans()),
+        partition_key=draw(st.sampled_from([None, SECRET])),
         retry_jitter=jitter,
     )
     longest = max((policy.limit.interval_ns for policy in found if isinstance(policy.limit, Quota)), default=1)
@@ -415,15 +424,19 @@ def check_legacy(case: Case, sent: dict[str, str], outcome: Outcome) -> None:
     assert [sent[name] for name in names] == [str(info.limit), str(info.remaining), str(until)]
 
 
-def check_denial(case: Case, sent: dict[str, str], denials: list[RateInfo]) -> None:
+def check_denial(case: Case, sent: dict[str, str], denials: list[tuple[Policy, RateInfo]]) -> None:
     """Retry-After is there if and only if something denied, and late enough for all that did."""
     if not denials:
         assert not {"retry-after", "cache-control"} & set(sent)
         return
-    earliest = max([1, *(ceil_s(info.retry_after_ns) for info in denials)])
+    assert sent["cache-control"] == "no-store"
+    if any(isinstance(policy.limit, Quota) and not info.retry_after_ns for policy, info in denials):
+        # A cost above the limit: no wait makes room.
+        assert "retry-after" not in sent
+        return
+    earliest = max([1, *(ceil_s(info.retry_after_ns) for _, info in denials)])
     assert re.fullmatch("[1-9][0-9]*", sent["retry-after"])
     assert earliest <= int(sent["retry-after"]) <= earliest + case.headers.retry_jitter_s
-    assert sent["cache-control"] == "no-store"
 
 
 def run(case: Case, store: ShmStore, clock: Clock, seen: Counter[str]) -> None:
@@ -447,7 +460,7 @@ def run(case: Case, store: ShmStore, clock: Clock, seen: Counter[str]) -> None:
             sent, outcome = ask()
             decided = [(by_name[name], info) for name, info in outcome.infos.items()]
             enforced = [(policy, info) for policy, info in decided if policy.mode == "enforce"]
-            denials = [info for _, info in enforced if not info.allowed]
+            denials = [(policy, info) for policy, info in enforced if not info.allowed]
             check_draft(case, sent, enforced)
             check_legacy(case, sent, outcome)
             check_denial(case, sent, denials)

@@ -31,7 +31,9 @@ FRAMEWORK = Framework(
     "test",
     lambda request: request.client,
     lambda request, name: request.headers.get(name),
+    lambda request, name: request.headers.get(name),
     lambda request: request.headers.get("accept"),
+    lambda _request: "",
     lambda request: request.method,
     lambda request: request.route,
 )
@@ -137,7 +139,8 @@ def test_keys_are_texts(value: object) -> None:
     """What an application's own source returns is a text or nothing; the error says so."""
     with pytest.raises(ConfigurationError, match="return a str") as caught:
         _made("p", [lambda _: value])(Asking("203.0.113.7", {}, None, "GET"))  # type: ignore[list-item, return-value]
-    assert (caught.value.setting, caught.value.value) == ("key", value)
+    # Not the value, which may be a secret.
+    assert (caught.value.setting, caught.value.value) == ("key", f"<{type(value).__name__}>")
 
 
 def test_header_prefix_ignores_case() -> None:

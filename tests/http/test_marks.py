@@ -11,11 +11,11 @@ import falcon
 import falcon.asgi
 import falcon.testing
 import pytest
-from falcon.routing import DefaultRouter
+from falcon.routing import BaseConverter, DefaultRouter
 
 from shm_store import ConfigurationError, Quota, ShmStore, StoreClosedError
 from shm_store.falcon import Headers, RateLimitMiddleware, exempt, limit
-from shm_store.policy import Policy
+from shm_store.policy import Policy, RunningPolicies
 from tests.http.failing_store import FailingStore
 from tests.http.service import CLIENT, ServedRequest
 
@@ -89,8 +89,11 @@ class Marked:
             self.app.add_route("/links/{code}", resource, suffix="item")
         self._client = falcon.testing.TestClient(self.app)
 
-    def ask(self, method: str = "GET", path: str = "/links", address: str = CLIENT) -> falcon.testing.Result:
-        return self._client.simulate_request(method, path, remote_addr=address)
+    def ask(
+        self, method: str = "GET", path: str = "/links", address: str = CLIENT, api_key: str = ""
+    ) -> falcon.testing.Result:
+        headers = {"X-Api-Key": api_key} if api_key else {}
+        return self._client.simulate_request(method, path, remote_addr=address, headers=headers)
 
     def statuses(self, requests: int, method: str = "GET", path: str = "/links", address: str = CLIENT) -> list[int]:
         return [self.ask(method, path, address).status_code for _ in range(requests)]
@@ -396,7 +399,7 @@ def test_limit_that_has_a_policys_name_leaves_the_policy_in_force(
     with caplog.at_level(logging.ERROR, logger="shm_store"):
         assert app.statuses(4) == [200, 200, 200, 429]
     (record,) = caplog.records
-    assert record.getMessage().startswith("a limit of a responder is not enforced: name is 'all'")
+    assert record.getMessage().startswith("the limit 'all' of a responder is not enforced")
 
 
 def test_router_of_another_application_is_noticed(store: ShmStore, caplog: pytest.LogCaptureFixture) -> None:
@@ -503,3 +506,90 @@ def test_limit_without_parentheses_is_refused() -> None:
     """`@limit` with the quota left out is a mistake that is found when the module is imported."""
     with pytest.raises(ConfigurationError, match="quota"):
         limit()(hook)
+
+
+def test_client_cannot_spell_the_bucket_of_a_mark(store: ShmStore) -> None:
+    """What an application's key function says is in a namespace of its own: no client reaches another bucket by it."""
+
+    class Login:
+        @limit("2/minute", name="login")
+        def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
+            resp.text = "x"
+
+    app = wsgi(store, Login(), key=lambda req: req.get_header("X-Api-Key"), quota=None)
+    for spelled in (f"login:{ME}", ME, "login:client:203.0.113.8"):
+        assert [app.ask(address="203.0.113.9", api_key=spelled).status_code for _ in range(3)][-1] == 429
+    assert (store.get(f"login:{ME}"), store.get("login:client:203.0.113.8")) == (UNTOUCHED, UNTOUCHED)
+
+
+def test_limit_gives_way_to_a_policy_of_its_name_that_a_reload_brings(store: ShmStore) -> None:
+    """From a reload on the policy is enforced in place of the mark, each request charged once; and back."""
+
+    class One:
+        @limit("2/min", name="m")
+        def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
+            resp.text = "x"
+
+    policies = RunningPolicies()
+    app = wsgi(store, One(), policies=policies, quota=None)
+    assert app.statuses(1) == [200]
+    policies.replace([Policy(name="m", quota="4/min")])
+    assert app.statuses(4) == [200, 200, 200, 429]
+    policies.replace([])
+    assert app.statuses(1) == [429]
+    assert app.ask(address="203.0.113.8").headers["ratelimit-policy"] == '"m";q=2;w=60'
+
+
+def test_request_that_the_router_refuses_counts(store: ShmStore) -> None:
+    """A converter that answers by itself is met by Falcon as well, after the request was charged."""
+
+    class Strict(BaseConverter):
+        def convert(self, value: str) -> str:
+            raise falcon.HTTPBadRequest(title=value)
+
+    router = DefaultRouter()
+    router.options.converters["strict"] = Strict
+    app = falcon.App(router=router, middleware=[RateLimitMiddleware(store, router=router)])
+    app.add_route("/{code:strict}", Links())
+    client = falcon.testing.TestClient(app)
+    assert [client.simulate_get("/x", remote_addr=CLIENT).status_code for _ in range(4)] == [400] * 3 + [429]
+
+
+@pytest.mark.parametrize("with_router", [True, False])
+def test_context_may_be_a_dict(store: ShmStore, *, with_router: bool) -> None:
+    """An application whose requests have a dict for their context finds the outcome there."""
+
+    class Asked(falcon.Request):
+        context_type = dict
+
+    class Resource:
+        def on_get(self, req: Any, resp: falcon.Response) -> None:  # noqa: ANN401 - see above
+            resp.media = list(req.context["rate_limit"].infos)
+
+    router = DefaultRouter()
+    policies = [Policy(name="all", quota="9/min"), Policy(name="here", quota="2/min", routes=["/"])]
+    middleware = RateLimitMiddleware(store, router=router if with_router else None, policies=policies)
+    app = falcon.App(router=router, request_type=Asked, middleware=[middleware])
+    app.add_route("/", Resource())
+    client = falcon.testing.TestClient(app)
+    answers = [client.simulate_get("/", remote_addr=CLIENT) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [200, 200, 429]
+    assert answers[0].json == ["all", "here"]
+    assert store.get(f"all:{ME}") == (9, 7)
+
+
+def test_outcome_shows_no_key(store: ShmStore) -> None:
+    """Whoever reports an error of the application, with all that belongs to its request, tells no client's secret."""
+    shown = []
+
+    class Resource:
+        def on_get(self, req: falcon.Request, _resp: falcon.Response) -> None:
+            shown.append(repr(req.context.rate_limit))
+
+    by_key: Final = ["header:X-Api-Key"]
+    kept = Policy(name="kept", quota="9/min", key=by_key)
+    for policies in ([kept], [kept, Policy(name="given", quota="9/min", key=by_key, refund=[404])]):
+        for headers in (Headers(), Headers(partition_key="secret")):
+            wsgi(store, Resource(), policies=policies, quota=None, headers=headers).ask(api_key="sk-123")
+    assert len(shown) == 4
+    assert not any("sk-123" in each for each in shown)

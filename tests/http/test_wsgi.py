@@ -14,9 +14,9 @@ from wsgiref.validate import validator
 import pytest
 from flask import Flask
 
-from shm_store import ConfigurationError, ShmStore, StoreClosedError
+from shm_store import ConfigurationError, Quota, ShmStore, StoreClosedError
 from shm_store.policy import Policy
-from shm_store.wsgi import Answer, Denial, Outcome, RateLimitMiddleware
+from shm_store.wsgi import Answer, Outcome, RateLimitMiddleware
 from tests.http.failing_store import FailingStore
 from tests.http.service import CLIENT
 
@@ -356,19 +356,28 @@ def test_wsgi_file_is_handed_on(store: ShmStore) -> None:
     assert ask(held).body == b"content"
 
 
-@pytest.mark.parametrize(("status", "line"), [(204, "204 No Content"), (304, "304 Not Modified"), (499, "499 Unknown")])
-def test_wsgi_own_answer_is_framed_by_its_status(store: ShmStore, status: int, line: str) -> None:
-    """A status without a body has neither body nor length; one without a phrase has some."""
-
-    def deny(_denial: Denial) -> Answer:
-        return Answer(b"no", "text/plain", status)
-
-    app = RateLimitMiddleware(pong, store, deny=deny)
+def test_wsgi_own_status_without_a_phrase_has_some(store: ShmStore) -> None:
+    """WSGI asks for a phrase."""
+    app = RateLimitMiddleware(pong, store, deny=lambda _denial: Answer(b"no", "text/plain", 499))
     for _ in range(3):
         ask(app)
     denied = ask(app)
-    assert denied.status == line
-    assert (denied.body, denied.headers.get("content-length")) == ((b"no", "2") if status == 499 else (b"", None))
+    assert (denied.status, denied.body, denied.headers["content-length"]) == ("499 Unknown", b"no", "2")
+
+
+@pytest.mark.parametrize("method", ["POST", "post", "Post"])
+def test_wsgi_methods_have_no_case(store: ShmStore, method: str) -> None:
+    """A client does not get past a policy for POST by another spelling, which frameworks take for the same."""
+    app = RateLimitMiddleware(pong, store, policies=[Policy(name="post", quota="1/minute", methods=["POST"])])
+    assert [ask(app, method=each).status[:3] for each in ("POST", method)] == ["200", "429"]
+
+
+def test_wsgi_path_that_is_no_path_is_limited(store: ShmStore) -> None:
+    """A server that breaks the rules for PATH_INFO breaks nothing here, and the mount belongs to `instance`."""
+    app = RateLimitMiddleware(pong, store, quota=Quota(1, "1min"))
+    answers = [ask(app, "/\u20ac", SCRIPT_NAME="/api") for _ in range(2)]
+    assert [answer.status[:3] for answer in answers] == ["200", "429"]
+    assert b'"instance":"/api/' in answers[-1].body
 
 
 def test_wsgi_keys_by_header_and_method(store: ShmStore) -> None:

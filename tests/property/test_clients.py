@@ -143,7 +143,9 @@ def test_key_raises_nothing_else(
     peer: str | None, value: str | None, behind: dict[str, Any], header: str, prefix: int
 ) -> None:
     """Whatever a server and a client say, the answer is a key of a client, or the one error that is declared."""
-    clients = Clients(header=header, ipv4_prefix=prefix, ipv6_prefix=prefix * 4, **behind)
+    if behind:
+        behind = behind | {"header": header}
+    clients = Clients(ipv4_prefix=prefix, ipv6_prefix=prefix * 4, **behind)
     with suppress(ClientAddressError):
         key = clients.key(peer, value)
         assert key is not None

@@ -5,13 +5,22 @@ from __future__ import annotations
 import logging
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
+from typing import Any, Final
 
 import pytest
 
-from shm_store import gunicorn
+from shm_store import StoreClosedError, gunicorn
+from shm_store.falcon.requests import FALCON
 from shm_store.http.clients import Clients
+from shm_store.http.request_limiter import RequestLimiter
+from shm_store.policy import Policy
+from tests.http.failing_store import FailingStore
+
+Limits = Callable[..., None]
+BY_HEADER: Final = Policy(name="by-header", quota="5/s", key=["header:X-Api-Key"])
+BY_CLIENT: Final = Policy(name="by-client", quota="5/s")
 
 
 @pytest.fixture
@@ -23,23 +32,44 @@ def worker() -> Iterator[SimpleNamespace]:
     sys.setswitchinterval(interval)
 
 
+@pytest.fixture
+def limits(monkeypatch: pytest.MonkeyPatch) -> Limits:
+    """Makes middleware, which is all there is in the worker."""
+    monkeypatch.setattr(gunicorn, "limiters", own := set[RequestLimiter]())
+
+    def make(**options: Any) -> None:  # noqa: ANN401 - as RequestLimiter takes them
+        store = FailingStore(StoreClosedError("s"))
+        own.add(RequestLimiter(store, FALCON, options.pop("further", tuple), **options))
+
+    return make
+
+
 @pytest.mark.parametrize(
-    ("clients", "refused"),
+    ("options", "refused"),
     [
         ([], False),
-        ([Clients()], True),
-        ([Clients(trusted=["127.0.0.1"])], True),
-        ([Clients(trusted=["unix"])], False),
-        ([Clients(hops=1)], False),
-        ([Clients(unknown="share")], False),
-        ([Clients(unknown="skip"), Clients()], True),
+        ([{}], True),
+        ([{"clients": Clients(trusted=["127.0.0.1"])}], True),
+        ([{"clients": Clients(trusted=["unix"])}], False),
+        ([{"clients": Clients(hops=1)}], False),
+        ([{"clients": Clients(unknown="share")}], False),
+        ([{"clients": Clients(unknown="skip")}, {}], True),
+        ([{"key": ["header:X-Api-Key", "client"]}], True),
+        ([{"key": ["header:X-Api-Key"]}], False),
+        ([{"key": lambda _: "k"}], False),
+        ([{"policies": []}], False),
+        ([{"policies": [BY_HEADER]}], False),
+        ([{"policies": [BY_HEADER, BY_CLIENT]}], True),
+        ([{"policies": [BY_HEADER], "further": lambda: [BY_CLIENT]}], True),
+        ([{"policies": [BY_HEADER], "further": lambda: [BY_HEADER]}], False),
     ],
 )
 def test_worker_is_refused_a_unix_socket_that_hides_clients(
-    worker: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, clients: list[Clients], *, refused: bool
+    worker: SimpleNamespace, limits: Limits, options: list[dict[str, Any]], *, refused: bool
 ) -> None:
     """At the start it ends with the status by which gunicorn's master knows that no worker can start."""
-    monkeypatch.setattr(gunicorn, "in_use", set(clients))
+    for each in options:
+        limits(**each)
     if not refused:
         gunicorn.post_worker_init(worker)
         return
@@ -48,18 +78,18 @@ def test_worker_is_refused_a_unix_socket_that_hides_clients(
     assert caught.value.code == 3
 
 
-def test_worker_is_not_refused_a_tcp_socket(worker: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_worker_is_not_refused_a_tcp_socket(worker: SimpleNamespace, limits: Limits) -> None:
     """Clients of TCP have addresses."""
-    monkeypatch.setattr(gunicorn, "in_use", {Clients()})
+    limits()
     del worker.sockets[1]
     gunicorn.post_worker_init(worker)
 
 
 def test_worker_of_a_reload_serves_and_complains(
-    worker: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    worker: SimpleNamespace, limits: Limits, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A service that runs is not ended by what a reload brings; the log says what is wrong."""
-    monkeypatch.setattr(gunicorn, "in_use", {Clients()})
+    limits()
     monkeypatch.setattr(gunicorn._Master, "has_reloaded", True)
     with caplog.at_level(logging.ERROR, "gunicorn.error"):
         gunicorn.post_worker_init(worker)

@@ -55,12 +55,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     forwarded_header: Annotated[str, msgspec.Meta(description="Header that the proxies append to.")] = "X-Forwarded-For"
     ipv6_prefix: Annotated[int, msgspec.Meta(description="Bits of an IPv6 address that tell clients apart.")] = 64
     unknown_clients: Annotated[
-        str | None,
-        msgspec.Meta(
-            description="What becomes of clients without an address: error, share, skip [default: error, or share on a "
-            "UNIX socket with a key_header]."
-        ),
-    ] = None
+        str, msgspec.Meta(description="What becomes of clients without an address: error, share, skip.")
+    ] = "error"
     limit_headers: Annotated[
         str, msgspec.Meta(description="Fields that tell of limits: draft-11, legacy, or both; or none.")
     ] = "draft-11,legacy"
@@ -93,7 +89,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
                 hops=self.proxy_hops or None,
                 header=self.forwarded_header,
                 ipv6_prefix=self.ipv6_prefix,
-                unknown=self._unknown_clients(),  # type: ignore[arg-type]  # it checks
+                unknown=self.unknown_clients,  # type: ignore[arg-type]  # it checks
             )
         except ConfigurationError as error:
             setting = _CLIENTS[error.setting]
@@ -124,12 +120,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             if error.setting == "name":
                 raise ConfigurationError("store", self.store, f"after shm://, {error.remedy}") from error
             raise
-
-    def _unknown_clients(self) -> str:
-        if self.unknown_clients is not None:
-            return self.unknown_clients
-        # A header tells clients apart; those that do not send it share a bucket.
-        return "share" if self._listens_on_unix() and self.key_header is not None else "error"
 
     def _listens_on_unix(self) -> bool:
         return any(address.startswith("unix:") for address in addresses(self.bind))
