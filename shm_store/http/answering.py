@@ -18,7 +18,7 @@ from shm_store.http.answers import (
 from shm_store.http.deciding import Decision, enforced, tightest, violated
 from shm_store.http.error_log import ErrorLog
 from shm_store.http.framework import Framework
-from shm_store.http.headers import Fields, Headers, HeaderWriter, Label, Said
+from shm_store.http.headers import Fields, Headers, HeaderWriter, Said
 from shm_store.http.negotiation import Form, form
 from shm_store.policy.recipe import is_token
 from shm_store.quota import Quota
@@ -38,7 +38,7 @@ class Answering:
 
     Attributes:
         allowed_by: Returns the fields of a request that only the policy of a label has decided on.
-        label: Returns how a policy of a label, which has decided about a key, is written.
+        partitioned: Returns a label with the partition key of a bucket's key; None if no partition keys are told.
     """
 
     def __init__(self, framework: Framework, headers: Headers, deny: Deny | None, error_log: ErrorLog) -> None:
@@ -48,7 +48,7 @@ class Answering:
         self._error_log = error_log
         self._repeats = self._writer.repeats and deny is None
         self.allowed_by = self._writer.allowed_by
-        self.label = self._writer.label if headers.partition_key else _unchanged
+        self.partitioned = self._writer.partitioned if self._writer.partitions else None
 
     def allowed(self, decisions: Sequence[Decision]) -> Fields:
         """Return the fields of an allowed request."""
@@ -109,10 +109,6 @@ class Answering:
             self._error_log.record(error, "request denied with the limiter's own answer")
             return None
         return answer
-
-
-def _unchanged(by: Label, _key: str) -> Label:
-    return by
 
 
 def _said(decisions: Sequence[Decision]) -> list[Said]:

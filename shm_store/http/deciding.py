@@ -41,7 +41,7 @@ class Decided(NamedTuple):
     reservation: Reservation | None
 
 
-def decide(
+def take_together(
     store: RateLimiter, asked: Sequence[Asked], *, hold: bool, on_cost_error: Callable[[CostError, Rule], None]
 ) -> Decided:
     """Take for every rule of `asked`, or for none.
@@ -118,7 +118,7 @@ def _without(
     if not rule.shadow:
         return Decided([denied], [], None)
     others = [*asked[: error.index], *asked[error.index + 1 :]]
-    rest = decide(store, others, hold=hold, on_cost_error=on_cost_error)
+    rest = take_together(store, others, hold=hold, on_cost_error=on_cost_error)
     return rest._replace(decisions=[denied, *rest.decisions])
 
 

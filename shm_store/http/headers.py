@@ -138,13 +138,14 @@ class HeaderWriter:
         secret = headers.partition_key or ""
         # A hash takes keys of 64 bytes at most.
         self._secret = hashlib.blake2b(secret.encode("utf-8", "surrogatepass"), digest_size=32).digest()
-        self._pk = bool(secret) and self._draft
+        #: Whether the draft's fields tell partition keys.
+        self.partitions = bool(secret) and self._draft
         self._jitter_s = headers.retry_jitter_s
 
     @property
     def repeats(self) -> bool:
         """Whether equal answers have equal fields, whoever they are for."""
-        return not self._pk and not self._jitter_s
+        return not self.partitions and not self._jitter_s
 
     def allowed(self, said: Sequence[Said], tightest: RateInfo | None) -> Fields:
         """Return the fields of an allowed request, of which the legacy ones are about the tightest policy."""
@@ -191,10 +192,8 @@ class HeaderWriter:
         fields["cache-control"] = "no-store"
         return fields
 
-    def label(self, by: Label, key: str) -> Label:
-        """Return the label with the partition key of the bucket `key`, if that is to be told."""
-        if not self._pk:
-            return by
+    def partitioned(self, by: Label, key: str) -> Label:
+        """Return the label with the partition key of the bucket `key`."""
         text = key.encode("utf-8", "surrogatepass")
         digest = hashlib.blake2b(text, key=self._secret, digest_size=_PARTITION_BYTES).digest()
         return msgspec.structs.replace(by, pk=f";pk=:{base64.b64encode(digest).decode()}:")

@@ -7,16 +7,13 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Final, TypeAlias, TypedDict, get_args
 
 from shm_store.errors import ConfigurationError
-from shm_store.http.answers import DEFAULT_POLICY, Deny
+from shm_store.http.answers import Deny
 from shm_store.http.clients import Clients
-from shm_store.http.framework import Framework
-from shm_store.http.headers import Headers, label
-from shm_store.http.keys import MakeKey, key_function
-from shm_store.http.rules import Rule, Tally
+from shm_store.http.headers import Headers
 from shm_store.policy import Policy, RunningPolicies, recipe
 from shm_store.policy.policy import OnError, is_method
-from shm_store.policy.recipe import Source
-from shm_store.quota import Quota, require_integer
+from shm_store.policy.recipe import Recipe, Source
+from shm_store.quota import Quota
 
 #: Returns who a request is charged to; None or "" if it is not limited.
 KeyFunction: TypeAlias = Callable[[Any], str | None]
@@ -99,42 +96,21 @@ def refuse_beside_policies(key: object, quota: object, cost: object, on_error: o
             raise ConfigurationError(option, value, "leave it out: each of the policies has its own")
 
 
-def only_rule(  # the options of a middleware without policies
-    framework: Framework,
-    clients: Clients,
-    default: Quota,
-    *,
-    key: KeyFunction | Sequence[Source],
-    quota: Quota | None,
-    cost: int,
-    on_error: OnError,
-) -> Rule:
-    """Return the rule of a middleware without policies.
+def checked_on_error(value: object) -> None:
+    """Raise ConfigurationError unless `value` says what to do while the store fails."""
+    if value not in get_args(OnError):
+        raise ConfigurationError("on_error", value, f"choose one of {', '.join(get_args(OnError))}")
+
+
+def checked_key(key: KeyFunction | Sequence[Source]) -> Recipe:
+    """Return the recipe of a `key`.
 
     Raises:
-        ConfigurationError: An option cannot be used.
+        ConfigurationError: It is no list of sources, and no plain function.
     """
-    if quota is not None:
-        checked_instance("quota", quota, Quota, "a Quota, for example Quota.parse('100/minute')")
-    limit = default if quota is None else quota
-    require_integer("cost", cost, 1, limit.terms.burst)
-    if on_error not in get_args(OnError):
-        raise ConfigurationError("on_error", on_error, f"choose one of {', '.join(get_args(OnError))}")
-    return Rule(
-        name=DEFAULT_POLICY,
-        tally=Tally(),
-        key=_only_key(framework, clients, key),
-        limit=limit,
-        label=label(DEFAULT_POLICY, limit),
-        cost=cost,
-        deny_on_error=on_error == "deny",
-    )
-
-
-def _only_key(framework: Framework, clients: Clients, key: object) -> MakeKey:
     if callable(key):
         checked_function("key", key, "from the request to a str")
     read = recipe.read([key] if callable(key) else key)
     if read.route:
         raise ConfigurationError("key", key, "leave 'route' to a policy: give policies")
-    return key_function(read, framework, clients)
+    return read

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from shm_store.errors import ConfigurationError
 from shm_store.http.clients import Clients
@@ -55,19 +55,19 @@ class Plan:
         return tuple(rule for policy, rule in self._late if not policy.routes or route in policy.routes)
 
     def at(
-        self, route: str | None, further: Further | None, rules_of: Callable[[Further], Sequence[Rule]]
+        self, route: str | None, further: Further | None, rules_of: Callable[[Further, Collection[str]], Sequence[Rule]]
     ) -> tuple[tuple[Rule, ...], Rule | None]:
         """Return all rules that may cover a request of `route` that has `further` policies; and one that is alone.
 
         Args:
             route: The route; None if it has none.
             further: The further policies.
-            rules_of: Makes their rules.
+            rules_of: Makes their rules, given the names that are taken.
         """
         found = self._at.get((route, further))
         if found is None:
             late = self.late(route) if route is not None else ()
-            rules = (*self.early, *late, *(rules_of(further) if further is not None else ()))
+            rules = (*self.early, *late, *(rules_of(further, self.names) if further is not None else ()))
             # As many as an application has routes.
             found = self._at[route, further] = rules, _alone(rules)
         return found

@@ -8,10 +8,11 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Final
 
 from shm_store.errors import ConfigurationError, CostError, StoreError
+from shm_store.http import hotpath
 from shm_store.http.answering import Answering
 from shm_store.http.answers import Deny
 from shm_store.http.clients import Clients
-from shm_store.http.deciding import Asked, Decided, decide, violated
+from shm_store.http.deciding import Asked, Decided, take_together, violated
 from shm_store.http.error_log import ErrorLog
 from shm_store.http.framework import Framework
 from shm_store.http.headers import Headers
@@ -21,20 +22,20 @@ from shm_store.http.options import (
     KeyFunction,
     checked_function,
     checked_instance,
+    checked_key,
     checked_methods,
-    only_rule,
+    checked_on_error,
     refuse_beside_policies,
 )
 from shm_store.http.outcome import NO_FIELDS, UNLIMITED, Outcome
 from shm_store.http.plan import Further, Plan, planned
-from shm_store.http.rules import Rule, Tally, made
+from shm_store.http.rules import Rule, Tally, made, only
 from shm_store.http.settlement import RequestReservation
 from shm_store.limiter import RateLimiter
 from shm_store.policy import Policy, RunningPolicies, paths, recipe
 from shm_store.policy.policy import OnError
 from shm_store.policy.recipe import Source
 from shm_store.quota import Quota
-from shm_store.rate_info import RateInfo
 
 #: All of this process, for a check when a server starts.
 limiters: Final[weakref.WeakSet[RequestLimiter]] = weakref.WeakSet()
@@ -97,7 +98,6 @@ class RequestLimiter:
         checked_instance("headers", headers, Headers, "a Headers, for example Headers(legacy=True)")
         if deny is not None:
             checked_function("deny", deny, "from a Denial to an Answer")
-        # The store's `take` is looked up for each request: a store may replace it, after a fork or when it is closed.
         self._store = store
         self._framework = framework
         self._clients = clients
@@ -115,11 +115,17 @@ class RequestLimiter:
             refuse_beside_policies(key, quota, cost, on_error)
             self._plan = planned(self._policies.current, framework, clients, self._tallies)
         else:
-            only = only_rule(framework, clients, store.quota, key=key, quota=quota, cost=cost, on_error=on_error)
-            self._tallies[only.name] = only.tally
-            self._plan = Plan(self._policies.current, [only], [])
-        self._goes_by_client = policies is None and not callable(key) and recipe.CLIENT in key
-        self.decide, self._decide_alone = self._bind()
+            read = checked_key(key)
+            if quota is not None:
+                checked_instance("quota", quota, Quota, "a Quota, for example Quota.parse('100/minute')")
+            checked_on_error(on_error)
+            limit = store.quota if quota is None else quota
+            rule = only(read, limit, framework, clients, cost=cost, on_error=on_error)
+            self._tallies[rule.name] = rule.tally
+            self._plan = Plan(self._policies.current, [rule], [])
+        self._goes_by_client = policies is None and recipe.CLIENT in checked_key(key).who
+        self._decide_alone = hotpath.bind(store, self._answering, self._failed_alone, self._log_cost)
+        self.decide = self._bind()
         limiters.add(self)
 
     @property
@@ -140,15 +146,6 @@ class RequestLimiter:
         return self._goes_by_client or any(
             recipe.CLIENT in policy.key for policy in (*self._policies.current, *self._further())
         )
-
-    def decide_slowly(self, request: Any, method: str, path: str) -> Outcome:  # noqa: ANN401 - each framework has its own
-        """Do what `decide` does."""
-        if self._is_exempt(method, path):
-            return UNLIMITED
-        plan = self._current()
-        if plan.needs_routes and plan.may_follow(method, path):
-            return self._decide(request, method, path, plan.early, hold=True)
-        return self._decide(request, method, path, plan.early)
 
     def decide_at(self, request: object, method: str, path: str, route: str | None, further: Further | None) -> Outcome:
         """Decide on a request whose route is known, None if it has none, by all policies and `further` ones."""
@@ -191,11 +188,11 @@ class RequestLimiter:
                 plan.source = policies
         return plan
 
-    def _rules(self, further: Further) -> list[Rule]:
-        """Return rules for further policies, but not for one that has the name of another: they would share buckets."""
+    def _rules(self, further: Further, taken: Collection[str]) -> list[Rule]:
+        """Return rules for further policies, but for those of a name that is taken: they would share buckets."""
         rules = []
         for policy in further.policies:
-            if policy.name in self._plan.names:
+            if policy.name in taken:
                 message = "the limit %r of a responder is not enforced: a policy of the middleware has that name"
                 self._log.error(message, policy.name)
             else:
@@ -206,49 +203,28 @@ class RequestLimiter:
     def _is_exempt(self, method: str, path: str) -> bool:
         return method in self._exempt_methods or self._exempt.cover(path)
 
-    def _bind(self) -> tuple[Callable[[Any, str, str], Outcome], Callable[[Any, str, Rule], Outcome]]:
-        """Return `decide`, and what decides by one rule that needs nothing but a take.
-
-        The second does what `_decide` does, in a third of the time; both are closures, as looking up what they need
-        would cost as much again (tests/bench/http.py).
-        """
-        store, policies, slowly = self._store, self._policies, self.decide_slowly
+    def _bind(self) -> Callable[[Any, str, str], Outcome]:
+        """Return `decide`: a closure, as looking up what it needs would cost a good part of a request."""
+        policies, decide_early, decide_alone = self._policies, self._decide_early, self._decide_alone
         exempt, methods, prefixes = self._exempt.exact, self._exempt_methods, self._exempt.prefixes
-        allowed_by, denied_by = self._answering.allowed_by, self._answering.denied_by
-        label_of = self._answering.label
 
-        def decide_alone(request: Any, path: str, rule: Rule) -> Outcome:  # noqa: ANN401 - each framework has its own
-            try:
-                key = rule.key(request)
-            except StoreError as error:
-                return self._failed(request, path, error, deny=rule.deny_on_error)
-            if key is None:
+        def decide(request: Any, method: str, path: str) -> Outcome:  # noqa: ANN401 - each framework has its own
+            if path in exempt or method in methods or (prefixes and path.startswith(prefixes)):
                 return UNLIMITED
-            try:
-                info = store.take(key, rule.cost, rule.limit)  # type: ignore[arg-type]  # a plain rule has a Quota
-            except CostError as error:
-                self._log_cost(error, rule)
-                info = RateInfo(False, error.limit, 0, 0)
-            except StoreError as error:
-                return self._failed(request, path, error, deny=rule.deny_on_error)
-            label = label_of(rule.label, key)
-            decision = (rule, info, label)
-            if info.allowed:
-                rule.tally.allowed += 1
-                return Outcome((decision,), allowed_by(label, info))
-            rule.tally.denied += 1
-            return Outcome((decision,), NO_FIELDS, denied_by(request, path, decision))
-
-        def decide(request: Any, method: str, path: str) -> Outcome:  # noqa: ANN401 - see above
             plan = self._plan
             rule = plan.alone
-            if rule is None or prefixes or plan.source is not policies.current:
-                return slowly(request, method, path)
-            if path in exempt or method in methods:
-                return UNLIMITED
+            if rule is None or plan.source is not policies.current:
+                return decide_early(request, method, path)
             return decide_alone(request, path, rule)
 
-        return decide, decide_alone
+        return decide
+
+    def _decide_early(self, request: object, method: str, path: str) -> Outcome:
+        """Decide what `decide` leaves to it: by several rules, or by new policies."""
+        plan = self._current()
+        if plan.needs_routes and plan.may_follow(method, path):
+            return self._decide(request, method, path, plan.early, hold=True)
+        return self._decide(request, method, path, plan.early)
 
     def _decide(
         self,
@@ -271,11 +247,13 @@ class RequestLimiter:
                         return failed
                 else:
                     if key is not None:
-                        asked.append(Asked(rule, key, self._answering.label(rule.label, key)))
+                        partitioned = self._answering.partitioned
+                        label = rule.label if partitioned is None else partitioned(rule.label, key)
+                        asked.append(Asked(rule, key, label))
         if not asked:
             return before
         try:
-            decided = decide(self._store, asked, hold=hold, on_cost_error=self._log_cost)
+            decided = take_together(self._store, asked, hold=hold, on_cost_error=self._log_cost)
         except StoreError as error:
             deny = any(each.rule.deny_on_error for each in asked)
             return self._failed(request, path, error, deny=deny, before=before)
@@ -302,6 +280,9 @@ class RequestLimiter:
             return before
         self._release(before)
         return Outcome(before.decisions, NO_FIELDS, self._answering.failed(request, path))
+
+    def _failed_alone(self, request: object, path: str, error: StoreError, rule: Rule) -> Outcome:
+        return self._failed(request, path, error, deny=rule.deny_on_error)
 
     def _release(self, before: Outcome) -> None:
         """Give back what was taken before the route was known, for a request that is not served."""
