@@ -74,7 +74,7 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class Denial(msgspec.Struct, frozen=True):
-    """What is known of a denial, for whoever writes the answer himself.
+    """What is known of a denial, for whoever writes the answer instead.
 
     Attributes:
         request: The framework's request: of Falcon its Request, of WSGI the environ, of ASGI the scope.

@@ -59,7 +59,7 @@ class Clients(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             socket. From the right, the first address that is not among them is the client; if all are, the leftmost.
             Sorted, in canonical form and once each, when constructed.
         hops: Instead, how many proxies stand in front, 1 to 1000, whatever their addresses. Whoever reaches the server
-            past them chooses whose bucket he is charged to.
+            past them chooses whose bucket they are charged to.
         header: The one header that the proxies append to, or that the only one sets. `Forwarded` is read as RFC 7239
             says, every other as a list of addresses.
         ipv6_prefix: How many bits of an IPv6 address say who the client is, 1 to 128. A site has 64 for its hosts.
@@ -213,7 +213,7 @@ def _network(entry: object) -> _Network:
     network = _unmapped_network(given)
     if not network.prefixlen:
         remedy = (
-            "everybody could choose whose bucket he is charged to: name the proxies' networks, or count them with hops"
+            "everybody could choose whose bucket they are charged to: name the proxies' networks, or count them with hops"
         )
         raise ConfigurationError("clients: trusted", entry, remedy)
     if address != given.network_address:
