@@ -212,9 +212,7 @@ def _network(entry: object) -> _Network:
         raise ConfigurationError("clients: trusted", entry, _TRUSTED_REMEDY) from error
     network = _unmapped_network(given)
     if not network.prefixlen:
-        remedy = (
-            "everybody could choose whose bucket they are charged to: name the proxies' networks, or count them with hops"
-        )
+        remedy = "everybody could choose whom they are charged as: name the proxies' networks, or count them with hops"
         raise ConfigurationError("clients: trusted", entry, remedy)
     if address != given.network_address:
         raise ConfigurationError("clients: trusted", entry, f"write '{given}' for the network, or '{address}'")
