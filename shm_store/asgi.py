@@ -11,6 +11,7 @@ from shm_store.http.framework import Framework, known_method
 from shm_store.http.headers import Fields, Headers
 from shm_store.http.options import Options
 from shm_store.http.outcome import Outcome
+from shm_store.http.report import Report
 from shm_store.http.request_limiter import RequestLimiter
 from shm_store.limiter import RateLimiter
 
@@ -36,7 +37,7 @@ _STATUSES: Final = {
 _GONE: Final = frozenset(("http.disconnect", "websocket.disconnect"))
 
 
-class RateLimitMiddleware:
+class RateLimitMiddleware(Report):
     """An ASGI application in front of another: it takes for each request, and answers 429 when a bucket is empty.
 
     Starlette and FastAPI: `app.add_middleware(RateLimitMiddleware, store=store)`; any other: `app =
@@ -64,17 +65,7 @@ class RateLimitMiddleware:
 
     def __init__(self, app: ASGIApplication, store: RateLimiter, **options: Unpack[Options]) -> None:
         self._app = app
-        self._limiter = RequestLimiter(store, _ASGI, **options)
-
-    @property
-    def errors(self) -> dict[str, int]:
-        """How often the store failed in this process, by the name of the error's type."""
-        return self._limiter.errors
-
-    @property
-    def counts(self) -> dict[str, dict[str, int]]:
-        """How the policies have decided in this process: `allowed`, `denied` and `shadow_denied`, by policy."""
-        return self._limiter.counts
+        super().__init__(RequestLimiter(store, _ASGI, **options))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Decide, and answer or have the application answer."""

@@ -13,6 +13,7 @@ from shm_store.http.framework import Framework, known_method
 from shm_store.http.headers import Fields, Headers
 from shm_store.http.options import Options
 from shm_store.http.outcome import Outcome
+from shm_store.http.report import Report
 from shm_store.http.request_limiter import RequestLimiter
 from shm_store.limiter import RateLimiter
 
@@ -27,7 +28,7 @@ OUTCOME: Final = "shm_store.rate_limit"
 _Write: TypeAlias = Callable[[bytes], object]
 
 
-class RateLimitMiddleware:
+class RateLimitMiddleware(Report):
     """A WSGI application in front of another: it takes for each request, and answers 429 when a bucket is empty.
 
     Flask: `app.wsgi_app = RateLimitMiddleware(app.wsgi_app, store)`; Django: `application =
@@ -52,17 +53,7 @@ class RateLimitMiddleware:
 
     def __init__(self, app: WSGIApplication, store: RateLimiter, **options: Unpack[Options]) -> None:
         self._app = app
-        self._limiter = RequestLimiter(store, _WSGI, **options)
-
-    @property
-    def errors(self) -> dict[str, int]:
-        """How often the store failed in this process, by the name of the error's type."""
-        return self._limiter.errors
-
-    @property
-    def counts(self) -> dict[str, dict[str, int]]:
-        """How the policies have decided in this process: `allowed`, `denied` and `shadow_denied`, by policy."""
-        return self._limiter.counts
+        super().__init__(RequestLimiter(store, _WSGI, **options))
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Decide, and answer or have the application answer."""

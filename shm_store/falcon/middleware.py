@@ -14,6 +14,7 @@ from shm_store.falcon.requests import FALCON
 from shm_store.http.answers import Answer
 from shm_store.http.options import Options
 from shm_store.http.outcome import UNLIMITED, Outcome
+from shm_store.http.report import Report
 from shm_store.http.request_limiter import RequestLimiter
 from shm_store.limiter import RateLimiter
 
@@ -26,7 +27,7 @@ class Router(Protocol):
         ...
 
 
-class RateLimitMiddleware:
+class RateLimitMiddleware(Report):
     """Takes from the buckets a request is charged to, and answers 429 when one of them is empty.
 
     Each request is charged to all the policies that cover it, or to none: one that is denied by a policy, or answered
@@ -54,7 +55,7 @@ class RateLimitMiddleware:
     def __init__(self, store: RateLimiter, *, router: Router | None = None, **options: Unpack[Options]) -> None:
         if router is not None and (isinstance(router, type | str) or not callable(getattr(router, "find", None))):
             raise ConfigurationError("router", router, "give the router that falcon.App has, e.g. DefaultRouter()")
-        self._limiter = RequestLimiter(store, FALCON, tuple if router is None else marked_policies, **options)
+        super().__init__(RequestLimiter(store, FALCON, tuple if router is None else marked_policies, **options))
         self._router = router
         self._warned = self._checked = False
         # Not methods: Falcon calls what it finds for every request, and here they have nothing to do.
@@ -62,16 +63,6 @@ class RateLimitMiddleware:
             self.process_resource, self.process_resource_async = self._process_resource, self._process_resource_async
         if options.get("policies") is not None or router is not None:
             self.process_response, self.process_response_async = self._process_response, self._process_response_async
-
-    @property
-    def errors(self) -> dict[str, int]:
-        """How often the store failed in this process, by the name of the error's type."""
-        return self._limiter.errors
-
-    @property
-    def counts(self) -> dict[str, dict[str, int]]:
-        """How the policies have decided in this process: `allowed`, `denied` and `shadow_denied`, by policy."""
-        return self._limiter.counts
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Decide, and complete the response of a request that is not to be served."""
