@@ -17,7 +17,7 @@ FORGED = "198.51.100.1"
 CLIENT = "203.0.113.7"
 
 
-@pytest.mark.parametrize("worker_class", ["sync", "gthread", "asgi"])
+@pytest.mark.parametrize("worker_class", ["sync", "asgi"])
 @pytest.mark.parametrize(
     ("setting", "headers"),
     [

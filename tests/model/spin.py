@@ -36,7 +36,8 @@ def errors(name: str, directory: Path, search: Search, broken: str | None = None
     without = [f"-DBREAK_{broken}"] if broken else []
     for command in (
         ["spin", "-a", *search.model, *without, str(MODELS / name)],
-        ["gcc", "-O2", "-w", "-DCOLLAPSE", *search.compiler, "-o", "pan", "pan.c"],
+        # One that is broken fails long before it is searched.
+        ["gcc", "-O0" if broken else "-O2", "-w", "-DCOLLAPSE", *search.compiler, "-o", "pan", "pan.c"],
     ):
         subprocess.run(command, cwd=directory, check=True, capture_output=True)
     output = subprocess.run(
