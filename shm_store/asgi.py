@@ -198,17 +198,12 @@ def _forwarded(scope: Scope, name: str) -> str | None:
     return b", ".join(values).decode("latin-1") if values else None
 
 
-def _accept(scope: Scope) -> str | None:
-    return _forwarded(scope, "accept")
-
-
-def _mount(scope: Scope) -> str:
-    mount: str = scope.get("root_path", "")
-    return mount
+def _asked(scope: Scope) -> tuple[str | None, str]:
+    return _forwarded(scope, "accept"), scope.get("root_path", "")
 
 
 def _method(scope: Scope) -> str:
     return known_method(scope.get("method", "GET").upper())
 
 
-_ASGI: Final = Framework("asgi", _peer, _header, _forwarded, _accept, _mount, _method)
+_ASGI: Final = Framework("asgi", _peer, _header, _forwarded, _asked, _method)

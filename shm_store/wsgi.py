@@ -155,17 +155,12 @@ def _header(environ: WSGIEnvironment, name: str) -> str | None:
     return environ.get(f"HTTP_{name.upper().replace('-', '_')}")
 
 
-def _accept(environ: WSGIEnvironment) -> str | None:
-    return environ.get("HTTP_ACCEPT")
-
-
-def _mount(environ: WSGIEnvironment) -> str:
-    mount: str = environ.get("SCRIPT_NAME", "")
-    return mount
+def _asked(environ: WSGIEnvironment) -> tuple[str | None, str]:
+    return environ.get("HTTP_ACCEPT"), environ.get("SCRIPT_NAME", "")
 
 
 def _method(environ: WSGIEnvironment) -> str:
     return known_method(environ["REQUEST_METHOD"].upper())
 
 
-_WSGI: Final = Framework("wsgi", _peer, _header, _header, _accept, _mount, _method)
+_WSGI: Final = Framework("wsgi", _peer, _header, _header, _asked, _method)

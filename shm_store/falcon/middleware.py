@@ -73,7 +73,10 @@ class RateLimitMiddleware(Report):
             outcome = self._limiter.decide(req, req.method, req.path)
         else:
             outcome = self._decide_at(router, req)
-        _remember(req, outcome)
+        try:
+            req.context.rate_limit = outcome
+        except AttributeError:
+            _remember(req, outcome)
         if outcome.answer is not None:
             _complete(resp, outcome.answer)
         elif outcome.headers:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 from shm_store.durations import NS_PER_SECOND
 from shm_store.errors import ConfigurationError
@@ -19,7 +19,7 @@ from shm_store.http.deciding import Decision, enforced, tightest, violated
 from shm_store.http.error_log import ErrorLog
 from shm_store.http.framework import Framework
 from shm_store.http.headers import Fields, Headers, HeaderWriter, Said
-from shm_store.http.negotiation import Form, form
+from shm_store.http.negotiation import form
 from shm_store.policy.recipe import is_token
 from shm_store.quota import Quota
 
@@ -42,7 +42,7 @@ class Answering:
     """
 
     def __init__(self, framework: Framework, headers: Headers, deny: Deny | None, error_log: ErrorLog) -> None:
-        self._accept, self._mount = framework.accept, framework.mount
+        self._asked = framework.asked
         self._writer = HeaderWriter(headers)
         self._deny = deny
         self._error_log = error_log
@@ -66,21 +66,23 @@ class Answering:
             if own is not None:
                 fields = {**own.headers, "content-type": own.content_type, **fields}
                 return Answer(own.body, own.content_type, own.status, fields)
-        body = quota_exceeded(self._form(request), names, retry_s)
+        accept, mount = self._asked(request)
+        body = quota_exceeded(form(accept), names, retry_s)
         fields["content-type"] = body.content_type
-        return Answer(body.at(self._mount(request) + path), body.content_type, 429, fields)
+        return Answer(body.at(mount + path), body.content_type, 429, fields)
 
     def denied_by(self, request: object, path: str, decision: Decision) -> Answer:
         """Return the same where only one rule has decided; an answer given before is given again."""
         if not self._repeats:
             return self.denied(request, path, (decision,))
         rule, info, _ = decision
-        accept, mount = self._accept(request), self._mount(request)
+        asked = self._asked(request)
         # -(-a // b) rounds up in integers.
-        known = (-(-info.retry_after_ns // NS_PER_SECOND), path, accept, mount, info.limit, info.remaining)
+        known = (-(-info.retry_after_ns // NS_PER_SECOND), path, asked, info.limit, info.remaining)
         answer = rule.answers.get(known)
         if answer is None:
             answer = self.denied(request, path, (decision,))
+            accept, mount = asked
             if len(path) + len(accept or "") + len(mount) <= _REMEMBERED_LENGTH_MAX:
                 if len(rule.answers) >= _REMEMBERED:
                     rule.answers.clear()
@@ -89,16 +91,14 @@ class Answering:
 
     def failed(self, request: object, path: str) -> Answer:
         """Return the answer given because the store failed."""
-        body = temporary_reduced_capacity(self._form(request))
+        accept, mount = self._asked(request)
+        body = temporary_reduced_capacity(form(accept))
         fields = {
             "retry-after": str(UNAVAILABLE_RETRY_AFTER_S),
             "cache-control": "no-store",
             "content-type": body.content_type,
         }
-        return Answer(body.at(self._mount(request) + path), body.content_type, 503, fields)
-
-    def _form(self, request: Any) -> Form:  # noqa: ANN401 - each framework has its own
-        return form(self._accept(request))
+        return Answer(body.at(mount + path), body.content_type, 503, fields)
 
     def _own(self, deny: Deny, denial: Denial) -> Answer | None:
         """Return what the application answers; None, with a line in the log, if that cannot be sent."""

@@ -24,8 +24,8 @@ class Framework(NamedTuple):
         header: Returns the value of the named header as the application reads it, or None.
         forwarded: Returns the value of the named header, or None; of one that came several times all values in their
             order, joined by commas.
-        accept: Returns the value of `Accept`; None, or one without a preference, if there is none.
-        mount: Returns what stands before the request's path: where the application is mounted.
+        asked: Returns the value of `Accept`, or None, and what stands before the request's path: where the application
+            is mounted. A denial depends on both.
         method: Returns the method; one text for all that no application knows.
         route: Returns the request's route as it was given to the router; None where requests have no routes.
     """
@@ -34,7 +34,6 @@ class Framework(NamedTuple):
     peer: Callable[[Any], str | None]
     header: Callable[[Any, str], str | None]
     forwarded: Callable[[Any, str], str | None]
-    accept: Callable[[Any], str | None]
-    mount: Callable[[Any], str]
+    asked: Callable[[Any], tuple[str | None, str]]
     method: Callable[[Any], str]
     route: Callable[[Any], str | None] | None = None

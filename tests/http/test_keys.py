@@ -32,8 +32,7 @@ FRAMEWORK = Framework(
     lambda request: request.client,
     lambda request, name: request.headers.get(name),
     lambda request, name: request.headers.get(name),
-    lambda request: request.headers.get("accept"),
-    lambda _request: "",
+    lambda request: (request.headers.get("accept"), ""),
     lambda request: request.method,
     lambda request: request.route,
 )
