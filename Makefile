@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
+# Tests that need the machine for themselves: they start services, put load on them, and kill them.
+ALONE := tests/crash tests/e2e tests/race tests/stress
 # More arguments for pytest, e.g. PYTEST_ARGS="-k sweeper".
 PYTEST_ARGS ?=
 
@@ -25,8 +27,11 @@ help:
 run: $(INSTALLED)
 	@exec $(BIN)/python -m service serve
 
+# Status 5 is that of a run in which PYTEST_ARGS leaves no test.
 test: $(INSTALLED) tools
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal $(addprefix --ignore=,$(ALONE)) $(PYTEST_ARGS) \
+	  || test $$? = 5
+	$(BIN)/python -m pytest $(ALONE) $(PYTEST_ARGS) || test $$? = 5
 
 soak: $(INSTALLED)
 	EVERY_OPCODE=1 EXAMPLES=5000 KILLS=2000 FLOOD_KEYS=5000000 \

@@ -85,6 +85,13 @@ class Buckets:
         account.terms = self._placed(account.code, account.terms)
         return account
 
+    def _stored_quota(self, place: Place, slot: Slot, now_ns: int) -> Account:
+        """Return the account of a key as its slot has it, which is of a quota unless the slot is damaged."""
+        account = self.stored(place, slot, now_ns)
+        if isinstance(account, InFlight):
+            raise ValueError("units in flight in the slot of a quota")  # noqa: TRY004 - damage, and no wrong argument
+        return account
+
     def account(self, place: Place, quota: Quota, now_ns: int, kept: Collection[tuple[int, int]] = ()) -> Account:
         """Return the account of a key.
 
@@ -101,7 +108,7 @@ class Buckets:
         slot = self.slots.find(place)
         if slot is None:
             return Account(place, None, self._victims.choose(place.set_index, now_ns, kept), code=code, terms=terms)
-        account = self.stored(place, slot, now_ns)
+        account = self._stored_quota(place, slot, now_ns)
         account.adopt(code, terms, now_ns)
         return account
 
@@ -177,7 +184,7 @@ class Buckets:
             return self._get_in_flight(place)
         if self._is_expired(slot.words, now_ns):
             return 0, 0
-        account = self.stored(place, slot, now_ns)
+        account = self._stored_quota(place, slot, now_ns)
         return account.capacity, account.left(now_ns)
 
     def set(self, hold: Hold, place: Place, quota: Quota) -> None:
@@ -191,7 +198,7 @@ class Buckets:
             account.flags = OVERRIDE
             self._fill(hold, account, FRESH)
         else:
-            account = self.stored(place, slot, now_ns)
+            account = self._stored_quota(place, slot, now_ns)
             account.flags, account.terms, account.base = OVERRIDE, self._placed(account.code, quota.terms), FRESH
             # Even over an override of the same quota: hints and reservations of the old bucket end.
             account.stored[TAG] = account.stored[TAG] & ~OVERRIDE

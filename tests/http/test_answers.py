@@ -25,6 +25,7 @@ from shm_store.policy import Policy
 from tests.clock import Clock
 from tests.http.failing_store import FailingStore
 from tests.http.service import CLIENT, Routed, Service
+from tests.ids import shown
 
 Serve = Callable[..., Service]
 Route = Callable[..., Routed]
@@ -412,7 +413,7 @@ NONSENSE: Final[list[Any]] = [
 ]
 
 
-@pytest.mark.parametrize("nonsense", NONSENSE, ids=repr)
+@pytest.mark.parametrize("nonsense", NONSENSE, ids=shown)
 def test_deny_that_returns_nonsense_is_replaced(
     store: ShmStore,
     serve: Serve,

@@ -25,6 +25,7 @@ from shm_store.policy import Policy
 from shm_store.quota import INTERVAL_MAX_NS, INTERVAL_MIN_NS, LIMIT_MAX
 from tests.clock import Clock
 from tests.http.service import CLIENT, Seen
+from tests.ids import shown
 from tests.segments import new_segment_name
 
 YEARS_100_NS: Final = 100 * 365 * 86_400 * NS_PER_SECOND
@@ -128,7 +129,7 @@ def test_denied_fields_forbid_storing() -> None:
         (Concurrency(4), '"p";q=4;qu="concurrent-requests"'),
         (Concurrency(LIMIT_MAX), f'"p";q={INTEGER_MAX};qu="concurrent-requests"'),
     ],
-    ids=repr,
+    ids=shown,
 )
 def test_policy_says_the_window_in_which_the_most_units_come_back(limit: Quota | Concurrency, policy: str) -> None:
     """The quota is the most units at once; the window is left out unless it is a whole number of seconds."""
@@ -218,7 +219,7 @@ def test_names_are_those_that_are_sent(store: ShmStore, headers: Headers, names:
         ({"retry_jitter": float("nan")}, "retry_jitter"),
         ({"retry_jitter": "101000 weeks"}, "retry_jitter"),
     ],
-    ids=repr,
+    ids=shown,
 )
 def test_headers_refuse_a_bad_value(options: dict[str, Any], setting: str) -> None:
     """The error is one line that names the option, its value and a remedy."""

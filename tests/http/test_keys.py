@@ -16,6 +16,7 @@ from shm_store.http.framework import Framework
 from shm_store.http.keys import MakeKey, key_function
 from shm_store.policy import Policy
 from shm_store.policy.recipe import Source, header_prefix
+from tests.ids import shown
 
 
 class Asking(NamedTuple):
@@ -115,7 +116,7 @@ def test_keys_are_alike_only_if_they_mean_the_same(values: list[str]) -> None:
     assert len({key for key, _ in both}) == len({meaning for _, meaning in both}) == len(both)
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=repr)
+@pytest.mark.parametrize("recipe", RECIPES, ids=shown)
 def test_keys_begin_with_the_policy_and_end_with_who(recipe: tuple[Source, ...]) -> None:
     """The policy's name comes first, and last who is charged, as it was sent."""
     for request in _askings(list(ATTACKS)):

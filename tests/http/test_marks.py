@@ -18,6 +18,7 @@ from shm_store.falcon import Headers, RateLimitMiddleware, exempt, limit
 from shm_store.policy import Policy, RunningPolicies
 from tests.http.failing_store import FailingStore
 from tests.http.service import CLIENT, ServedRequest
+from tests.ids import shown
 
 ME: Final = f"client:{CLIENT}"
 UNTOUCHED: Final = (0, 0)
@@ -468,7 +469,7 @@ def test_marks_with_a_router_are_not_warned_about(marked: Serve, caplog: pytest.
         ({"quota": "5/s", "name": "a b"}, "name"),
         ({"quota": "5/s", "name": "client"}, "name"),
     ],
-    ids=repr,
+    ids=shown,
 )
 def test_limit_refuses_a_bad_value(arguments: dict[str, Any], setting: str) -> None:
     """A mistake is found when the module is imported; the error names the option, its value and a remedy."""
@@ -491,7 +492,7 @@ class Callable_:  # noqa: N801 - callable, and no function
 @pytest.mark.parametrize(
     "decorated",
     [Links, Links(), Links().on_put, Callable_(), functools.partial(hook), property(lambda _: None), "on_get", None, 5],
-    ids=repr,
+    ids=shown,
 )
 @pytest.mark.parametrize("mark", [limit("5/s"), exempt], ids=["limit", "exempt"])
 def test_marks_are_for_functions(mark: Any, decorated: object) -> None:  # noqa: ANN401 - what is refused

@@ -15,6 +15,7 @@ from shm_store.falcon import Clients, Headers, RateLimitMiddleware
 from shm_store.policy import Policy
 from tests.http.failing_store import FailingStore
 from tests.http.service import CLIENT, Routed, Service
+from tests.ids import shown
 
 Serve = Callable[..., Service]
 Route = Callable[..., Routed]
@@ -60,7 +61,7 @@ BAD_PARTS: dict[str, tuple[Any, list[Any]]] = {
 }
 
 
-@pytest.mark.parametrize(("option", "bad"), [(option, bad) for option in BAD for bad in BAD[option]], ids=repr)
+@pytest.mark.parametrize(("option", "bad"), [(option, bad) for option in BAD for bad in BAD[option]], ids=shown)
 def test_middleware_refuses_a_bad_option(option: str, bad: object) -> None:
     """A bad option stops the start with an error that names it, its value and what to give instead."""
     error = refused(**{option: bad})
@@ -70,7 +71,7 @@ def test_middleware_refuses_a_bad_option(option: str, bad: object) -> None:
 @pytest.mark.parametrize(
     ("option", "good", "bad"),
     [(option, good, bad) for option, (good, parts) in BAD_PARTS.items() for bad in parts],
-    ids=repr,
+    ids=shown,
 )
 def test_middleware_refuses_a_bad_part_of_an_option(option: str, good: object, bad: object) -> None:
     """Of a list the error names the part that is bad."""

@@ -15,6 +15,7 @@ from shm_store.falcon import Headers, RateLimitMiddleware
 from shm_store.http.settlement import RequestReservation
 from shm_store.policy import Policy
 from tests.http.service import CLIENT, Routed
+from tests.ids import shown
 
 Route = Callable[..., Routed]
 
@@ -136,7 +137,7 @@ def test_concurrency_limits_what_is_in_flight(store: ShmStore, route: Route, rou
 
 
 @pytest.mark.parametrize("independent", [True, False])
-@pytest.mark.parametrize("error", [falcon.HTTPNotFound(), RuntimeError("defect"), None], ids=repr)
+@pytest.mark.parametrize("error", [falcon.HTTPNotFound(), RuntimeError("defect"), None], ids=shown)
 def test_concurrency_ends_with_the_response(
     store: ShmStore, route: Route, *, independent: bool, error: Exception | None
 ) -> None:

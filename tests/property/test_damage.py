@@ -14,12 +14,14 @@ from shm_store import Concurrency, Config, Quota, RateInfo, ShmStore, StoreError
 from shm_store.table.layout import (
     ALLOWED,
     BUSY,
+    HOLDER,
     JOURNAL,
     JOURNAL_LENGTH,
     OTHER,
     SEAT_COMMITTED,
     SEAT_PHASES,
     SEAT_PID,
+    TAG,
     Geometry,
 )
 from shm_store.table.segment import remove
@@ -81,6 +83,7 @@ def _require_valid(answer: object) -> None:
     st.lists(st.tuples(st.sampled_from(OPERATIONS), st.sampled_from(KEYS)), min_size=5, max_size=30),
 )
 @example([(GEOMETRY.stripes_at + ALLOWED, 2**64 - 1)], [], [(OPERATIONS[0], KEYS[1])] * 5)
+@example([(GEOMETRY.slots_at(0) + TAG, HOLDER)], [], [(OPERATIONS[0], KEYS[0])] * 4 + [(OPERATIONS[2], KEYS[0])])
 @example([(GEOMETRY.stripes_at + OTHER, 2**64 - 1)], [], [(OPERATIONS[1], KEYS[1])] * 5)
 @example([(_seat(0) + SEAT_COMMITTED, 1)], [], [(OPERATIONS[0], KEYS[1])] * 5)
 @example(

@@ -10,6 +10,7 @@ import pytest
 
 from shm_store import Concurrency, ConfigurationError, Quota
 from shm_store.policy import Policy, RunningPolicies, from_file, load, loads, paths
+from tests.ids import shown
 
 
 async def coroutine(req: object) -> str:
@@ -83,7 +84,7 @@ async def coroutine(req: object) -> str:
         ({"key": [["client"]]}, "key", ["client"]),
         ({"key": [coroutine]}, "key", coroutine),
     ],
-    ids=repr,
+    ids=shown,
 )
 def test_policy_refuses_a_bad_value(fields: dict[str, Any], field: str, value: object) -> None:
     """The error is one line that names the policy, the field, the value and a remedy."""
