@@ -147,9 +147,8 @@ def _with_fields(send: Send, fields: Fields) -> Send:
 
 
 async def _answer(answer: Answer, method: str, send: Send, prefix: str = "") -> None:
-    headers = _bytes(answer.headers)
     body = answer.body
-    headers.append((b"content-length", str(len(body)).encode()))
+    headers = [*_bytes(answer.headers), (b"content-length", str(len(body)).encode())]
     await send({"type": f"{prefix}http.response.start", "status": answer.status, "headers": headers})
     await send({"type": f"{prefix}http.response.body", "body": b"" if method == "HEAD" else body})
 

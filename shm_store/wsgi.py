@@ -58,10 +58,11 @@ class RateLimitMiddleware(Report):
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Decide, and answer or have the application answer."""
         # Frameworks read a method without case; a client must not get past a policy for POST by `post`.
-        outcome = self._limiter.decide(environ, environ["REQUEST_METHOD"].upper(), _path(environ))
+        method = environ["REQUEST_METHOD"].upper()
+        outcome = self._limiter.decide(environ, method, _path(environ))
         environ[OUTCOME] = outcome
         if outcome.answer is not None:
-            return _answered(outcome.answer, environ["REQUEST_METHOD"], start_response)
+            return _answered(outcome.answer, method, start_response)
         start = _with_fields(start_response, outcome.headers) if outcome.headers else start_response
         if outcome.reservation is None:
             return self._app(environ, start)

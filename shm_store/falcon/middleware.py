@@ -11,7 +11,6 @@ import falcon.asgi
 from shm_store.errors import ConfigurationError
 from shm_store.falcon.marks import Marks, marked_policies, marks_of
 from shm_store.falcon.requests import FALCON
-from shm_store.http.answers import Answer
 from shm_store.http.options import Options
 from shm_store.http.outcome import UNLIMITED, Outcome
 from shm_store.http.report import Report
@@ -73,16 +72,7 @@ class RateLimitMiddleware(Report):
             outcome = self._limiter.decide(req, req.method, req.path)
         else:
             outcome = self._decide_at(router, req)
-        try:
-            req.context.rate_limit = outcome
-        except AttributeError:
-            _remember(req, outcome)
-        if outcome.answer is not None:
-            _complete(resp, outcome.answer)
-        elif outcome.headers:
-            # `set_headers` looks at each name for capitals and cookies: 140 ns for each, several times what it costs to
-            # make them.
-            resp._headers.update(outcome.headers)  # noqa: SLF001 - see above
+        _conclude(req, resp, outcome)
 
     async def process_request_async(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
         """Do the same for ASGI; a take blocks the event loop, for microseconds and at most the store's lock timeout.
@@ -122,13 +112,8 @@ class RateLimitMiddleware(Report):
         """Decide by the policies that need the route."""
         before = _remembered(req) or UNLIMITED
         outcome = self._limiter.decide_late(req, req.method, req.path, req.uri_template, before)
-        if outcome is before:
-            return
-        _remember(req, outcome)
-        if outcome.answer is not None:
-            _complete(resp, outcome.answer)
-        else:
-            resp.set_headers(outcome.headers)
+        if outcome is not before:
+            _conclude(req, resp, outcome)
 
     async def _process_resource_async(
         self, req: falcon.asgi.Request, resp: falcon.asgi.Response, resource: object, params: dict[str, Any]
@@ -159,23 +144,22 @@ def _found(router: Router, req: falcon.Request) -> Any:  # noqa: ANN401 - as Fal
         return None
 
 
-def _remember(req: falcon.Request, outcome: Outcome) -> None:
+def _conclude(req: falcon.Request, resp: falcon.Response, outcome: Outcome) -> None:
+    """Keep the outcome for the application, and say it to the client."""
     try:
         req.context.rate_limit = outcome
     except AttributeError:
         # An application may have a dict for its context.
         req.context["rate_limit"] = outcome
+    answer = outcome.answer
+    if answer is not None:
+        # Raising an HTTPError would cost three times as much, and negotiate the body away.
+        resp.status, resp.data, resp.complete = answer.status, answer.body, True
+    # `set_headers` looks at each name for capitals and cookies: 140 ns each, several times what it costs to make one.
+    resp._headers.update(outcome.headers if answer is None else answer.headers)  # noqa: SLF001 - see above
 
 
 def _remembered(req: falcon.Request) -> Outcome | None:
     context: Any = req.context
     outcome: Outcome | None = getattr(context, "rate_limit", None)
     return context.get("rate_limit") if outcome is None and isinstance(context, dict) else outcome
-
-
-def _complete(resp: falcon.Response, answer: Answer) -> None:
-    """Answer at once; raising an HTTPError instead would cost three times as much and negotiate the body away."""
-    resp.status = answer.status
-    resp._headers.update(answer.headers)  # noqa: SLF001 - see above
-    resp.data = answer.body
-    resp.complete = True

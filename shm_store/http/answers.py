@@ -33,7 +33,7 @@ _CONTENT_TYPES: Final[dict[Form, str]] = {
 }
 # RFC 3986 section 3.3: a path that is its own URI reference, and needs no escapes in JSON either.
 _PLAIN_PATH: Final = re.compile(r"/(?!/)[A-Za-z0-9/._~!$&'()*+,;=:@-]*")
-_INSTANCE: Final = '"instance":"'
+_INSTANCE: Final = b',"instance":"'
 
 _PAGE: Final = """<!doctype html>
 <html lang="en">
@@ -166,7 +166,7 @@ def _body(form: Form, problem: Problem, title: str, detail: str) -> Body:
         return Body(content_type, f"{problem.detail}\n".encode())
     # The path comes last, so that all the rest is encoded once.
     members = msgspec.json.encode(problem).removesuffix(b"}")
-    return Body(content_type, members + b"," + _INSTANCE.encode(), b'"}')
+    return Body(content_type, members + _INSTANCE, b'"}')
 
 
 def _spoken(seconds: int) -> str:

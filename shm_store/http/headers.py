@@ -171,8 +171,8 @@ class HeaderWriter:
             fields["ratelimit-policy"], fields["ratelimit"] = by.policy, member
         return fields
 
-    def retry_s(self, infos: Sequence[RateInfo]) -> int | None:
-        """Return after how many seconds a client may try again that was denied with these answers; None: never.
+    def retry_s(self, infos: Sequence[RateInfo]) -> int:
+        """Return after how many seconds a client may try again that was denied with these answers.
 
         Rounded up, so that it is never too early, and at least 1 (RFC 9110 section 10.2.3 has whole seconds only, and 0
         would invite a busy loop).

@@ -111,11 +111,13 @@ class RequestLimiter:
         self._policies = (
             policies if isinstance(policies, RunningPolicies) else RunningPolicies(() if policies is None else policies)
         )
+        self._goes_by_client = False
         if policies is not None:
             refuse_beside_policies(key, quota, cost, on_error)
             self._plan = planned(self._policies.current, framework, clients, self._tallies)
         else:
             read = checked_key(key)
+            self._goes_by_client = recipe.CLIENT in read.who
             if quota is not None:
                 checked_instance("quota", quota, Quota, "a Quota, for example Quota.parse('100/minute')")
             checked_on_error(on_error)
@@ -123,7 +125,6 @@ class RequestLimiter:
             rule = only(read, limit, framework, clients, cost=cost, on_error=on_error)
             self._tallies[rule.name] = rule.tally
             self._plan = Plan(self._policies.current, [rule], [])
-        self._goes_by_client = policies is None and recipe.CLIENT in checked_key(key).who
         self._decide_alone = hotpath.bind(store, self._answering, self._failed_alone, self._log_cost)
         self.decide = self._bind()
         limiters.add(self)

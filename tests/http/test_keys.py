@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ from shm_store.errors import ConfigurationError
 from shm_store.http.clients import Clients
 from shm_store.http.framework import Framework
 from shm_store.http.keys import MakeKey, key_function
-from shm_store.policy import Policy
+from shm_store.policy import Policy, recipe
 from shm_store.policy.recipe import Source, header_prefix
 from tests.ids import shown
 
@@ -153,3 +154,18 @@ def test_header_prefix_refuses_what_is_no_name(name: str) -> None:
     """A name that could carry a colon, and so reach into another header's keys, is refused."""
     with pytest.raises(ConfigurationError, match="header name"):
         header_prefix(name)
+
+
+@pytest.mark.parametrize("part", ["peer", "header"])
+@pytest.mark.parametrize(("length", "is_kept"), [(40, True), (5_000, False)])
+def test_keys_remember_nothing_long(part: str, length: int, *, is_kept: bool) -> None:
+    """Of what a client may write as long as it likes nothing is kept once its request is over."""
+    behind = {"hops": 1} if part == "header" else {}
+    made = key_function(recipe.read(["client"]), FRAMEWORK, Clients(unknown="share", **behind))  # type: ignore[arg-type]
+    text = "z" * length
+    references = sys.getrefcount(text)
+    if part == "peer":
+        made(Asking(text, {}, None, "GET"))
+    else:
+        made(Asking("203.0.113.7", {"X-Forwarded-For": text}, None, "GET"))
+    assert (sys.getrefcount(text) > references) == is_kept

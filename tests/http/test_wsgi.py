@@ -372,6 +372,16 @@ def test_wsgi_methods_have_no_case(store: ShmStore, method: str) -> None:
     assert [ask(app, method=each).status[:3] for each in ("POST", method)] == ["200", "429"]
 
 
+@pytest.mark.parametrize("method", ["HEAD", "head"])
+def test_wsgi_denied_head_has_no_body(store: ShmStore, method: str) -> None:
+    """However it is written, HEAD is told the length of the body that it does not get."""
+    app = RateLimitMiddleware(pong, store, quota=Quota(1, "1min"))
+    ask(app)
+    head, get = ask(app, method=method), ask(app)
+    assert (head.status[:3], head.body) == ("429", b"")
+    assert head.headers["content-length"] == str(len(get.body))
+
+
 def test_wsgi_path_that_is_no_path_is_limited(store: ShmStore) -> None:
     """A server that breaks the rules for PATH_INFO breaks nothing here, and the mount belongs to `instance`."""
     app = RateLimitMiddleware(pong, store, quota=Quota(1, "1min"))
