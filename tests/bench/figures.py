@@ -1,0 +1,88 @@
+"""Figures: what a benchmark measured, round by round, so that a ratio compares only what was measured side by side.
+
+The machine's speed changes from one second to the next. Whatever is compared is therefore measured in turn, in rounds,
+and a ratio is made within each round: its median is the result, and the quartiles of the rounds are its spread.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+#: Where the figures of a run are kept, one file a group; not part of the repository.
+RESULTS: Final = Path("build/bench")
+
+
+class Figure(msgspec.Struct, frozen=True):
+    """One quantity, measured once in each round.
+
+    Attributes:
+        name: What was measured; within its group the name of one figure.
+        unit: Its unit: "ns", "/s", "bytes" …; "" for a ratio.
+        values: One value a round.
+    """
+
+    name: str
+    unit: str
+    values: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        """The middle of the rounds."""
+        return statistics.median(self.values)
+
+    @property
+    def quartiles(self) -> tuple[float, float]:
+        """Between which the middle half of the rounds lies."""
+        if len(self.values) < 2:
+            return self.values[0], self.values[0]
+        low, _, high = statistics.quantiles(self.values, n=4, method="inclusive")
+        return low, high
+
+    def over(self, other: Figure, name: str = "") -> Figure:
+        """Return the ratio of this figure to another of the same rounds."""
+        ratios = tuple(a / b for a, b in zip(self.values, other.values, strict=True))
+        return Figure(name or f"{self.name} / {other.name}", "", ratios)
+
+
+class Group(msgspec.Struct, frozen=True):
+    """The figures of one benchmark.
+
+    Attributes:
+        name: The name of its module.
+        how: How it was measured, one sentence.
+        figures: What came out.
+    """
+
+    name: str
+    how: str
+    figures: list[Figure]
+
+    def __getitem__(self, name: str) -> Figure:
+        """Return the figure of that name."""
+        return next(figure for figure in self.figures if figure.name == name)
+
+    def save(self, results: Path = RESULTS) -> None:
+        """Keep the group for the report."""
+        results.mkdir(parents=True, exist_ok=True)
+        (results / f"{self.name}.json").write_bytes(msgspec.json.format(msgspec.json.encode(self)))
+
+    @classmethod
+    def load(cls, name: str, results: Path = RESULTS) -> Group:
+        """Return a group that was saved."""
+        return msgspec.json.decode((results / f"{name}.json").read_bytes(), type=cls)
+
+
+def in_turn(cases: Mapping[str, Callable[[], float]], rounds: int, unit: str = "ns") -> list[Figure]:
+    """Measure every case once a round, the order reversed every other round, and return a figure for each."""
+    values: dict[str, list[float]] = {name: [] for name in cases}
+    order: Sequence[str] = list(cases)
+    for _ in range(rounds):
+        for name in order:
+            values[name].append(cases[name]())
+        order = order[::-1]
+    return [Figure(name, unit, tuple(each)) for name, each in values.items()]
