@@ -1,0 +1,64 @@
+"""Benchmarks: run them, and render the report of their figures.
+
+python -m tests.bench                       everything, and docs/performance.md from it
+python -m tests.bench takes startup         these alone
+python -m tests.bench report                docs/performance.md from what was measured before
+python -m tests.bench --quick               whether it works: few rounds, small sizes, no report in docs
+python -m tests.bench --results FOLDER      keep the figures there: build/bench-3.13 becomes a column of the report
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+from typing import Final
+
+from tests.bench.figures import RESULTS
+from tests.bench.machine import Machine
+from tests.bench.runs import run
+
+#: In the order of the report.
+MODULES: Final = ("takes", "populations", "startup", "processes", "threads", "scaling", "falcon_app", "servers")
+REPORT: Final = "report"
+
+
+def main() -> None:
+    """Run what the command line asks for; exit with 1 if any of it failed."""
+    arguments = _arguments()
+    results = arguments.results / "quick" if arguments.quick else arguments.results
+    wanted = arguments.modules or [*MODULES, REPORT]
+    modules = [name for name in wanted if name != REPORT]
+    if modules:
+        Machine.here(shlex.join(["python", "-m", "tests.bench", *sys.argv[1:]])).save(results)
+    failed = [name for name in modules if not run(name, results, quick=arguments.quick)]
+    if failed:
+        print("failed:", *failed, file=sys.stderr)
+    if REPORT in wanted:
+        _report(results, quick=arguments.quick)
+    sys.exit(bool(failed))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("modules", nargs="*", metavar="module", help=", ".join([*MODULES, REPORT]))
+    parser.add_argument("--quick", action="store_true", help="try the suite out")
+    parser.add_argument("--results", type=Path, default=RESULTS, metavar="FOLDER", help=f"default: {RESULTS}")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.modules) - {*MODULES, REPORT}:
+        parser.error(f"no such module: {', '.join(sorted(unknown))}")
+    return arguments
+
+
+def _report(results: Path, *, quick: bool) -> None:
+    # Imported here: the drawing library is slow to load, and nothing else needs it.
+    from tests.bench import report  # noqa: PLC0415
+
+    print(report.render(results, results / "performance.md" if quick else report.DOCUMENT))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""Tables: figures as text, for the terminal and for the report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from tests.bench.figures import Figure, Group
+
+#: Names, then right-aligned: median, unit, quartiles.
+_ROW: Final = "{:74}{:>13} {:7}{:>12}{:>12}"
+
+
+def number(value: float) -> str:
+    """Return a number with as many digits as mean something."""
+    if value == 0:
+        return "0"
+    digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2 if abs(value) >= 0.1 else 4
+    return f"{value:,.{digits}f}"
+
+
+def terminal(group: Group) -> str:
+    """Return a group as a table of at most 120 columns."""
+    rounds = max((len(figure.values) for figure in group.figures), default=0)
+    heading = _ROW.format(f"{group.name} ({rounds} rounds)", "median", "", "quartiles", "").rstrip()
+    return "\n".join([heading, *(_ROW.format(figure.name, *_cells(figure)).rstrip() for figure in group.figures)])
+
+
+def markdown(group: Group) -> Iterator[str]:
+    """Return a group as lines of Markdown: how it was measured, and a table."""
+    yield from (f"### {group.name}", "", group.how, "")
+    yield from rows(
+        ("", "median", "", "lower quartile", "upper quartile"),
+        ((figure.name, *_cells(figure)) for figure in group.figures),
+        alignment=("---", "---:", "---", "---:", "---:"),
+    )
+
+
+def rows(heading: Iterable[str], cells: Iterable[Iterable[str]], alignment: Iterable[str]) -> Iterator[str]:
+    """Return the lines of a Markdown table."""
+    for row in (heading, alignment, *cells):
+        yield f"| {' | '.join(row)} |"
+
+
+def _cells(figure: Figure) -> tuple[str, str, str, str]:
+    low, high = figure.quartiles
+    return number(figure.median), figure.unit, number(low), number(high)
