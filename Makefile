@@ -4,15 +4,18 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+BENCH_INSTALLED := $(VENV)/.bench-installed
 
 # Tests that need the machine for themselves: they start services, put load on them, and kill them.
 ALONE := tests/crash tests/e2e tests/race tests/stress
 # More arguments for pytest, e.g. PYTEST_ARGS="-k sweeper".
 PYTEST_ARGS ?=
+# More arguments for the benchmarks, e.g. BENCH_ARGS=--quick or BENCH_ARGS="takes report".
+BENCH_ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test soak model coverage lint bench clean tools
+.PHONY: help run test soak model coverage lint bench clean tools bench-tools
 
 help:
 	@echo "make run       serve the example API on 127.0.0.1:8000"
@@ -21,7 +24,7 @@ help:
 	@echo "make model     have SPIN search the model of the lock protocol"
 	@echo "make coverage  branch coverage of the pure modules and the table"
 	@echo "make lint      ruff and mypy"
-	@echo "make bench     time a take against an in-process limiter, and a limited request against a bare one"
+	@echo "make bench     measure everything, half an hour, into docs/performance.md; BENCH_ARGS=--quick tries it out"
 	@echo "make clean     remove the environment, builds and caches"
 
 run: $(INSTALLED)
@@ -48,9 +51,8 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(INSTALLED)
-	$(BIN)/python -m tests.bench.take
-	$(BIN)/python -m tests.bench.http
+bench: $(BENCH_INSTALLED) bench-tools
+	$(BIN)/python -m tests.bench $(BENCH_ARGS)
 
 clean:
 	rm -rf $(VENV) build dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
@@ -58,8 +60,8 @@ clean:
 
 # A Debian without python3-venv makes an environment that has no pip, and its own pip can install one from outside.
 # PIP_REQUIRE_VIRTUALENV: whatever goes wrong, nothing is installed outside the environment.
-$(INSTALLED): export PIP_REQUIRE_VIRTUALENV = 1
-$(INSTALLED): export PIP_DISABLE_PIP_VERSION_CHECK = 1
+$(INSTALLED) $(BENCH_INSTALLED): export PIP_REQUIRE_VIRTUALENV = 1
+$(INSTALLED) $(BENCH_INSTALLED): export PIP_DISABLE_PIP_VERSION_CHECK = 1
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "$(PYTHON) is not Python 3.11 or newer: name one that is, e.g. make PYTHON=python3.12" >&2; exit 1; }
@@ -70,14 +72,29 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install -q -c constraints.txt --no-build-isolation -e '.[dev]'
 	@touch $@
 
-# The load generator and the browser of tests/e2e, and the model checker of tests/model with the compiler it needs: Debian
-# packages of these names. Without them those tests are skipped and say so.
-tools:
-	@missing() { for tool in wrk spin gcc chromium; do command -v $$tool >/dev/null || echo $$tool; done; }; \
+# The packages that are compared, and what draws the plots.
+$(BENCH_INSTALLED): $(INSTALLED)
+	@echo "installing what is compared ..."
+	@$(BIN)/python -m pip install -q -c constraints.txt --no-build-isolation -e '.[dev,bench]'
+	@touch $@
+
+# Debian packages, named like the command that they bring. $(1): their names; $(2): what becomes of those that do without.
+define debian
+	@PATH="$$PATH:/usr/sbin"; \
+	missing() { for tool in $(1); do command -v $$tool >/dev/null || echo $$tool; done; }; \
 	test -n "$$(missing)" || exit 0; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	  echo "installing" $$(missing) "..."; \
 	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$(missing); } \
 	    >/dev/null 2>&1 || true; \
 	fi; \
-	test -z "$$(missing)" || echo "not installed:" $$(missing) "- the tests that need them will be skipped" >&2
+	test -z "$$(missing)" || echo "not installed:" $$(missing) "- $(2)" >&2
+endef
+
+# The load generator and the browser of tests/e2e, and the model checker of tests/model with the compiler it needs.
+tools:
+	$(call debian,wrk spin gcc chromium,the tests that need them will be skipped)
+
+# The load generator, and the server that has a limiter of its own.
+bench-tools:
+	$(call debian,wrk nginx,what is measured with them will be left out)

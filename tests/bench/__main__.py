@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import Final
 
 from tests.bench.figures import RESULTS
-from tests.bench.machine import Machine
+from tests.bench.machine import Machine, program
 from tests.bench.runs import run
 
 #: In the order of the report.
 MODULES: Final = ("takes", "populations", "startup", "processes", "threads", "scaling", "falcon_app", "servers")
 REPORT: Final = "report"
+#: Programs that a module cannot do without.
+NEEDS: Final = {"servers": ("wrk", "nginx")}
 
 
 def main() -> None:
@@ -29,7 +31,7 @@ def main() -> None:
     arguments = _arguments()
     results = arguments.results / "quick" if arguments.quick else arguments.results
     wanted = arguments.modules or [*MODULES, REPORT]
-    modules = [name for name in wanted if name != REPORT]
+    modules = [name for name in wanted if name != REPORT and _possible(name)]
     if modules:
         Machine.here(shlex.join(["python", "-m", "tests.bench", *sys.argv[1:]])).save(results)
     failed = [name for name in modules if not run(name, results, quick=arguments.quick)]
@@ -51,6 +53,13 @@ def _arguments() -> argparse.Namespace:
     if unknown := set(arguments.modules) - {*MODULES, REPORT}:
         parser.error(f"no such module: {', '.join(sorted(unknown))}")
     return arguments
+
+
+def _possible(name: str) -> bool:
+    missing = [each for each in NEEDS.get(name, ()) if program(each) is None]
+    if missing:
+        print(f"{name} is left out, as there is no {' and no '.join(missing)}", file=sys.stderr)
+    return not missing
 
 
 def _report(results: Path, *, quick: bool) -> None:

@@ -81,15 +81,19 @@ class Machine(msgspec.Struct, frozen=True):
         return msgspec.json.decode((results / "machine.json").read_bytes(), type=cls)
 
 
+def program(name: str) -> str | None:
+    """Return where a program is, if it is installed; nginx is where only root looks."""
+    return shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
+
+
 def _versions() -> Iterator[tuple[str, str]]:
     for package in PACKAGES:
         try:
             yield package, metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
-    for program, argument in _PROGRAMS.items():
-        # nginx is where only root looks.
-        if command := shutil.which(program, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin"):
+    for name, argument in _PROGRAMS.items():
+        if command := program(name):
             said = subprocess.run([command, argument], capture_output=True, text=True, check=False)
             if version := re.search(r"\d+\.\d+[.\d]*", said.stdout + said.stderr):
-                yield program, version[0]
+                yield name, version[0]
