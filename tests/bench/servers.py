@@ -45,9 +45,10 @@ def measure(*, quick: bool) -> Group:
         targets = _targets(stack)
         per_s = in_turn({name: partial(each.load, seconds) for name, each in targets.items()}, rounds, "/s")
     how = (
-        f"wrk, one thread and {CONNECTIONS} connections, {rounds} rounds of {seconds} s on each server; wrk and the "
-        f"server share the {os.cpu_count()} cores, so that wrk's own work is in all figures but the processor time, "
-        "which is that of all processes that serve, Valkey, nginx and the sweeper included"
+        f"wrk, one thread and {CONNECTIONS} connections, {rounds} rounds of {seconds} s on each server; all requests are "
+        f"one client's, and meet in one bucket; wrk and the server share the {os.cpu_count()} cores, so that wrk's own "
+        "work is in all figures but the processor time, which is that of all processes that serve: workers and master, "
+        "and Valkey, nginx and the sweeper where there is one"
     )
     figures = [*per_s, *_further(targets)]
     return Group("servers", how, [*figures, *_ratios(Group("", "", figures))])
