@@ -66,7 +66,7 @@ def _report(results: Path, *, quick: bool) -> None:
     # Imported here: the drawing library is slow to load, and nothing else needs it.
     from tests.bench import report  # noqa: PLC0415
 
-    print(report.render(results, results / "performance.md" if quick else report.DOCUMENT))
+    print(report.render(results, results / "performance.md" if quick else report.DOCUMENT, MODULES))
 
 
 if __name__ == "__main__":
