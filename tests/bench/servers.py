@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
@@ -45,10 +46,10 @@ def measure(*, quick: bool) -> Group:
         targets = _targets(stack)
         per_s = in_turn({name: partial(each.load, seconds) for name, each in targets.items()}, rounds, "/s")
     how = (
-        f"wrk, one thread and {CONNECTIONS} connections, {rounds} rounds of {seconds} s on each server; all requests are "
-        f"one client's, and meet in one bucket; wrk and the server share the {os.cpu_count()} cores, so that wrk's own "
-        "work is in all figures but the processor time, which is that of all processes that serve: workers and master, "
-        "and Valkey, nginx and the sweeper where there is one"
+        f"wrk, one thread and {CONNECTIONS} connections, {rounds} rounds of {seconds} s on each server; all requests "
+        "are one client's, and meet in one bucket; wrk and the server share the machine's cores, and wrk's own work is "
+        "in every figure but the processor time; that is of all that serve: workers and master, and Valkey, nginx and "
+        "the sweeper where there is one"
     )
     figures = [*per_s, *_further(targets)]
     return Group("servers", how, [*figures, *_ratios(Group("", "", figures))])
@@ -75,10 +76,10 @@ def _targets(stack: ExitStack) -> dict[str, Target]:
         theirs, _ = served(workers, "redis")
         targets[f"{workers.kind}, redis"] = Target(theirs.url(PATH), partial(_together, theirs, redis_pid))
         if workers is SYNC:
+            spent, denied = served(workers, "ours", 1)
+            assert spent.get(PATH).status == HTTPStatus.OK
+            targets["sync, ours denied"] = Target(spent.url(PATH), spent.processes, store=denied, denied=True)
             targets |= _proxied(stack, directory, bare, ours, store)
-    spent, store = served(SYNC, "ours", 1)
-    assert spent.get(PATH).status == 200
-    targets["sync, ours denied"] = Target(spent.url(PATH), spent.processes, store=store, denied=True)
     return targets
 
 
