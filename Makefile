@@ -72,10 +72,11 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install -q -c constraints.txt --no-build-isolation -e '.[dev]'
 	@touch $@
 
-# The packages that are compared, and what draws the plots.
+# The packages that are compared, and what draws the plots. By the name of what is installed already: some come as source,
+# and are built with whatever they need, apart from us.
 $(BENCH_INSTALLED): $(INSTALLED)
 	@echo "installing what is compared ..."
-	@$(BIN)/python -m pip install -q -c constraints.txt --no-build-isolation -e '.[dev,bench]'
+	@$(BIN)/python -m pip install -q -c constraints.txt 'shm-store[bench]'
 	@touch $@
 
 # Debian packages, named like the command that they bring. $(1): their names; $(2): what becomes of those that do without.
