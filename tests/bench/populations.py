@@ -32,7 +32,8 @@ def measure(*, quick: bool) -> Group:
         name="populations",
         how="Takes on keys that are all live, and allowed except where it says otherwise, each limiter in a process "
         f"of its own; a table that is {LOAD:.0%} full once all keys are there; Zipf with exponent 1; a key is a new "
-        "string at every take. “gc frozen”: after gc.freeze(), so that no collection goes through the keys.",
+        "string at every take. “gc frozen”: after gc.freeze(), so that no collection goes through the keys. “Without "
+        "its expiry thread”: limits starts one that goes through all keys, again and again while it is used.",
         figures=figures + _denied(extent),
     )
 

@@ -51,7 +51,7 @@ class _Run:
 
 
 def _lines(runs: list[_Run], folder: Path) -> Iterator[str]:
-    yield from ("## Machine", "", *(str(run.machine) for run in runs), "")
+    yield from ("## Machine", "", *(f"* {run.machine}" for run in runs), "")
     yield from ("## Targets", "", *_targets(runs), "", "## Figures", "")
     for group in runs[0].groups.values():
         yield from (*markdown(group), "")

@@ -54,6 +54,7 @@ class Target(NamedTuple):
 
 
 _LIMITS: Final = "ShmStore / limits, fixed window"
+_LIMITS_ALONE: Final = "ShmStore / limits without its expiry thread"
 
 TARGETS: Final = (
     Target("hot take / token-bucket's consume", "takes", "take / token-bucket", 1.0),
@@ -61,6 +62,7 @@ TARGETS: Final = (
     Target("hot take / floor, by multiprocessing's", "takes", "take / floor, multiprocessing.SemLock", 2.0),
     Target("take over 1M live keys, Zipf / limits in memory", "populations", f"{_LIMITS}, 1M keys, Zipf", 0.6),
     Target("the same, gc frozen", "populations", f"{_LIMITS}, 1M keys, Zipf, gc frozen", 0.6),
+    Target("the same, limits without its expiry thread", "populations", f"{_LIMITS_ALONE}, 1M keys, Zipf", 0.6),
     Target("first take, up to 64k keys / limits in memory", "populations", f"{_LIMITS}, first takes, 64k keys", 1.0),
     Target("first take, up to 1M keys / limits in memory", "populations", f"{_LIMITS}, first takes, 1M keys", 1.0),
     Target("limits on Valkey / hot take", "takes", "limits on Valkey, fixed window / take", 150, least=True),
