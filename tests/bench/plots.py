@@ -94,6 +94,9 @@ def _throughput(drawn: Canvas, figures: Mapping[str, Figure]) -> bool:
     for figure in figures.values():
         if figure.unit == "/s" and (match := _COUNT.fullmatch(figure.name)):
             series.setdefault(match["case"] or "", {})[match["count"]] = figure
+    # What has no case, as of one process, belongs to all.
+    common = series.pop("", {})
+    series = {case: common | points for case, points in series.items()} or ({"": common} if common else {})
     return _drawn(drawn, series, "takes per second", "number of cores or processes")
 
 
