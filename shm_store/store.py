@@ -69,7 +69,7 @@ class ShmStore:
         self._settlements = Settlements()
         self.take = hotpath.bind(
             hints=self._hints,
-            pool=table.seats.pool,
+            seats=table.seats,
             stripes=table.stripes,
             clock=clock,
             stripe_of=lambda key: self._place(key).stripe,

@@ -66,7 +66,7 @@ A segment is a header, then the seats, then the stripes, then the sets. Everythi
 from __future__ import annotations
 
 import struct
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 MAGIC: Final = int.from_bytes(b"shmstore", "little")
 # Left by a creator that died before it wrote MAGIC: the segment may be made anew.
@@ -114,6 +114,14 @@ assert HEADER_FIXED_AT + HEADER_FIXED.size == TTL_INTERVAL_AT * WORD
 assert SEAT_COMMITTED < SEAT_PHASES
 assert SHADOW < JOURNAL_LENGTH
 assert SLOT_WORDS * WORD == 64
+
+#: A view of one word, `word[()]`, which is read and written in half the time of an item of a longer view.
+Word: TypeAlias = "memoryview[int]"
+
+
+def word(words: memoryview, index: int) -> Word:
+    """Return a view of the word at `index` alone."""
+    return words[index : index + 1].cast("B").cast("Q", ())
 
 
 class Geometry(NamedTuple):

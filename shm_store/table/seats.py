@@ -1,7 +1,8 @@
 """Seats: the records by which others know which process tries for, or holds, which stripe.
 
 A process keeps the seats it was given in a pool. An operation pops one and pushes it back when it is done, so that
-threads never share a seat, and a process needs no more seats than it has operations under way at once.
+threads never share a seat, and a process needs no more seats than it has operations under way at once. The hot path
+leaves its seat in `spare`, for a fifteenth of the time that a take costs.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ class Seats:
 
     Attributes:
         pool: Seats of this process that no operation is using. `pop` and `append` are atomic.
+        spare: One more, or None. The hot path takes it, and leaves its seat here. When
+            two threads do at once, one seat is overwritten: `lost` finds it.
         mending: Held from a call of `lost` until what it found is settled: nobody else settles it, nor uses it. Held
             also while a seat is claimed.
         closed: Whether `close` was called: no seat is given out any more.
@@ -57,9 +60,19 @@ class Seats:
         self._role = role
         self._own: dict[int, memoryview] = {}
         self.pool: list[memoryview] = []
+        self.spare: memoryview | None = None
         # Reentrant, so that an exception that loses it leaves the thread that handles signals able to go on.
         self.mending = threading.RLock()
         self.closed = False
+
+    def unused(self) -> memoryview | None:
+        """Return a seat of this process that no operation is using, for the caller's; None if there is none."""
+        try:
+            return self.pool.pop()
+        except IndexError:
+            seat = self.spare
+            self.spare = None
+            return seat
 
     def lost(self) -> list[memoryview]:
         """Return the seats of this process to which nothing refers any more: neither the pool nor an operation.
@@ -119,6 +132,7 @@ class Seats:
     def forget(self) -> None:
         """Start without seats, in a forked child: those in the pool are its parent's."""
         self.pool.clear()
+        self.spare = None
         self._own.clear()
         self.mending = threading.RLock()
 
@@ -134,10 +148,9 @@ class Seats:
         with self.mending:
             self.closed = True
         while True:
-            # One by one: an operation that pops one at this moment has it.
-            while self.pool:
-                with contextlib.suppress(IndexError):
-                    self._give_back(self.pool.pop())
+            # One by one: an operation that takes one at this moment has it.
+            while seat := self.unused():
+                self._give_back(seat)
             if not self._own or time.monotonic_ns() >= deadline_ns:
                 return not self._own
             pause(_POLL_S)
@@ -161,7 +174,7 @@ class Seats:
         """
         try:
             with self._segment.registry_lock(_REGISTRY_TIMEOUT_NS):
-                index = self._unused()
+                index = self._unowned()
                 seat = self.view(index)
                 seat[SEAT_START] = process.own_start_ticks()
                 seat[SEAT_ROLE] = self._role
@@ -175,7 +188,7 @@ class Seats:
         except OSError as error:
             raise BackendError(self._segment.name, "taking a seat", str(error), DESCRIPTORS) from error
 
-    def _unused(self) -> int:
+    def _unowned(self) -> int:
         pids = self.column(SEAT_PID)
         if 0 in pids:
             return pids.index(0)

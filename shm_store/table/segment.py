@@ -18,6 +18,7 @@ from shm_store.errors import DESCRIPTORS, OTHER_USER, BackendError
 from shm_store.table import header, layout, semaphores
 from shm_store.table.filelock import REGISTRY, SWEEPER, FileLock, LockTimeoutError
 from shm_store.table.layout import Header
+from shm_store.table.semaphores import Semaphore
 
 # Making a segment of the largest size takes seconds; an attacher waits for it.
 _REGISTRY_TIMEOUT_NS: Final = 30_000_000_000
@@ -35,7 +36,7 @@ class Segment:
         semaphores: One a stripe.
     """
 
-    def __init__(self, name: str, fd: int, stripes: list[posix_ipc.Semaphore], fixed: Header) -> None:
+    def __init__(self, name: str, fd: int, stripes: list[Semaphore], fixed: Header) -> None:
         """Map the verified segment behind `fd`, which is owned from here on."""
         self.name = name
         self.header = fixed

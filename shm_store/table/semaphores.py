@@ -1,14 +1,57 @@
-"""The named semaphores of a segment: one a stripe, made with the segment and removed with it."""
+"""The named semaphores of a segment: one a stripe, made with the segment and removed with it.
+
+posix_ipc makes, opens, reads and removes them. They are taken and given back through the standard library's own handle
+on the same semaphore: its try does not let go of the GIL, which posix_ipc's does, so that no other thread of the
+process runs while a stripe is held, but for those that the interpreter switches to when an interval is over
+(docs/adr/0007-semaphores-are-taken-without-giving-up-the-gil.md).
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
+from _multiprocessing import SemLock
+from collections.abc import Callable
+from typing import Final
 
 import posix_ipc
 
 from shm_store.config import STRIPES_MAX
 from shm_store.errors import DESCRIPTORS, OTHER_USER, BackendError
+
+# What `multiprocessing.synchronize` calls SEMAPHORE: anyone may release it, whoever has acquired it.
+_SEMAPHORE: Final = 1
+
+
+class Semaphore:
+    """One semaphore, whose value is 0 or 1.
+
+    Attributes:
+        acquire: `acquire(False)` takes it if it is free, and returns whether it was.
+        release: Gives it back.
+    """
+
+    def __init__(self, file: str) -> None:
+        """Open the semaphore.
+
+        Raises:
+            OSError: The process has no file descriptor or no memory left.
+            posix_ipc.Error: It does not exist, or is not ours to use.
+        """
+        self._opened = posix_ipc.Semaphore(file)
+        # The C library knows that both are one semaphore, and maps it once.
+        handle = SemLock._rebuild(0, _SEMAPHORE, 1, file)  # noqa: SLF001 - how a spawned child opens its parent's
+        self.acquire: Final[Callable[[bool], bool]] = handle.acquire
+        self.release: Final[Callable[[], None]] = handle.release
+
+    @property
+    def value(self) -> int:
+        """0 if it is taken, else 1."""
+        return int(self._opened.value)
+
+    def close(self) -> None:
+        """Let go of it; its other handle goes with the last reference to one of its methods."""
+        self._opened.close()
 
 
 def create(name: str, count: int, mode: int) -> None:
@@ -28,16 +71,16 @@ def create(name: str, count: int, mode: int) -> None:
         os.chmod(f"/dev/shm/sem.{file[1:]}", mode)
 
 
-def open_all(name: str, count: int) -> list[posix_ipc.Semaphore]:
+def open_all(name: str, count: int) -> list[Semaphore]:
     """Return the semaphores of the segment `name`.
 
     Raises:
         BackendError: One is missing, or not ours to use.
     """
-    opened: list[posix_ipc.Semaphore] = []
+    opened: list[Semaphore] = []
     try:
         for stripe in range(count):
-            opened.append(posix_ipc.Semaphore(_file(name, stripe)))
+            opened.append(Semaphore(_file(name, stripe)))
     except (OSError, posix_ipc.Error) as error:
         for semaphore in opened:
             semaphore.close()

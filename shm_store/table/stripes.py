@@ -12,12 +12,21 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, TypeVar
 
-from posix_ipc import BusyError
-
 from shm_store.durations import NS_PER_SECOND
 from shm_store.errors import BackendError, StoreClosedError, StoreError, StripeTimeoutError
 from shm_store.table import process
-from shm_store.table.layout import BUSY, IDLE, OTHER, SEAT_PHASES, SEAT_PID, SEAT_TIMEOUTS, STRIPE_WORDS
+from shm_store.table.layout import (
+    ALLOWED,
+    BUSY,
+    DENIED,
+    IDLE,
+    OTHER,
+    SEAT_PHASES,
+    SEAT_PID,
+    SEAT_TIMEOUTS,
+    STRIPE_WORDS,
+    word,
+)
 from shm_store.table.pause import pause
 from shm_store.table.recovery import Recovery
 from shm_store.table.seats import Seats
@@ -57,7 +66,13 @@ class Hold(NamedTuple):
 
 
 class Stripes:
-    """The stripes of one segment, as seen from one process."""
+    """The stripes of one segment, as seen from one process.
+
+    Attributes:
+        semaphores: The stripes' semaphores.
+        records: Their records.
+        outcomes: Of each its counters `allowed` and `denied`, for the hot path.
+    """
 
     def __init__(self, segment: Segment, seats: Seats, recovery: Recovery, lock_timeout_ns: int) -> None:
         """Bind to `segment`; `lock_timeout_ns` bounds every wait for a stripe."""
@@ -71,6 +86,7 @@ class Stripes:
             segment.words[stripe_at(stripe) : stripe_at(stripe) + STRIPE_WORDS]
             for stripe in range(segment.header.geometry.stripes)
         ]
+        self.outcomes = [(word(record, ALLOWED), word(record, DENIED)) for record in self.records]
 
     def run(self, stripe: int, body: Callable[[Hold], T]) -> T:
         """Do the same as `run_all` for one stripe."""
@@ -151,18 +167,16 @@ class Stripes:
 
     def _lease(self) -> memoryview:
         """Return a seat for one operation, to be pushed back to the pool afterwards."""
-        pool = self._seats.pool
-        try:
-            return pool.pop()
-        except IndexError:
+        seat = self._seats.unused()
+        if seat is None:
             with self._seats.mending:
                 if self._seats.closed:
-                    raise StoreClosedError(self._name) from None
+                    raise StoreClosedError(self._name)
                 self.mend()
-                try:
-                    return pool.pop()
-                except IndexError:
-                    return self._seats.claim()
+                seat = self._seats.unused()
+                if seat is None:
+                    seat = self._seats.claim()
+        return seat
 
     def mend(self) -> None:
         """Return to the pool what exceptions have lost, as far as that leaves no doubt.
@@ -191,14 +205,9 @@ class Stripes:
         pause_ns, tries = _PAUSE_MIN_NS, 0
         while True:
             seat[phase] = BUSY
-            try:
-                acquire(0)
-            except BusyError as error:
-                if not is_refusal(error):
-                    raise
-                seat[phase] = IDLE
-            else:
+            if acquire(False):
                 return
+            seat[phase] = IDLE
             tries += 1
             if tries < TRIES and self.is_free_soon(stripe):
                 continue
@@ -241,11 +250,3 @@ def is_damage(error: BaseException) -> bool:
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     return trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith("shm_store.")
-
-
-def is_refusal(error: BaseException) -> bool:
-    """Return whether `error`, caught in the frame that called `acquire`, says that the semaphore is taken.
-
-    A signal handler may raise the same, but from a frame of its own.
-    """
-    return isinstance(error, BusyError) and error.__traceback__ is not None and error.__traceback__.tb_next is None

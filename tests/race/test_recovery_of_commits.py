@@ -19,7 +19,7 @@ def _half_stored(store: ShmStore, at: int) -> memoryview:
     table = store._table
     seat = table.seats.claim()
     seat[SEAT_PHASES] = BUSY
-    table.segment.semaphores[0].acquire(0)
+    table.segment.semaphores[0].acquire(False)
 
     def store_one(change: list[int]) -> None:
         table.segment.words[change[0]] = change[1]

@@ -31,7 +31,7 @@ class Living:
 
     def acquire(self) -> None:
         self._seat[SEAT_PHASES] = BUSY
-        self._semaphore.acquire(0)
+        self._semaphore.acquire(False)
         self.holds = True
 
     def mark(self) -> None:

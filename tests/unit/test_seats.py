@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dis
 import os
 import resource
 import threading
 import time
+from itertools import dropwhile, takewhile
 
 import pytest
 
@@ -20,6 +22,32 @@ def _give_all_seats_to(store: ShmStore, pid: int, start: int) -> None:
     seats = store._table.seats
     for index in range(store.stats().seats):
         seats.view(index)[SEAT_PID], seats.view(index)[SEAT_START] = pid, start
+
+
+def test_the_spare_seat_is_taken_where_no_thread_switches(open_store: OpenStore) -> None:
+    """Between the read of the spare seat and the store of None is nothing at which CPython checks for a switch."""
+    store = open_store()
+    for function in (store.take, store._table.seats.unused):
+        code = dropwhile(lambda each: each.argval != "spare", dis.get_instructions(function))
+        between = list(takewhile(lambda each: each.opname != "STORE_ATTR", code))
+        assert {each.opname for each in between} <= {"LOAD_ATTR", "STORE_FAST", "LOAD_CONST", "LOAD_DEREF", "LOAD_FAST"}
+        assert [each.argval for each in between if each.opname == "STORE_FAST"] == ["seat"]
+
+
+def test_a_spare_seat_that_another_thread_overwrote_comes_back(open_store: OpenStore) -> None:
+    """Two threads that leave their seats at once lose one of them until the next operation that has none."""
+    store = open_store(limit=100)
+    seats = store._table.seats
+    store.take("a")
+    first = seats.unused()
+    for _ in range(2):
+        store.take("a")
+    seats.spare = first
+    del first
+    assert len(seats.lost()) == 1
+    first = seats.unused()
+    assert store.take("a").remaining == 96
+    assert (len(seats.lost()), len(seats._own)) == (0, 2)
 
 
 def test_no_seat_left_is_an_error(open_store: OpenStore) -> None:

@@ -95,7 +95,7 @@ def test_seat_lost_with_its_stripe_is_mended_by_the_next_operation(open_store: O
     store.take("a")
     seat = store._table.seats.pool.pop()
     seat[SEAT_PHASES] = BUSY
-    store._table.segment.semaphores[0].acquire(0)
+    store._table.segment.semaphores[0].acquire(False)
     del seat
     assert store.take("a", cost).remaining == 4 - cost
     assert store._table.segment.semaphores[0].value == 1
