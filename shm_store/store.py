@@ -265,7 +265,7 @@ class ShmStore:
         asked = self._quota if quota is None else quota
         if not isinstance(asked, Quota):
             raise not_a_quota("quota", asked)
-        (taken,) = self._table.take([Wanted(self._place(key), asked, cost)])
+        taken = self._table.take_one(self._place(key), asked, cost)
         if not self._closed:
             hotpath.remember(self._hints, self._table.stripes, key, taken, quota)
         return taken.info

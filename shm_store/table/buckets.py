@@ -72,7 +72,7 @@ class Buckets:
 
     def asked(self, quota: Quota) -> tuple[int, Terms]:
         """Return a quota's algorithm, by its code, and its terms, with windows that begin where UTC's do."""
-        return CODES[quota.algorithm], self._placed(CODES[quota.algorithm], quota.terms)
+        return CODES[quota.algorithm], self.placed(CODES[quota.algorithm], quota.terms)
 
     def stored(self, place: Place, slot: Slot, now_ns: int) -> Account:
         """Return the account of a key as its slot has it, or of the units in flight of a process."""
@@ -81,8 +81,8 @@ class Buckets:
             account: Account = InFlight(place, slot, None, limit=words[LIMIT], owner=owner_of(slot))
         else:
             account = Account(place, slot, None, code=0, terms=Terms(words[LIMIT], words[INTERVAL], words[BURST]))
-        account.load(words, expired=self._is_past(words, now_ns))
-        account.terms = self._placed(account.code, account.terms)
+        account.load(words, expired=self.is_past(words[IDLE_AT], now_ns))
+        account.terms = self.placed(account.code, account.terms)
         return account
 
     def _stored_quota(self, place: Place, slot: Slot, now_ns: int) -> Account:
@@ -140,7 +140,7 @@ class Buckets:
         victim = self._victims.choose(place.set_index, now_ns, kept) if slot is None else None
         account = InFlight(own, slot, victim, limit=limit, owner=owner)
         if slot is not None:
-            account.load(slot.words.tolist(), expired=self._is_past(slot.words, now_ns))
+            account.load(slot.words.tolist(), expired=self.is_past(slot.words[IDLE_AT], now_ns))
         for holder in self.slots.holders(place):
             other = owner_of(holder)
             if other in dead:
@@ -199,7 +199,7 @@ class Buckets:
             self._fill(hold, account, FRESH)
         else:
             account = self._stored_quota(place, slot, now_ns)
-            account.flags, account.terms, account.base = OVERRIDE, self._placed(account.code, quota.terms), FRESH
+            account.flags, account.terms, account.base = OVERRIDE, self.placed(account.code, quota.terms), FRESH
             # Even over an override of the same quota: hints and reservations of the old bucket end.
             account.stored[TAG] = account.stored[TAG] & ~OVERRIDE
             self.alter(hold, account)
@@ -252,7 +252,8 @@ class Buckets:
         if words[FIRST] == 0:
             words[IDLE_AT] = now_ns
 
-    def _placed(self, code: int, terms: Terms) -> Terms:
+    def placed(self, code: int, terms: Terms) -> Terms:
+        """Return the terms of a quota with windows that begin where UTC's do, if its algorithm aligns them."""
         return terms._replace(epoch_ns=self._epoch()) if code == _ALIGNED else terms
 
     def _write(self, hold: Hold, changes: dict[int, list[int]]) -> None:
@@ -267,12 +268,12 @@ class Buckets:
         else:
             self._journal.write(hold.seat, changes)
 
-    def _is_past(self, words: list[int] | memoryview, now_ns: int) -> bool:
+    def is_past(self, idle_at_ns: int, now_ns: int) -> bool:
         """A bucket idle for the minimum TTL is as good as swept, whether or not it was."""
-        return words[IDLE_AT] + self._words[MIN_TTL_AT] <= now_ns
+        return idle_at_ns + self._words[MIN_TTL_AT] <= now_ns
 
     def _is_expired(self, words: list[int] | memoryview, now_ns: int) -> bool:
-        return not words[TAG] & OVERRIDE and self._is_past(words, now_ns)
+        return not words[TAG] & OVERRIDE and self.is_past(words[IDLE_AT], now_ns)
 
     def _get_in_flight(self, place: Place) -> tuple[int, int]:
         held = [slot.words for slot in self.slots.holders(place) if slot.words[FIRST]]
@@ -287,13 +288,33 @@ class Buckets:
         if victim.kind is not None:
             self.slots.vacate(account.place.set_index, slot)
             record[victim.kind] += 1
-        words = slot.words
-        words[FIRST], words[IDLE_AT], words[THIRD] = state
-        words[LIMIT], words[INTERVAL], words[BURST] = account.terms[:3]
-        words[TAG] = next_tag(record, account.tag_flags())
-        # The fingerprint last: until then the slot is vacant, whatever its words say.
-        self.slots.publish(account.place.set_index, slot.number, account.place.fingerprint)
+        self.occupy(hold, account.place, slot, state, account.terms, account.tag_flags())
         return slot
+
+    def occupy(self, hold: Hold, place: Place, slot: Slot, state: State, terms: Terms, flags: int) -> int:
+        """Give a vacant slot to a new key, with a bucket in `state`, and return the slot's tag."""
+        words, tag = slot.words, next_tag(hold.records[place.stripe], flags)
+        words[FIRST], words[IDLE_AT], words[THIRD] = state
+        words[LIMIT], words[INTERVAL], words[BURST], _ = terms
+        words[TAG] = tag
+        # The fingerprint last: until then the slot is vacant, whatever its words say.
+        self.slots.publish(place.set_index, slot.number, place.fingerprint)
+        return tag
+
+    def advance(self, hold: Hold, slot: Slot, state: State, after: State, now_ns: int) -> None:
+        """Store what a take from one bucket has made of its `state`, all of it or nothing."""
+        words, (first, idle_at_ns, third) = slot.words, after
+        if idle_at_ns == state.idle_at_ns and third == state.third:
+            words[FIRST] = first
+        elif now_ns >= state.idle_at_ns:
+            # It was idle, and is until the last of these stores, whatever the other words say.
+            words[FIRST] = first
+            words[THIRD] = third
+            words[IDLE_AT] = idle_at_ns
+        else:
+            (stripe,), at = hold.stripes, slot.at
+            change = [at + FIRST, first, at + IDLE_AT, idle_at_ns, at + THIRD, third]
+            self._journal.write(hold.seat, {stripe: change})
 
 
 def owner_of(holder: Slot) -> Owner:

@@ -50,8 +50,7 @@ A segment is a header, then the seats, then the stripes, then the sets. Everythi
               3          limit     units
               4          interval  ns
               5          burst     units           most units at once
-              6          (unused)
-              7          tag       generation * 256 + flags; generation 0 for a slot that no hint may point at
+              6          tag       generation * 256 + flags; generation 0 for a slot that no hint may point at
     holder    a slot whose flags say so: units of a concurrency limit that one process has in flight
               0          units     units
               1          idle_at   HELD, or ns     since when there are no units
@@ -59,7 +58,7 @@ A segment is a header, then the seats, then the stripes, then the sets. Everythi
               3          limit     units
               4          pid
               5          start     clock ticks
-              6-7        as in a slot
+              6          as in a slot
     flags     bit 0 override, bit 1 holder, bits 2-4 algorithm
 """
 
@@ -71,7 +70,7 @@ from typing import Final, NamedTuple, TypeAlias
 MAGIC: Final = int.from_bytes(b"shmstore", "little")
 # Left by a creator that died before it wrote MAGIC: the segment may be made anew.
 MAGIC_UNFINISHED: Final = int.from_bytes(b"unfinish", "little")
-VERSION: Final = 2
+VERSION: Final = 3
 
 WORD: Final = 8
 SEATS: Final = 512
@@ -97,8 +96,8 @@ JOURNAL_LENGTH: Final = 16
 JOURNAL: Final = 17
 JOURNAL_WORDS: Final = STRIPE_WORDS - JOURNAL
 
-SLOT_WORDS: Final = 8
-FIRST, IDLE_AT, THIRD, LIMIT, INTERVAL, BURST, _, TAG = range(SLOT_WORDS)
+SLOT_WORDS: Final = 7
+FIRST, IDLE_AT, THIRD, LIMIT, INTERVAL, BURST, TAG = range(SLOT_WORDS)
 HOLDER_PID, HOLDER_START = INTERVAL, BURST
 #: When a bucket with units in flight is idle: never, as long as it has them.
 HELD: Final = 2**63 - 1
@@ -113,7 +112,6 @@ assert HEADER_FIXED.size == 15 * WORD
 assert HEADER_FIXED_AT + HEADER_FIXED.size == TTL_INTERVAL_AT * WORD
 assert SEAT_COMMITTED < SEAT_PHASES
 assert SHADOW < JOURNAL_LENGTH
-assert SLOT_WORDS * WORD == 64
 
 #: A view of one word, `word[()]`, which is read and written in half the time of an item of a longer view.
 Word: TypeAlias = "memoryview[int]"

@@ -56,6 +56,9 @@ class Slots:
         self._sets_at, self._slots_at = self._geometry.set_at(0), self._geometry.slots_at(0)
         self._set_words, self._set_slots = self._geometry.set_words, self._geometry.set_slots
         self._secret = segment.header.secret
+        # A copy of it costs two thirds of what a new one does.
+        self._hash = hashlib.blake2b(key=self._secret, digest_size=FINGERPRINT)
+        self._sets, self._stripes = self._geometry.sets, self._geometry.stripes
         self._places: dict[str, Place] = {}
 
     def place(self, key: str) -> Place:
@@ -65,11 +68,11 @@ class Slots:
 
     def _placed(self, key: str) -> Place:
         # surrogatepass is one to one: no two texts have the same bytes.
-        encoded = key.encode("utf-8", "surrogatepass")
-        digest = hashlib.blake2b(encoded, key=self._secret, digest_size=FINGERPRINT).digest()
-        fingerprint = _occupying(digest)
-        set_index = int.from_bytes(fingerprint[WORD:], "little") % self._geometry.sets
-        place = Place(fingerprint, set_index, set_index % self._geometry.stripes)
+        hashed = self._hash.copy()
+        hashed.update(key.encode("utf-8", "surrogatepass"))
+        fingerprint = _occupying(hashed.digest())
+        set_index = int.from_bytes(fingerprint[WORD:], "little") % self._sets
+        place = Place(fingerprint, set_index, set_index % self._stripes)
         if len(key) <= PLACES_KEY_MAX:
             if len(self._places) >= PLACES_MAX:
                 self._places.clear()
@@ -97,6 +100,16 @@ class Slots:
         while at >= 0 and (at - first) % FINGERPRINT:
             at = self._memory.find(place.fingerprint, at + 1, end)
         return None if at < 0 else self.slot(place.set_index, (at - first) // FINGERPRINT)
+
+    def vacant(self, set_index: int) -> Slot | None:
+        """Return a vacant slot of a set, or None where none is found at once; `first_words` tells for sure."""
+        first = (self._sets_at + set_index * self._set_words) * WORD
+        at = self._memory.find(VACANT, first, first + self._set_slots * FINGERPRINT)
+        # One that straddles two fingerprints is the end of an occupied slot's and a vacant one.
+        number = -(-(at - first) // FINGERPRINT)
+        if at < 0 or any(self._memory[first + number * FINGERPRINT : first + number * FINGERPRINT + WORD]):
+            return None
+        return self.slot(set_index, number)
 
     def slot(self, set_index: int, number: int) -> Slot:
         """Return a slot by its number in its set."""

@@ -12,14 +12,16 @@ from weakref import WeakSet
 from shm_store.config import Config, OnFull
 from shm_store.durations import NS_PER_SECOND
 from shm_store.errors import BackendError, TableFullError
-from shm_store.table import process
+from shm_store.quota import Quota
+from shm_store.table import plain, process
 from shm_store.table.accounts import Owner
 from shm_store.table.buckets import Buckets
 from shm_store.table.layout import MIN_TTL_AT, TTL_INTERVAL_AT
 from shm_store.table.recovery import Recovery
 from shm_store.table.seats import Role, Seats
 from shm_store.table.segment import Segment
-from shm_store.table.stripes import Stripes
+from shm_store.table.slots import Place
+from shm_store.table.stripes import Hold, Stripes
 from shm_store.table.takes import Taken, Takes, Undecided, Wanted
 
 # Beyond the lock timeout, for an operation that has its stripe.
@@ -89,6 +91,20 @@ class Table:
             if not sum(map(self.sweep_set, {each.place.set_index for each in wanted})):
                 raise
             return self._take(wanted)
+
+    def take_one(self, place: Place, quota: Quota, cost: int) -> Taken:
+        """Take from one bucket."""
+
+        def body(hold: Hold) -> Taken | list[Taken] | Undecided:
+            taken = plain.take(self.buckets, hold, place, quota, cost)
+            return taken or self.takes.take(hold, [Wanted(place, quota, cost)], self.owner)
+
+        try:
+            taken = self.stripes.run(place.stripe, body)
+        except TableFullError:
+            taken = self.take([Wanted(place, quota, cost)])
+        assert not isinstance(taken, Undecided)
+        return taken[0] if isinstance(taken, list) else taken
 
     def _take(self, wanted: list[Wanted]) -> list[Taken]:
         stripes = tuple(sorted({each.place.stripe for each in wanted}))
