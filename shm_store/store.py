@@ -18,7 +18,7 @@ from shm_store.rate_info import RateInfo
 from shm_store.reservation import Reservation
 from shm_store.stats import Stats
 from shm_store.table import census, hotpath
-from shm_store.table.hotpath import Hint
+from shm_store.table.hints import Hints
 from shm_store.table.seats import Role
 from shm_store.table.segment import Segment, unlink
 from shm_store.table.settlement import Settlements
@@ -65,10 +65,10 @@ class ShmStore:
         self._quota = table.config.quota
         self._clock = clock
         self._closed = False
-        self._hints: dict[str, Hint] = {}
+        self._hints = Hints(table.stripes)
         self._settlements = Settlements()
         self.take = hotpath.bind(
-            hints=self._hints,
+            hints=self._hints.recent,
             seats=table.seats,
             stripes=table.stripes,
             clock=clock,
@@ -265,9 +265,13 @@ class ShmStore:
         asked = self._quota if quota is None else quota
         if not isinstance(asked, Quota):
             raise not_a_quota("quota", asked)
+        if cost == 1 and self._hints.recall(key):
+            return self.take(key, cost, quota)
+        is_known = self._table.buckets.slots.knows(key)
         taken = self._table.take_one(self._place(key), asked, cost)
-        if not self._closed:
-            hotpath.remember(self._hints, self._table.stripes, key, taken, quota)
+        # Not at once: most keys of a flood come once.
+        if is_known and not self._closed:
+            self._hints.remember(key, taken, quota)
         return taken.info
 
     def _peek(self, key: str, cost: int = 1, quota: Quota | None = None) -> RateInfo:

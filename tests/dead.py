@@ -20,5 +20,5 @@ def dead_seat(store: ShmStore, *, holds: bool) -> memoryview:
     seat = seats.view(store._table.segment.header.geometry.seats - 1)
     seat[SEAT_PHASES], seat[SEAT_START], seat[SEAT_PID] = BUSY, START, PID
     if holds:
-        store._table.segment.semaphores[0].acquire(0)
+        store._table.segment.semaphores[0].acquire(False)
     return seat

@@ -26,7 +26,7 @@ def decide(state: State, terms: Terms, now_ns: int, cost: int) -> Decision:
     if cost > left:
         retry_at_ns = _retry_at(current, terms, cost)
         return Decision(False, max(left, 0), state.idle_at_ns - now_ns, retry_at_ns - now_ns, state)
-    after = current._replace(first=current.first + cost)
+    after = State(current.first + cost, current.idle_at_ns, current.third)
     return Decision(True, left - cost, after.idle_at_ns - now_ns, 0, after)
 
 
@@ -49,7 +49,7 @@ def requote(state: State, old: Terms, new: Terms, now_ns: int) -> State:
     if now_ns >= state.idle_at_ns:
         return state
     left_ns = min(state.idle_at_ns - now_ns, 2 * old.interval_ns)
-    return state._replace(idle_at_ns=now_ns - (-left_ns * new.interval_ns // old.interval_ns))
+    return State(state.first, now_ns - (-left_ns * new.interval_ns // old.interval_ns), state.third)
 
 
 def refund(state: State, terms: Terms, taken: State, now_ns: int, units: int) -> State:
@@ -60,9 +60,9 @@ def refund(state: State, terms: Terms, taken: State, now_ns: int, units: int) ->
     if now_ns >= state.idle_at_ns:
         return state
     if state.idle_at_ns == taken.idle_at_ns:
-        return state._replace(first=state.first - min(units, state.first))
+        return State(state.first - min(units, state.first), state.idle_at_ns, state.third)
     if state.idle_at_ns == taken.idle_at_ns + terms.interval_ns:
-        return state._replace(third=state.third - min(units, state.third))
+        return State(state.first, state.idle_at_ns, state.third - min(units, state.third))
     return state
 
 

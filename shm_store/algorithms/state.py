@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+import msgspec
 
-class State(NamedTuple):
+
+class State(msgspec.Struct, frozen=True, gc=False):
     """What is remembered of a bucket between two takes: three words of 64 bits.
 
     Attributes:
@@ -41,7 +43,7 @@ class Terms(NamedTuple):
     epoch_ns: int = 0
 
 
-class Decision(NamedTuple):
+class Decision(msgspec.Struct, frozen=True, gc=False):
     """The outcome of a take.
 
     Attributes:

@@ -117,7 +117,8 @@ class Account:
 
     def changes(self, state: State) -> Iterator[tuple[int, int]]:
         """Yield the words of its slot that differ from `state`, by their number, and their values."""
-        for word, value in zip((FIRST, IDLE_AT, THIRD), state, strict=True):
+        words = (FIRST, state.first), (IDLE_AT, state.idle_at_ns), (THIRD, state.third)
+        for word, value in words:
             if value != self.stored[word]:
                 yield word, value
 

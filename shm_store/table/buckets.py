@@ -288,33 +288,27 @@ class Buckets:
         if victim.kind is not None:
             self.slots.vacate(account.place.set_index, slot)
             record[victim.kind] += 1
-        self.occupy(hold, account.place, slot, state, account.terms, account.tag_flags())
+        self.occupy(hold, account.place, slot, state=state, terms=account.terms, flags=account.tag_flags())
         return slot
 
-    def occupy(self, hold: Hold, place: Place, slot: Slot, state: State, terms: Terms, flags: int) -> int:
+    def occupy(self, hold: Hold, place: Place, slot: Slot, *, state: State, terms: Terms, flags: int) -> int:
         """Give a vacant slot to a new key, with a bucket in `state`, and return the slot's tag."""
         words, tag = slot.words, next_tag(hold.records[place.stripe], flags)
-        words[FIRST], words[IDLE_AT], words[THIRD] = state
+        words[FIRST], words[IDLE_AT], words[THIRD] = state.first, state.idle_at_ns, state.third
         words[LIMIT], words[INTERVAL], words[BURST], _ = terms
         words[TAG] = tag
         # The fingerprint last: until then the slot is vacant, whatever its words say.
         self.slots.publish(place.set_index, slot.number, place.fingerprint)
         return tag
 
-    def advance(self, hold: Hold, slot: Slot, state: State, after: State, now_ns: int) -> None:
-        """Store what a take from one bucket has made of its `state`, all of it or nothing."""
-        words, (first, idle_at_ns, third) = slot.words, after
-        if idle_at_ns == state.idle_at_ns and third == state.third:
-            words[FIRST] = first
-        elif now_ns >= state.idle_at_ns:
-            # It was idle, and is until the last of these stores, whatever the other words say.
-            words[FIRST] = first
-            words[THIRD] = third
-            words[IDLE_AT] = idle_at_ns
-        else:
-            (stripe,), at = hold.stripes, slot.at
-            change = [at + FIRST, first, at + IDLE_AT, idle_at_ns, at + THIRD, third]
-            self._journal.write(hold.seat, {stripe: change})
+    def advance(self, hold: Hold, slot: Slot, state: State, after: State) -> None:
+        """Store what a take from one bucket, whose stripe alone is held, has made of its `state`."""
+        if after.idle_at_ns == state.idle_at_ns and after.third == state.third:
+            slot.words[FIRST] = after.first
+            return
+        (stripe,), at = hold.stripes, slot.at
+        change = [at + FIRST, after.first, at + IDLE_AT, after.idle_at_ns, at + THIRD, after.third]
+        self._journal.write(hold.seat, {stripe: change})
 
 
 def owner_of(holder: Slot) -> Owner:

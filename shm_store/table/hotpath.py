@@ -10,37 +10,14 @@ two against one model.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, TypeAlias
 
 from shm_store.limiter import Take
 from shm_store.quota import Quota
 from shm_store.rate_info import RateInfo
-from shm_store.table.layout import BUSY, FIRST, IDLE, OTHER, SEAT_PHASES, TAG, Word, word
+from shm_store.table.hints import Hint
+from shm_store.table.layout import BUSY, IDLE, OTHER, SEAT_PHASES
 from shm_store.table.seats import Seats
 from shm_store.table.stripes import TRIES, Stripes, is_damage
-from shm_store.table.takes import Taken
-
-#: Algorithms that it can do: in the window that a slot names, they count units up to the limit and nothing else.
-COUNTING: Final = frozenset(("token-bucket", "fixed-window"))
-#: Hints kept in one process, some 700 bytes each; all are dropped when there would be more.
-HINTS_MAX: Final = 8_192
-#: A longer key gets no hint: the bound on hints is to be one on memory.
-HINT_KEY_MAX: Final = 256
-
-#: What the hot path knows of a key. A plain tuple: unpacking a NamedTuple costs some 50 ns more.
-Hint: TypeAlias = tuple[
-    int,  # index of the stripe's phase in a seat
-    Callable[[bool], bool],  # acquire
-    Callable[[], None],  # release
-    Word,  # the slot's tag,
-    int,  # and what it was
-    int,  # end of the window
-    Word,  # units taken in it
-    int,  # limit
-    Word,  # the stripe's counters: allowed,
-    Word,  # and denied
-    Quota | None,  # the quota that was passed
-]
 
 
 def bind(  # noqa: C901 - one closure, whose calls are what it saves
@@ -55,7 +32,7 @@ def bind(  # noqa: C901 - one closure, whose calls are what it saves
     """Return the `take` of one store.
 
     Args:
-        hints: From key to hint; filled by `take_slowly`.
+        hints: The recent hints; filled by `take_slowly`.
         seats: The seats of this process.
         stripes: The stripes, to settle a hold that an exception ended.
         clock: Reads the time in nanoseconds.
@@ -121,36 +98,3 @@ def bind(  # noqa: C901 - one closure, whose calls are what it saves
         return RateInfo(False, limit, 0, left_ns, left_ns)
 
     return take
-
-
-def remember(hints: dict[str, Hint], stripes: Stripes, key: str, taken: Taken, quota: Quota | None) -> None:
-    """Keep a hint to where `key` was found, if its next takes can go the short way.
-
-    Args:
-        hints: Where to keep it.
-        stripes: The stripes.
-        key: The key.
-        taken: What became of its last take.
-        quota: The quota that was passed with it.
-    """
-    if taken.slot is None or taken.algorithm not in COUNTING or len(key) > HINT_KEY_MAX:
-        return
-    if len(hints) >= HINTS_MAX:
-        hints.clear()
-    stripe = taken.place.stripe
-    semaphore = stripes.semaphores[stripe]
-    words = taken.slot.words
-    allowed, denied = stripes.outcomes[stripe]
-    hints[key] = (
-        SEAT_PHASES + stripe,
-        semaphore.acquire,
-        semaphore.release,
-        word(words, TAG),
-        taken.tag,
-        taken.state.idle_at_ns,
-        word(words, FIRST),
-        taken.info.limit,
-        allowed,
-        denied,
-        quota,
-    )

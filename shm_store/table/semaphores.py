@@ -2,7 +2,7 @@
 
 posix_ipc makes, opens, reads and removes them. They are taken and given back through the standard library's own handle
 on the same semaphore: its try does not let go of the GIL, which posix_ipc's does, so that no other thread of the
-process runs while a stripe is held, but for those that the interpreter switches to when an interval is over
+process runs while a stripe is held, unless the interpreter's switch interval ends just then
 (docs/adr/0007-semaphores-are-taken-without-giving-up-the-gil.md).
 """
 

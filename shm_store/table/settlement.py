@@ -134,6 +134,8 @@ class Settlements:
 
     def catch_up(self) -> None:
         """Settle what was left for later, as far as the store lets it."""
+        if not self._later:
+            return
         for _ in range(len(self._later)):
             with contextlib.suppress(IndexError, StoreError):
                 self._later.popleft()(None)

@@ -6,7 +6,10 @@ Everything here runs under the stripe of the set it touches, but for `occupied`,
 from __future__ import annotations
 
 import hashlib
-from typing import Final, NamedTuple
+import struct
+from typing import Final
+
+import msgspec
 
 from shm_store.table.layout import (
     FINGERPRINT,
@@ -26,17 +29,27 @@ PLACES_MAX: Final = 8_192
 #: The place of a longer key is not kept: the bound on places is to be one on memory.
 PLACES_KEY_MAX: Final = 256
 _FINGERPRINT_WORDS: Final = FINGERPRINT // WORD
+_ABSENT: Final = bytes(WORD)
+_SECOND: Final = struct.Struct("<Q").unpack_from
 
 
-class Place(NamedTuple):
-    """Where a key belongs."""
+class Place(msgspec.Struct, frozen=True, gc=False):
+    """Where a key belongs.
+
+    Attributes:
+        fingerprint: Its fingerprint.
+        set_index: Its set.
+        stripe: The stripe of that.
+        at: The byte of the segment at which the search for its fingerprint begins, and that for a vacant slot.
+    """
 
     fingerprint: bytes
     set_index: int
     stripe: int
+    at: int
 
 
-class Slot(NamedTuple):
+class Slot(msgspec.Struct, frozen=True, gc=False):
     """One slot: its number in the set, the index of its first word in the segment, and its words."""
 
     number: int
@@ -66,13 +79,18 @@ class Slots:
         known = self._places.get(key)
         return self._placed(key) if known is None else known
 
+    def knows(self, key: str) -> bool:
+        """Return whether this process has looked for `key` lately."""
+        return key in self._places
+
     def _placed(self, key: str) -> Place:
         # surrogatepass is one to one: no two texts have the same bytes.
         hashed = self._hash.copy()
         hashed.update(key.encode("utf-8", "surrogatepass"))
         fingerprint = _occupying(hashed.digest())
-        set_index = int.from_bytes(fingerprint[WORD:], "little") % self._sets
-        place = Place(fingerprint, set_index, set_index % self._stripes)
+        rest, set_index = divmod(_SECOND(fingerprint, WORD)[0], self._sets)
+        at = (self._sets_at + set_index * self._set_words) * WORD + rest % self._set_slots * FINGERPRINT
+        place = Place(fingerprint, set_index, set_index % self._stripes, at)
         if len(key) <= PLACES_KEY_MAX:
             if len(self._places) >= PLACES_MAX:
                 self._places.clear()
@@ -89,27 +107,36 @@ class Slots:
         """
         owner = place.fingerprint + pid.to_bytes(WORD, "little") + start.to_bytes(WORD, "little")
         digest = hashlib.blake2b(owner, key=self._secret, digest_size=WORD).digest()
-        return place._replace(fingerprint=_occupying(digest + place.fingerprint[WORD:]))
+        fingerprint = _occupying(digest + place.fingerprint[WORD:])
+        return Place(fingerprint, place.set_index, place.stripe, place.at)
 
     def find(self, place: Place) -> Slot | None:
         """Return the slot of a key, or None."""
+        number = self._search(place, place.fingerprint)
+        return None if number is None else self.slot(place.set_index, number)
+
+    def vacant(self, place: Place) -> Slot | None:
+        """Return a vacant slot for a key, or None where none is found at once; `first_words` tells for sure."""
+        number = self._search(place, VACANT)
+        return None if number is None else self.slot(place.set_index, number)
+
+    def _search(self, place: Place, fingerprint: bytes) -> int | None:
+        """Return the number of the slot of a fingerprint in the place's set.
+
+        The search begins where the place says, so that what was put there, or soon after, is found at once.
+        """
+        find, begin = self._memory.find, place.at
         first = (self._sets_at + place.set_index * self._set_words) * WORD
         end = first + self._set_slots * FINGERPRINT
-        at = self._memory.find(place.fingerprint, first, end)
+        at = find(fingerprint, begin, end)
         # A match may straddle two fingerprints.
         while at >= 0 and (at - first) % FINGERPRINT:
-            at = self._memory.find(place.fingerprint, at + 1, end)
-        return None if at < 0 else self.slot(place.set_index, (at - first) // FINGERPRINT)
-
-    def vacant(self, set_index: int) -> Slot | None:
-        """Return a vacant slot of a set, or None where none is found at once; `first_words` tells for sure."""
-        first = (self._sets_at + set_index * self._set_words) * WORD
-        at = self._memory.find(VACANT, first, first + self._set_slots * FINGERPRINT)
-        # One that straddles two fingerprints is the end of an occupied slot's and a vacant one.
-        number = -(-(at - first) // FINGERPRINT)
-        if at < 0 or any(self._memory[first + number * FINGERPRINT : first + number * FINGERPRINT + WORD]):
-            return None
-        return self.slot(set_index, number)
+            at = find(fingerprint, at + 1, end)
+        if at < 0:
+            at = find(fingerprint, first, begin)
+            while at >= 0 and (at - first) % FINGERPRINT:
+                at = find(fingerprint, at + 1, begin)
+        return None if at < 0 else (at - first) // FINGERPRINT
 
     def slot(self, set_index: int, number: int) -> Slot:
         """Return a slot by its number in its set."""
@@ -155,7 +182,7 @@ class Slots:
 
 def _occupying(digest: bytes) -> bytes:
     """Return a fingerprint whose first word is not 0, which would say that the slot is vacant."""
-    return digest if any(digest[:WORD]) else b"\1" + digest[1:]
+    return b"\1" + digest[1:] if digest.startswith(_ABSENT) else digest
 
 
 def next_tag(record: memoryview, flags: int) -> int:

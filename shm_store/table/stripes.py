@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, TypeVar
+
+import msgspec
 
 from shm_store.durations import NS_PER_SECOND
 from shm_store.errors import BackendError, StoreClosedError, StoreError, StripeTimeoutError
@@ -51,7 +53,7 @@ _PAUSE_MIN_NS: Final = 20_000
 _PAUSE_MAX_NS: Final = 640_000
 
 
-class Hold(NamedTuple):
+class Hold(msgspec.Struct, frozen=True, gc=False):
     """What an operation has while it holds stripes.
 
     Attributes:
@@ -89,8 +91,24 @@ class Stripes:
         self.outcomes = [(word(record, ALLOWED), word(record, DENIED)) for record in self.records]
 
     def run(self, stripe: int, body: Callable[[Hold], T]) -> T:
-        """Do the same as `run_all` for one stripe."""
-        return self.run_all((stripe,), body)
+        """Do the same as `run_all` for one stripe, in less time."""
+        seat = self._lease()
+        held = 0
+        try:
+            self._acquire(seat, stripe)
+            held = 1
+            result = body(Hold(seat, (stripe,), self.records))
+            held = 0
+            self.semaphores[stripe].release()
+            seat[SEAT_PHASES + stripe] = IDLE
+        except BaseException as error:
+            self.settle(seat, (stripe,), held=held)
+            if is_damage(error):
+                raise self.damaged(error) from error
+            raise
+        # Outside the `try`: settle would push it a second time.
+        self._seats.pool.append(seat)
+        return result
 
     def run_all(self, stripes: tuple[int, ...], body: Callable[[Hold], T]) -> T:
         """Return what `body` returns, called while all of `stripes` are held.

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
-from typing import NamedTuple
+
+import msgspec
 
 from shm_store.algorithms import FRESH, Decision, State
 from shm_store.errors import ConfigurationError, CostError, TableFullError
@@ -21,7 +22,7 @@ from shm_store.table.slots import Place, Slot
 from shm_store.table.stripes import Hold
 
 
-class Wanted(NamedTuple):
+class Wanted(msgspec.Struct, frozen=True, gc=False):
     """One take of several.
 
     Attributes:
@@ -37,7 +38,7 @@ class Wanted(NamedTuple):
     shadow: bool = False
 
 
-class Taken(NamedTuple):
+class Taken(msgspec.Struct, frozen=True, gc=False):
     """What became of one take.
 
     Attributes:
@@ -59,7 +60,7 @@ class Taken(NamedTuple):
     state: State
 
 
-class Undecided(NamedTuple):
+class Undecided(msgspec.Struct, frozen=True):
     """A concurrency limit is reached, if these processes are alive."""
 
     owners: set[Owner]

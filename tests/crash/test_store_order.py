@@ -75,7 +75,7 @@ class World:
 
         def slot(set_index: int, number: int) -> Slot:
             found = real(set_index, number)
-            return found._replace(words=Guarded(found.words, self._guard))  # type: ignore[arg-type]
+            return Slot(found.number, found.at, Guarded(found.words, self._guard))  # type: ignore[arg-type]
 
         slots.slot = slot  # type: ignore[method-assign]
         slots._memory = Guarded(slots._memory, self._guard)  # type: ignore[assignment]

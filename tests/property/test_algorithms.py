@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import astuple
 
 from shm_store.algorithms import ALGORITHMS, FRESH, Algorithm, Decision, State, Terms, requoted
 from shm_store.quota import INTERVAL_MAX_NS
@@ -218,7 +219,7 @@ def test_words_stay_words(algorithm: Algorithm, data: st.DataObject, trace: list
     for at_ns, cost, decision in run(algorithm, terms, trace, begin_ns):
         given_back = algorithm.refund(decision.state, terms, decision.state, at_ns, cost)
         for state in (decision.state, given_back):
-            assert all(0 <= word < 2**64 for word in state)
+            assert all(0 <= word < 2**64 for word in astuple(state))
         assert 0 <= decision.remaining <= terms.burst
         assert 0 < decision.reset_after_ns <= longest_ns(algorithm, terms)
 
@@ -252,7 +253,7 @@ def test_new_quota_keeps_what_is_spent(
     for at_ns, _, decision in run(algorithm, old, trace):
         spent = algorithm.spent(decision.state, old, at_ns)
         state = requoted(decision.state, (algorithm, old), (new_algorithm, new), at_ns)
-        assert all(0 <= word < 2**64 for word in state)
+        assert all(0 <= word < 2**64 for word in astuple(state))
         now_spent = new_algorithm.spent(state, new, at_ns)
         if algorithm is not new_algorithm or algorithm.name == "gcra":
             assert now_spent == min(spent, new.burst)
@@ -395,7 +396,7 @@ def run_with_refunds(
             units = max(reserved.cost * move.share // 4, 1)
             before = algorithm.spent(state, terms, now_ns)
             state = algorithm.refund(state, terms, reserved.state, now_ns, units)
-            assert all(0 <= word < 2**64 for word in state)
+            assert all(0 <= word < 2**64 for word in astuple(state))
             assert 0 <= before - algorithm.spent(state, terms, now_ns) <= units
             events.append(Returned(now_ns, reserved.entry, units, state))
     return events

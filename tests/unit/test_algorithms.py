@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import astuple
 
 from shm_store.algorithms import ALGORITHMS, FRESH, Algorithm, State, Terms, requoted
 
@@ -186,7 +187,7 @@ def test_trace_is_decided_step_by_step(
     state = FRESH
     for at_ns, cost, *expected in trace:
         decision = algorithm.decide(state, terms, at_ns, cost)
-        assert [*decision[:4]] == expected, at_ns
+        assert [*astuple(decision)[:4]] == expected, at_ns
         assert decision.allowed or decision.state is state
         state = decision.state
 

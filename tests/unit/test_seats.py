@@ -45,8 +45,9 @@ def test_a_spare_seat_that_another_thread_overwrote_comes_back(open_store: OpenS
     seats.spare = first
     del first
     assert len(seats.lost()) == 1
-    first = seats.unused()
+    held = seats.unused()
     assert store.take("a").remaining == 96
+    assert held is not None
     assert (len(seats.lost()), len(seats._own)) == (0, 2)
 
 
@@ -83,7 +84,7 @@ def test_close_waits_for_operations_under_way(open_store: OpenStore) -> None:
             except StoreError as error:
                 outcome.append(error)
 
-        semaphore.acquire()
+        semaphore.acquire(False)
         thread = threading.Thread(target=take)
         thread.start()
         time.sleep(0.001)

@@ -419,7 +419,7 @@ def test_settlement_that_the_store_fails_is_tried_again(open_store: OpenStore) -
     """What is in flight does not stay so for ever because a stripe was taken at the wrong moment."""
     store = open_store(lock_timeout="1ms")
     reservation = store.reserve([("a", None, 2), ("in flight", Concurrency(2), 2)])
-    store._table.segment.semaphores[0].acquire(0)
+    store._table.segment.semaphores[0].acquire(False)
     with pytest.raises(StripeTimeoutError):
         reservation.commit(1, 2)
     store._table.segment.semaphores[0].release()
@@ -434,7 +434,7 @@ def test_exception_of_a_block_is_not_replaced_by_that_of_its_settlement(open_sto
 
     def fail() -> None:
         with store.reserve("in flight", 2, Concurrency(2)):
-            semaphore.acquire(0)
+            semaphore.acquire(False)
             raise KeyError
 
     with pytest.raises(KeyError):

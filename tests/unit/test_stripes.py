@@ -46,7 +46,7 @@ def test_exception_of_a_signal_handler_ends_the_wait(open_store: OpenStore, erro
     store = open_store(lock_timeout="10s")
     store.take("a")
     semaphore = store._table.segment.semaphores[0]
-    semaphore.acquire()
+    semaphore.acquire(False)
     with _interrupted_after(0.05, error), pytest.raises(type(error)):
         store.take("a")
     semaphore.release()
@@ -107,7 +107,7 @@ def test_standstill_of_the_host_is_no_wait(open_store: OpenStore, monkeypatch: p
     store = open_store()
     store.take("a")
     semaphore = store._table.segment.semaphores[0]
-    semaphore.acquire()
+    semaphore.acquire(False)
     releaser = threading.Timer(0.03, semaphore.release)
     monotonic_ns, calls = time.monotonic_ns, itertools.count()
     monkeypatch.setattr(time, "monotonic_ns", lambda: monotonic_ns() + 3_600 * 10**9 * (next(calls) > 0))

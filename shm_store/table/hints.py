@@ -1,0 +1,98 @@
+"""Hints: what one process remembers of the keys it has seen, so that their next takes go the short way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, TypeAlias
+
+from shm_store.quota import Quota
+from shm_store.table.layout import FIRST, SEAT_PHASES, TAG, Word, word
+from shm_store.table.stripes import Stripes
+from shm_store.table.takes import Taken
+
+#: Algorithms that the hot path can do: in the window that a slot names, they count units up to the limit.
+COUNTING: Final = frozenset(("token-bucket", "fixed-window"))
+#: Hints of one generation, some 700 bytes each; there are two at most.
+HINTS_MAX: Final = 8_192
+#: A longer key gets no hint: the bound on hints is to be one on memory.
+HINT_KEY_MAX: Final = 256
+
+#: What the hot path knows of a key. A plain tuple: unpacking a NamedTuple costs some 50 ns more.
+Hint: TypeAlias = tuple[
+    int,  # index of the stripe's phase in a seat
+    Callable[[bool], bool],  # acquire
+    Callable[[], None],  # release
+    Word,  # the slot's tag,
+    int,  # and what it was
+    int,  # end of the window
+    Word,  # units taken in it
+    int,  # limit
+    Word,  # the stripe's counters: allowed,
+    Word,  # and denied
+    Quota | None,  # the quota that was passed
+]
+
+
+class Hints:
+    """The hints of one process, in two generations.
+
+    When there are as many recent ones as may be, they become the old ones, and the old ones are dropped; an old one
+    that is asked for is recent again. So keys that come seldom push out one another, and not those that come often.
+
+    Attributes:
+        recent: What the hot path looks in.
+    """
+
+    def __init__(self, stripes: Stripes) -> None:
+        """Begin with none; `stripes` are those of the segment."""
+        self._stripes = stripes
+        self.recent: dict[str, Hint] = {}
+        self._old: dict[str, Hint] = {}
+
+    def recall(self, key: str) -> bool:
+        """Make the old hint of a key a recent one; return whether there was one."""
+        hint = self._old.pop(key, None)
+        if hint is None:
+            return False
+        self._keep(key, hint)
+        return True
+
+    def remember(self, key: str, taken: Taken, quota: Quota | None) -> None:
+        """Keep a hint to where `key` was found, if its next takes can go the short way.
+
+        Args:
+            key: The key.
+            taken: What became of its last take.
+            quota: The quota that was passed with it.
+        """
+        if taken.slot is None or taken.algorithm not in COUNTING or len(key) > HINT_KEY_MAX:
+            return
+        stripe, words = taken.place.stripe, taken.slot.words
+        semaphore = self._stripes.semaphores[stripe]
+        allowed, denied = self._stripes.outcomes[stripe]
+        hint = (
+            SEAT_PHASES + stripe,
+            semaphore.acquire,
+            semaphore.release,
+            word(words, TAG),
+            taken.tag,
+            taken.state.idle_at_ns,
+            word(words, FIRST),
+            taken.info.limit,
+            allowed,
+            denied,
+            quota,
+        )
+        self._keep(key, hint)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.recent.clear()
+        self._old.clear()
+
+    def _keep(self, key: str, hint: Hint) -> None:
+        if len(self.recent) >= HINTS_MAX:
+            # The hot path is bound to the one dictionary.
+            self._old = self.recent.copy()
+            self.recent.clear()
+        self.recent[key] = hint
