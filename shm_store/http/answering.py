@@ -18,7 +18,7 @@ from shm_store.http.answers import (
 from shm_store.http.deciding import Decision, enforced, tightest, violated
 from shm_store.http.error_log import ErrorLog
 from shm_store.http.framework import Framework
-from shm_store.http.headers import Fields, Headers, HeaderWriter, Said
+from shm_store.http.headers import UP_NS, Fields, Headers, HeaderWriter, Said
 from shm_store.http.negotiation import form
 from shm_store.policy.recipe import is_token
 from shm_store.quota import Quota
@@ -77,8 +77,7 @@ class Answering:
             return self.denied(request, path, (decision,))
         rule, info, _ = decision
         asked = self._asked(request)
-        # -(-a // b) rounds up in integers.
-        known = (-(-info.retry_after_ns // NS_PER_SECOND), path, asked, info.limit, info.remaining)
+        known = ((info.retry_after_ns + UP_NS) // NS_PER_SECOND, path, asked, info.limit, info.remaining)
         answer = rule.answers.get(known)
         if answer is None:
             answer = self.denied(request, path, (decision,))

@@ -24,6 +24,8 @@ Fields: TypeAlias = dict[str, str]
 
 # RFC 9651 section 3.3.1: integers have at most 15 digits.
 _INTEGER_MAX: Final = 10**15 - 1
+#: Added before a division into whole seconds, rounds them up: at half the cost of `-(-ns // NS_PER_SECOND)`.
+UP_NS: Final = NS_PER_SECOND - 1
 _PARTITION_BYTES: Final = 9
 _DRAFT_FIELDS: Final = ("RateLimit-Policy", "RateLimit")
 _LEGACY_FIELDS: Final = ("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset")
@@ -68,7 +70,7 @@ class Headers(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     @property
     def retry_jitter_s(self) -> int:
         """The jitter in whole seconds, rounded up."""
-        return -(-self._jitter_ns() // NS_PER_SECOND)
+        return _up_s(self._jitter_ns())
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -88,6 +90,7 @@ class Label(msgspec.Struct, frozen=True):
 
     Attributes:
         name: Its name, as a string of RFC 9651.
+        head: How its member of `RateLimit` begins; the number of units that remain follows.
         policy: Its member of `RateLimit-Policy`.
         limit: The most units at once that `policy` says.
         limit_text: The same as text.
@@ -95,6 +98,7 @@ class Label(msgspec.Struct, frozen=True):
     """
 
     name: str
+    head: str
     policy: str
     limit: int
     limit_text: str
@@ -126,7 +130,7 @@ def label(name: str, limit: Quota | Concurrency) -> Label:
         most = limit.terms.burst
         window_s, rest = divmod(limit.interval_ns * most, limit.limit * NS_PER_SECOND)
         parameter = "" if rest else f";w={window_s}"
-    return Label(quoted, f"{quoted};q={min(most, _INTEGER_MAX)}{parameter}", most, str(most))
+    return Label(quoted, f"{quoted};r=", f"{quoted};q={min(most, _INTEGER_MAX)}{parameter}", most, str(most))
 
 
 class HeaderWriter:
@@ -149,26 +153,26 @@ class HeaderWriter:
 
     def allowed(self, said: Sequence[Said], tightest: RateInfo | None) -> Fields:
         """Return the fields of an allowed request, of which the legacy ones are about the tightest policy."""
-        return self._limits(said, tightest, 0 if tightest is None else -(-tightest.reset_after_ns // NS_PER_SECOND))
+        return self._limits(said, tightest, 0 if tightest is None else _up_s(tightest.reset_after_ns))
 
     def allowed_by(self, by: Label, info: RateInfo) -> Fields:
         """Return the same where only one policy has decided: the most frequent case."""
         if by.pk or info.limit != by.limit or by.limit > _INTEGER_MAX:
             return self.allowed([(by, info)], info)
-        if not self._draft and not self._legacy:
-            return {}
-        # Text that is written once costs half of numbers that are written twice.
-        remaining, reset_s = str(info.remaining), str(-(-info.reset_after_ns // NS_PER_SECOND))
-        member = f"{by.name};r={remaining};t={reset_s}"
         if not self._legacy:
-            return {"ratelimit-policy": by.policy, "ratelimit": member}
+            if not self._draft:
+                return {}
+            after_s = (info.reset_after_ns + UP_NS) // NS_PER_SECOND
+            return {"ratelimit-policy": by.policy, "ratelimit": f"{by.head}{info.remaining};t={after_s}"}
+        # Text that is written once costs half of numbers that are written twice.
+        remaining, reset_s = str(info.remaining), str((info.reset_after_ns + UP_NS) // NS_PER_SECOND)
         fields = {
             "x-ratelimit-limit": by.limit_text,
             "x-ratelimit-remaining": remaining,
             "x-ratelimit-reset": reset_s,
         }
         if self._draft:
-            fields["ratelimit-policy"], fields["ratelimit"] = by.policy, member
+            fields["ratelimit-policy"], fields["ratelimit"] = by.policy, f"{by.head}{remaining};t={reset_s}"
         return fields
 
     def retry_s(self, infos: Sequence[RateInfo]) -> int:
@@ -177,8 +181,7 @@ class HeaderWriter:
         Rounded up, so that it is never too early, and at least 1 (RFC 9110 section 10.2.3 has whole seconds only, and 0
         would invite a busy loop).
         """
-        # -(-a // b) rounds up in integers.
-        longest_s = -(-max(info.retry_after_ns for info in infos) // NS_PER_SECOND) or 1
+        longest_s = _up_s(max(info.retry_after_ns for info in infos)) or 1
         jitter_s = random.randint(0, self._jitter_s) if self._jitter_s else 0  # noqa: S311 - spreads load, no secret
         return longest_s + jitter_s
 
@@ -187,7 +190,7 @@ class HeaderWriter:
 
         A 429 must not be stored by a cache (RFC 6585 section 4). What was denied is reset when it may be tried again.
         """
-        fields = self._limits(said, tightest, -(-tightest.retry_after_ns // NS_PER_SECOND) or 1)
+        fields = self._limits(said, tightest, _up_s(tightest.retry_after_ns) or 1)
         if retry_s is not None:
             fields["retry-after"] = str(retry_s)
         fields["cache-control"] = "no-store"
@@ -214,5 +217,9 @@ class HeaderWriter:
 def _member(by: Label, info: RateInfo) -> str:
     """Return a policy's member of `RateLimit`; without `t` where nobody knows when it changes."""
     after_ns = info.reset_after_ns if info.allowed else info.retry_after_ns
-    until = f";t={-(-after_ns // NS_PER_SECOND)}" if after_ns else ""
-    return f"{by.name};r={min(info.remaining, _INTEGER_MAX)}{until}{by.pk}"
+    until = f";t={_up_s(after_ns)}" if after_ns else ""
+    return f"{by.head}{min(info.remaining, _INTEGER_MAX)}{until}{by.pk}"
+
+
+def _up_s(ns: int) -> int:
+    return (ns + UP_NS) // NS_PER_SECOND
