@@ -1,14 +1,15 @@
-"""Plans: the rules of one set of policies, and which of them cover what."""
+"""Plans: the rules of one set of policies, and which of them cover what; and the plan in force."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Sequence
 
 from shm_store.errors import ConfigurationError
 from shm_store.http.clients import Clients
 from shm_store.http.framework import Framework
 from shm_store.http.rules import Rule, Tally, made
-from shm_store.policy import Policy
+from shm_store.policy import Policy, RunningPolicies
 
 
 class Further:
@@ -73,23 +74,77 @@ class Plan:
         return found
 
 
-def planned(policies: tuple[Policy, ...], framework: Framework, clients: Clients, tallies: dict[str, Tally]) -> Plan:
-    """Return the plan of `policies`, which count in the tallies of their names; those that have none yet get one.
+class RunningPlan:
+    """The plan in force: that of the policies which a process runs, also after these were replaced.
 
-    Raises:
-        ConfigurationError: A policy needs the route, which requests of the framework do not have.
+    Attributes:
+        plan: The plan. Of policies that were replaced if its `source` is not what `policies` has.
+        policies: The policies.
+        tallies: How policies have decided in this process, by their names.
     """
-    early, late = [], []
-    for policy in policies:
-        if policy.needs_route and framework.route is None:
-            remedy = "this middleware sees no routes: give paths instead, and no 'route' in key"
-            raise ConfigurationError(f"policy {policy.name!r}: routes", policy.routes, remedy)
-        rule = made(policy, framework, clients, tallies.setdefault(policy.name, Tally()))
-        if policy.needs_route:
-            late.append((policy, rule))
+
+    def __init__(
+        self,
+        policies: RunningPolicies,
+        framework: Framework,
+        clients: Clients,
+        log: logging.Logger,
+        only: Rule | None = None,
+    ) -> None:
+        """Follow `policies`; by the rule `only` as long as there are none.
+
+        Raises:
+            ConfigurationError: A policy needs the route, which requests of the framework do not have.
+        """
+        self.policies = policies
+        self.tallies: dict[str, Tally] = {}
+        self._framework = framework
+        self._clients = clients
+        self._log = log
+        if only is None:
+            self.plan = self._planned(policies.current)
         else:
-            early.append(rule)
-    return Plan(policies, early, late)
+            self.tallies[only.name] = only.tally
+            self.plan = Plan(policies.current, [only], [])
+
+    def current(self) -> Plan:
+        """Return the plan of the policies as they are; if it cannot be made, the one before."""
+        policies = self.policies.current
+        if self.plan.source is not policies:
+            try:
+                self.plan = self._planned(policies)
+            except ConfigurationError as error:
+                self._log.error("policies stay as they were: %s", error)
+                self.plan.source = policies
+        return self.plan
+
+    def rules_of(self, further: Further, taken: Collection[str]) -> list[Rule]:
+        """Return rules for further policies, but for those of a name that is taken: they would share buckets."""
+        rules = []
+        for policy in further.policies:
+            if policy.name in taken:
+                message = "the limit %r of a responder is not enforced: a policy of the middleware has that name"
+                self._log.error(message, policy.name)
+            else:
+                rules.append(self._rule(policy))
+        return rules
+
+    def _planned(self, policies: tuple[Policy, ...]) -> Plan:
+        early, late = [], []
+        for policy in policies:
+            if policy.needs_route and self._framework.route is None:
+                remedy = "this middleware sees no routes: give paths instead, and no 'route' in key"
+                raise ConfigurationError(f"policy {policy.name!r}: routes", policy.routes, remedy)
+            rule = self._rule(policy)
+            if policy.needs_route:
+                late.append((policy, rule))
+            else:
+                early.append(rule)
+        return Plan(policies, early, late)
+
+    def _rule(self, policy: Policy) -> Rule:
+        """Return the rule of a policy, which counts in the tally of its name."""
+        return made(policy, self._framework, self._clients, self.tallies.setdefault(policy.name, Tally()))
 
 
 def _alone(rules: Sequence[Rule]) -> Rule | None:

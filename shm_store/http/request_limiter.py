@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import weakref
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Any, Final
+from typing import Final
 
 from shm_store.errors import ConfigurationError, CostError, StoreError
 from shm_store.http import hotpath
@@ -28,8 +28,8 @@ from shm_store.http.options import (
     refuse_beside_policies,
 )
 from shm_store.http.outcome import NO_FIELDS, UNLIMITED, Outcome
-from shm_store.http.plan import Further, Plan, planned
-from shm_store.http.rules import Rule, Tally, made, only
+from shm_store.http.plan import Further, RunningPlan
+from shm_store.http.rules import Rule, only
 from shm_store.http.settlement import RequestReservation
 from shm_store.limiter import RateLimiter
 from shm_store.policy import Policy, RunningPolicies, paths, recipe
@@ -99,23 +99,16 @@ class RequestLimiter:
         if deny is not None:
             checked_function("deny", deny, "from a Denial to an Answer")
         self._store = store
-        self._framework = framework
         self._clients = clients
         self._further = further
         self._exempt = paths.read("exempt", exempt)
         self._exempt_methods = checked_methods(exempt_methods)
-        self._log = logging.getLogger(f"shm_store.{framework.name}")
-        self._error_log = ErrorLog(self._log)
+        log = logging.getLogger(f"shm_store.{framework.name}")
+        self._error_log = ErrorLog(log)
         self._answering = Answering(framework, headers, deny, self._error_log)
-        self._tallies: dict[str, Tally] = {}
-        self._policies = (
-            policies if isinstance(policies, RunningPolicies) else RunningPolicies(() if policies is None else policies)
-        )
         self._goes_by_client = False
-        if policies is not None:
-            refuse_beside_policies(key, quota, cost, on_error)
-            self._plan = planned(self._policies.current, framework, clients, self._tallies)
-        else:
+        rule = None
+        if policies is None:
             read = checked_key(key)
             self._goes_by_client = recipe.CLIENT in read.who
             if quota is not None:
@@ -123,10 +116,21 @@ class RequestLimiter:
             checked_on_error(on_error)
             limit = store.quota if quota is None else quota
             rule = only(read, limit, framework, clients, cost=cost, on_error=on_error)
-            self._tallies[rule.name] = rule.tally
-            self._plan = Plan(self._policies.current, [rule], [])
-        self._decide_alone = hotpath.bind(store, self._answering, self._failed_alone, self._log_cost)
-        self.decide = self._bind()
+            policies = ()
+        else:
+            refuse_beside_policies(key, quota, cost, on_error)
+        policies = policies if isinstance(policies, RunningPolicies) else RunningPolicies(policies)
+        self._running = RunningPlan(policies, framework, clients, log, rule)
+        self.decide = hotpath.bind(
+            store,
+            self._answering,
+            self._running,
+            self._exempt,
+            self._exempt_methods,
+            several=self._decide_early,
+            failed=self._failed_alone,
+            log_cost=self._log_cost,
+        )
         limiters.add(self)
 
     @property
@@ -137,7 +141,7 @@ class RequestLimiter:
     @property
     def counts(self) -> dict[str, dict[str, int]]:
         """How the policies have decided in this process: `allowed`, `denied` and `shadow_denied`, by policy."""
-        return {name: tally.counts for name, tally in self._tallies.items()}
+        return {name: tally.counts for name, tally in self._running.tallies.items()}
 
     @property
     def needs_addresses(self) -> bool:
@@ -145,16 +149,16 @@ class RequestLimiter:
         if self._clients.serves_unix:
             return False
         return self._goes_by_client or any(
-            recipe.CLIENT in policy.key for policy in (*self._policies.current, *self._further())
+            recipe.CLIENT in policy.key for policy in (*self._running.policies.current, *self._further())
         )
 
     def decide_at(self, request: object, method: str, path: str, route: str | None, further: Further | None) -> Outcome:
         """Decide on a request whose route is known, None if it has none, by all policies and `further` ones."""
+        rules, alone = self._running.current().at(route, further, self._running.rules_of)
+        if alone is not None:
+            return self.decide(request, method, path, alone)
         if self._is_exempt(method, path):
             return UNLIMITED
-        rules, alone = self._current().at(route, further, self._rules)
-        if alone is not None:
-            return self._decide_alone(request, path, alone)
         return self._decide(request, method, path, rules)
 
     def decide_late(self, request: object, method: str, path: str, route: str | None, before: Outcome) -> Outcome:
@@ -167,7 +171,7 @@ class RequestLimiter:
             route: Its route.
             before: What `decide` has returned. If the request is denied now, what that has taken is given back.
         """
-        rules = self._current().late(route)
+        rules = self._running.current().late(route)
         if not rules or self._is_exempt(method, path):
             return before
         return self._decide(request, method, path, rules, before=before)
@@ -178,51 +182,12 @@ class RequestLimiter:
         if reservation is not None:
             self._settle(lambda: reservation.settle(status))
 
-    def _current(self) -> Plan:
-        plan = self._plan
-        policies = self._policies.current
-        if plan.source is not policies:
-            try:
-                plan = self._plan = planned(policies, self._framework, self._clients, self._tallies)
-            except ConfigurationError as error:
-                self._log.error("policies stay as they were: %s", error)
-                plan.source = policies
-        return plan
-
-    def _rules(self, further: Further, taken: Collection[str]) -> list[Rule]:
-        """Return rules for further policies, but for those of a name that is taken: they would share buckets."""
-        rules = []
-        for policy in further.policies:
-            if policy.name in taken:
-                message = "the limit %r of a responder is not enforced: a policy of the middleware has that name"
-                self._log.error(message, policy.name)
-            else:
-                tally = self._tallies.setdefault(policy.name, Tally())
-                rules.append(made(policy, self._framework, self._clients, tally))
-        return rules
-
     def _is_exempt(self, method: str, path: str) -> bool:
         return method in self._exempt_methods or self._exempt.cover(path)
 
-    def _bind(self) -> Callable[[Any, str, str], Outcome]:
-        """Return `decide`: a closure, as looking up what it needs would cost a good part of a request."""
-        policies, decide_early, decide_alone = self._policies, self._decide_early, self._decide_alone
-        exempt, methods, prefixes = self._exempt.exact, self._exempt_methods, self._exempt.prefixes
-
-        def decide(request: Any, method: str, path: str) -> Outcome:  # noqa: ANN401 - each framework has its own
-            if path in exempt or method in methods or (prefixes and path.startswith(prefixes)):
-                return UNLIMITED
-            plan = self._plan
-            rule = plan.alone
-            if rule is None or plan.source is not policies.current:
-                return decide_early(request, method, path)
-            return decide_alone(request, path, rule)
-
-        return decide
-
     def _decide_early(self, request: object, method: str, path: str) -> Outcome:
         """Decide what `decide` leaves to it: by several rules, or by new policies."""
-        plan = self._current()
+        plan = self._running.current()
         if plan.needs_routes and plan.may_follow(method, path):
             return self._decide(request, method, path, plan.early, hold=True)
         return self._decide(request, method, path, plan.early)

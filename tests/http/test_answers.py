@@ -500,7 +500,7 @@ def test_answers_kept_are_bounded(store: ShmStore, serve: Serve) -> None:
     """A client that makes up paths or preferences fills no memory, and is answered about each of its paths."""
     middleware = RateLimitMiddleware(store, quota=Quota(1, "1min"))
     service = serve(middleware)
-    rule = middleware._limiter._plan.alone
+    rule = middleware._limiter._running.plan.alone
     assert rule is not None
     service.ask()
     for number in range(1_100):
