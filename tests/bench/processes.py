@@ -1,0 +1,104 @@
+"""Processes: several that take at the same time, each its own key or all the same, and takes beside a sweep."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from tests.bench.figures import Figure, Group, in_turn
+from tests.bench.population import LOAD
+from tests.bench.processes_crew import Crew, Work, burning, crew, filling, numbered, sweeping, taking
+from tests.bench.processes_latency import QUANTILES, numbers_in_turn, timing
+
+COUNTS: Final = (1, 2, 4, 8, 16)
+ONE: Final = "1 process"
+#: Keys that are taken while the table is swept, few enough for all of them to be hot.
+_HOT: Final = 1_000
+_SWEEP: Final = "during a sweep"
+_WITHOUT: Final = "without"
+_BURNING: Final = "beside a process that only burns a processor"
+
+
+class Extent(NamedTuple):
+    """How much is measured: rounds, seconds of each case in a round, and slots of the table that is swept."""
+
+    rounds: int
+    seconds: float
+    slots: int
+
+
+def measure(*, quick: bool) -> Group:
+    """Measure throughput and latency of 1 to 16 processes, and latency during a sweep."""
+    extent = Extent(2, 0.06, 2**16) if quick else Extent(15, 0.5, 2**20)
+    return Group(
+        name="processes",
+        how=f"Processes that take at the same time, {extent.seconds:g} s for each case in each round, on "
+        f"{len(os.sched_getaffinity(0))} processors; own keys are keys of different stripes. Throughput is that of all "
+        "together; latency is that of each take of one of them, as it sees it, with some 50 ns for the clock. All "
+        f"takes are allowed, and the store's count is checked. The sweep: of {extent.slots:,} slots, {LOAD:.0%} of "
+        f"them live, over and over, in a process beside one that takes {_HOT:,} hot keys; to tell the sweep from the "
+        "mere presence of a second process, one that only burns a processor takes its place.",
+        figures=[*_crowds(extent), *_sweeps(extent)],
+    )
+
+
+def case(count: int, kind: str) -> str:
+    """Return the name of a number of processes; `kind` is "own keys" or "one key"."""
+    return ONE if count == 1 else f"{count} processes, {kind}"
+
+
+def keys_of(keys: Sequence[str]) -> Mapping[str, Sequence[str]]:
+    """Return the keys of each process, by the name of the case."""
+    kinds: dict[str, Sequence[str]] = {}
+    for count in COUNTS:
+        kinds[case(count, "own keys")] = keys[:count]
+        kinds[case(count, "one key")] = [keys[0]] * count
+    return kinds
+
+
+def _crowds(extent: Extent) -> Iterator[Figure]:
+    with crew(max(COUNTS), f"shm-store-bench-{os.getpid()}-processes") as processes:
+        kinds = keys_of(processes.keys(max(COUNTS)))
+        # What a process does once only belongs to no case.
+        processes.rate([taking(key) for key in kinds[case(max(COUNTS), "one key")]], extent.seconds)
+        one, *several = in_turn(
+            {name: _rate(processes, keys, extent) for name, keys in kinds.items()}, extent.rounds, "/s"
+        )
+        yield from (one, *several)
+        yield from (each.over(one) for each in several)
+        yield from numbers_in_turn(
+            {name: _latency(processes, keys[:1], list(map(taking, keys[1:])), extent) for name, keys in kinds.items()},
+            extent.rounds,
+        )
+
+
+def _rate(processes: Crew, keys: Sequence[str], extent: Extent) -> Callable[[], float]:
+    works = list(map(taking, keys))
+    return lambda: processes.rate(works, extent.seconds)
+
+
+def _latency(
+    processes: Crew, keys: Sequence[str], others: list[Work], extent: Extent
+) -> Callable[[], Mapping[str, float]]:
+    works = [timing(keys), *others]
+    return lambda: processes.run(works, extent.seconds)[0].numbers
+
+
+def _sweeps(extent: Extent) -> Iterator[Figure]:
+    with crew(2, f"shm-store-bench-{os.getpid()}-sweep", extent.slots) as processes:
+        live = int(extent.slots * LOAD)
+        processes.run([filling(0, live // 2), filling(live // 2, live)], 0)
+        hot = list(map(numbered, range(0, live, live // _HOT)))[:_HOT]
+        # As above, and no key is new to the process that is timed.
+        processes.run([timing(hot)], extent.seconds)
+        cases: dict[str, list[Work]] = {_WITHOUT: [], _BURNING: [burning], _SWEEP: [sweeping]}
+        figures = numbers_in_turn(
+            {name: _latency(processes, hot, others, extent) for name, others in cases.items()}, extent.rounds
+        )
+        yield from figures
+        found = {figure.name: figure for figure in figures}
+        for quantile in QUANTILES:
+            swept = found[f"{quantile}, {_SWEEP}"]
+            for other in (_WITHOUT, _BURNING):
+                yield swept.over(found[f"{quantile}, {other}"], f"{quantile} {_SWEEP} / {other}")
