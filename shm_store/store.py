@@ -268,7 +268,7 @@ class ShmStore:
         if cost == 1 and self._hints.recall(key):
             return self.take(key, cost, quota)
         is_known = self._table.buckets.slots.knows(key)
-        taken = self._table.take_one(self._place(key), asked, cost)
+        taken = self._table.take_one(Wanted(self._place(key), asked, cost))
         # Not at once: most keys of a flood come once.
         if is_known and not self._closed:
             self._hints.remember(key, taken, quota)

@@ -7,25 +7,23 @@ is one word (I5, I6).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import Final
 
 from shm_store.algorithms import FRESH, State, Terms
 from shm_store.config import OnFull
 from shm_store.quota import Quota
 from shm_store.table.accounts import CODES, Account, InFlight, Owner
+from shm_store.table.holders import Holders, owner_of
 from shm_store.table.journal import Journal
 from shm_store.table.layout import (
     BURST,
     FIRST,
     HOLDER,
-    HOLDER_PID,
-    HOLDER_START,
     IDLE_AT,
     INTERVAL,
     JOURNAL_WORDS,
     LIMIT,
-    MIN_TTL_AT,
     OTHER,
     OVERRIDE,
     SWEPT,
@@ -47,6 +45,7 @@ class Buckets:
 
     Attributes:
         slots: The slots they are in.
+        holders: What processes have in flight, in the same slots.
         clock: Reads the time in nanoseconds; once in each operation.
     """
 
@@ -69,6 +68,7 @@ class Buckets:
         self._journal = journal
         self._epoch = epoch
         self._victims = Victims(segment, self.slots, on_full)
+        self.holders = Holders(self.slots, self._victims)
 
     def asked(self, quota: Quota) -> tuple[int, Terms]:
         """Return a quota's algorithm, by its code, and its terms, with windows that begin where UTC's do."""
@@ -81,7 +81,7 @@ class Buckets:
             account: Account = InFlight(place, slot, None, limit=words[LIMIT], owner=owner_of(slot))
         else:
             account = Account(place, slot, None, code=0, terms=Terms(words[LIMIT], words[INTERVAL], words[BURST]))
-        account.load(words, expired=self.is_past(words[IDLE_AT], now_ns))
+        account.load(words, expired=self.slots.is_past(words[IDLE_AT], now_ns))
         account.terms = self.placed(account.code, account.terms)
         return account
 
@@ -110,44 +110,6 @@ class Buckets:
             return Account(place, None, self._victims.choose(place.set_index, now_ns, kept), code=code, terms=terms)
         account = self._stored_quota(place, slot, now_ns)
         account.adopt(code, terms, now_ns)
-        return account
-
-    def in_flight(
-        self,
-        place: Place,
-        limit: int,
-        now_ns: int,
-        *,
-        owner: Owner,
-        dead: Collection[Owner],
-        kept: Collection[tuple[int, int]] = (),
-    ) -> InFlight:
-        """Return the account of the units of a key that this process has in flight.
-
-        Args:
-            place: Where the key belongs.
-            limit: Most units in flight.
-            now_ns: The time.
-            owner: This process.
-            dead: Processes that are known to be dead: what they have is free.
-            kept: Set and number of slots that a new key must not get.
-
-        Raises:
-            TableFullError: The process has none yet, and the key's set has no slot to give up.
-        """
-        own = self.slots.place_of_holder(place, *owner)
-        slot = self.slots.find(own)
-        victim = self._victims.choose(place.set_index, now_ns, kept) if slot is None else None
-        account = InFlight(own, slot, victim, limit=limit, owner=owner)
-        if slot is not None:
-            account.load(slot.words.tolist(), expired=self.is_past(slot.words[IDLE_AT], now_ns))
-        for holder in self.slots.holders(place):
-            other = owner_of(holder)
-            if other in dead:
-                self.slots.vacate(place.set_index, holder)
-            elif other != owner and holder.words[FIRST]:
-                account.others += holder.words[FIRST]
-                account.owners.add(other)
         return account
 
     def alter(self, hold: Hold, account: Account) -> None:
@@ -181,7 +143,7 @@ class Buckets:
         slot = self.slots.find(place)
         hold.records[place.stripe][OTHER] += 1
         if slot is None:
-            return self._get_in_flight(place)
+            return self.holders.get(place)
         if self._is_expired(slot.words, now_ns):
             return 0, 0
         account = self._stored_quota(place, slot, now_ns)
@@ -229,12 +191,6 @@ class Buckets:
         hold.records[stripe][OTHER] += 1
         return len(gone)
 
-    def owners(self, set_index: int) -> frozenset[Owner]:
-        """Return who has units in flight in a set, read without its stripe."""
-        taken = zip(self.slots.first_words(set_index), self.slots.column(set_index, TAG), strict=True)
-        numbers = [number for number, (first, tag) in enumerate(taken) if first and tag & HOLDER]
-        return frozenset(owner_of(self.slots.slot(set_index, number)) for number in numbers)
-
     def census(self) -> tuple[int, int, int]:
         """Return occupied slots, overrides among them, and units in flight, read without any stripe."""
         occupied = [slot for index in range(self._geometry.sets) for slot in self.slots.occupied(index)]
@@ -243,14 +199,6 @@ class Buckets:
             sum(slot.words[TAG] & OVERRIDE for slot in occupied),
             sum(slot.words[FIRST] for slot in occupied if slot.words[TAG] & HOLDER),
         )
-
-    def end(self, account: Account, units: int, now_ns: int) -> None:
-        """Give back units that this process had in flight."""
-        assert account.slot is not None
-        words = account.slot.words
-        words[FIRST] = max(words[FIRST] - units, 0)
-        if words[FIRST] == 0:
-            words[IDLE_AT] = now_ns
 
     def placed(self, code: int, terms: Terms) -> Terms:
         """Return the terms of a quota with windows that begin where UTC's do, if its algorithm aligns them."""
@@ -268,17 +216,8 @@ class Buckets:
         else:
             self._journal.write(hold.seat, changes)
 
-    def is_past(self, idle_at_ns: int, now_ns: int) -> bool:
-        """A bucket idle for the minimum TTL is as good as swept, whether or not it was."""
-        return idle_at_ns + self._words[MIN_TTL_AT] <= now_ns
-
     def _is_expired(self, words: list[int] | memoryview, now_ns: int) -> bool:
-        return not words[TAG] & OVERRIDE and self.is_past(words[IDLE_AT], now_ns)
-
-    def _get_in_flight(self, place: Place) -> tuple[int, int]:
-        held = [slot.words for slot in self.slots.holders(place) if slot.words[FIRST]]
-        limit = max((words[LIMIT] for words in held), default=0)
-        return limit, max(limit - sum(words[FIRST] for words in held), 0)
+        return not words[TAG] & OVERRIDE and self.slots.is_past(words[IDLE_AT], now_ns)
 
     def _fill(self, hold: Hold, account: Account, state: State) -> Slot:
         """Give a new key its slot, with a bucket in `state`, and return the slot."""
@@ -305,12 +244,28 @@ class Buckets:
         """Store what a take from one bucket, whose stripe alone is held, has made of its `state`."""
         if after.idle_at_ns == state.idle_at_ns and after.third == state.third:
             slot.words[FIRST] = after.first
-            return
-        (stripe,), at = hold.stripes, slot.at
-        change = [at + FIRST, after.first, at + IDLE_AT, after.idle_at_ns, at + THIRD, after.third]
-        self._journal.write(hold.seat, {stripe: change})
+        else:
+            self._journal.write(hold.seat, {hold.stripes[0]: _change(slot, state, after)})
+
+    def advance_all(self, hold: Hold, stripes: list[int], takes: Iterable[tuple[Slot, State, State]]) -> None:
+        """Store what takes from several buckets have made of them, all of it or nothing.
+
+        Args:
+            hold: Their stripes.
+            stripes: Of each bucket its stripe.
+            takes: Of each bucket its slot, and the states before and after.
+        """
+        changes: dict[int, list[int]] = {stripe: [] for stripe in hold.stripes}
+        for stripe, (slot, state, after) in zip(stripes, takes, strict=True):
+            changes[stripe] += _change(slot, state, after)
+        self._journal.write(hold.seat, changes)
 
 
-def owner_of(holder: Slot) -> Owner:
-    """Return the process whose units in flight a slot holds."""
-    return Owner(holder.words[HOLDER_PID], holder.words[HOLDER_START])
+def _change(slot: Slot, state: State, after: State) -> list[int]:
+    """Return the words of a slot that differ, each with its new value."""
+    at, change = slot.at, [slot.at + FIRST, after.first]
+    if after.idle_at_ns != state.idle_at_ns:
+        change += (at + IDLE_AT, after.idle_at_ns)
+    if after.third != state.third:
+        change += (at + THIRD, after.third)
+    return change

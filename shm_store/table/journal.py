@@ -23,7 +23,7 @@ class Journal:
     def __init__(self, segment: Segment) -> None:
         """Bind to `segment`."""
         self._words = segment.words
-        self._stripe_at = segment.header.geometry.stripe_at
+        self._stripes_at = segment.header.geometry.stripes_at
 
     def write(self, seat: memoryview, changes: Changes) -> None:
         """Make all of `changes`, or none if this process dies before the commit.
@@ -33,7 +33,7 @@ class Journal:
             changes: What to store, for every stripe that the seat holds, be it nothing; each at most JOURNAL_WORDS.
         """
         for stripe, change in changes.items():
-            at = self._stripe_at(stripe)
+            at = self._stripes_at + stripe * STRIPE_WORDS
             self._words[at + JOURNAL : at + JOURNAL + len(change)] = memoryview(array("Q", change))
             # Even if it is 0: a journal that was never committed may have left its length.
             self._words[at + JOURNAL_LENGTH] = len(change)
@@ -52,7 +52,7 @@ class Journal:
         if not seat[SEAT_COMMITTED]:
             return
         for stripe in stripes:
-            at = self._stripe_at(stripe)
+            at = self._stripes_at + stripe * STRIPE_WORDS
             length = min(self._words[at + JOURNAL_LENGTH], JOURNAL_WORDS)
             self._store(self._words[at + JOURNAL : at + JOURNAL + length].tolist())
         seat[SEAT_COMMITTED] = 0

@@ -1,40 +1,87 @@
-"""Plain takes: from one bucket that has the very quota asked for, or that is new where its set has a vacant slot.
+"""Plain takes: from buckets that have the very quotas asked for, or from one that is new where its set has room.
 
 That is what nearly every take is that the hot path does not know. All else is left to `takes`: another quota, an
-override, an expired bucket, a set without a vacant slot, a cost that cannot be. What comes of it is the same, in a
-fraction of the time; `tests/property` holds the two against one model.
+override, an expired bucket, a set without a vacant slot, units in flight, shadow mode, a cost that cannot be. What
+comes of it is the same, in a fraction of the time; `tests/property` holds the two against one model.
 """
 
 from __future__ import annotations
 
-from shm_store.algorithms import FRESH, State
+from collections.abc import Sequence
+
+import msgspec
+
+from shm_store.algorithms import FRESH, Decision, State, Terms
 from shm_store.quota import Quota
 from shm_store.rate_info import RateInfo
 from shm_store.table.accounts import BY_CODE, CODES
 from shm_store.table.buckets import Buckets
-from shm_store.table.layout import ALGORITHM_SHIFT, ALLOWED, DENIED, FLAGS
-from shm_store.table.slots import Place
+from shm_store.table.layout import ALGORITHM_SHIFT, ALLOWED, DENIED, FLAGS, OTHER
+from shm_store.table.slots import Place, Slot
 from shm_store.table.stripes import Hold
-from shm_store.table.takes import Taken
+from shm_store.table.takes import Taken, Wanted
 
 
-def take(buckets: Buckets, hold: Hold, place: Place, quota: Quota, cost: int) -> Taken | None:
-    """Take from one bucket, under its stripe; return None, and change nothing, if it is not the plain case.
+class _Decided(msgspec.Struct, frozen=True, gc=False):
+    """What a take from a bucket comes to, if it is made."""
 
-    Args:
-        buckets: The buckets of the segment.
-        hold: The stripe of the key.
-        place: Where the key belongs.
-        quota: What is asked about.
-        cost: How many units.
-    """
-    code, terms = CODES[quota.algorithm], quota.terms
-    if type(cost) is not int or not 1 <= cost <= terms.burst:
+    slot: Slot
+    tag: int
+    state: State
+    terms: Terms
+    decision: Decision
+
+
+def take(buckets: Buckets, hold: Hold, wanted: Wanted) -> Taken | None:
+    """Take from one bucket, under its stripe; return None, and change nothing, if it is not the plain case."""
+    place, quota = wanted.place, wanted.quota
+    if not isinstance(quota, Quota) or not _is_possible(wanted.cost, quota):
         return None
     now_ns = buckets.clock()
     slot = buckets.slots.find(place)
     if slot is None:
-        return _first(buckets, hold, place, quota, now_ns=now_ns, cost=cost)
+        return _first(buckets, hold, wanted, quota, now_ns)
+    decided = _decided(buckets, slot, quota, wanted.cost, now_ns)
+    if decided is None:
+        return None
+    decision = decided.decision
+    if decision.allowed:
+        buckets.advance(hold, slot, decided.state, decision.state)
+    hold.records[place.stripe][ALLOWED if decision.allowed else DENIED] += 1
+    return _taken(place, quota, decided, _info(quota, decision), is_taken=decision.allowed)
+
+
+def take_all(buckets: Buckets, hold: Hold, wanted: Sequence[Wanted]) -> list[Taken] | None:
+    """Take from several buckets, or from none if one denies; return None, and change nothing, if one is not plain."""
+    now_ns = buckets.clock()
+    all_decided: list[_Decided] = []
+    for each in wanted:
+        if each.shadow or not isinstance(each.quota, Quota) or not _is_possible(each.cost, each.quota):
+            return None
+        slot = buckets.slots.find(each.place)
+        decided = None if slot is None else _decided(buckets, slot, each.quota, each.cost, now_ns)
+        if decided is None:
+            return None
+        all_decided.append(decided)
+    # A key that comes twice: the second take is decided on what the first one leaves.
+    if len({decided.slot.at for decided in all_decided}) < len(wanted):
+        return None
+    is_taken = all(decided.decision.allowed for decided in all_decided)
+    if is_taken:
+        stripes = [each.place.stripe for each in wanted]
+        changes = [(decided.slot, decided.state, decided.decision.state) for decided in all_decided]
+        buckets.advance_all(hold, stripes, changes)
+    together = zip(wanted, all_decided, strict=True)
+    return [_finish(hold, each, decided, now_ns, is_taken=is_taken) for each, decided in together]
+
+
+def _is_possible(cost: int, quota: Quota) -> bool:
+    return type(cost) is int and 1 <= cost <= quota.terms.burst
+
+
+def _decided(buckets: Buckets, slot: Slot, quota: Quota, cost: int, now_ns: int) -> _Decided | None:
+    """Decide on a bucket that a slot holds; None if not under the very quota, or expired."""
+    code, terms = CODES[quota.algorithm], quota.terms
     first, idle_at_ns, third, limit, interval_ns, burst, tag = slot.words.tolist()
     if (
         tag & FLAGS != code << ALGORITHM_SHIFT
@@ -43,29 +90,46 @@ def take(buckets: Buckets, hold: Hold, place: Place, quota: Quota, cost: int) ->
         or limit != terms.limit
         or interval_ns != terms.interval_ns
         or burst != terms.burst
-        or buckets.is_past(idle_at_ns, now_ns)
+        or buckets.slots.is_past(idle_at_ns, now_ns)
     ):
         return None
     if now_ns >= idle_at_ns:
         terms = buckets.placed(code, terms)
-    state, algorithm = State(first, idle_at_ns, third), BY_CODE[code]
-    decision = algorithm.decide(state, terms, now_ns, cost)
-    if decision.allowed:
-        buckets.advance(hold, slot, state, decision.state)
-    outcome = ALLOWED if decision.allowed else DENIED
-    hold.records[place.stripe][outcome] += 1
-    info = RateInfo(decision.allowed, burst, decision.remaining, decision.reset_after_ns, decision.retry_after_ns)
-    return Taken(info, decision.allowed, quota.algorithm, place, slot, tag, decision.state)
+    state = State(first, idle_at_ns, third)
+    return _Decided(slot, tag, state, terms, BY_CODE[code].decide(state, terms, now_ns, cost))
 
 
-def _first(buckets: Buckets, hold: Hold, place: Place, quota: Quota, *, now_ns: int, cost: int) -> Taken | None:
+def _first(buckets: Buckets, hold: Hold, wanted: Wanted, quota: Quota, now_ns: int) -> Taken | None:
     """Take from a new bucket, which has all its units."""
+    place = wanted.place
     slot = buckets.slots.vacant(place)
     if slot is None:
         return None
     code, terms = CODES[quota.algorithm], quota.terms
-    decision = BY_CODE[code].decide(FRESH, buckets.placed(code, terms), now_ns, cost)
+    decision = BY_CODE[code].decide(FRESH, buckets.placed(code, terms), now_ns, wanted.cost)
     tag = buckets.occupy(hold, place, slot, state=decision.state, terms=terms, flags=code << ALGORITHM_SHIFT)
     hold.records[place.stripe][ALLOWED] += 1
-    info = RateInfo(True, terms.burst, decision.remaining, decision.reset_after_ns)
-    return Taken(info, True, quota.algorithm, place, slot, tag, decision.state)
+    return Taken(_info(quota, decision), True, quota.algorithm, place, slot, tag, decision.state)
+
+
+def _finish(hold: Hold, wanted: Wanted, decided: _Decided, now_ns: int, *, is_taken: bool) -> Taken:
+    """Count one of several takes, and return what became of it."""
+    quota, decision, state = wanted.quota, decided.decision, decided.state
+    assert isinstance(quota, Quota)
+    hold.records[wanted.place.stripe][ALLOWED if is_taken else OTHER if decision.allowed else DENIED] += 1
+    info = _info(quota, decision)
+    if decision.allowed and not is_taken:
+        burst = quota.terms.burst
+        left = burst - BY_CODE[CODES[quota.algorithm]].spent(state, decided.terms, now_ns)
+        info = RateInfo(True, burst, max(left, 0), max(state.idle_at_ns - now_ns, 0))
+    return _taken(wanted.place, quota, decided, info, is_taken=is_taken)
+
+
+def _taken(place: Place, quota: Quota, decided: _Decided, info: RateInfo, *, is_taken: bool) -> Taken:
+    return Taken(info, is_taken, quota.algorithm, place, decided.slot, decided.tag, decided.decision.state)
+
+
+def _info(quota: Quota, decision: Decision) -> RateInfo:
+    return RateInfo(
+        decision.allowed, quota.terms.burst, decision.remaining, decision.reset_after_ns, decision.retry_after_ns
+    )

@@ -17,6 +17,7 @@ from shm_store.table.layout import (
     GENERATION,
     GENERATION_SHIFT,
     HOLDER,
+    MIN_TTL_AT,
     SLOT_WORDS,
     TAG,
     VACANT,
@@ -163,6 +164,10 @@ class Slots:
         """Return one word of every slot of a set."""
         first, end = self._geometry.slots_at(set_index), self._geometry.set_at(set_index + 1)
         return self._words[first + word : end : SLOT_WORDS].tolist()
+
+    def is_past(self, idle_at_ns: int, now_ns: int) -> bool:
+        """Return whether a bucket has been idle for the minimum TTL: it is as good as swept, whether or not it was."""
+        return idle_at_ns + self._words[MIN_TTL_AT] <= now_ns
 
     def _fingerprint_column(self, set_index: int, word: int) -> list[int]:
         first, end = self._geometry.set_at(set_index), self._geometry.slots_at(set_index)

@@ -12,7 +12,6 @@ from weakref import WeakSet
 from shm_store.config import Config, OnFull
 from shm_store.durations import NS_PER_SECOND
 from shm_store.errors import BackendError, TableFullError
-from shm_store.quota import Quota
 from shm_store.table import plain, process
 from shm_store.table.accounts import Owner
 from shm_store.table.buckets import Buckets
@@ -20,7 +19,6 @@ from shm_store.table.layout import MIN_TTL_AT, TTL_INTERVAL_AT
 from shm_store.table.recovery import Recovery
 from shm_store.table.seats import Role, Seats
 from shm_store.table.segment import Segment
-from shm_store.table.slots import Place
 from shm_store.table.stripes import Hold, Stripes
 from shm_store.table.takes import Taken, Takes, Undecided, Wanted
 
@@ -92,23 +90,25 @@ class Table:
                 raise
             return self._take(wanted)
 
-    def take_one(self, place: Place, quota: Quota, cost: int) -> Taken:
+    def take_one(self, wanted: Wanted) -> Taken:
         """Take from one bucket."""
 
         def body(hold: Hold) -> Taken | list[Taken] | Undecided:
-            taken = plain.take(self.buckets, hold, place, quota, cost)
-            return taken or self.takes.take(hold, [Wanted(place, quota, cost)], self.owner)
+            return plain.take(self.buckets, hold, wanted) or self.takes.take(hold, [wanted], self.owner)
 
         try:
-            taken = self.stripes.run(place.stripe, body)
+            taken = self.stripes.run(wanted.place.stripe, body)
         except TableFullError:
-            taken = self.take([Wanted(place, quota, cost)])
+            taken = self.take([wanted])
         assert not isinstance(taken, Undecided)
         return taken[0] if isinstance(taken, list) else taken
 
     def _take(self, wanted: list[Wanted]) -> list[Taken]:
+        def body(hold: Hold) -> list[Taken] | Undecided:
+            return plain.take_all(self.buckets, hold, wanted) or self.takes.take(hold, wanted, self.owner)
+
         stripes = tuple(sorted({each.place.stripe for each in wanted}))
-        outcome = self.stripes.run_all(stripes, lambda hold: self.takes.take(hold, wanted, self.owner))
+        outcome = self.stripes.run_all(stripes, body)
         if isinstance(outcome, Undecided):
             # Not under the stripes: each look is a file to be read.
             dead = _dead(outcome.owners)
@@ -119,7 +119,7 @@ class Table:
     def sweep_set(self, set_index: int) -> int:
         """Reclaim the slots of one set that nobody needs, under one hold of its stripe; return how many."""
         stripe = set_index % self.segment.header.geometry.stripes
-        dead = _dead(self.buckets.owners(set_index))
+        dead = _dead(self.buckets.holders.owners(set_index))
         return self.stripes.run(stripe, lambda hold: self.buckets.sweep(hold, set_index, dead))
 
     def close(self) -> None:

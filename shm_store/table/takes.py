@@ -121,7 +121,7 @@ class Takes:
         account = self._found(taken, now_ns)
         if account is not None:
             if isinstance(account, InFlight):
-                self._buckets.end(account, units, now_ns)
+                self._buckets.holders.end(account, units, now_ns)
             else:
                 account.state = account.algorithm.refund(account.state, account.terms, taken.state, now_ns, units)
                 self._buckets.store(hold, [account])
@@ -240,7 +240,7 @@ class _Call:
         fingerprint = self._buckets.slots.place_of_holder(place, *self._owner).fingerprint
         account = self.accounts.get(fingerprint)
         if account is None:
-            account = self._buckets.in_flight(
+            account = self._buckets.holders.account(
                 place, limit, self._now_ns, owner=self._owner, dead=self._dead, kept=self._kept
             )
             self._keep(account)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from shm_store.config import OnFull
 from shm_store.errors import TableFullError
-from shm_store.table.layout import EVICTED, EXPIRED, HELD, HOLDER, IDLE_AT, MIN_TTL_AT, OVERRIDE, RECLAIMED_IDLE, TAG
+from shm_store.table.layout import EVICTED, EXPIRED, HELD, HOLDER, IDLE_AT, OVERRIDE, RECLAIMED_IDLE, TAG
 from shm_store.table.segment import Segment
 from shm_store.table.slots import Slot, Slots
 
@@ -34,7 +34,6 @@ class Victims:
     def __init__(self, segment: Segment, slots: Slots, on_full: OnFull) -> None:
         """Bind to `segment` and its slots; `on_full` says what to do about a bucket that has spent units."""
         self._name = segment.name
-        self._words = segment.words
         self._set_slots = segment.header.geometry.set_slots
         self._slots = slots
         self._on_full = on_full
@@ -75,7 +74,7 @@ class Victims:
         return TableFullError(self._name, self._set_slots)
 
     def _kind(self, idle_at_ns: int, now_ns: int) -> int:
-        if idle_at_ns + self._words[MIN_TTL_AT] <= now_ns:
+        if self._slots.is_past(idle_at_ns, now_ns):
             return EXPIRED
         return RECLAIMED_IDLE if idle_at_ns <= now_ns else EVICTED
 
