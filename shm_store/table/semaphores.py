@@ -29,6 +29,7 @@ class Semaphore:
     Attributes:
         acquire: `acquire(False)` takes it if it is free, and returns whether it was.
         release: Gives it back.
+        is_taken: Whether its value is 0.
     """
 
     def __init__(self, file: str) -> None:
@@ -43,6 +44,7 @@ class Semaphore:
         handle = SemLock._rebuild(0, _SEMAPHORE, 1, file)  # noqa: SLF001 - how a spawned child opens its parent's
         self.acquire: Final[Callable[[bool], bool]] = handle.acquire
         self.release: Final[Callable[[], None]] = handle.release
+        self.is_taken: Final[Callable[[], bool]] = handle._is_zero  # noqa: SLF001 - it has no public one
 
     @property
     def value(self) -> int:
