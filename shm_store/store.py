@@ -217,7 +217,7 @@ class ShmStore:
     def garbage_collect(self) -> int:
         """Reclaim the slots of expired buckets in one pass over the table; return how many.
 
-        Holds one stripe at a time, for one set each.
+        Holds one stripe at a time, for a few microseconds.
         """
         self._require_open()
         return sum(map(self._table.sweep_set, range(self._table.segment.header.geometry.sets)))

@@ -177,14 +177,30 @@ class Buckets:
             self.slots.vacate(place.set_index, slot)
         return held
 
-    def sweep(self, hold: Hold, set_index: int, dead: Collection[Owner]) -> int:
-        """Vacate the slots of a set that are expired, or whose units in flight are of the dead; return how many."""
-        now_ns, (stripe,) = self.clock(), hold.stripes
-        gone = [
-            slot
-            for slot in self.slots.occupied(set_index)
-            if self._is_expired(slot.words, now_ns) or (slot.words[TAG] & HOLDER and owner_of(slot) in dead)
+    def reclaimable(self, set_index: int, dead: Collection[Owner]) -> list[int]:
+        """Return the numbers of the slots of a set that `sweep` would vacate, read without its stripe."""
+        now_ns, slots = self.clock(), self.slots
+        columns = slots.first_words(set_index), slots.column(set_index, IDLE_AT), slots.column(set_index, TAG)
+        return [
+            number
+            for number, (first, idle_at_ns, tag) in enumerate(zip(*columns, strict=True))
+            if first and (slots.is_past(idle_at_ns, now_ns) or tag & HOLDER)
+            if self._is_reclaimable(slots.slot(set_index, number), now_ns, dead)
         ]
+
+    def sweep(self, hold: Hold, set_index: int, numbers: Iterable[int], dead: Collection[Owner]) -> int:
+        """Vacate those slots of a set that are expired, or whose units in flight are of the dead; return how many.
+
+        Args:
+            hold: The set's stripe.
+            set_index: The set.
+            numbers: The slots to look at.
+            dead: Processes that are known to be dead.
+        """
+        now_ns, (stripe,) = self.clock(), hold.stripes
+        occupied = self.slots.first_words(set_index)
+        gone = [self.slots.slot(set_index, number) for number in numbers if occupied[number]]
+        gone = [slot for slot in gone if self._is_reclaimable(slot, now_ns, dead)]
         for slot in gone:
             self.slots.vacate(set_index, slot)
         hold.records[stripe][SWEPT] += len(gone)
@@ -193,12 +209,14 @@ class Buckets:
 
     def census(self) -> tuple[int, int, int]:
         """Return occupied slots, overrides among them, and units in flight, read without any stripe."""
-        occupied = [slot for index in range(self._geometry.sets) for slot in self.slots.occupied(index)]
-        return (
-            len(occupied),
-            sum(slot.words[TAG] & OVERRIDE for slot in occupied),
-            sum(slot.words[FIRST] for slot in occupied if slot.words[TAG] & HOLDER),
-        )
+        occupied = overrides = in_flight = 0
+        for index in range(self._geometry.sets):
+            columns = (self.slots.column(index, TAG), self.slots.column(index, FIRST), self.slots.first_words(index))
+            taken = [(tag, units) for tag, units, first in zip(*columns, strict=True) if first]
+            occupied += len(taken)
+            overrides += sum(tag & OVERRIDE for tag, _ in taken)
+            in_flight += sum(units for tag, units in taken if tag & HOLDER)
+        return occupied, overrides, in_flight
 
     def placed(self, code: int, terms: Terms) -> Terms:
         """Return the terms of a quota with windows that begin where UTC's do, if its algorithm aligns them."""
@@ -215,6 +233,9 @@ class Buckets:
             self._words[at] = value
         else:
             self._journal.write(hold.seat, changes)
+
+    def _is_reclaimable(self, slot: Slot, now_ns: int, dead: Collection[Owner]) -> bool:
+        return self._is_expired(slot.words, now_ns) or bool(slot.words[TAG] & HOLDER and owner_of(slot) in dead)
 
     def _is_expired(self, words: list[int] | memoryview, now_ns: int) -> bool:
         return not words[TAG] & OVERRIDE and self.slots.is_past(words[IDLE_AT], now_ns)

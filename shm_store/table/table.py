@@ -6,6 +6,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Final
 from weakref import WeakSet
 
@@ -24,6 +25,8 @@ from shm_store.table.takes import Taken, Takes, Undecided, Wanted
 
 # Beyond the lock timeout, for an operation that has its stripe.
 _CLOSE_GRACE_NS: Final = NS_PER_SECOND // 10
+# Slots that a sweep vacates in one hold of a stripe, which is then about as long as that of a first take.
+_SWEPT_AT_ONCE: Final = 4
 
 
 class Table:
@@ -117,10 +120,21 @@ class Table:
         return outcome
 
     def sweep_set(self, set_index: int) -> int:
-        """Reclaim the slots of one set that nobody needs, under one hold of its stripe; return how many."""
+        """Reclaim the slots of one set that nobody needs; return how many.
+
+        Without the stripe it looks for them, and takes it for a few at a time: whoever wants it meanwhile need not wait
+        for longer than for another take.
+        """
         stripe = set_index % self.segment.header.geometry.stripes
         dead = _dead(self.buckets.holders.owners(set_index))
-        return self.stripes.run(stripe, lambda hold: self.buckets.sweep(hold, set_index, dead))
+        found = self.buckets.reclaimable(set_index, dead)
+        return sum(
+            self.stripes.run(stripe, partial(self._sweep, set_index, found[at : at + _SWEPT_AT_ONCE], dead))
+            for at in range(0, len(found), _SWEPT_AT_ONCE)
+        )
+
+    def _sweep(self, set_index: int, numbers: list[int], dead: set[Owner], hold: Hold) -> int:
+        return self.buckets.sweep(hold, set_index, numbers, dead)
 
     def close(self) -> None:
         """Give back this process's seats and detach, once the operations of other threads have ended."""
