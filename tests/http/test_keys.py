@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from shm_store.errors import ConfigurationError
 from shm_store.http.clients import Clients
 from shm_store.http.framework import Framework
-from shm_store.http.keys import MakeKey, key_function
+from shm_store.http.keys import MakeKey, _Remembered, key_function
 from shm_store.policy import Policy, recipe
 from shm_store.policy.recipe import Source, header_prefix
 from tests.ids import shown
@@ -169,3 +169,22 @@ def test_keys_remember_nothing_long(part: str, length: int, *, is_kept: bool) ->
     else:
         made(Asking("203.0.113.7", {"X-Forwarded-For": text}, None, "GET"))
     assert (sys.getrefcount(text) > references) == is_kept
+
+
+def test_keys_remembered_are_bounded() -> None:
+    """However many clients come, and whatever they are called, few are remembered, each with its own key."""
+    made: list[str] = []
+
+    def make(said: str) -> str:
+        made.append(said)
+        return f"key of {said}"
+
+    remembered = _Remembered(make, len)
+    for number in range(10_000):
+        assert remembered[str(number)] == f"key of {number}"
+        assert 1 <= len(remembered) <= 4_096
+    assert remembered["9999"] == "key of 9999"
+    assert len(made) == 10_000
+    before = dict(remembered)
+    assert remembered["x" * 257] == f"key of {'x' * 257}"
+    assert remembered == before
