@@ -27,6 +27,8 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 ASGIApplication: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _LIMITED: Final = frozenset(("http", "websocket"))
+# As `tuple | list` in its place it would be made anew for each request.
+_SEQUENCES: Final = (tuple, list)
 # What begins a response, and its status where the message does not say it.
 _STATUSES: Final = {
     "http.response.start": None,
@@ -73,7 +75,7 @@ class RateLimitMiddleware(Report):
             await self._app(scope, receive, send)
             return
         # The specification allows an iterable that can be read only once, and the application reads it, too.
-        if not isinstance(scope["headers"], list | tuple):
+        if not isinstance(scope["headers"], _SEQUENCES):
             scope["headers"] = list(scope["headers"])
         # Frameworks read a method without case; a client must not get past a policy for POST by `post`.
         method = scope.get("method", "GET").upper()

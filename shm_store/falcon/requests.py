@@ -11,6 +11,8 @@ from shm_store.http.framework import Framework
 
 _METHODS: Final = frozenset(falcon.COMBINED_METHODS)
 _AsgiRequest: Final = falcon.asgi.Request
+# As `tuple | list` in its place it would be made anew for each request, in the time that the rest of `_peer` takes.
+_SEQUENCES: Final = (tuple, list)
 
 
 def _peer(req: falcon.Request) -> str | None:
@@ -22,7 +24,7 @@ def _peer(req: falcon.Request) -> str | None:
     if not isinstance(req, _AsgiRequest):
         return req.env.get("REMOTE_ADDR")
     client = req.scope.get("client")
-    if isinstance(client, tuple | list):
+    if isinstance(client, _SEQUENCES):
         return client[0] if client else None
     # The specification allows an iterable that can be read only once; Falcon reads it, and keeps what it read.
     return None if client is None else req.remote_addr
