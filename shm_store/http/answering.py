@@ -76,12 +76,11 @@ class Answering:
         if not self._repeats:
             return self.denied(request, path, (decision,))
         rule, info, _ = decision
-        asked = self._asked(request)
-        known = ((info.retry_after_ns + UP_NS) // NS_PER_SECOND, path, asked, info.limit, info.remaining)
+        accept, mount = self._asked(request)
+        known = ((info.retry_after_ns + UP_NS) // NS_PER_SECOND, path, accept, mount, info.limit, info.remaining)
         answer = rule.answers.get(known)
         if answer is None:
             answer = self.denied(request, path, (decision,))
-            accept, mount = asked
             if len(path) + len(accept or "") + len(mount) <= _REMEMBERED_LENGTH_MAX:
                 if len(rule.answers) >= _REMEMBERED:
                     rule.answers.clear()

@@ -80,7 +80,7 @@ class Rule(msgspec.Struct, frozen=True, eq=False):
     prefixes: tuple[str, ...] = ("",)
     exempt: Paths | None = None
     refund: frozenset[int] | None = None
-    answers: dict[tuple[int, str, tuple[str | None, str], int, int], Answer] = {}
+    answers: dict[tuple[int, str, str | None, str, int, int], Answer] = {}
 
     def __repr__(self) -> str:
         # Who shows an Outcome is not to see what clients have asked for.
