@@ -49,8 +49,8 @@ def measure(*, quick: bool) -> Group:
         how=f"Takes of one hot key by {_THREADS} threads of one process, and by its neighbour, a second process; "
         f"{extent.seconds:g} s for each case in each round: each take is timed as its caller sees it, and the store's "
         "count is checked. The busy thread is a CPU-bound one of the process that has the threads; the switch interval "
-        "is Python's own, 5 ms, except where it says otherwise. Bare semaphores: one successful acquire and its release, "
-        "beside a busy thread. “At any moment”: what one more take would wait for the one that is under way.",
+        "is Python's own, 5 ms, except where it says otherwise. Bare semaphores: one successful acquire and its "
+        "release, beside a busy thread. “At any moment”: what one more take would wait for the one that is under way.",
         figures=[*_takes(extent), *_primitives(extent)],
     )
 

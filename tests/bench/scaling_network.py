@@ -1,0 +1,120 @@
+"""Network: processes and stripes as a closed queueing network, solved exactly and, for comparison, simulated.
+
+Each process computes on a processor of its own for the think time, then needs one of the stripes for the hold; a
+stripe serves one at a time. With exponential times the mean value analysis of M. Reiser and S. S. Lavenberg,
+"Mean-Value Analysis of Closed Multichain Queuing Networks", JACM 27(2), 1980, is exact; with one stripe it is the
+machine repairman. The simulation has the same network with exponential or with constant times.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections.abc import Callable, Sequence
+from itertools import accumulate
+from typing import Final, NamedTuple
+
+from shm_store.durations import NS_PER_SECOND
+
+_SEED: Final = 20_000
+
+
+class Network(NamedTuple):
+    """The network.
+
+    Attributes:
+        think_ns: Mean time between two holds of one process.
+        hold_ns: Mean time of a hold.
+        shares: For each stripe the part of all takes that need it; together 1.
+    """
+
+    think_ns: float
+    hold_ns: float
+    shares: Sequence[float]
+
+    @property
+    def saturated_by(self) -> float:
+        """How many processes meet the asymptotic bounds at: more of them hardly take more."""
+        return (self.think_ns + self.hold_ns) / (max(self.shares) * self.hold_ns)
+
+    @property
+    def most(self) -> float:
+        """Takes per second that the busiest stripe allows, however many processes there are."""
+        return NS_PER_SECOND / (max(self.shares) * self.hold_ns)
+
+    def without_waiting(self, processes: int) -> float:
+        """Return the takes per second if no process ever met another."""
+        return processes * NS_PER_SECOND / (self.think_ns + self.hold_ns)
+
+
+class Solution(NamedTuple):
+    """Takes per second of all processes together, and the mean wait of a take."""
+
+    takes: float
+    wait_ns: float
+
+
+def solve(network: Network, processes: int) -> Solution:
+    """Return the exact solution for exponential times, by recursion over the number of processes."""
+    think_ns, hold_ns, shares = network
+    queues = [0.0] * len(shares)
+    at_stripes_ns = rate = 0.0
+    for count in range(1, processes + 1):
+        # Who arrives finds what a network with one process less has on average.
+        times = [share * hold_ns * (1 + queue) for share, queue in zip(shares, queues, strict=True)]
+        at_stripes_ns = sum(times)
+        rate = count / (think_ns + at_stripes_ns)
+        queues = [rate * each for each in times]
+    return Solution(rate * NS_PER_SECOND, at_stripes_ns - hold_ns)
+
+
+def exponential(choice: random.Random, mean: float) -> float:
+    """Return a time that knows nothing of the past."""
+    return choice.expovariate(1 / mean)
+
+
+def constant(_choice: random.Random, mean: float) -> float:
+    """Return the mean."""
+    return mean
+
+
+def simulate(network: Network, processes: int, takes: int, time: Callable[[random.Random, float], float]) -> Solution:
+    """Return what the network does in so many takes, the first tenth of them not counted; stripes serve in turn."""
+    choice = random.Random(_SEED)
+    stripes = choice.choices(range(len(network.shares)), cum_weights=list(accumulate(network.shares)), k=takes)
+    free_ns = [0.0] * len(network.shares)
+    # All that is known of a process is when it next comes to a stripe. At first they are spread over one cycle.
+    arrivals = [choice.uniform(0, network.think_ns + network.hold_ns) for _ in range(processes)]
+    heapq.heapify(arrivals)
+    waited_ns = began_ns = now_ns = 0.0
+    ignored = takes // 10
+    for number, stripe in enumerate(stripes):
+        now_ns = arrivals[0]
+        if number == ignored:
+            waited_ns, began_ns = 0.0, now_ns
+        start_ns = max(now_ns, free_ns[stripe])
+        waited_ns += start_ns - now_ns
+        free_ns[stripe] = start_ns + time(choice, network.hold_ns)
+        heapq.heapreplace(arrivals, free_ns[stripe] + time(choice, network.think_ns))
+    counted = takes - ignored
+    return Solution(counted / (now_ns - began_ns) * NS_PER_SECOND, waited_ns / counted)
+
+
+def one_key(_stripes: int) -> list[float]:
+    """Return the shares of the stripes if all takes are of one key."""
+    return [1.0]
+
+
+def uniform(stripes: int) -> list[float]:
+    """Return the shares of the stripes if all of very many keys are equally popular."""
+    return [1 / stripes] * stripes
+
+
+def zipf(stripes: int, keys: int = 100_000) -> list[float]:
+    """Return the shares of the stripes if the n-th key is taken 1/n as often as the first, each in a random stripe."""
+    choice = random.Random(_SEED)
+    weights = [0.0] * stripes
+    for rank in range(1, keys + 1):
+        weights[choice.randrange(stripes)] += 1 / rank
+    total = sum(weights)
+    return [weight / total for weight in weights]
