@@ -21,6 +21,7 @@ from tests.bench.threads_primitive import (
     pair_beside_a_busy_thread,
     switch_interval,
 )
+from tests.bench.threads_requests import requests
 
 _THREADS: Final = 8
 _SHORT_S: Final = 0.0005
@@ -50,8 +51,9 @@ def measure(*, quick: bool) -> Group:
         f"{extent.seconds:g} s for each case in each round: each take is timed as its caller sees it, and the store's "
         "count is checked. The busy thread is a CPU-bound one of the process that has the threads; the switch interval "
         "is Python's own, 5 ms, except where it says otherwise. Bare semaphores: one successful acquire and its "
-        "release, beside a busy thread. “At any moment”: what one more take would wait for the one that is under way.",
-        figures=[*_takes(extent), *_primitives(extent)],
+        "release, beside a busy thread. Requests: two processes of 4 threads that compute for some 50 us between two "
+        "takes of one key. “At any moment”: what one more take would wait for the one that is under way.",
+        figures=[*_requests(extent), *_takes(extent), *_primitives(extent)],
     )
 
 
@@ -71,6 +73,24 @@ def _takes(extent: Extent) -> Iterator[Figure]:
         for case in (_BUSY, _BUSY_SHORT):
             name = f"{quantile}, {_NEIGHBOUR}"
             yield found[f"{name}, {case}"].over(found[f"{name}, {_NONE}"], f"{name}, {case} / {_NONE}")
+
+
+def _requests(extent: Extent) -> Iterator[Figure]:
+    with crew(2, f"shm-store-bench-{os.getpid()}-requests") as processes:
+        (key,) = processes.keys(1)
+
+        def measured(module: str) -> Mapping[str, float]:
+            done = processes.run([requests(key, module)] * 2, extent.seconds)
+            return {number: max(each.numbers[number] for each in done) for number in QUANTILES}
+
+        measured(SEMLOCK)
+        cases = {f"requests by {module}": partial(measured, module) for module in (POSIX_IPC, SEMLOCK)}
+        figures = numbers_in_turn(cases, extent.rounds)
+    yield from figures
+    found = {figure.name: figure for figure in figures}
+    for quantile in QUANTILES:
+        before, after = (found[f"{quantile}, requests by {module}"] for module in (POSIX_IPC, SEMLOCK))
+        yield after.over(before, f"{quantile}, requests: {SEMLOCK} / {POSIX_IPC}")
 
 
 def _both(processes: Crew, works: list[Work], extent: Extent) -> Callable[[], Mapping[str, float]]:
