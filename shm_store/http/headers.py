@@ -188,9 +188,10 @@ class HeaderWriter:
     def denied(self, said: Sequence[Said], tightest: RateInfo, retry_s: int | None) -> Fields:
         """Return the fields of a denied request, those that say when to come back and forbid to store it among them.
 
-        A 429 must not be stored by a cache (RFC 6585 section 4). What was denied is reset when it may be tried again.
+        A 429 must not be stored by a cache (RFC 6585 section 4). What was denied is reset when it may be tried again:
+        never, if no wait helps and `retry_s` is None.
         """
-        fields = self._limits(said, tightest, _up_s(tightest.retry_after_ns) or 1)
+        fields = self._limits(said, tightest, None if retry_s is None else _up_s(tightest.retry_after_ns) or 1)
         if retry_s is not None:
             fields["retry-after"] = str(retry_s)
         fields["cache-control"] = "no-store"
@@ -202,7 +203,7 @@ class HeaderWriter:
         digest = hashlib.blake2b(text, key=self._secret, digest_size=_PARTITION_BYTES).digest()
         return msgspec.structs.replace(by, pk=f";pk=:{base64.b64encode(digest).decode()}:")
 
-    def _limits(self, said: Sequence[Said], tightest: RateInfo | None, reset_s: int) -> Fields:
+    def _limits(self, said: Sequence[Said], tightest: RateInfo | None, reset_s: int | None) -> Fields:
         fields: Fields = {}
         if self._draft and said:
             fields["ratelimit-policy"] = ", ".join([by.of(info.limit) for by, info in said])
@@ -210,7 +211,8 @@ class HeaderWriter:
         if self._legacy and tightest is not None:
             fields["x-ratelimit-limit"] = str(tightest.limit)
             fields["x-ratelimit-remaining"] = str(tightest.remaining)
-            fields["x-ratelimit-reset"] = str(reset_s)
+            if reset_s is not None:
+                fields["x-ratelimit-reset"] = str(reset_s)
         return fields
 
 

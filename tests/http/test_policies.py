@@ -227,6 +227,7 @@ def test_cost_above_an_override_is_denied_by_its_policy(store: ShmStore, route: 
     denied = app.ask()
     assert (denied.status_code, denied.json["violated-policies"]) == (429, ["p"])
     assert denied.headers["x-ratelimit-limit"] == "1"
+    assert not {"retry-after", "x-ratelimit-reset"} & set(denied.headers)
     assert store.get(f"other:{ME}") == UNTOUCHED
 
 
