@@ -72,7 +72,6 @@ class ShmStore:
             seats=table.seats,
             stripes=table.stripes,
             clock=clock,
-            stripe_of=lambda key: self._place(key).stripe,
             take_slowly=self._take,
         )
         self.peek = self._peek

@@ -9,7 +9,7 @@
  *     before it releases, and give up waiting;
  *   - a change turns a word, so a word is right or wrong, and that is the bit kept of it, and of a value in a journal.
  *     A commit makes right what was wrong, and wrong what was right: the words as they are, and older journals;
- *   - "dead" is what the code calls gone: the process died, or lost an exception and asks for itself;
+ *   - "dead" is what the code calls gone: the process died, or says LOST of the seat;
  *   - recoverers exclude each other by the registry lock, so one that may die at any step, and start again with any
  *     stripe, stands for all; `moved` stands for "the mark is not the one noted".
  *

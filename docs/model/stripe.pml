@@ -5,7 +5,7 @@
  *   - one statement here is one store or one read there; everything interleaves, and a process may die between any two;
  *   - `moved` stands for "the mark is not the one noted". That keeps the state finite without bounding the number of
  *     operations;
- *   - "dead" is what the code calls gone: the process died, or lost an exception and asks for itself;
+ *   - "dead" is what the code calls gone: the process died, or says LOST of the seat;
  *   - recoverers exclude each other by a lock that the kernel frees, so one that may die at any step and start again
  *     stands for all; a waiter that recovers has set its own seat to IDLE before.
  *

@@ -27,6 +27,7 @@ from shm_store.table.layout import (
     IDLE_AT,
     INTERVAL,
     LIMIT,
+    LOST,
     OVERRIDE,
     SEAT_COMMITTED,
     SEAT_PHASES,
@@ -65,11 +66,11 @@ def _seats(segment: Segment) -> Iterator[str]:
             yield f"I6: seat {index} of the dead process {pid} has committed what is not done"
         for stripe in range(geometry.stripes):
             phase = segment.words[at + SEAT_PHASES + stripe]
-            if phase not in (IDLE, BUSY):
+            if phase not in (IDLE, BUSY, LOST):
                 yield f"I4: seat {index} says {phase} of stripe {stripe}"
-            elif phase == BUSY and not pid:
+            elif phase != IDLE and not pid:
                 yield f"I4: seat {index} belongs to nobody, and is busy on stripe {stripe}"
-            elif phase == BUSY and not is_alive(pid, start):
+            elif phase != IDLE and not is_alive(pid, start):
                 yield f"I4: seat {index} of the dead process {pid} is busy on stripe {stripe}"
 
 

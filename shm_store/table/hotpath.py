@@ -26,7 +26,6 @@ def bind(  # noqa: C901 - one closure, whose calls are what it saves
     seats: Seats,
     stripes: Stripes,
     clock: Callable[[], int],
-    stripe_of: Callable[[str], int],
     take_slowly: Take,
 ) -> Take:
     """Return the `take` of one store.
@@ -36,7 +35,6 @@ def bind(  # noqa: C901 - one closure, whose calls are what it saves
         seats: The seats of this process.
         stripes: The stripes, to settle a hold that an exception ended.
         clock: Reads the time in nanoseconds.
-        stripe_of: From key to stripe; called after an exception only.
         take_slowly: What to call for anything but the plain case.
     """
     pop = seats.pool.pop
@@ -50,9 +48,8 @@ def bind(  # noqa: C901 - one closure, whose calls are what it saves
             return take_slowly(key, cost, quota)
         try:
             phase, acquire, release, tagged, tag, ends_ns, used, limit, allowed, denied, hinted = hints[key]
-            # CPython switches threads, and runs signal handlers, at calls and jumps: not between these two.
-            seat = seats.spare
-            seats.spare = None
+            # CPython switches threads, and runs signal handlers, at calls and jumps: not within this line.
+            seat, seats.spare = seats.spare, None
             if seat is None:
                 seat = pop()
         except LookupError:
@@ -80,7 +77,7 @@ def bind(  # noqa: C901 - one closure, whose calls are what it saves
                     break
                 seat[phase] = IDLE
             except BaseException as error:
-                stripes.settle(seat, (stripe_of(key),), held=0)
+                stripes.settle(seat, (phase - SEAT_PHASES,), held=0)
                 if is_damage(error):
                     raise stripes.damaged(error) from error
                 raise

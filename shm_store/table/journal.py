@@ -34,6 +34,7 @@ class Journal:
         """
         for stripe, change in changes.items():
             at = self._stripes_at + stripe * STRIPE_WORDS
+            assert len(change) <= JOURNAL_WORDS, f"{len(change)} words for the journal of stripe {stripe}"
             self._words[at + JOURNAL : at + JOURNAL + len(change)] = memoryview(array("Q", change))
             # Even if it is 0: a journal that was never committed may have left its length.
             self._words[at + JOURNAL_LENGTH] = len(change)

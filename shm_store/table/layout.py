@@ -30,7 +30,7 @@ A segment is a header, then the seats, then the stripes, then the sets. Everythi
               2          role                      registry lock
               3          timeouts  count           its owner
               4          committed 0 or 1          its owner; after its death registry lock
-              8-         phase     IDLE or BUSY    its owner; one word a stripe; after its death registry lock
+              8-         phase     IDLE, BUSY or LOST  its owner; one word a stripe; LOST or dead: registry lock
     stripe    0          generation  count         the stripe, like the whole record
               1          allowed   count
               2          denied    count
@@ -88,7 +88,7 @@ TTL_INTERVAL_AT, MIN_TTL_AT, SWEEPER_AT, HEARTBEAT_AT, PASSES_AT, RECOVERIES_AT 
 
 SEAT_PID, SEAT_START, SEAT_ROLE, SEAT_TIMEOUTS, SEAT_COMMITTED = range(5)
 SEAT_PHASES: Final = 8
-IDLE, BUSY = range(2)
+IDLE, BUSY, LOST = range(3)
 
 STRIPE_WORDS: Final = 1024
 GENERATION, ALLOWED, DENIED, OTHER, EXPIRED, RECLAIMED_IDLE, EVICTED, SWEPT, REFUSED, SHADOW = range(10)

@@ -15,7 +15,7 @@ from shm_store.algorithms import FRESH, Decision, State, Terms
 from shm_store.quota import Quota
 from shm_store.rate_info import RateInfo
 from shm_store.table.accounts import BY_CODE, CODES
-from shm_store.table.buckets import Buckets
+from shm_store.table.buckets import KEYS_MAX, Buckets
 from shm_store.table.layout import ALGORITHM_SHIFT, ALLOWED, DENIED, FLAGS, OTHER
 from shm_store.table.slots import Place, Slot
 from shm_store.table.stripes import Hold
@@ -53,6 +53,8 @@ def take(buckets: Buckets, hold: Hold, wanted: Wanted) -> Taken | None:
 
 def take_all(buckets: Buckets, hold: Hold, wanted: Sequence[Wanted]) -> list[Taken] | None:
     """Take from several buckets, or from none if one denies; return None, and change nothing, if one is not plain."""
+    if len(wanted) > KEYS_MAX:
+        return None
     now_ns = buckets.clock()
     all_decided: list[_Decided] = []
     for each in wanted:

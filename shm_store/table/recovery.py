@@ -1,7 +1,7 @@
 """Recovery of a stripe whose holder died, or lost an exception, and of the seats of dead processes.
 
-A seat is *gone* when its process is dead, or when it is lost: an exception ended its operation in the process that
-asks. A gone seat that says BUSY may or may not hold the stripe, and the order of the steps in `_settle` decides (I4);
+A seat is *gone* when its process is dead, or says LOST of it: an exception ended its operation. A gone seat that is not
+IDLE may or may not hold the stripe, and the order of the steps in `_settle` decides (I4);
 docs/design.md, section "Locks and death", says why each stands where it does, and docs/model/stripe.pml proves it.
 """
 
@@ -15,7 +15,7 @@ from typing import Final
 from shm_store.durations import NS_PER_SECOND
 from shm_store.table.filelock import LockTimeoutError
 from shm_store.table.journal import Journal
-from shm_store.table.layout import ALLOWED, DENIED, IDLE, OTHER, RECOVERIES_AT, SEAT_PHASES
+from shm_store.table.layout import ALLOWED, DENIED, IDLE, LOST, OTHER, RECOVERIES_AT, SEAT_PHASES
 from shm_store.table.pause import pause
 from shm_store.table.seats import Seats
 from shm_store.table.segment import Segment
@@ -23,7 +23,6 @@ from shm_store.table.segment import Segment
 # Between two rounds, for a living process to get out of the way.
 _POLL_S: Final = 0.0001
 _FREE_TIMEOUT_NS: Final = NS_PER_SECOND // 100
-_NOBODY: Final = frozenset[int]()
 
 
 class Recovery:
@@ -39,17 +38,16 @@ class Recovery:
         self._seats = seats
         self.journal = Journal(segment)
 
-    def is_needed(self, stripe: int, lost: Collection[int] = _NOBODY) -> bool:
-        """Return whether a gone seat is BUSY on the stripe; reads /proc for each seat that is."""
-        return bool(self._gone(stripe, lost))
+    def is_needed(self, stripe: int) -> bool:
+        """Return whether a gone seat is not IDLE on the stripe; reads /proc for each seat that is BUSY."""
+        return bool(self._gone(stripe))
 
-    def recover(self, stripe: int, timeout_ns: int, lost: Collection[int] = _NOBODY) -> bool:
+    def recover(self, stripe: int, timeout_ns: int) -> bool:
         """Free the stripe of every gone seat; return whether none is left in doubt.
 
         Args:
             stripe: The stripe.
             timeout_ns: How long to try; one round at least.
-            lost: Seats of this process that no operation is using. The caller's own is IDLE, or one of these.
 
         Raises:
             BackendError: The registry lock could not be had for want of a file descriptor.
@@ -59,12 +57,12 @@ class Recovery:
         while True:
             # The lock for one round only: whoever is alive and in the way may himself wait for a stripe of the dead.
             with contextlib.suppress(LockTimeoutError), self._segment.registry_lock(left_ns):
-                gone = self._gone(stripe, lost)
+                gone = self._gone(stripe)
                 stripes = {each for index in gone for each in self._seats.busy_stripes(index)}
-                if self._settle(stripe, lost):
+                if self._settle(stripe):
                     # What else the gone held, as far as one round goes: whoever waits for it need not find out again.
                     for other in stripes - {stripe}:
-                        self._settle(other, lost)
+                        self._settle(other)
                     return True
             left_ns = deadline_ns - time.monotonic_ns()
             if left_ns <= 0:
@@ -95,9 +93,9 @@ class Recovery:
                 return True
         return False
 
-    def _settle(self, stripe: int, lost: Collection[int]) -> bool:
+    def _settle(self, stripe: int) -> bool:
         """One round of deciding whether a gone seat holds the stripe; False means start over."""
-        gone = self._gone(stripe, lost)
+        gone = self._gone(stripe)
         for index in gone:
             # Before any of its stripes is free: whoever has one next must not see half of what it has committed.
             self.journal.finish(self._seats.view(index), self._seats.busy_stripes(index))
@@ -128,6 +126,7 @@ class Recovery:
         words = self._segment.words
         return words[at + ALLOWED] + words[at + DENIED] + words[at + OTHER]
 
-    def _gone(self, stripe: int, lost: Collection[int]) -> list[int]:
-        """Return the seats that are BUSY on the stripe, and gone."""
-        return [index for index in self._seats.busy(stripe) if index in lost or not self._seats.owner_is_alive(index)]
+    def _gone(self, stripe: int) -> list[int]:
+        """Return the seats that are not IDLE on the stripe, and gone."""
+        busy = self._seats.busy(stripe).items()
+        return [index for index, phase in busy if phase == LOST or not self._seats.owner_is_alive(index)]

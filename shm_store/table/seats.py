@@ -21,6 +21,7 @@ from shm_store.errors import DESCRIPTORS, BackendError, SeatsExhaustedError
 from shm_store.table import process
 from shm_store.table.filelock import LockTimeoutError
 from shm_store.table.layout import (
+    LOST,
     SEAT_PHASES,
     SEAT_PID,
     SEAT_ROLE,
@@ -70,8 +71,8 @@ class Seats:
         try:
             return self.pool.pop()
         except IndexError:
-            seat = self.spare
-            self.spare = None
+            # In one line: a debugger's or a profiler's trace function is called between lines.
+            seat, self.spare = self.spare, None
             return seat
 
     def lost(self) -> list[memoryview]:
@@ -97,10 +98,15 @@ class Seats:
         seat = self.view(index)
         return process.is_alive(seat[SEAT_PID], seat[SEAT_START])
 
-    def busy(self, stripe: int) -> Iterator[int]:
-        """Yield the numbers of the seats that are BUSY on the stripe."""
+    def busy(self, stripe: int) -> dict[int, int]:
+        """Return the seats that are not IDLE on the stripe, by their numbers, and what they say."""
         phases = self.column(SEAT_PHASES + stripe)
-        return compress(range(len(phases)), phases)
+        return dict(compress(enumerate(phases), phases))
+
+    def give_up(self, seat: memoryview) -> None:
+        """Say to all processes that no operation uses this lost seat any more: they decide on what it holds."""
+        for stripe in self.busy_stripes(self.own_index(seat)):
+            seat[SEAT_PHASES + stripe] = LOST
 
     def column(self, word: int) -> list[int]:
         """Return one word of every seat."""
@@ -117,7 +123,7 @@ class Seats:
         return self.view(index)[SEAT_ROLE]
 
     def busy_stripes(self, index: int) -> list[int]:
-        """Return the stripes on which the seat is BUSY, in ascending order."""
+        """Return the stripes on which the seat is not IDLE, in ascending order."""
         phases = self.view(index)[SEAT_PHASES : SEAT_PHASES + self._geometry.stripes].tolist()
         return list(compress(range(len(phases)), phases))
 
@@ -151,6 +157,9 @@ class Seats:
             # One by one: an operation that takes one at this moment has it.
             while seat := self.unused():
                 self._give_back(seat)
+            for seat in self.lost():
+                if self.is_quiet(self.own_index(seat)):
+                    self._give_back(seat)
             if not self._own or time.monotonic_ns() >= deadline_ns:
                 return not self._own
             pause(_POLL_S)

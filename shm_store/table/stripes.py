@@ -22,6 +22,7 @@ from shm_store.table.layout import (
     BUSY,
     DENIED,
     IDLE,
+    LOST,
     OTHER,
     SEAT_PHASES,
     SEAT_PID,
@@ -165,7 +166,8 @@ class Stripes:
         for stripe in stripes[held:]:
             if seat[SEAT_PHASES + stripe] != IDLE:
                 # It came between the semaphore and the next line: held or not, only the others can tell.
-                self._recovery.recover(stripe, self._timeout_ns, lost={self._seats.own_index(seat)})
+                seat[SEAT_PHASES + stripe] = LOST
+                self._recovery.recover(stripe, self._timeout_ns)
         if all(seat[SEAT_PHASES + stripe] == IDLE for stripe in stripes):
             self._seats.pool.append(seat)
 
@@ -212,10 +214,11 @@ class Stripes:
     def _mend(self, seat: memoryview) -> None:
         """Settle a lost seat on whatever stripe it was, and return it to the pool if that leaves no doubt."""
         index = self._seats.own_index(seat)
+        self._seats.give_up(seat)
         for stripe in self._seats.busy_stripes(index):
             # Not `settle`: a waiter of another thread may be looking at this seat, under the registry lock.
             # One round: who is in the way may hold this stripe, and wait for `mending`.
-            self._recovery.recover(stripe, 0, lost={index})
+            self._recovery.recover(stripe, 0)
         if self._seats.is_quiet(index):
             self._seats.pool.append(seat)
 
@@ -246,9 +249,10 @@ class Stripes:
     def _free_of_the_dead(self, stripe: int) -> bool:
         """Return whether the stripe was freed of a gone seat, so that it is worth another try."""
         with self._seats.mending:
-            lost = {self._seats.own_index(seat) for seat in self._seats.lost()}
+            for seat in self._seats.lost():
+                self._seats.give_up(seat)
             # One round: who is in the way may hold this stripe, and wait for `mending`. It is tried again anyway.
-            return self._recovery.is_needed(stripe, lost) and self._recovery.recover(stripe, 0, lost)
+            return self._recovery.is_needed(stripe) and self._recovery.recover(stripe, 0)
 
     def _is_stopped(self, stripe: int) -> bool:
         """Return whether all who may hold the stripe are stopped; not if it changes hands, or is being recovered."""

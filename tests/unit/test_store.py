@@ -314,14 +314,17 @@ def test_units_in_flight_of_the_living_are_not_taken_from_them(open_store: OpenS
     assert store.reserve("a", 3, limit).allowed
 
 
-def test_take_all_of_more_keys_than_a_stripe_takes_is_refused(open_store: OpenStore) -> None:
-    """The error names the bound; nothing is taken."""
+@pytest.mark.parametrize("known", [167, 168, 600])
+def test_take_all_of_more_keys_than_a_stripe_takes_is_refused(open_store: OpenStore, known: int) -> None:
+    """The error names the bound; nothing is taken, whether the keys are known or new."""
     store = open_store(initial_size=1024, stripes=1)
-    takes = [(f"key {number}", None, 1) for number in range(167)]
-    assert all(info.allowed for info in store.take_all(takes))
+    takes = [(f"key {number}", None, 1) for number in range(known + 1)]
+    assert all(info.allowed for info in store.take_all(takes[:167]))
+    for key, _, _ in takes[167:known]:
+        store.take(key)
     with pytest.raises(ConfigurationError, match="more than 167 keys of one stripe"):
-        store.take_all([*takes, ("one more", None, 1)])
-    assert store.get("key 0") == (5, 4)
+        store.take_all(takes[:known] if known > 167 else takes)
+    assert {store.get(key) for key, _, _ in takes[:known]} == {(5, 4)}
 
 
 def test_take_all_of_a_full_set_evicts_none_of_its_own(open_store: OpenStore) -> None:

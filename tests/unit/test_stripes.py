@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import posix_ipc
@@ -15,6 +15,7 @@ import pytest
 
 from shm_store import Config, ShmStore, StripeTimeoutError
 from shm_store.table.layout import BUSY, IDLE, OTHER, SEAT_PHASES
+from shm_store.table.segment import unlink
 from shm_store.table.stripes import Hold
 from tests.conftest import OpenStore
 from tests.dead import dead_seat
@@ -100,6 +101,53 @@ def test_seat_lost_with_its_stripe_is_mended_by_the_next_operation(open_store: O
     assert store.take("a", cost).remaining == 4 - cost
     assert store._table.segment.semaphores[0].value == 1
     assert store.stats().seats_taken == 1
+
+
+def test_exceptions_in_two_processes_on_one_stripe_wait_for_none_of_them(segment_name: str) -> None:
+    """Both live on, and neither knows of the other's exception but by what its seat says."""
+    config = Config(name=segment_name, limit=100, initial_size=8, lock_timeout="100ms")
+    with ShmStore.open(config) as holder, ShmStore.open(config) as other, ShmStore.open(config) as third:
+        seats = []
+        for store in (holder, other):
+            store.take("a")
+            seat = store._table.seats.unused()
+            assert seat is not None
+            seat[SEAT_PHASES] = BUSY
+            seats.append(seat)
+            del seat
+        holder._table.segment.semaphores[0].acquire(False)
+        for store in (holder, other):
+            store._table.stripes.settle(seats.pop(0), (0,), held=0)
+        assert [store.take("a").remaining for store in (third, other, holder)] == [97, 96, 95]
+        assert third.stats().timeouts == 0
+    unlink(segment_name)
+
+
+@pytest.mark.parametrize("cost", [1, 2])
+def test_handler_that_closes_the_store_and_raises_frees_the_stripe(segment_name: str, cost: int) -> None:
+    """Under the stripe: what the handler raised is raised, and others find the stripe free."""
+    config = Config(name=segment_name, limit=100, initial_size=8, lock_timeout="200ms")
+    handlers: list[Callable[[], None]] = []
+
+    def clock() -> int:
+        while handlers:
+            handlers.pop()()
+        return time.monotonic_ns()
+
+    def close_and_exit() -> None:
+        store.close()
+        raise SystemExit
+
+    store = ShmStore.open(config, clock=clock)
+    with ShmStore.open(config) as other:
+        for _ in range(2):
+            store.take("a")
+        handlers.append(close_and_exit)
+        with pytest.raises(SystemExit):
+            store.take("a", cost)
+        assert other.take("a").remaining == 97
+        assert other.stats().timeouts == 0
+    unlink(segment_name, force=True)
 
 
 def test_standstill_of_the_host_is_no_wait(open_store: OpenStore, monkeypatch: pytest.MonkeyPatch) -> None:
