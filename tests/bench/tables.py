@@ -15,6 +15,8 @@ def number(value: float) -> str:
     """Return a number with as many digits as mean something."""
     if value == 0:
         return "0"
+    if abs(value) >= 1e9:
+        return f"{value:.1e}"
     digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2 if abs(value) >= 0.1 else 4
     return f"{value:,.{digits}f}"
 
