@@ -68,15 +68,15 @@ def test_storm_of_kills(
     try:
         for _ in range(KILLS):
             time.sleep(SPACING_S * rng.random() * 2)
-            victim = rng.randrange(PROCESSES)
-            os.kill(workers[victim], signal.SIGKILL)
-            os.waitpid(workers[victim], 0)
+            victim = workers.pop(rng.randrange(PROCESSES))
+            os.kill(victim, signal.SIGKILL)
+            os.waitpid(victim, 0)
             before, start = store.stats().recoveries, time.monotonic_ns()
             for key in KEYS:
                 store.take(key)
             if store.stats().recoveries > before:
                 recoveries_ms.append((time.monotonic_ns() - start) / 1e6)
-            workers[victim] = in_child(run)
+            workers.append(in_child(run))
     finally:
         for worker in workers:
             os.kill(worker, signal.SIGKILL)
