@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -16,6 +16,8 @@ from tests.bench.figures import Figure, Group
 from tests.bench.peers import PEERS
 from tests.bench.population import LIMITERS, UNIFORM, ZIPF
 from tests.bench.populations import SIZES
+from tests.bench.scaling import CORES, SKEWS
+from tests.bench.threads_primitive import POSIX_IPC, SEMLOCK
 
 
 class Plot(NamedTuple):
@@ -85,34 +87,63 @@ def _by_word(figure: Figure, words: Mapping[str, str]) -> str:
     return next((colour for word, colour in words.items() if word in figure.name), GREY)
 
 
-_COUNT: Final = re.compile(r"(?P<count>\d+) (?P<what>process|core)(?:e?s)?(?:, (?P<case>.+))?")
+_COUNT: Final = re.compile(r"(?P<count>\d+) process(?:es)?(?:, (?P<case>.+))?")
 
 
 def _throughput(drawn: Canvas, figures: Mapping[str, Figure]) -> bool:
-    """Draw figures a second that are called "8 processes, one key" or "64 cores, one key" over the number."""
+    """Draw takes per second over the number of processes."""
     series: dict[str, dict[str, Figure]] = {}
     for figure in figures.values():
         if figure.unit == "/s" and (match := _COUNT.fullmatch(figure.name)):
             series.setdefault(match["case"] or "", {})[match["count"]] = figure
     # What has no case, as of one process, belongs to all.
     common = series.pop("", {})
-    series = {case: common | points for case, points in series.items()} or ({"": common} if common else {})
-    return _drawn(drawn, series, "takes per second", "number of cores or processes")
+    series = {case: common | points for case, points in series.items()}
+    return _drawn(drawn, series, "takes per second", "number of processes")
 
 
-_PERCENTILE: Final = r"(p50|p99|p99\.9|max)"
-_PERCENTILE_FIRST: Final = re.compile(rf"(?P<percentile>{_PERCENTILE})(?P<case>.*)")
-_PERCENTILE_LAST: Final = re.compile(rf"(?P<case>.*)[:,] (?P<percentile>{_PERCENTILE})")
+def _scaling(drawn: Canvas, figures: Mapping[str, Figure]) -> bool:
+    """Draw the modelled takes per second over the number of cores."""
+    series = {
+        skew: {str(cores): figures[f"64 stripes, {skew}, takes only, {cores} cores"] for cores in CORES}
+        for skew in SKEWS
+    }
+    return _drawn(drawn, series, "takes per second", "number of cores", scale="log")
 
 
-def _latency(drawn: Canvas, figures: Mapping[str, Figure]) -> bool:
-    """Draw times that are called "p99.9 during a sweep" or "8 processes, one key: p99.9" over the percentiles."""
-    series: dict[str, dict[str, Figure]] = {}
-    for figure in figures.values():
-        match = _PERCENTILE_LAST.fullmatch(figure.name) or _PERCENTILE_FIRST.fullmatch(figure.name)
-        if match and figure.unit:
-            series.setdefault(match["case"].strip(), {})[match["percentile"]] = figure
-    return _drawn(drawn, series, "", "", scale="log")
+_PERCENTILES: Final = ("p50", "p99", "p99.9", "max")
+#: Of the many cases that were measured, those that say something in a picture.
+_PROCESSES: Final = (
+    "1 process",
+    "8 processes, own keys",
+    "8 processes, one key",
+    "without",
+    "during a sweep",
+)
+_THREADS: Final = (
+    f"requests by {POSIX_IPC}",
+    f"requests by {SEMLOCK}",
+    POSIX_IPC,
+    SEMLOCK,
+)
+_LABELS: Final = {
+    "without": "1M slots, 1 process",
+    "during a sweep": "1M slots, during a sweep",
+    POSIX_IPC: f"beside a busy thread: {POSIX_IPC}",
+    SEMLOCK: f"beside a busy thread: {SEMLOCK}",
+}
+
+
+def _latency(cases: Sequence[str]) -> Callable[[Canvas, Mapping[str, Figure]], bool]:
+    """Return what draws the percentiles of these cases."""
+
+    def draw_them(drawn: Canvas, figures: Mapping[str, Figure]) -> bool:
+        series = {
+            _LABELS.get(case, case): {each: figures[f"{each}, {case}"] for each in _PERCENTILES} for case in cases
+        }
+        return _drawn(drawn, series, "", "", scale="log")
+
+    return draw_them
 
 
 def _drawn(
@@ -132,9 +163,9 @@ PLOTS: Final = (
     Plot("takes", "takes.svg", "One take on a hot key", _takes),
     Plot("populations", "populations.svg", "A take over many live keys", _populations),
     Plot("processes", "throughput.svg", "Takes per second of all processes together", _throughput),
-    Plot("processes", "latency.svg", "A take as its caller sees it", _latency),
-    Plot("threads", "threads.svg", "A take next to threads, as its caller sees it", _latency),
-    Plot("scaling", "scaling.svg", "Takes per second on more cores, by the model", _throughput),
+    Plot("processes", "latency.svg", "A take as its caller sees it", _latency(_PROCESSES)),
+    Plot("threads", "threads.svg", "Takes beside threads", _latency(_THREADS)),
+    Plot("scaling", "scaling.svg", "Takes per second on more cores, by the model", _scaling),
     Plot("falcon_app", "falcon.svg", "One request to a Falcon application, in process", _falcon),
     Plot("servers", "servers.svg", "Requests per second under wrk", _servers),
 )
