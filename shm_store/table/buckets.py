@@ -1,8 +1,8 @@
 """Buckets: how they are found, stored and removed.
 
-Everything here runs under the stripes of the sets it touches. A slot is given to a key, and taken from it, by stores
-in an order of which every prefix leaves a valid table (I8). What changes a bucket goes through the journal, unless it
-is one word (I5, I6).
+Everything here runs under the stripes of the sets it touches, but for `reclaimable` and `census`, which only read. A
+slot is given to a key, and taken from it, by stores in an order of which every prefix leaves a valid table (I8). What
+changes a bucket goes through the journal, unless it is one word (I5, I6).
 """
 
 from __future__ import annotations

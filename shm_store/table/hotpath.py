@@ -1,10 +1,10 @@
 """The hot path of `take`: one unit of a key seen before, inside its current window.
 
-Everything it needs is bound in one closure, and one look-up in `hints` yields the rest; whatever is not the plain
-case goes to `take_slowly`. A hint is believed only while its slot has the tag that it names (I7), and until the window
-that it names ends: under one tag, a window lasts as long as it was to (I12). The closure repeats, in line, what
-`Stripes.run_all` and `algorithms.token_bucket` say: a call for each would double its cost. `tests/property` holds the
-two against one model.
+Everything it needs is bound in one closure, and one look-up in `hints` yields the rest; whatever else it is asked goes
+to `take_slowly`, and so does a stripe that stays taken. A hint is believed only while its slot has the tag that it
+names (I7), and until the window that it names ends: under one tag, a window lasts as long as it was to (I12). The
+closure repeats, in line, what `Stripes.run` and `algorithms.window` say: a call for each would double its cost.
+`tests/property` holds all ways of a take against one model.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def bind(  # noqa: C901 - one closure, whose calls are what it saves
         seats: The seats of this process.
         stripes: The stripes, to settle a hold that an exception ended.
         clock: Reads the time in nanoseconds.
-        take_slowly: What to call for anything but the plain case.
+        take_slowly: What to call for anything else.
     """
     pop = seats.pool.pop
     records = stripes.records

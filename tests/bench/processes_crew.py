@@ -17,11 +17,14 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from shm_store import Config, ShmStore
+from shm_store import Config, Quota, ShmStore
 from shm_store.durations import NS_PER_SECOND
 
 #: More than is ever taken. Not the one of `peers`, whose packages every process would load.
 _AMPLE: Final = 1_000_000_000
+#: What is soon idle, and how many keys of it are put in before each sweep.
+_SOON_IDLE: Final = Quota(_AMPLE, "1ms")
+BRIEF: Final = 20_000
 #: Takes between two looks at the clock.
 _BATCH: Final = 64
 #: From the order to begin until all have heard of it.
@@ -96,8 +99,8 @@ class Crew:
 
 @contextmanager
 def crew(size: int, name: str, slots: int = 2**16) -> Iterator[Crew]:
-    """Start `size` processes on a new table that denies nothing."""
-    config = Config(limit=_AMPLE, interval="1h", initial_size=slots, name=name)
+    """Start `size` processes on a new table that denies nothing, and of which a sweep reclaims whatever is idle."""
+    config = Config(limit=_AMPLE, interval="1h", initial_size=slots, name=name, min_ttl=0)
     context = multiprocessing.get_context("spawn")
     with ShmStore.open(config) as store, ExitStack() as stack:
         stack.callback(store.unlink)
@@ -160,12 +163,25 @@ def numbered(number: int) -> str:
 
 
 def sweeping(store: ShmStore, stop_ns: int) -> Done:
-    """Sweep the table over and over."""
+    """Sweep the table over and over: with nothing to reclaim, that takes no stripe."""
     passes = 0
     while time.perf_counter_ns() < stop_ns:
         store.garbage_collect()
         passes += 1
     return Done(0, {"passes": passes})
+
+
+def reclaiming(store: ShmStore, stop_ns: int) -> Done:
+    """Put in keys that are soon idle, and sweep them out again, over and over."""
+    takes = reclaimed = 0
+    while time.perf_counter_ns() < stop_ns:
+        for number in range(BRIEF):
+            store.take(f"brief:{number}", quota=_SOON_IDLE)
+        takes += BRIEF
+        reclaimed += store.garbage_collect()
+    if not reclaimed:
+        raise RuntimeError("the sweeps have reclaimed nothing")
+    return Done(takes, {"reclaimed": reclaimed})
 
 
 def burning(_store: ShmStore, stop_ns: int) -> Done:

@@ -52,7 +52,8 @@ def measure(*, quick: bool) -> Group:
         "count is checked. The busy thread is a CPU-bound one of the process that has the threads; the switch interval "
         "is Python's own, 5 ms, except where it says otherwise. Bare semaphores: one successful acquire and its "
         "release, beside a busy thread. Requests: two processes of 4 threads that compute for some 50 us between two "
-        "takes of one key. “At any moment”: what one more take would wait for the one that is under way.",
+        "takes of one key; the worse of the two. “At any moment”: what one more take would wait for the one that is "
+        "under way.",
         figures=[*_requests(extent), *_takes(extent), *_primitives(extent)],
     )
 
