@@ -198,8 +198,8 @@ class Buckets:
             dead: Processes that are known to be dead.
         """
         now_ns, (stripe,) = self.clock(), hold.stripes
-        occupied = self.slots.first_words(set_index)
-        gone = [self.slots.slot(set_index, number) for number in numbers if occupied[number]]
+        is_occupied = self.slots.is_occupied
+        gone = [self.slots.slot(set_index, number) for number in numbers if is_occupied(set_index, number)]
         gone = [slot for slot in gone if self._is_reclaimable(slot, now_ns, dead)]
         for slot in gone:
             self.slots.vacate(set_index, slot)

@@ -148,6 +148,10 @@ class Slots:
         """Return the slots of a set that are not vacant."""
         return [self.slot(set_index, number) for number, first in enumerate(self.first_words(set_index)) if first]
 
+    def is_occupied(self, set_index: int, number: int) -> bool:
+        """Return whether a slot of a set is not vacant."""
+        return bool(self._words[self._sets_at + set_index * self._set_words + number * _FINGERPRINT_WORDS])
+
     def first_words(self, set_index: int) -> list[int]:
         """Return the first word of each fingerprint of a set: 0 for a vacant slot."""
         return self._fingerprint_column(set_index, 0)
