@@ -16,6 +16,7 @@ from tests.bench.processes_crew import (
     crew,
     filling,
     numbered,
+    putting_in,
     reclaiming,
     sweeping,
     taking,
@@ -50,8 +51,7 @@ def measure(*, quick: bool) -> Group:
         "together; latency is that of each take of one of them, as it sees it, with some 50 ns for the clock. All "
         f"takes are allowed, and the store's count is checked. The sweep: of {extent.slots:,} slots, {LOAD:.0%} of "
         f"them live, over and over, in a process beside one that takes {_HOT:,} hot keys: nothing is to be reclaimed. "
-        f"“{_RECLAIM}”: that process puts in {BRIEF:,} keys that are idle a millisecond later, and sweeps them out, in "
-        "turn. To tell the sweep from the "
+        f"“{_RECLAIM}”: {BRIEF:,} keys that are idle were put in before. To tell the sweep from the "
         "mere presence of a second process, one that only burns a processor takes its place.",
         figures=[*_crowds(extent), *_sweeps(extent)],
     )
@@ -112,9 +112,14 @@ def _sweeps(extent: Extent) -> Iterator[Figure]:
             _SWEEP: [sweeping],
             _RECLAIM: [reclaiming],
         }
-        figures = numbers_in_turn(
-            {name: _latency(processes, hot, others, extent) for name, others in cases.items()}, extent.rounds
-        )
+        measured = {name: _latency(processes, hot, others, extent) for name, others in cases.items()}
+        reclaim = measured[_RECLAIM]
+
+        def after_putting_in() -> Mapping[str, float]:
+            processes.run([putting_in], 0)
+            return reclaim()
+
+        figures = numbers_in_turn(measured | {_RECLAIM: after_putting_in}, extent.rounds)
         yield from figures
         found = {figure.name: figure for figure in figures}
         for quantile in QUANTILES:

@@ -124,7 +124,7 @@ TARGETS: Final = (
         "processes",
         "p99.9 during sweeps that reclaim / without",
         1.5,
-        reason="a set that is being reclaimed is held for some microseconds, and new keys are put in meanwhile",
+        reason="a set that is being reclaimed is held for some microseconds, again and again",
     ),
     Target("wrk through 4 sync workers, ours / bare", "servers", "sync, ours / bare", 0.97, least=True),
     Target(
