@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 from shm_store.errors import ConfigurationError
 from shm_store.quota import Concurrency, Quota
@@ -18,8 +18,14 @@ class CheckedTake(NamedTuple):
     shadow: bool
 
 
-def checked_takes(takes: object, shadow: object, default: Quota) -> Iterator[CheckedTake]:
-    """Yield the takes of a call, with the `default` quota where they name none.
+Kinds: TypeAlias = tuple[type[Quota] | type[Concurrency], ...]
+#: What `take_all` takes from, and what `reserve` does.
+QUOTAS: Final[Kinds] = (Quota,)
+LIMITS: Final[Kinds] = (Quota, Concurrency)
+
+
+def checked_takes(takes: object, shadow: object, default: Quota, kinds: Kinds) -> Iterator[CheckedTake]:
+    """Yield the takes of a call, with the `default` quota where they name none; `kinds` are the quotas there may be.
 
     Raises:
         ConfigurationError: They are no list of takes, a key comes with two quotas, or `shadow` is no collection of
@@ -37,7 +43,7 @@ def checked_takes(takes: object, shadow: object, default: Quota) -> Iterator[Che
         key, quota, cost = take
         require_key(key)
         asked = default if quota is None else quota
-        if not isinstance(asked, Quota | Concurrency):
+        if not isinstance(asked, kinds):
             raise not_a_quota(f"quota of takes[{index}]", asked)
         # A bucket is counted under one quota at a time: two would each undo what the other has counted.
         if quotas.setdefault((key, isinstance(asked, Quota)), asked) != asked:

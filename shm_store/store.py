@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from shm_store import waiting
-from shm_store.arguments import checked_takes, not_a_quota, require_key
+from shm_store.arguments import LIMITS, QUOTAS, Kinds, checked_takes, not_a_quota, require_key
 from shm_store.config import Config
 from shm_store.durations import Duration
 from shm_store.errors import ConfigurationError, StoreClosedError
@@ -130,10 +130,7 @@ class ShmStore:
             ConfigurationError: A take is malformed, a key comes with two quotas, or more than 167 keys are in one
                 stripe, which takes as many keys.
         """
-        wanted = self._wanted(takes, shadow)
-        for index, each in enumerate(wanted):
-            if not isinstance(each.quota, Quota):
-                raise not_a_quota(f"quota of takes[{index}]", each.quota)
+        wanted = self._wanted(takes, shadow, QUOTAS)
         return [taken.info for taken in self._table.take(wanted)] if wanted else []
 
     def reserve(
@@ -162,7 +159,7 @@ class ShmStore:
         if not isinstance(key, str) and (cost, quota) != (1, None):
             raise ConfigurationError("takes", key, "leave out cost and quota: each take has its own")
         takes: Sequence[KeyReserve] = [(key, quota, cost)] if isinstance(key, str) else key
-        wanted = self._wanted(takes, shadow)
+        wanted = self._wanted(takes, shadow, LIMITS)
         if not wanted:
             raise ConfigurationError("takes", key, "give at least one")
         outcome = self._table.take(wanted)
@@ -280,14 +277,11 @@ class ShmStore:
             raise not_a_quota("quota", asked)
         return self._table.stripes.run(place.stripe, lambda hold: self._table.takes.peek(hold, place, asked, cost))
 
-    def _wanted(self, takes: Sequence[KeyReserve], shadow: Collection[int]) -> list[Wanted]:
+    def _wanted(self, takes: Sequence[KeyReserve], shadow: Collection[int], kinds: Kinds) -> list[Wanted]:
         """Return the takes as the table takes them."""
         self._begin()
-        place = self._table.buckets.slots.place
-        return [
-            Wanted(place(take.key), take.quota, take.cost, take.shadow)
-            for take in checked_takes(takes, shadow, self._quota)
-        ]
+        place, checked = self._table.buckets.slots.place, checked_takes(takes, shadow, self._quota, kinds)
+        return [Wanted(place(take.key), take.quota, take.cost, take.shadow) for take in checked]
 
     def _place(self, key: str) -> Place:
         self._begin()
