@@ -131,7 +131,7 @@ class ShmStore:
                 stripe, which takes as many keys.
         """
         wanted = self._wanted(takes, shadow, QUOTAS)
-        return [taken.info for taken in self._table.take(wanted)] if wanted else []
+        return [taken.info for taken in self._table.take_all(wanted)] if wanted else []
 
     def reserve(
         self,
@@ -162,7 +162,7 @@ class ShmStore:
         wanted = self._wanted(takes, shadow, LIMITS)
         if not wanted:
             raise ConfigurationError("takes", key, "give at least one")
-        outcome = self._table.take(wanted)
+        outcome = self._table.take_all(wanted)
         allowed = all(taken.info.allowed for each, taken in zip(wanted, outcome, strict=True) if not each.shadow)
         settle = self._settlements.open(self._table.stripes, self._table.takes, wanted, outcome) if allowed else None
         return Reservation([taken.info for taken in outcome], settle, self._settlements.abandon)
@@ -265,7 +265,7 @@ class ShmStore:
         if cost == 1 and self._hints.recall(key):
             return self.take(key, cost, quota)
         is_known = self._table.buckets.slots.knows(key)
-        taken = self._table.take_one(Wanted(self._place(key), asked, cost))
+        taken = self._table.take(Wanted(self._place(key), asked, cost))
         # Not at once: most keys of a flood come once.
         if is_known and not self._closed:
             self._hints.remember(key, taken, quota)

@@ -22,7 +22,7 @@ from shm_store.table.stripes import Hold
 from shm_store.table.takes import Taken, Wanted
 
 
-class _Decided(msgspec.Struct, frozen=True, gc=False):
+class _Weighed(msgspec.Struct, frozen=True, gc=False):
     """What a take from a bucket comes to, if it is made."""
 
     slot: Slot
@@ -41,14 +41,14 @@ def take(buckets: Buckets, hold: Hold, wanted: Wanted) -> Taken | None:
     slot = buckets.slots.find(place)
     if slot is None:
         return _first(buckets, hold, wanted, quota, now_ns)
-    decided = _decided(buckets, slot, quota, wanted.cost, now_ns)
-    if decided is None:
+    weighed = _weighed(buckets, slot, quota, wanted.cost, now_ns)
+    if weighed is None:
         return None
-    decision = decided.decision
+    decision = weighed.decision
     if decision.allowed:
-        buckets.advance(hold, slot, decided.state, decision.state)
+        buckets.advance(hold, slot, weighed.state, decision.state)
     hold.records[place.stripe][ALLOWED if decision.allowed else DENIED] += 1
-    return _taken(place, quota, decided, _info(quota, decision), is_taken=decision.allowed)
+    return _taken(place, quota, weighed, _info(quota, decision), is_taken=decision.allowed)
 
 
 def take_all(buckets: Buckets, hold: Hold, wanted: Sequence[Wanted]) -> list[Taken] | None:
@@ -56,32 +56,32 @@ def take_all(buckets: Buckets, hold: Hold, wanted: Sequence[Wanted]) -> list[Tak
     if len(wanted) > KEYS_MAX:
         return None
     now_ns = buckets.clock()
-    all_decided: list[_Decided] = []
+    all_weighed: list[_Weighed] = []
     for each in wanted:
         if each.shadow or not isinstance(each.quota, Quota) or not _is_possible(each.cost, each.quota):
             return None
         slot = buckets.slots.find(each.place)
-        decided = None if slot is None else _decided(buckets, slot, each.quota, each.cost, now_ns)
-        if decided is None:
+        weighed = None if slot is None else _weighed(buckets, slot, each.quota, each.cost, now_ns)
+        if weighed is None:
             return None
-        all_decided.append(decided)
+        all_weighed.append(weighed)
     # A key that comes twice: the second take is decided on what the first one leaves.
-    if len({decided.slot.at for decided in all_decided}) < len(wanted):
+    if len({weighed.slot.at for weighed in all_weighed}) < len(wanted):
         return None
-    is_taken = all(decided.decision.allowed for decided in all_decided)
+    is_taken = all(weighed.decision.allowed for weighed in all_weighed)
     if is_taken:
         stripes = [each.place.stripe for each in wanted]
-        changes = [(decided.slot, decided.state, decided.decision.state) for decided in all_decided]
+        changes = [(weighed.slot, weighed.state, weighed.decision.state) for weighed in all_weighed]
         buckets.advance_all(hold, stripes, changes)
-    together = zip(wanted, all_decided, strict=True)
-    return [_finish(hold, each, decided, now_ns, is_taken=is_taken) for each, decided in together]
+    together = zip(wanted, all_weighed, strict=True)
+    return [_finish(hold, each, weighed, now_ns, is_taken=is_taken) for each, weighed in together]
 
 
 def _is_possible(cost: int, quota: Quota) -> bool:
     return type(cost) is int and 1 <= cost <= quota.terms.burst
 
 
-def _decided(buckets: Buckets, slot: Slot, quota: Quota, cost: int, now_ns: int) -> _Decided | None:
+def _weighed(buckets: Buckets, slot: Slot, quota: Quota, cost: int, now_ns: int) -> _Weighed | None:
     """Decide on a bucket that a slot holds; None if not under the very quota, or expired."""
     code, terms = CODES[quota.algorithm], quota.terms
     first, idle_at_ns, third, limit, interval_ns, burst, tag = slot.words.tolist()
@@ -98,7 +98,7 @@ def _decided(buckets: Buckets, slot: Slot, quota: Quota, cost: int, now_ns: int)
     if now_ns >= idle_at_ns:
         terms = buckets.placed(code, terms)
     state = State(first, idle_at_ns, third)
-    return _Decided(slot, tag, state, terms, BY_CODE[code].decide(state, terms, now_ns, cost))
+    return _Weighed(slot, tag, state, terms, BY_CODE[code].decide(state, terms, now_ns, cost))
 
 
 def _first(buckets: Buckets, hold: Hold, wanted: Wanted, quota: Quota, now_ns: int) -> Taken | None:
@@ -114,21 +114,21 @@ def _first(buckets: Buckets, hold: Hold, wanted: Wanted, quota: Quota, now_ns: i
     return Taken(_info(quota, decision), True, quota.algorithm, place, slot, tag, decision.state)
 
 
-def _finish(hold: Hold, wanted: Wanted, decided: _Decided, now_ns: int, *, is_taken: bool) -> Taken:
+def _finish(hold: Hold, wanted: Wanted, weighed: _Weighed, now_ns: int, *, is_taken: bool) -> Taken:
     """Count one of several takes, and return what became of it."""
-    quota, decision, state = wanted.quota, decided.decision, decided.state
+    quota, decision, state = wanted.quota, weighed.decision, weighed.state
     assert isinstance(quota, Quota)
     hold.records[wanted.place.stripe][ALLOWED if is_taken else OTHER if decision.allowed else DENIED] += 1
     info = _info(quota, decision)
     if decision.allowed and not is_taken:
         burst = quota.terms.burst
-        left = burst - BY_CODE[CODES[quota.algorithm]].spent(state, decided.terms, now_ns)
+        left = burst - BY_CODE[CODES[quota.algorithm]].spent(state, weighed.terms, now_ns)
         info = RateInfo(True, burst, max(left, 0), max(state.idle_at_ns - now_ns, 0))
-    return _taken(wanted.place, quota, decided, info, is_taken=is_taken)
+    return _taken(wanted.place, quota, weighed, info, is_taken=is_taken)
 
 
-def _taken(place: Place, quota: Quota, decided: _Decided, info: RateInfo, *, is_taken: bool) -> Taken:
-    return Taken(info, is_taken, quota.algorithm, place, decided.slot, decided.tag, decided.decision.state)
+def _taken(place: Place, quota: Quota, weighed: _Weighed, info: RateInfo, *, is_taken: bool) -> Taken:
+    return Taken(info, is_taken, quota.algorithm, place, weighed.slot, weighed.tag, weighed.decision.state)
 
 
 def _info(quota: Quota, decision: Decision) -> RateInfo:

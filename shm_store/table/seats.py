@@ -47,8 +47,8 @@ class Seats:
 
     Attributes:
         pool: Seats of this process that no operation is using. `pop` and `append` are atomic.
-        spare: One more, or None. The hot path takes it, and leaves its seat here. When
-            two threads do at once, one seat is overwritten: `lost` finds it.
+        spare: One more, or None. The hot path takes it, and leaves its seat here. When two threads do at once, one seat
+            is overwritten: `lost` finds it.
         mending: Held from a call of `lost` until what it found is settled: nobody else settles it, nor uses it. Held
             also while a seat is claimed.
         closed: Whether `close` was called: no seat is given out any more.
@@ -157,9 +157,10 @@ class Seats:
             # One by one: an operation that takes one at this moment has it.
             while seat := self.unused():
                 self._give_back(seat)
-            for seat in self.lost():
-                if self.is_quiet(self.own_index(seat)):
-                    self._give_back(seat)
+            with self.mending:
+                for seat in self.lost():
+                    if self.is_quiet(self.own_index(seat)):
+                        self._give_back(seat)
             if not self._own or time.monotonic_ns() >= deadline_ns:
                 return not self._own
             pause(_POLL_S)

@@ -31,7 +31,7 @@ PLACES_MAX: Final = 8_192
 PLACES_KEY_MAX: Final = 256
 _FINGERPRINT_WORDS: Final = FINGERPRINT // WORD
 _ABSENT: Final = bytes(WORD)
-_SECOND: Final = struct.Struct("<Q").unpack_from
+_HALF: Final = struct.Struct("<Q")
 
 
 class Place(msgspec.Struct, frozen=True, gc=False):
@@ -89,7 +89,7 @@ class Slots:
         hashed = self._hash.copy()
         hashed.update(key.encode("utf-8", "surrogatepass"))
         fingerprint = _occupying(hashed.digest())
-        rest, set_index = divmod(_SECOND(fingerprint, WORD)[0], self._sets)
+        rest, set_index = divmod(_HALF.unpack_from(fingerprint, WORD)[0], self._sets)
         at = (self._sets_at + set_index * self._set_words) * WORD + rest % self._set_slots * FINGERPRINT
         place = Place(fingerprint, set_index, set_index % self._stripes, at)
         if len(key) <= PLACES_KEY_MAX:
@@ -126,18 +126,17 @@ class Slots:
 
         The search begins where the place says, so that what was put there, or soon after, is found at once.
         """
-        find, begin = self._memory.find, place.at
+        find = self._memory.find
         first = (self._sets_at + place.set_index * self._set_words) * WORD
         end = first + self._set_slots * FINGERPRINT
-        at = find(fingerprint, begin, end)
-        # A match may straddle two fingerprints.
-        while at >= 0 and (at - first) % FINGERPRINT:
-            at = find(fingerprint, at + 1, end)
-        if at < 0:
-            at = find(fingerprint, first, begin)
+        for begin, stop in ((place.at, end), (first, place.at)):
+            at = find(fingerprint, begin, stop)
+            # A match may straddle two fingerprints.
             while at >= 0 and (at - first) % FINGERPRINT:
-                at = find(fingerprint, at + 1, begin)
-        return None if at < 0 else (at - first) // FINGERPRINT
+                at = find(fingerprint, at + 1, stop)
+            if at >= 0:
+                return (at - first) // FINGERPRINT
+        return None
 
     def slot(self, set_index: int, number: int) -> Slot:
         """Return a slot by its number in its set."""

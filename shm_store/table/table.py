@@ -83,17 +83,17 @@ class Table:
             self._owner = Owner(os.getpid(), process.own_start_ticks())
         return self._owner
 
-    def take(self, wanted: list[Wanted]) -> list[Taken]:
+    def take_all(self, wanted: list[Wanted]) -> list[Taken]:
         """Take all or nothing, under one hold of every stripe concerned."""
         try:
-            return self._take(wanted)
+            return self._take_all(wanted)
         except TableFullError:
             # Without a sweeper, too, what the dead had in flight makes room.
             if not sum(map(self.sweep_set, {each.place.set_index for each in wanted})):
                 raise
-            return self._take(wanted)
+            return self._take_all(wanted)
 
-    def take_one(self, wanted: Wanted) -> Taken:
+    def take(self, wanted: Wanted) -> Taken:
         """Take from one bucket."""
 
         def body(hold: Hold) -> Taken | list[Taken] | Undecided:
@@ -102,11 +102,11 @@ class Table:
         try:
             taken = self.stripes.run(wanted.place.stripe, body)
         except TableFullError:
-            taken = self.take([wanted])
+            taken = self.take_all([wanted])
         assert not isinstance(taken, Undecided)
         return taken[0] if isinstance(taken, list) else taken
 
-    def _take(self, wanted: list[Wanted]) -> list[Taken]:
+    def _take_all(self, wanted: list[Wanted]) -> list[Taken]:
         def body(hold: Hold) -> list[Taken] | Undecided:
             return plain.take_all(self.buckets, hold, wanted) or self.takes.take(hold, wanted, self.owner)
 

@@ -1,0 +1,41 @@
+"""Hints: which keys have one, how many there are, and which of them stay."""
+
+from __future__ import annotations
+
+import pytest
+
+from shm_store.table import hints
+from tests.conftest import OpenStore
+
+
+def test_a_key_has_a_hint_from_its_second_take_on(open_store: OpenStore) -> None:
+    """One that comes once, as most keys of a flood do, pushes out nobody's."""
+    store = open_store(limit=9)
+    store.take("once")
+    store.take("twice")
+    store.take("twice")
+    assert set(store._hints.recent) == {"twice"}
+    assert store.take("twice").remaining == 6
+
+
+def test_a_long_key_has_none(open_store: OpenStore) -> None:
+    """The bound on hints is one on memory."""
+    store = open_store(limit=9)
+    key = "k" * (hints.HINT_KEY_MAX + 1)
+    assert [store.take(key).remaining for _ in range(3)] == [8, 7, 6]
+    assert not store._hints.recent
+
+
+def test_hints_are_bounded_and_those_asked_for_stay(open_store: OpenStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two generations of at most so many; a key that comes often stays in the younger one, and is counted exactly."""
+    monkeypatch.setattr(hints, "HINTS_MAX", 4)
+    store = open_store(limit=1000, initial_size=1024)
+    store.take("often")
+    for number in range(100):
+        for _ in range(2):
+            store.take(f"seldom {number}")
+        assert store.take("often").remaining == 998 - number
+        assert "often" in store._hints.recent
+        assert len(store._hints.recent) <= 4
+        assert len(store._hints._old) <= 4
+    assert "seldom 0" not in store._hints.recent | store._hints._old
