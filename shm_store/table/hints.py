@@ -12,10 +12,8 @@ from shm_store.table.takes import Taken
 
 #: Algorithms that the hot path can do: in the window that a slot names, they count units up to the limit.
 COUNTING: Final = frozenset(("token-bucket", "fixed-window"))
-#: Hints of one generation, some 700 bytes each; there are two at most.
+#: Hints of one generation, some 700 bytes each; there are two at most. Only of short keys is the place known.
 HINTS_MAX: Final = 8_192
-#: A longer key gets no hint: the bound on hints is to be one on memory.
-HINT_KEY_MAX: Final = 256
 
 #: What the hot path knows of a key. A plain tuple: unpacking a NamedTuple costs some 50 ns more.
 Hint: TypeAlias = tuple[
@@ -65,7 +63,7 @@ class Hints:
             taken: What became of its last take.
             quota: The quota that was passed with it.
         """
-        if taken.slot is None or taken.algorithm not in COUNTING or len(key) > HINT_KEY_MAX:
+        if taken.slot is None or taken.algorithm not in COUNTING:
             return
         stripe, words = taken.place.stripe, taken.slot.words
         semaphore = self._stripes.semaphores[stripe]

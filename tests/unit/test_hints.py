@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from shm_store.table import hints
+from shm_store.table.slots import PLACES_KEY_MAX
 from tests.conftest import OpenStore
 
 
@@ -21,7 +22,7 @@ def test_a_key_has_a_hint_from_its_second_take_on(open_store: OpenStore) -> None
 def test_a_long_key_has_none(open_store: OpenStore) -> None:
     """The bound on hints is one on memory."""
     store = open_store(limit=9)
-    key = "k" * (hints.HINT_KEY_MAX + 1)
+    key = "k" * (PLACES_KEY_MAX + 1)
     assert [store.take(key).remaining for _ in range(3)] == [8, 7, 6]
     assert not store._hints.recent
 
