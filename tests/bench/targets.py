@@ -117,7 +117,14 @@ TARGETS: Final = (
         reason="Falcon itself needs nearly as much for a request that middleware answers",
     ),
     Target("throughput, 2 processes, own keys / 1", "processes", "2 processes, own keys / 1 process", 1.8, least=True),
-    Target("throughput, 8 processes, one key / 1", "processes", "8 processes, one key / 1 process", 0.8, least=True),
+    Target(
+        "throughput, 8 processes, one key / 1",
+        "processes",
+        "8 processes, one key / 1 process",
+        0.8,
+        least=True,
+        reason="0.5 to 1.1 from one run to the next: while two of them run, the key's cache lines go back and forth",
+    ),
     Target("p99.9 of a take during a sweep of 1M / without", "processes", "p99.9 during a sweep / without", 1.5),
     Target(
         "the same, sweeps that reclaim 20,000 slots",
