@@ -15,6 +15,7 @@ OnFull = Literal["evict", "deny"]
 
 SIZE_MAX: Final = 2**26
 STRIPES_MAX: Final = 256
+LABEL_SIZE_MAX: Final = 1024
 _MS: Final = 1_000_000
 # The name becomes a file name under /dev/shm, where glibc keeps semaphores as "sem.*"; a NUL or a slash in it
 # would reach code that does not expect them.
@@ -39,6 +40,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             for a holder that waits for a processor.
         on_full: `evict` gives a new key the slot that would be idle soonest; `deny` denies the new key.
         mode: Permission bits of the segment and its semaphores; read and write for the owner at least.
+        label_size: Bytes of each key that are kept as text, for operators, 0 to 1024; 0 keeps none, and counts no takes
+            by key. Fixed at creation.
 
     Raises:
         ConfigurationError: A value is of the wrong type or out of range.
@@ -55,6 +58,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     lock_timeout: Duration = "100ms"
     on_full: OnFull = "evict"
     mode: int = 0o600
+    label_size: int = 0
 
     def __post_init__(self) -> None:
         """Validate every field, and store durations as seconds so that equal configurations compare equal."""
@@ -68,6 +72,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         if self.on_full not in get_args(OnFull):
             raise ConfigurationError("on_full", self.on_full, f"choose one of {', '.join(get_args(OnFull))}")
         require_integer("mode", self.mode, 0, 0o777)
+        require_integer("label_size", self.label_size, 0, LABEL_SIZE_MAX)
         if self.mode & 0o600 != 0o600:
             raise ConfigurationError("mode", oct(self.mode), "the owner needs to read and write: include 0o600")
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from shm_store.errors import BackendError, StripeTimeoutError
 from shm_store.table.filelock import FileLock
-from shm_store.table.layout import HEARTBEAT_AT, PASSES_AT, SWEEPER_AT, TTL_INTERVAL_AT
+from shm_store.table.layout import HEARTBEAT_AT, PASSES_AT, SWEEP_AT, SWEEPER_AT, SWEPT_AT, TTL_INTERVAL_AT
 from shm_store.table.seats import Role
 from shm_store.table.table import Table
 
@@ -93,8 +93,10 @@ class Housekeeping:
         except (StripeTimeoutError, BackendError):
             return 0
 
-    def end_pass(self) -> None:
-        """Count a pass over every set."""
+    def end_pass(self, took_ns: int) -> None:
+        """Count a pass over every set, which took so long."""
+        self._words[SWEEP_AT] = took_ns
+        self._words[SWEPT_AT] += took_ns
         self._words[PASSES_AT] += 1
 
     def recover_dead(self, pid: int | None = None) -> int:

@@ -13,10 +13,12 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
         slots: Slots of the table.
         occupied: Slots that hold a bucket, expired ones included.
         overrides: Slots that hold an override.
+        blocks: Slots that hold a block, ended ones included until they are swept.
         in_flight: Units of concurrency limits that are in flight, those of the dead included until somebody looks.
         stripes: Semaphores in use.
         seats: Seats of the segment.
         seats_taken: Seats given to a process, dead ones included until they are reused.
+        seats_dead: Those of them whose process is dead.
         allowed: Takes that were allowed.
         denied: Takes that were denied.
         shadow_denied: Takes in shadow mode that would have been denied.
@@ -27,9 +29,15 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
         refused: New keys that were denied because their set was full.
         recoveries: Stripes freed after their holder died, or lost them to an exception.
         timeouts: Operations that gave up waiting for a stripe.
+        waits: Operations that found a stripe taken and had to pause, by how long they waited for it: at most 0.1 ms,
+            1 ms, 10 ms and 100 ms, and longer.
+        waited: Seconds that they have waited, all together.
         sweeper_pid: Process that was the last to become the sweeper, alive or not; 0 if there was none yet.
         sweeper_age: Seconds since the sweeper's last heartbeat; -1.0 if there was none yet.
         sweeper_passes: Passes over the whole table the sweepers have made.
+        sweep_duration: Seconds that the last of them took; 0.0 if there was none yet.
+        sweep_seconds: Seconds that all of them took.
+        label_size: Bytes of each key that are kept as text; 0 if keys are not.
         size: Bytes of the segment.
     """
 
@@ -37,10 +45,12 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     slots: int
     occupied: int
     overrides: int
+    blocks: int
     in_flight: int
     stripes: int
     seats: int
     seats_taken: int
+    seats_dead: int
     allowed: int
     denied: int
     shadow_denied: int
@@ -51,7 +61,12 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     refused: int
     recoveries: int
     timeouts: int
+    waits: tuple[int, ...]
+    waited: float
     sweeper_pid: int
     sweeper_age: float
     sweeper_passes: int
+    sweep_duration: float
+    sweep_seconds: float
+    label_size: int
     size: int

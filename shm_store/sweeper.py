@@ -87,14 +87,15 @@ def _serve(housekeeping: Housekeeping, stop: Stop) -> None:
     while housekeeping.is_linked():
         housekeeping.beat()
         housekeeping.recover_dead()
-        if time.monotonic_ns() >= next_pass_ns:
+        begin_ns = time.monotonic_ns()
+        if begin_ns >= next_pass_ns:
             for set_index in range(housekeeping.sets):
                 if stop.wait(0):
                     return
                 # A pass over the largest table takes longer than anyone waits for a heartbeat.
                 housekeeping.beat()
                 housekeeping.sweep_set(set_index)
-            housekeeping.end_pass()
+            housekeeping.end_pass(time.monotonic_ns() - begin_ns)
             next_pass_ns = time.monotonic_ns() + housekeeping.ttl_interval_ns
         until_pass_s = (next_pass_ns - time.monotonic_ns()) / NS_PER_SECOND
         if stop.wait(max(min(BEAT_S, until_pass_s), 0)):

@@ -16,6 +16,7 @@ from shm_store.http.rules import Rule
 from shm_store.limiter import RateLimiter
 from shm_store.policy.paths import Paths
 from shm_store.rate_info import RateInfo
+from shm_store.tally import NEAR
 
 
 class Decide(Protocol):
@@ -26,7 +27,7 @@ class Decide(Protocol):
         ...
 
 
-def bind(
+def bind(  # noqa: C901 - one closure, whose calls are what it saves
     store: RateLimiter,
     answering: Answering,
     running: RunningPlan,
@@ -83,9 +84,13 @@ def bind(
         label = rule.label if partitioned is None else partitioned(rule.label, key)
         decision = (rule, info, label)
         if info.allowed:
-            rule.tally.allowed += 1
+            # In line: see Tally.
+            tally = rule.tally
+            tally.allowed[()] += 1
+            if info.remaining * NEAR < info.limit:
+                tally.near_limit[()] += 1
             return Outcome((decision,), allowed_by(label, info))
-        rule.tally.denied += 1
+        rule.tally.denied[()] += 1
         return Outcome((decision,), NO_FIELDS, denied_by(request, path, decision))
 
     return decide

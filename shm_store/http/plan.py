@@ -8,8 +8,9 @@ from collections.abc import Callable, Collection, Sequence
 from shm_store.errors import ConfigurationError
 from shm_store.http.clients import Clients
 from shm_store.http.framework import Framework
-from shm_store.http.rules import Rule, Tally, made
+from shm_store.http.rules import Rule, made
 from shm_store.policy import Policy, RunningPolicies
+from shm_store.tally import Tally
 
 
 class Further:
@@ -80,7 +81,7 @@ class RunningPlan:
     Attributes:
         plan: The plan. Of policies that were replaced if its `source` is not what `policies` has.
         policies: The policies.
-        tallies: How policies have decided in this process, by their names.
+        tallies: What is counted of how policies decide, by their names.
     """
 
     def __init__(
@@ -89,6 +90,8 @@ class RunningPlan:
         framework: Framework,
         clients: Clients,
         log: logging.Logger,
+        *,
+        tally_of: Callable[[str], Tally],
         only: Rule | None = None,
     ) -> None:
         """Follow `policies`; by the rule `only` as long as there are none.
@@ -101,6 +104,7 @@ class RunningPlan:
         self._framework = framework
         self._clients = clients
         self._log = log
+        self._tally_of = tally_of
         if only is None:
             self.plan = self._planned(policies.current)
         else:
@@ -144,7 +148,10 @@ class RunningPlan:
 
     def _rule(self, policy: Policy) -> Rule:
         """Return the rule of a policy, which counts in the tally of its name."""
-        return made(policy, self._framework, self._clients, self.tallies.setdefault(policy.name, Tally()))
+        tally = self.tallies.get(policy.name)
+        if tally is None:
+            tally = self.tallies[policy.name] = self._tally_of(policy.name)
+        return made(policy, self._framework, self._clients, tally)
 
 
 def _alone(rules: Sequence[Rule]) -> Rule | None:

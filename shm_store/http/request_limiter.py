@@ -10,7 +10,7 @@ from typing import Final
 from shm_store.errors import ConfigurationError, CostError, StoreError
 from shm_store.http import hotpath
 from shm_store.http.answering import Answering
-from shm_store.http.answers import Deny
+from shm_store.http.answers import DEFAULT_POLICY, Deny
 from shm_store.http.clients import Clients
 from shm_store.http.deciding import Asked, Decided, take_together, violated
 from shm_store.http.error_log import ErrorLog
@@ -36,7 +36,9 @@ from shm_store.policy import Policy, RunningPolicies, paths, recipe
 from shm_store.policy.policy import OnError
 from shm_store.policy.recipe import Source
 from shm_store.quota import Quota
+from shm_store.tally import NEAR, Tally
 
+_COUNTED: Final = ("allowed", "denied", "shadow_denied")
 #: All of this process, for a check when a server starts.
 limiters: Final[weakref.WeakSet[RequestLimiter]] = weakref.WeakSet()
 
@@ -107,6 +109,8 @@ class RequestLimiter:
         self._error_log = ErrorLog(log)
         self._answering = Answering(framework, headers, deny, self._error_log)
         self._goes_by_client = False
+        # A store of the user's own may not count.
+        tally_of = getattr(store, "tally", lambda _policy: Tally())
         rule = None
         if policies is None:
             read = checked_key(key)
@@ -115,12 +119,12 @@ class RequestLimiter:
                 checked_instance("quota", quota, Quota, "a Quota, for example Quota.parse('100/minute')")
             checked_on_error(on_error)
             limit = store.quota if quota is None else quota
-            rule = only(read, limit, framework, clients, cost=cost, on_error=on_error)
+            rule = only(read, limit, framework, clients, tally_of(DEFAULT_POLICY), cost=cost, on_error=on_error)
             policies = ()
         else:
             refuse_beside_policies(key, quota, cost, on_error)
         policies = policies if isinstance(policies, RunningPolicies) else RunningPolicies(policies)
-        self._running = RunningPlan(policies, framework, clients, log, rule)
+        self._running = RunningPlan(policies, framework, clients, log, tally_of=tally_of, only=rule)
         self.decide = hotpath.bind(
             store,
             self._answering,
@@ -141,7 +145,8 @@ class RequestLimiter:
     @property
     def counts(self) -> dict[str, dict[str, int]]:
         """How the policies have decided in this process: `allowed`, `denied` and `shadow_denied`, by policy."""
-        return {name: tally.counts for name, tally in self._running.tallies.items()}
+        counts = {name: tally.counts for name, tally in self._running.tallies.items()}
+        return {name: {kind: getattr(each, kind) for kind in _COUNTED} for name, each in counts.items()}
 
     @property
     def needs_addresses(self) -> bool:
@@ -208,7 +213,7 @@ class RequestLimiter:
                 try:
                     key = rule.key(request)
                 except StoreError as error:
-                    failed = self._failed(request, path, error, deny=rule.deny_on_error, before=before)
+                    failed = self._failed(request, path, error, (rule,), before)
                     if failed.answer is not None:
                         return failed
                 else:
@@ -221,13 +226,13 @@ class RequestLimiter:
         try:
             decided = take_together(self._store, asked, hold=hold, on_cost_error=self._log_cost)
         except StoreError as error:
-            deny = any(each.rule.deny_on_error for each in asked)
-            return self._failed(request, path, error, deny=deny, before=before)
+            return self._failed(request, path, error, [each.rule for each in asked], before)
         return self._outcome(request, path, decided, before)
 
     def _outcome(self, request: object, path: str, decided: Decided, before: Outcome) -> Outcome:
         for rule, info, _ in decided.decisions:
-            rule.tally.count(allowed=info.allowed, shadow=rule.shadow)
+            near = info.remaining * NEAR < info.limit
+            rule.tally.count(allowed=info.allowed, shadow=rule.shadow, near=near)
         decisions = (*before.decisions, *decided.decisions)
         if violated(decisions):
             self._release(before)
@@ -239,8 +244,11 @@ class RequestLimiter:
         return Outcome(decisions, self._answering.allowed(decisions), None, reservation)
 
     def _failed(
-        self, request: object, path: str, error: StoreError, *, deny: bool, before: Outcome = UNLIMITED
+        self, request: object, path: str, error: StoreError, rules: Sequence[Rule], before: Outcome = UNLIMITED
     ) -> Outcome:
+        deny = any(rule.deny_on_error for rule in rules)
+        for rule in rules:
+            rule.tally.errors[()] += 1
         self._error_log.record(error, "request answered with 503" if deny else "request let through without a limit")
         if not deny:
             return before
@@ -248,7 +256,7 @@ class RequestLimiter:
         return Outcome(before.decisions, NO_FIELDS, self._answering.failed(request, path))
 
     def _failed_alone(self, request: object, path: str, error: StoreError, rule: Rule) -> Outcome:
-        return self._failed(request, path, error, deny=rule.deny_on_error)
+        return self._failed(request, path, error, (rule,))
 
     def _release(self, before: Outcome) -> None:
         """Give back what was taken before the route was known, for a request that is not served."""

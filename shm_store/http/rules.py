@@ -1,4 +1,4 @@
-"""Rules: policies prepared for deciding, and how often each has decided how."""
+"""Rules: policies prepared for deciding."""
 
 from __future__ import annotations
 
@@ -14,36 +14,7 @@ from shm_store.policy.paths import Paths
 from shm_store.policy.policy import OnError
 from shm_store.policy.recipe import Recipe
 from shm_store.quota import Concurrency, Quota, require_integer
-
-
-class Tally:
-    """How often a policy has decided how, in this process.
-
-    Attributes:
-        allowed: Requests it had room for.
-        denied: Requests it denied.
-        shadow_denied: Requests it would have denied, had it been enforced.
-    """
-
-    __slots__ = ("allowed", "denied", "shadow_denied")
-
-    def __init__(self) -> None:
-        self.allowed = self.denied = self.shadow_denied = 0
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """The three, by name."""
-        return {name: getattr(self, name) for name in self.__slots__}
-
-    def count(self, *, allowed: bool, shadow: bool) -> None:
-        """Count one decision."""
-        # No lock: CPython switches threads at calls and at jumps back, and there is none inside these statements.
-        if allowed:
-            self.allowed += 1
-        elif shadow:
-            self.shadow_denied += 1
-        else:
-            self.denied += 1
+from shm_store.tally import Tally
 
 
 class Rule(msgspec.Struct, frozen=True, eq=False):
@@ -130,7 +101,16 @@ def made(policy: Policy, framework: Framework, clients: Clients, tally: Tally) -
     )
 
 
-def only(recipe: Recipe, limit: Quota, framework: Framework, clients: Clients, *, cost: int, on_error: OnError) -> Rule:
+def only(
+    recipe: Recipe,
+    limit: Quota,
+    framework: Framework,
+    clients: Clients,
+    tally: Tally,
+    *,
+    cost: int,
+    on_error: OnError,
+) -> Rule:
     """Return the rule of a middleware without policies.
 
     Raises:
@@ -139,7 +119,7 @@ def only(recipe: Recipe, limit: Quota, framework: Framework, clients: Clients, *
     require_integer("cost", cost, 1, limit.terms.burst)
     return Rule(
         name=DEFAULT_POLICY,
-        tally=Tally(),
+        tally=tally,
         key=key_function(recipe, framework, clients),
         limit=limit,
         label=label(DEFAULT_POLICY, limit),

@@ -13,6 +13,7 @@ from shm_store.table.accounts import BY_CODE
 from shm_store.table.layout import (
     ALGORITHM_MASK,
     ALGORITHM_SHIFT,
+    BLOCK,
     BURST,
     BUSY,
     FINGERPRINT,
@@ -38,7 +39,7 @@ from shm_store.table.process import is_alive
 from shm_store.table.segment import Segment
 from shm_store.table.slots import Slots
 
-_KNOWN_FLAGS: Final = OVERRIDE | HOLDER | ALGORITHM_MASK << ALGORITHM_SHIFT
+_KNOWN_FLAGS: Final = OVERRIDE | HOLDER | BLOCK | ALGORITHM_MASK << ALGORITHM_SHIFT
 
 
 def faults(segment: Segment, now_ns: int) -> list[str]:

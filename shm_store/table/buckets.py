@@ -1,8 +1,8 @@
 """Buckets: how they are found, stored and removed.
 
-Everything here runs under the stripes of the sets it touches, but for `reclaimable` and `census`, which only read. A
-slot is given to a key, and taken from it, by stores in an order of which every prefix leaves a valid table (I8). What
-changes a bucket goes through the journal, unless it is one word (I5, I6).
+Everything here runs under the stripes of the sets it touches. A slot is given to a key, and taken from it, by stores in
+an order of which every prefix leaves a valid table (I8). What changes a bucket goes through the journal, unless it is
+one word (I5, I6).
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ from typing import Final
 from shm_store.algorithms import FRESH, State, Terms
 from shm_store.config import OnFull
 from shm_store.quota import Quota
-from shm_store.table.accounts import CODES, Account, InFlight, Owner
+from shm_store.table.accounts import CODES, Account, InFlight
 from shm_store.table.holders import Holders, owner_of
 from shm_store.table.journal import Journal
+from shm_store.table.labels import Labels
 from shm_store.table.layout import (
+    ALGORITHM_SHIFT,
     BURST,
     FIRST,
     HOLDER,
@@ -26,14 +28,13 @@ from shm_store.table.layout import (
     LIMIT,
     OTHER,
     OVERRIDE,
-    SWEPT,
     TAG,
     THIRD,
 )
 from shm_store.table.segment import Segment
 from shm_store.table.slots import Place, Slot, Slots, next_tag
 from shm_store.table.stripes import Hold
-from shm_store.table.victims import Victims
+from shm_store.table.victims import Victim, Victims
 
 #: Keys of one stripe that one operation may change: each needs up to three pairs of words in its journal.
 KEYS_MAX: Final = JOURNAL_WORDS // 6
@@ -45,6 +46,7 @@ class Buckets:
 
     Attributes:
         slots: The slots they are in.
+        labels: What operators read of the slots; None if the segment has none.
         holders: What processes have in flight, in the same slots.
         clock: Reads the time in nanoseconds; once in each operation.
     """
@@ -67,6 +69,7 @@ class Buckets:
         self._geometry = segment.header.geometry
         self._journal = journal
         self._epoch = epoch
+        self.labels = Labels(segment) if segment.header.geometry.label_size else None
         self._victims = Victims(segment, self.slots, on_full)
         self.holders = Holders(self.slots, self._victims)
 
@@ -144,7 +147,7 @@ class Buckets:
         hold.records[place.stripe][OTHER] += 1
         if slot is None:
             return self.holders.get(place)
-        if self._is_expired(slot.words, now_ns):
+        if self.is_expired(slot.words, now_ns):
             return 0, 0
         account = self._stored_quota(place, slot, now_ns)
         return account.capacity, account.left(now_ns)
@@ -153,12 +156,9 @@ class Buckets:
         """Store an override with a full bucket; a key that has one keeps its algorithm."""
         now_ns, slot = self.clock(), self.slots.find(place)
         if slot is None:
-            account = self.account(place, quota, now_ns)
-            assert account.victim is not None
-            if account.victim.refused:
-                raise self._victims.full()
-            account.flags = OVERRIDE
-            self._fill(hold, account, FRESH)
+            code, terms = self.asked(quota)
+            flags = code << ALGORITHM_SHIFT | OVERRIDE
+            self.admit(hold, place, state=FRESH, terms=terms, flags=flags, kept=())
         else:
             account = self._stored_quota(place, slot, now_ns)
             account.flags, account.terms, account.base = OVERRIDE, self.placed(account.code, quota.terms), FRESH
@@ -173,50 +173,13 @@ class Buckets:
         hold.records[place.stripe][OTHER] += 1
         held = False
         for slot in [*filter(None, [self.slots.find(place)]), *self.slots.holders(place)]:
-            held = held or not self._is_expired(slot.words, now_ns)
+            held = held or not self.is_expired(slot.words, now_ns)
             self.slots.vacate(place.set_index, slot)
         return held
 
-    def reclaimable(self, set_index: int, dead: Collection[Owner]) -> list[int]:
-        """Return the numbers of the slots of a set that `sweep` would vacate, read without its stripe."""
-        now_ns, slots = self.clock(), self.slots
-        columns = slots.first_words(set_index), slots.column(set_index, IDLE_AT), slots.column(set_index, TAG)
-        return [
-            number
-            for number, (first, idle_at_ns, tag) in enumerate(zip(*columns, strict=True))
-            if first and (slots.is_past(idle_at_ns, now_ns) or tag & HOLDER)
-            if self._is_reclaimable(slots.slot(set_index, number), now_ns, dead)
-        ]
-
-    def sweep(self, hold: Hold, set_index: int, numbers: Iterable[int], dead: Collection[Owner]) -> int:
-        """Vacate those slots of a set that are expired, or whose units in flight are of the dead; return how many.
-
-        Args:
-            hold: The set's stripe.
-            set_index: The set.
-            numbers: The slots to look at.
-            dead: Processes that are known to be dead.
-        """
-        now_ns, (stripe,) = self.clock(), hold.stripes
-        is_occupied = self.slots.is_occupied
-        gone = [self.slots.slot(set_index, number) for number in numbers if is_occupied(set_index, number)]
-        gone = [slot for slot in gone if self._is_reclaimable(slot, now_ns, dead)]
-        for slot in gone:
-            self.slots.vacate(set_index, slot)
-        hold.records[stripe][SWEPT] += len(gone)
-        hold.records[stripe][OTHER] += 1
-        return len(gone)
-
-    def census(self) -> tuple[int, int, int]:
-        """Return occupied slots, overrides among them, and units in flight, read without any stripe."""
-        occupied = overrides = in_flight = 0
-        for index in range(self._geometry.sets):
-            columns = (self.slots.column(index, TAG), self.slots.column(index, FIRST), self.slots.first_words(index))
-            taken = [(tag, units) for tag, units, first in zip(*columns, strict=True) if first]
-            occupied += len(taken)
-            overrides += sum(tag & OVERRIDE for tag, _ in taken)
-            in_flight += sum(units for tag, units in taken if tag & HOLDER)
-        return occupied, overrides, in_flight
+    def is_expired(self, words: list[int] | memoryview, now_ns: int) -> bool:
+        """Return whether a slot's bucket counts as absent."""
+        return not words[TAG] & OVERRIDE and self.slots.is_past(words[IDLE_AT], now_ns)
 
     def placed(self, code: int, terms: Terms) -> Terms:
         """Return the terms of a quota with windows that begin where UTC's do, if its algorithm aligns them."""
@@ -234,22 +197,42 @@ class Buckets:
         else:
             self._journal.write(hold.seat, changes)
 
-    def _is_reclaimable(self, slot: Slot, now_ns: int, dead: Collection[Owner]) -> bool:
-        return self._is_expired(slot.words, now_ns) or bool(slot.words[TAG] & HOLDER and owner_of(slot) in dead)
-
-    def _is_expired(self, words: list[int] | memoryview, now_ns: int) -> bool:
-        return not words[TAG] & OVERRIDE and self.slots.is_past(words[IDLE_AT], now_ns)
-
     def _fill(self, hold: Hold, account: Account, state: State) -> Slot:
         """Give a new key its slot, with a bucket in `state`, and return the slot."""
-        victim, record = account.victim, hold.records[account.place.stripe]
-        assert victim is not None
-        slot = victim.slot
-        if victim.kind is not None:
-            self.slots.vacate(account.place.set_index, slot)
-            record[victim.kind] += 1
+        assert account.victim is not None
+        slot = self._seized(hold, account.place, account.victim)
         self.occupy(hold, account.place, slot, state=state, terms=account.terms, flags=account.tag_flags())
         return slot
+
+    def admit(
+        self, hold: Hold, place: Place, *, state: State, terms: Terms, flags: int, kept: Collection[tuple[int, int]]
+    ) -> Slot:
+        """Give a new key a slot, of which nothing is taken now, and return it.
+
+        Args:
+            hold: Its stripe.
+            place: Where it belongs.
+            state: What its slot is to hold.
+            terms: Its quota.
+            flags: Its tag's flags.
+            kept: Set and number of slots that it must not get.
+
+        Raises:
+            TableFullError: Its set has no slot to give up.
+        """
+        victim = self._victims.choose(place.set_index, self.clock(), kept)
+        if victim.refused:
+            raise self._victims.full()
+        slot = self._seized(hold, place, victim)
+        self.occupy(hold, place, slot, state=state, terms=terms, flags=flags)
+        return slot
+
+    def _seized(self, hold: Hold, place: Place, victim: Victim) -> Slot:
+        """Return the slot of a victim, vacant."""
+        if victim.kind is not None:
+            self.slots.vacate(place.set_index, victim.slot)
+            hold.records[place.stripe][victim.kind] += 1
+        return victim.slot
 
     def occupy(self, hold: Hold, place: Place, slot: Slot, *, state: State, terms: Terms, flags: int) -> int:
         """Give a vacant slot to a new key, with a bucket in `state`, and return the slot's tag."""
@@ -257,6 +240,8 @@ class Buckets:
         words[FIRST], words[IDLE_AT], words[THIRD] = state.first, state.idle_at_ns, state.third
         words[LIMIT], words[INTERVAL], words[BURST], _ = terms
         words[TAG] = tag
+        if self.labels is not None:
+            self.labels.write(place.set_index, slot.number, place.key)
         # The fingerprint last: until then the slot is vacant, whatever its words say.
         self.slots.publish(place.set_index, slot.number, place.fingerprint)
         return tag

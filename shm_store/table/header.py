@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import secrets
 import time
 
 from shm_store.config import Config
@@ -32,7 +31,7 @@ def is_blank(fd: int, config: Config | None) -> bool:
 
 def geometry_of(config: Config) -> Geometry:
     """Return the geometry of a segment made with `config`."""
-    return Geometry.of(config.initial_size, config.stripes)
+    return Geometry.of(config.initial_size, config.stripes, config.label_size)
 
 
 def begin(fd: int) -> None:
@@ -40,7 +39,7 @@ def begin(fd: int) -> None:
     os.pwrite(fd, layout.MAGIC_UNFINISHED.to_bytes(layout.WORD, "little"), layout.MAGIC_AT)
 
 
-def finish(fd: int, geometry: Geometry) -> None:
+def finish(fd: int, geometry: Geometry, secret: bytes) -> None:
     """Write the header, and the magic last: from then on the segment may be attached."""
     fixed = Header(
         geometry.size,
@@ -48,7 +47,7 @@ def finish(fd: int, geometry: Geometry) -> None:
         time.monotonic_ns(),
         process.boot_id(),
         process.pid_namespace(),
-        secrets.token_bytes(layout.SECRET),
+        secret,
     ).pack()
     version = layout.VERSION.to_bytes(layout.WORD, "little")
     os.pwrite(fd, version + _digest(fixed) + fixed, layout.VERSION_AT * layout.WORD)
@@ -112,13 +111,13 @@ def not_a_table(name: str) -> LayoutMismatchError:
 
 def _require_geometry(name: str, found: Geometry, wanted: Geometry, drop: str) -> None:
     # The size first: another number of sets may also mean another number of stripes.
-    for field in ("initial_size", "stripes"):
+    for field in ("initial_size", "stripes", "label_size"):
         there, here = getattr(found, field), getattr(wanted, field)
         if there != here:
             raise LayoutMismatchError(
                 name,
                 f"{field} is {there} in the segment and {here} in the configuration",
-                f"keep the configuration that made it, or {drop}",
+                f"keep the configuration that made it, or carry the table over (shm-store dump and load), or {drop}",
             )
 
 

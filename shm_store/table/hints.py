@@ -6,9 +6,10 @@ from collections.abc import Callable
 from typing import Final, TypeAlias
 
 from shm_store.quota import Quota
+from shm_store.table.call import Taken
+from shm_store.table.labels import Labels
 from shm_store.table.layout import FIRST, SEAT_PHASES, TAG, Word, word
 from shm_store.table.stripes import Stripes
-from shm_store.table.takes import Taken
 
 #: Algorithms that the hot path can do: in the window that a slot names, they count units up to the limit.
 COUNTING: Final = frozenset(("token-bucket", "fixed-window"))
@@ -28,6 +29,7 @@ Hint: TypeAlias = tuple[
     Word,  # the stripe's counters: allowed,
     Word,  # and denied
     Quota | None,  # the quota that was passed
+    memoryview | None,  # how often the key was taken from, where that is counted
 ]
 
 
@@ -41,9 +43,10 @@ class Hints:
         recent: What the hot path looks in.
     """
 
-    def __init__(self, stripes: Stripes) -> None:
-        """Begin with none; `stripes` are those of the segment."""
+    def __init__(self, stripes: Stripes, labels: Labels | None) -> None:
+        """Begin with none; `stripes` and `labels` are those of the segment."""
         self._stripes = stripes
+        self._labels = labels
         self.recent: dict[str, Hint] = {}
         self._old: dict[str, Hint] = {}
 
@@ -65,7 +68,8 @@ class Hints:
         """
         if taken.slot is None or taken.algorithm not in COUNTING:
             return
-        stripe, words = taken.place.stripe, taken.slot.words
+        place, words = taken.place, taken.slot.words
+        stripe = place.stripe
         semaphore = self._stripes.semaphores[stripe]
         allowed, denied = self._stripes.outcomes[stripe]
         hint = (
@@ -80,6 +84,7 @@ class Hints:
             allowed,
             denied,
             quota,
+            None if self._labels is None else self._labels.usage(place.set_index, taken.slot.number),
         )
         self._keep(key, hint)
 

@@ -1,7 +1,8 @@
 """The byte map of a segment: pure arithmetic, no operating system.
 
-A segment is a header, then the seats, then the stripes, then the sets. Everything is an aligned little-endian
-64-bit word unless the table says otherwise; an offset below counts words from the start of its record.
+A segment is a header, then the seats, the tallies, the stripes, the sets, and the labels if there are any. Everything
+is an aligned little-endian 64-bit word unless the table says otherwise; an offset below counts words from the start of
+its record.
 
     record   word        type      unit            guarded by
     -------  ----------  --------  --------------  ------------------------------------------------------------
@@ -17,7 +18,7 @@ A segment is a header, then the seats, then the stripes, then the sets. Everythi
               9          created   ns, monotonic
              10-11       boot id   16 bytes
              12          pid namespace             inode number
-             13          (unused)
+             13          label_size bytes          of key text that a label has room for; 0: there are no labels
              14-17       secret    32 bytes        key of the fingerprint hash
              18          ttl_interval  ns          nobody: one store; the latest opener's holds
              19          min_ttl   ns              nobody: one store; the latest opener's holds
@@ -25,12 +26,25 @@ A segment is a header, then the seats, then the stripes, then the sets. Everythi
              21          heartbeat ns, monotonic   sweeper lock
              22          passes    count           sweeper lock
              23          recoveries  count         registry lock
+             24          sweep     ns              sweeper lock; how long the last pass took
+             25          swept     ns              sweeper lock; how long all passes took
     seat      0          pid                       registry lock; written last when a seat is given out
               1          start     clock ticks     registry lock
               2          role                      registry lock
               3          timeouts  count           its owner
               4          committed 0 or 1          its owner; after its death registry lock
-              8-         phase     IDLE, BUSY or LOST  its owner; one word a stripe; LOST or dead: registry lock
+              5-9        waits     count           its owner; by how long they were, WAITS_NS
+              10         waited    ns              its owner; all waits together
+              16-        phase     IDLE, BUSY or LOST  its owner; one word a stripe; LOST or dead: registry lock
+    tally     0          pid                       registry lock; 0 for nobody's
+              1          start     clock ticks     registry lock
+              2          allowed   count           its owner, like the four below; they outlive it
+              3          denied    count
+              4          shadow    count           would have been denied
+              5          errors    count           the store failed
+              6          near      count           allowed, and left less than a fifth of the limit
+              7          length    bytes           registry lock; of the name, never changes afterwards
+              8-15       name      UTF-8           registry lock; written before its length
     stripe    0          generation  count         the stripe, like the whole record
               1          allowed   count
               2          denied    count
@@ -41,6 +55,7 @@ A segment is a header, then the seats, then the stripes, then the sets. Everythi
               7          swept     slots           reclaimed by a sweep
               8          refused   count           new keys that got no slot
               9          shadow    count           takes in shadow mode that would have been denied
+              10         blocked   ns, monotonic   until then, at the latest, keys of the stripe may be blocked
               16         length    words           of what follows
               17-        journal   pairs           of a word's index in the segment and its new value
     set       set_slots fingerprints of 16 bytes, then set_slots slots; guarded by stripe (set number mod stripes)
@@ -59,7 +74,13 @@ A segment is a header, then the seats, then the stripes, then the sets. Everythi
               4          pid
               5          start     clock ticks
               6          as in a slot
-    flags     bit 0 override, bit 1 holder, bits 2-4 algorithm
+    block     a slot whose flags say so: until `idle_at`, nothing is taken from a key
+    flags     bit 0 override, bit 1 holder, bits 2-4 algorithm, bit 5 block
+    label     0          allowed   count           the set's stripe, like the whole record; takes of the slot's key
+              1          denied    count           those in shadow mode included
+              2          quiet     ns, monotonic   until then, what the log says of its denials was said
+              3          length    bytes           of the key, which may be more than there is room for
+              4-         key       UTF-8           surrogates as they are; written before the slot gets its fingerprint
 """
 
 from __future__ import annotations
@@ -70,7 +91,7 @@ from typing import Final, NamedTuple, TypeAlias
 MAGIC: Final = int.from_bytes(b"shmstore", "little")
 # Left by a creator that died before it wrote MAGIC: the segment may be made anew.
 MAGIC_UNFINISHED: Final = int.from_bytes(b"unfinish", "little")
-VERSION: Final = 3
+VERSION: Final = 4
 
 WORD: Final = 8
 SEATS: Final = 512
@@ -81,17 +102,29 @@ VACANT: Final = bytes(FINGERPRINT)
 
 HEADER_WORDS: Final = 64
 HEADER_SIZE: Final = HEADER_WORDS * WORD
-HEADER_FIXED: Final = struct.Struct("<7Q16sQ8x32s")
+HEADER_FIXED: Final = struct.Struct("<7Q16s2Q32s")
 HEADER_FIXED_AT: Final = 3 * WORD
 MAGIC_AT, VERSION_AT, DIGEST_AT, SIZE_AT = range(4)
-TTL_INTERVAL_AT, MIN_TTL_AT, SWEEPER_AT, HEARTBEAT_AT, PASSES_AT, RECOVERIES_AT = range(18, 24)
+TTL_INTERVAL_AT, MIN_TTL_AT, SWEEPER_AT, HEARTBEAT_AT, PASSES_AT, RECOVERIES_AT, SWEEP_AT, SWEPT_AT = range(18, 26)
 
 SEAT_PID, SEAT_START, SEAT_ROLE, SEAT_TIMEOUTS, SEAT_COMMITTED = range(5)
-SEAT_PHASES: Final = 8
+SEAT_WAITS: Final = 5
+#: Upper ends of the classes of waits, but for the last, which has none.
+WAITS_NS: Final = (100_000, 1_000_000, 10_000_000, 100_000_000)
+SEAT_WAITED: Final = SEAT_WAITS + len(WAITS_NS) + 1
+SEAT_PHASES: Final = 16
 IDLE, BUSY, LOST = range(3)
 
+TALLIES: Final = 1024
+TALLY_WORDS: Final = 16
+TALLY_PID, TALLY_START = range(2)
+TALLY_COUNTS: Final = range(2, 7)
+TALLY_LENGTH: Final = 7
+TALLY_NAME: Final = 8
+TALLY_NAME_MAX: Final = (TALLY_WORDS - TALLY_NAME) * WORD
+
 STRIPE_WORDS: Final = 1024
-GENERATION, ALLOWED, DENIED, OTHER, EXPIRED, RECLAIMED_IDLE, EVICTED, SWEPT, REFUSED, SHADOW = range(10)
+GENERATION, ALLOWED, DENIED, OTHER, EXPIRED, RECLAIMED_IDLE, EVICTED, SWEPT, REFUSED, SHADOW, BLOCKED = range(11)
 JOURNAL_LENGTH: Final = 16
 JOURNAL: Final = 17
 JOURNAL_WORDS: Final = STRIPE_WORDS - JOURNAL
@@ -107,11 +140,17 @@ OVERRIDE: Final = 1
 HOLDER: Final = 2
 ALGORITHM_SHIFT: Final = 2
 ALGORITHM_MASK: Final = 7
+BLOCK: Final = 32
+
+LABEL_USAGE: Final = 2
+LABEL_ALLOWED, LABEL_DENIED, LABEL_QUIET, LABEL_LENGTH, LABEL_TEXT = range(5)
 
 assert HEADER_FIXED.size == 15 * WORD
 assert HEADER_FIXED_AT + HEADER_FIXED.size == TTL_INTERVAL_AT * WORD
-assert SEAT_COMMITTED < SEAT_PHASES
-assert SHADOW < JOURNAL_LENGTH
+assert SEAT_COMMITTED < SEAT_WAITS
+assert SEAT_WAITED < SEAT_PHASES
+assert TALLY_COUNTS.stop == TALLY_LENGTH
+assert BLOCKED < JOURNAL_LENGTH
 
 #: A view of one word, `word[()]`, which is read and written in half the time of an item of a longer view.
 Word: TypeAlias = "memoryview[int]"
@@ -130,12 +169,13 @@ class Geometry(NamedTuple):
     set_slots: int
     stripes: int
     seats: int
+    label_size: int
 
     @classmethod
-    def of(cls, initial_size: int, stripes: int) -> Geometry:
+    def of(cls, initial_size: int, stripes: int, label_size: int = 0) -> Geometry:
         """Return the geometry for `initial_size` slots: sets of equal size, at most SET_SLOTS_MAX slots each."""
         sets = -(-initial_size // SET_SLOTS_MAX)
-        return cls(initial_size, sets, -(-initial_size // sets), min(stripes, sets), SEATS)
+        return cls(initial_size, sets, -(-initial_size // sets), min(stripes, sets), SEATS, label_size)
 
     @property
     def slots(self) -> int:
@@ -148,9 +188,14 @@ class Geometry(NamedTuple):
         return SEAT_PHASES + -(-self.stripes // 8) * 8
 
     @property
+    def tallies_at(self) -> int:
+        """First word of the tallies."""
+        return HEADER_WORDS + self.seats * self.seat_words
+
+    @property
     def stripes_at(self) -> int:
         """First word of the stripes."""
-        return HEADER_WORDS + self.seats * self.seat_words
+        return self.tallies_at + TALLIES * TALLY_WORDS
 
     @property
     def sets_at(self) -> int:
@@ -163,9 +208,19 @@ class Geometry(NamedTuple):
         return self.set_slots * (FINGERPRINT // WORD + SLOT_WORDS)
 
     @property
+    def labels_at(self) -> int:
+        """First word of the labels."""
+        return self.sets_at + self.sets * self.set_words
+
+    @property
+    def label_words(self) -> int:
+        """Words of one label; 0 if there are none."""
+        return LABEL_TEXT + -(-self.label_size // WORD) if self.label_size else 0
+
+    @property
     def size(self) -> int:
         """Bytes of the whole segment."""
-        return (self.sets_at + self.sets * self.set_words) * WORD
+        return (self.labels_at + self.slots * self.label_words) * WORD
 
     def seat_at(self, seat: int) -> int:
         """First word of a seat."""
@@ -183,6 +238,10 @@ class Geometry(NamedTuple):
         """First word of a set's slots."""
         return self.set_at(set_index) + self.set_slots * (FINGERPRINT // WORD)
 
+    def label_at(self, set_index: int, number: int) -> int:
+        """First word of the label of a slot, by its number in its set."""
+        return self.labels_at + (set_index * self.set_slots + number) * self.label_words
+
 
 class Header(NamedTuple):
     """The part of the header that never changes once the segment is made."""
@@ -196,15 +255,16 @@ class Header(NamedTuple):
 
     def pack(self) -> bytes:
         """Return words 3 to 17."""
+        *sizes, label_size = self.geometry
         return HEADER_FIXED.pack(
-            self.size, *self.geometry, self.created_ns, self.boot_id, self.pid_namespace, self.secret
+            self.size, *sizes, self.created_ns, self.boot_id, self.pid_namespace, label_size, self.secret
         )
 
     @classmethod
     def unpack(cls, fixed: bytes) -> Header:
         """Read words 3 to 17."""
-        size, initial_size, sets, set_slots, stripes, seats, created_ns, boot_id, pid_namespace, secret = (
+        size, initial_size, sets, set_slots, stripes, seats, created_ns, boot_id, pid_namespace, label_size, secret = (
             HEADER_FIXED.unpack(fixed)
         )
-        geometry = Geometry(initial_size, sets, set_slots, stripes, seats)
+        geometry = Geometry(initial_size, sets, set_slots, stripes, seats, label_size)
         return cls(size, geometry, created_ns, boot_id, pid_namespace, secret)

@@ -1,8 +1,9 @@
 """Plain takes: from buckets that have the very quotas asked for, or from one that is new where its set has room.
 
 That is what nearly every take is that the hot path does not know. All else is left to `takes`: another quota, an
-override, an expired bucket, a set without a vacant slot, units in flight, shadow mode, a cost that cannot be. What
-comes of it is the same, in a fraction of the time; `tests/property` holds the two against one model.
+override, an expired bucket, a stripe with a blocked key, a set without a vacant slot, units in flight, shadow mode, a
+cost that cannot be. What comes of it is the same, in a fraction of the time; `tests/property` holds the two against one
+model.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from shm_store.quota import Quota
 from shm_store.rate_info import RateInfo
 from shm_store.table.accounts import BY_CODE, CODES
 from shm_store.table.buckets import KEYS_MAX, Buckets
-from shm_store.table.layout import ALGORITHM_SHIFT, ALLOWED, DENIED, FLAGS, OTHER
+from shm_store.table.call import Taken, Wanted
+from shm_store.table.layout import ALGORITHM_SHIFT, ALLOWED, BLOCKED, DENIED, FLAGS, OTHER
 from shm_store.table.slots import Place, Slot
 from shm_store.table.stripes import Hold
-from shm_store.table.takes import Taken, Wanted
 
 
 class _Weighed(msgspec.Struct, frozen=True, gc=False):
@@ -38,6 +39,8 @@ def take(buckets: Buckets, hold: Hold, wanted: Wanted) -> Taken | None:
     if not isinstance(quota, Quota) or not _is_possible(wanted.cost, quota):
         return None
     now_ns = buckets.clock()
+    if now_ns < hold.records[place.stripe][BLOCKED]:
+        return None
     slot = buckets.slots.find(place)
     if slot is None:
         return _first(buckets, hold, wanted, quota, now_ns)
@@ -48,6 +51,8 @@ def take(buckets: Buckets, hold: Hold, wanted: Wanted) -> Taken | None:
     if decision.allowed:
         buckets.advance(hold, slot, weighed.state, decision.state)
     hold.records[place.stripe][ALLOWED if decision.allowed else DENIED] += 1
+    if buckets.labels is not None:
+        buckets.labels.count(place.set_index, slot.number, allowed=decision.allowed)
     return _taken(place, quota, weighed, _info(quota, decision), is_taken=decision.allowed)
 
 
@@ -59,6 +64,8 @@ def take_all(buckets: Buckets, hold: Hold, wanted: Sequence[Wanted]) -> list[Tak
     all_weighed: list[_Weighed] = []
     for each in wanted:
         if each.shadow or not isinstance(each.quota, Quota) or not _is_possible(each.cost, each.quota):
+            return None
+        if now_ns < hold.records[each.place.stripe][BLOCKED]:
             return None
         slot = buckets.slots.find(each.place)
         weighed = None if slot is None else _weighed(buckets, slot, each.quota, each.cost, now_ns)
@@ -74,7 +81,7 @@ def take_all(buckets: Buckets, hold: Hold, wanted: Sequence[Wanted]) -> list[Tak
         changes = [(weighed.slot, weighed.state, weighed.decision.state) for weighed in all_weighed]
         buckets.advance_all(hold, stripes, changes)
     together = zip(wanted, all_weighed, strict=True)
-    return [_finish(hold, each, weighed, now_ns, is_taken=is_taken) for each, weighed in together]
+    return [_finish(buckets, hold, each, weighed, now_ns, is_taken=is_taken) for each, weighed in together]
 
 
 def _is_possible(cost: int, quota: Quota) -> bool:
@@ -111,13 +118,17 @@ def _first(buckets: Buckets, hold: Hold, wanted: Wanted, quota: Quota, now_ns: i
     decision = BY_CODE[code].decide(FRESH, buckets.placed(code, terms), now_ns, wanted.cost)
     tag = buckets.occupy(hold, place, slot, state=decision.state, terms=terms, flags=code << ALGORITHM_SHIFT)
     hold.records[place.stripe][ALLOWED] += 1
+    if buckets.labels is not None:
+        buckets.labels.count(place.set_index, slot.number, allowed=True)
     return Taken(_info(quota, decision), True, quota.algorithm, place, slot, tag, decision.state)
 
 
-def _finish(hold: Hold, wanted: Wanted, weighed: _Weighed, now_ns: int, *, is_taken: bool) -> Taken:
+def _finish(buckets: Buckets, hold: Hold, wanted: Wanted, weighed: _Weighed, now_ns: int, *, is_taken: bool) -> Taken:
     """Count one of several takes, and return what became of it."""
     quota, decision, state = wanted.quota, weighed.decision, weighed.state
     assert isinstance(quota, Quota)
+    if buckets.labels is not None and (is_taken or not decision.allowed):
+        buckets.labels.count(wanted.place.set_index, weighed.slot.number, allowed=is_taken)
     hold.records[wanted.place.stripe][ALLOWED if is_taken else OTHER if decision.allowed else DENIED] += 1
     info = _info(quota, decision)
     if decision.allowed and not is_taken:

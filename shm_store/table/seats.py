@@ -111,7 +111,7 @@ class Seats:
     def column(self, word: int) -> list[int]:
         """Return one word of every seat."""
         first = self._geometry.seat_at(0)
-        return self._segment.words[first + word : self._geometry.stripes_at : self._geometry.seat_words].tolist()
+        return self._segment.words[first + word : self._geometry.tallies_at : self._geometry.seat_words].tolist()
 
     def taken(self) -> Iterator[tuple[int, int]]:
         """Yield (number, pid) of each seat that was given out."""

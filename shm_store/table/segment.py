@@ -7,6 +7,7 @@ import errno
 import fcntl
 import mmap
 import os
+import secrets
 import stat
 from collections.abc import Iterator
 from typing import Final
@@ -54,6 +55,15 @@ class Segment:
             BackendError: The operating system refused.
         """
         return _open(config.name, config)
+
+    @classmethod
+    def create(cls, config: Config, secret: bytes) -> Segment:
+        """Create the segment `config` names, whose keys are hashed with `secret`.
+
+        Raises:
+            BackendError: There is one, or the operating system refused.
+        """
+        return _open(config.name, config, secret)
 
     @classmethod
     def attach(cls, name: str) -> Segment | None:
@@ -202,7 +212,7 @@ def remove(name: str) -> bool:
     return found
 
 
-def _open(name: str, config: Config | None) -> Segment:
+def _open(name: str, config: Config | None, secret: bytes | None = None) -> Segment:
     while True:
         fd = _open_file(name, config.mode if config else None)
         try:
@@ -210,18 +220,21 @@ def _open(name: str, config: Config | None) -> Segment:
             with _registry(name, fd, "open"):
                 # Removed between the open and the lock: what the name means now is another file.
                 if os.fstat(fd).st_nlink:
-                    return _map(name, fd, config)
+                    return _map(name, fd, config, secret)
         except BaseException:
             os.close(fd)
             raise
         os.close(fd)
 
 
-def _map(name: str, fd: int, config: Config | None) -> Segment:
+def _map(name: str, fd: int, config: Config | None, secret: bytes | None) -> Segment:
     if header.is_blank(fd, config):
         if config is None:
             raise FileNotFoundError(errno.ENOENT, "no finished segment", name)
-        _create(name, fd, config)
+        _create(name, fd, config, secret or secrets.token_bytes(layout.SECRET))
+    elif secret is not None:
+        remedy = f"choose another name, or drop it with: shm-store unlink --name {name}"
+        raise BackendError(name, "create", "there is a segment of that name", remedy)
     verified = header.verify(name, fd, config)
     segment = Segment(name, fd, semaphores.open_all(name, verified.geometry.stripes), verified)
     if config is not None:
@@ -261,7 +274,7 @@ def _path(name: str) -> str:
     return f"/dev/shm/{name}"
 
 
-def _create(name: str, fd: int, config: Config) -> None:
+def _create(name: str, fd: int, config: Config, secret: bytes) -> None:
     geometry = header.geometry_of(config)
     try:
         os.ftruncate(fd, 0)
@@ -285,4 +298,4 @@ def _create(name: str, fd: int, config: Config) -> None:
             f"{geometry.size} bytes and {geometry.stripes} semaphores do not fit into /dev/shm",
             "give it more (docker run --shm-size, in Kubernetes a volume of medium Memory) or lower initial_size",
         ) from error
-    header.finish(fd, geometry)
+    header.finish(fd, geometry, secret)

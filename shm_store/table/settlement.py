@@ -13,9 +13,10 @@ from weakref import WeakSet
 from shm_store.errors import StoreError
 from shm_store.quota import Concurrency
 from shm_store.reservation import Settle
+from shm_store.table.call import Taken, Wanted
 from shm_store.table.layout import OTHER
 from shm_store.table.stripes import Hold, Stripes
-from shm_store.table.takes import Taken, Takes, Wanted
+from shm_store.table.takes import Takes
 
 
 class Part:

@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from shm_store.table.labels import encoded
 from shm_store.table.layout import (
     FINGERPRINT,
     FLAGS,
@@ -42,12 +43,14 @@ class Place(msgspec.Struct, frozen=True, gc=False):
         set_index: Its set.
         stripe: The stripe of that.
         at: The byte of the segment at which the search for its fingerprint begins, and that for a vacant slot.
+        key: The key.
     """
 
     fingerprint: bytes
     set_index: int
     stripe: int
     at: int
+    key: str
 
 
 class Slot(msgspec.Struct, frozen=True, gc=False):
@@ -85,18 +88,20 @@ class Slots:
         return key in self._places
 
     def _placed(self, key: str) -> Place:
-        # surrogatepass is one to one: no two texts have the same bytes.
         hashed = self._hash.copy()
-        hashed.update(key.encode("utf-8", "surrogatepass"))
-        fingerprint = _occupying(hashed.digest())
-        rest, set_index = divmod(_HALF.unpack_from(fingerprint, WORD)[0], self._sets)
-        at = (self._sets_at + set_index * self._set_words) * WORD + rest % self._set_slots * FINGERPRINT
-        place = Place(fingerprint, set_index, set_index % self._stripes, at)
+        hashed.update(encoded(key))
+        place = self.placed(_occupying(hashed.digest()), key)
         if len(key) <= PLACES_KEY_MAX:
             if len(self._places) >= PLACES_MAX:
                 self._places.clear()
             self._places[key] = place
         return place
+
+    def placed(self, fingerprint: bytes, key: str) -> Place:
+        """Return where the key of a fingerprint belongs."""
+        rest, set_index = divmod(_HALF.unpack_from(fingerprint, WORD)[0], self._sets)
+        at = (self._sets_at + set_index * self._set_words) * WORD + rest % self._set_slots * FINGERPRINT
+        return Place(fingerprint, set_index, set_index % self._stripes, at, key)
 
     def place_of_holder(self, place: Place, pid: int, start: int) -> Place:
         """Return where the units that a process has in flight of a key belong: in the key's set, with its second half.
@@ -106,10 +111,16 @@ class Slots:
             pid: The process.
             start: When it started, in clock ticks.
         """
-        owner = place.fingerprint + pid.to_bytes(WORD, "little") + start.to_bytes(WORD, "little")
-        digest = hashlib.blake2b(owner, key=self._secret, digest_size=WORD).digest()
+        return self._beside(place, pid.to_bytes(WORD, "little") + start.to_bytes(WORD, "little"))
+
+    def place_of_block(self, place: Place) -> Place:
+        """Return where the block of a key belongs: in the key's set, with its second half."""
+        return self._beside(place, b"block")
+
+    def _beside(self, place: Place, what: bytes) -> Place:
+        digest = hashlib.blake2b(place.fingerprint + what, key=self._secret, digest_size=WORD).digest()
         fingerprint = _occupying(digest + place.fingerprint[WORD:])
-        return Place(fingerprint, place.set_index, place.stripe, place.at)
+        return Place(fingerprint, place.set_index, place.stripe, place.at, place.key)
 
     def find(self, place: Place) -> Slot | None:
         """Return the slot of a key, or None."""

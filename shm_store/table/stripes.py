@@ -9,6 +9,7 @@ IDLE again, and pauses before the next try, with what it holds of lower stripes.
 from __future__ import annotations
 
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
@@ -27,7 +28,10 @@ from shm_store.table.layout import (
     SEAT_PHASES,
     SEAT_PID,
     SEAT_TIMEOUTS,
+    SEAT_WAITED,
+    SEAT_WAITS,
     STRIPE_WORDS,
+    WAITS_NS,
     word,
 )
 from shm_store.table.pause import pause
@@ -226,10 +230,13 @@ class Stripes:
         """Try the semaphore until it is ours, looking after each long pause whether a dead process holds it."""
         phase, acquire = SEAT_PHASES + stripe, self.semaphores[stripe].acquire
         waited_ns, last_ns = 0, time.monotonic_ns()
+        first_ns, paused = last_ns, False
         pause_ns, tries = _PAUSE_MIN_NS, 0
         while True:
             seat[phase] = BUSY
             if acquire(False):
+                if paused:
+                    _count_wait(seat, time.monotonic_ns() - first_ns)
                 return
             seat[phase] = IDLE
             tries += 1
@@ -243,6 +250,7 @@ class Stripes:
                 continue
             if left_ns <= 0 and (left_ns <= -_PATIENCE * self._timeout_ns or self._is_stopped(stripe)):
                 self._give_up(seat, stripe, waited_ns)
+            paused = True
             pause((min(pause_ns, left_ns) if left_ns > 0 else pause_ns) / NS_PER_SECOND)
             pause_ns = min(2 * pause_ns, _PAUSE_MAX_NS)
 
@@ -265,6 +273,11 @@ class Stripes:
     def _give_up(self, seat: memoryview, stripe: int, waited_ns: int) -> None:
         seat[SEAT_TIMEOUTS] += 1
         raise StripeTimeoutError(self._name, stripe, waited_ns, tuple(sorted(self._pids(stripe))))
+
+
+def _count_wait(seat: memoryview, wait_ns: int) -> None:
+    seat[SEAT_WAITS + bisect_left(WAITS_NS, wait_ns)] += 1
+    seat[SEAT_WAITED] += wait_ns
 
 
 def is_damage(error: BaseException) -> bool:

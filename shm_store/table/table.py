@@ -13,15 +13,17 @@ from weakref import WeakSet
 from shm_store.config import Config, OnFull
 from shm_store.durations import NS_PER_SECOND
 from shm_store.errors import BackendError, TableFullError
-from shm_store.table import plain, process
+from shm_store.table import plain, process, sweeps
 from shm_store.table.accounts import Owner
 from shm_store.table.buckets import Buckets
+from shm_store.table.call import Taken, Undecided, Wanted
 from shm_store.table.layout import MIN_TTL_AT, TTL_INTERVAL_AT
 from shm_store.table.recovery import Recovery
 from shm_store.table.seats import Role, Seats
 from shm_store.table.segment import Segment
 from shm_store.table.stripes import Hold, Stripes
-from shm_store.table.takes import Taken, Takes, Undecided, Wanted
+from shm_store.table.takes import Takes
+from shm_store.table.tallies import Tallies
 
 # Beyond the lock timeout, for an operation that has its stripe.
 _CLOSE_GRACE_NS: Final = NS_PER_SECOND // 10
@@ -40,6 +42,7 @@ class Table:
         stripes: Runs a function under a stripe.
         buckets: What to run on one bucket.
         takes: What to run on several.
+        tallies: How policies decide.
     """
 
     def __init__(self, segment: Segment, config: Config, clock: Callable[[], int], role: Role) -> None:
@@ -52,6 +55,7 @@ class Table:
         self.stripes: Final = Stripes(segment, self.seats, self.recovery, config.lock_timeout_ns)
         self.buckets: Final = Buckets(segment, self.recovery.journal, clock, _epoch_of(clock), on_full)
         self.takes: Final = Takes(self.buckets)
+        self.tallies: Final = Tallies(segment)
         self._owner: Owner | None = None
         _open_tables.add(self)
 
@@ -71,6 +75,7 @@ class Table:
             name=name,
             initial_size=geometry.initial_size,
             stripes=geometry.stripes,
+            label_size=geometry.label_size,
             ttl_interval=words[TTL_INTERVAL_AT] / NS_PER_SECOND,
             min_ttl=words[MIN_TTL_AT] / NS_PER_SECOND,
         )
@@ -127,19 +132,30 @@ class Table:
         """
         stripe = set_index % self.segment.header.geometry.stripes
         dead = _dead(self.buckets.holders.owners(set_index))
-        found = self.buckets.reclaimable(set_index, dead)
+        found = sweeps.reclaimable(self.buckets, set_index, dead)
         return sum(
-            self.stripes.run(stripe, partial(self._sweep, set_index, found[at : at + _SWEPT_AT_ONCE], dead))
+            self.stripes.run(
+                stripe, partial(sweeps.sweep, self.buckets, set_index, found[at : at + _SWEPT_AT_ONCE], dead)
+            )
             for at in range(0, len(found), _SWEPT_AT_ONCE)
         )
 
-    def _sweep(self, set_index: int, numbers: list[int], dead: set[Owner], hold: Hold) -> int:
-        return self.buckets.sweep(hold, set_index, numbers, dead)
+    def clear(self) -> int:
+        """Forget every bucket and override, and what is in flight; keep blocks; return how many slots were vacated."""
+        cleared = 0
+        for set_index in range(self.segment.header.geometry.sets):
+            found = [slot.number for slot in self.buckets.slots.occupied(set_index)]
+            stripe = set_index % self.segment.header.geometry.stripes
+            for at in range(0, len(found), _SWEPT_AT_ONCE):
+                numbers = found[at : at + _SWEPT_AT_ONCE]
+                cleared += self.stripes.run(stripe, partial(sweeps.clear, self.buckets, set_index, numbers))
+        return cleared
 
     def close(self) -> None:
         """Give back this process's seats and detach, once the operations of other threads have ended."""
         with contextlib.suppress(BackendError):
             self.stripes.mend()
+        self.tallies.close()
         if self.seats.close(self.config.lock_timeout_ns + _CLOSE_GRACE_NS):
             self.segment.close()
         _open_tables.discard(self)
@@ -149,6 +165,7 @@ class Table:
         self._owner = None
         self.seats.forget()
         self.segment.after_fork()
+        self.tallies.after_fork()
 
 
 def _dead(owners: Iterable[Owner]) -> set[Owner]:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from shm_store.config import OnFull
 from shm_store.errors import TableFullError
-from shm_store.table.layout import EVICTED, EXPIRED, HELD, HOLDER, IDLE_AT, OVERRIDE, RECLAIMED_IDLE, TAG
+from shm_store.table.layout import BLOCK, EVICTED, EXPIRED, HELD, HOLDER, IDLE_AT, OVERRIDE, RECLAIMED_IDLE, TAG
 from shm_store.table.segment import Segment
 from shm_store.table.slots import Slot, Slots
 
@@ -58,9 +58,9 @@ class Victims:
                 return Victim(self._slots.slot(set_index, vacant), None, 0)
         idle_at, tags = self._slots.column(set_index, IDLE_AT), self._slots.column(set_index, TAG)
         number = idle_at.index(min(idle_at))
-        if number in excluded or _is_kept(tags[number], idle_at[number]):
+        if number in excluded or _is_kept(tags[number], idle_at[number], now_ns):
             # Seldom: the rest has to be looked at one by one.
-            left = [(at, n) for n, at in enumerate(idle_at) if n not in excluded and not _is_kept(tags[n], at)]
+            left = [(at, n) for n, at in enumerate(idle_at) if n not in excluded and not _is_kept(tags[n], at, now_ns)]
             if not left:
                 raise self.full()
             number = min(left)[1]
@@ -79,6 +79,6 @@ class Victims:
         return RECLAIMED_IDLE if idle_at_ns <= now_ns else EVICTED
 
 
-def _is_kept(tag: int, idle_at_ns: int) -> bool:
-    """Return whether a slot is never given up: an override, and what is in flight."""
-    return bool(tag & OVERRIDE or (tag & HOLDER and idle_at_ns == HELD))
+def _is_kept(tag: int, idle_at_ns: int, now_ns: int) -> bool:
+    """Return whether a slot is never given up: an override, what is in flight, and a block that has not ended."""
+    return bool(tag & OVERRIDE or (tag & HOLDER and idle_at_ns == HELD) or (tag & BLOCK and idle_at_ns > now_ns))

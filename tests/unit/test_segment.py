@@ -41,7 +41,8 @@ def test_geometry_holds_what_was_asked_for(initial_size: int) -> None:
     assert initial_size <= geometry.slots < initial_size + geometry.sets
     assert geometry.set_slots <= layout.SET_SLOTS_MAX
     assert 1 <= geometry.stripes <= min(64, geometry.sets)
-    assert geometry.seat_at(geometry.seats) == geometry.stripes_at
+    assert geometry.seat_at(geometry.seats) == geometry.tallies_at
+    assert geometry.tallies_at < geometry.stripes_at
     assert geometry.stripe_at(geometry.stripes) == geometry.sets_at
     assert geometry.set_at(geometry.sets) * layout.WORD == geometry.size
 

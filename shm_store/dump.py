@@ -1,0 +1,262 @@
+"""Dumps: the buckets, overrides and blocks of a table in a file, to be loaded into one of another geometry or layout.
+
+A file is a sequence of msgpack messages, each after its length in four bytes, little-endian: a Head, then a Saved for
+each slot. Keys are there as fingerprints, with the secret they were hashed with: whoever reads the file can tell which
+of the keys that he thinks of are in it. Instants are those of CLOCK_MONOTONIC, and mean nothing after the host has been
+restarted.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import BinaryIO, Final, TypeVar
+
+import msgspec
+
+from shm_store.algorithms import ALGORITHMS, State, Terms
+from shm_store.config import Config
+from shm_store.durations import NS_PER_SECOND
+from shm_store.errors import ConfigurationError, TableFullError
+from shm_store.table import process, snapshot
+from shm_store.table.layout import (
+    ALGORITHM_MASK,
+    ALGORITHM_SHIFT,
+    BLOCK,
+    BLOCKED,
+    BURST,
+    EVICTED,
+    FINGERPRINT,
+    FIRST,
+    HOLDER,
+    IDLE_AT,
+    INTERVAL,
+    LABEL_ALLOWED,
+    LABEL_DENIED,
+    LABEL_LENGTH,
+    LABEL_TEXT,
+    LIMIT,
+    MIN_TTL_AT,
+    OTHER,
+    OVERRIDE,
+    TAG,
+    THIRD,
+    TTL_INTERVAL_AT,
+)
+from shm_store.table.seats import Role
+from shm_store.table.segment import Segment, unlink
+from shm_store.table.snapshot import Snapshot
+from shm_store.table.stripes import Hold
+from shm_store.table.table import Table
+
+FORMAT: Final = 1
+_LENGTH: Final = 4
+_FRAME_MAX: Final = 65_536
+_NAMES: Final = tuple(ALGORITHMS)
+_CODES: Final = {name: code for code, name in enumerate(_NAMES)}
+
+_T = TypeVar("_T")
+
+
+class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a file begins with; sizes are those of the table it was made from."""
+
+    format: int
+    boot_id: bytes
+    secret: bytes
+    initial_size: int
+    stripes: int
+    label_size: int
+    ttl_interval_ns: int
+    min_ttl_ns: int
+    slots: int
+
+
+class Saved(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """One slot: its fingerprint, its bucket's state and quota, what it is, and its label if there are any."""
+
+    fingerprint: bytes
+    first: int
+    idle_at_ns: int
+    third: int
+    limit: int
+    interval_ns: int
+    burst: int
+    algorithm: str
+    override: bool
+    block: bool
+    key: bytes = b""
+    key_length: int = 0
+    allowed: int = 0
+    denied: int = 0
+
+
+class Loaded(msgspec.Struct, frozen=True):
+    """What became of a dump.
+
+    Attributes:
+        loaded: Slots that are in the table now.
+        dropped: Slots for which there was no room: those that would have been idle soonest.
+    """
+
+    loaded: int
+    dropped: int
+
+
+def dump(name: str, file: BinaryIO) -> int | None:
+    """Write the table `name` to `file`; return how many slots, or None if there is no such table.
+
+    What processes have in flight stays where it is. A table in use changes while it is written: stop its users first
+    where every unit counts.
+
+    Raises:
+        StoreError: As by `ShmStore.attach`.
+        OSError: The file cannot be written.
+    """
+    segment = Segment.attach(name)
+    if segment is None:
+        return None
+    try:
+        now_ns = time.monotonic_ns()
+        saved = [_saved(slot) for slot in snapshot.of_segment(segment) if _is_kept(segment, slot, now_ns)]
+        geometry = segment.header.geometry
+        head = Head(
+            FORMAT,
+            segment.header.boot_id,
+            segment.header.secret,
+            geometry.initial_size,
+            geometry.stripes,
+            geometry.label_size,
+            segment.words[TTL_INTERVAL_AT],
+            segment.words[MIN_TTL_AT],
+            len(saved),
+        )
+        for message in (head, *saved):
+            data = msgspec.msgpack.encode(message)
+            file.write(len(data).to_bytes(_LENGTH, "little") + data)
+        return len(saved)
+    finally:
+        segment.close()
+
+
+def load(
+    file: BinaryIO,
+    name: str,
+    *,
+    initial_size: int | None = None,
+    stripes: int | None = None,
+    label_size: int | None = None,
+) -> Loaded:
+    """Make the segment `name` from a dump; nobody uses it meanwhile.
+
+    Args:
+        file: The dump.
+        name: The segment to make.
+        initial_size: Its slots; as many as the table had if None, as for the others.
+        stripes: Its semaphores.
+        label_size: Bytes of each key that it keeps.
+
+    Raises:
+        ConfigurationError: The file is no dump, or not of this boot of the host, or an argument is out of range;
+            nothing was made.
+        BackendError: There is such a segment, or the operating system refused.
+    """
+    head = _read(file, Head)
+    if head is None or head.format != FORMAT:
+        raise _no_dump("it does not begin like one of this format")
+    if head.boot_id != process.boot_id():
+        raise _no_dump("it was made before the host was restarted, and its instants mean nothing now")
+    # All of it before anything is made. Those that are idle last come last: in a set that is too small they stay.
+    saved = sorted(_rest(file, head.slots), key=lambda each: (each.override, each.idle_at_ns))
+    config = Config(
+        name=name,
+        initial_size=head.initial_size if initial_size is None else initial_size,
+        stripes=head.stripes if stripes is None else stripes,
+        label_size=head.label_size if label_size is None else label_size,
+        ttl_interval=head.ttl_interval_ns / NS_PER_SECOND,
+        min_ttl=head.min_ttl_ns / NS_PER_SECOND,
+    )
+    table = Table(Segment.create(config, head.secret), config, time.monotonic_ns, Role.USER)
+    try:
+        dropped = sum(not _put(table, each) for each in saved)
+        evicted = sum(record[EVICTED] for record in table.stripes.records)
+        return Loaded(len(saved) - dropped - evicted, dropped + evicted)
+    except BaseException:
+        table.close()
+        unlink(name)
+        raise
+    finally:
+        table.close()
+
+
+def _is_kept(segment: Segment, slot: Snapshot, now_ns: int) -> bool:
+    flags, is_idle = slot.words[TAG], slot.words[IDLE_AT] + segment.words[MIN_TTL_AT] <= now_ns
+    return not flags & HOLDER and bool(flags & OVERRIDE or not is_idle)
+
+
+def _saved(slot: Snapshot) -> Saved:
+    words, flags = slot.words, slot.words[TAG]
+    label = slot.label
+    quota = words[LIMIT], words[INTERVAL], words[BURST]
+    algorithm = _NAMES[flags >> ALGORITHM_SHIFT & ALGORITHM_MASK]
+    kinds = bool(flags & OVERRIDE), bool(flags & BLOCK)
+    state = words[FIRST], words[IDLE_AT], words[THIRD]
+    if label is None:
+        return Saved(slot.fingerprint, *state, *quota, algorithm, *kinds)
+    length = label[LABEL_LENGTH]
+    text = label[LABEL_TEXT:].tobytes()[:length]
+    return Saved(
+        slot.fingerprint, *state, *quota, algorithm, *kinds, text, length, label[LABEL_ALLOWED], label[LABEL_DENIED]
+    )
+
+
+def _put(table: Table, saved: Saved) -> bool:
+    """Give a slot back to its key; return whether there was room."""
+    place = table.buckets.slots.placed(saved.fingerprint, "")
+    code = _CODES[saved.algorithm]
+    flags = code << ALGORITHM_SHIFT | (OVERRIDE if saved.override else 0) | (BLOCK if saved.block else 0)
+    state = State(saved.first, saved.idle_at_ns, saved.third)
+    terms = Terms(saved.limit, saved.interval_ns, saved.burst)
+
+    def body(hold: Hold) -> None:
+        record = hold.records[place.stripe]
+        slot = table.buckets.admit(hold, place, state=state, terms=terms, flags=flags, kept=())
+        if saved.block:
+            record[BLOCKED] = max(record[BLOCKED], saved.idle_at_ns)
+        labels = table.buckets.labels
+        if labels is not None:
+            labels.restore(place.set_index, slot.number, saved.key, saved.key_length, (saved.allowed, saved.denied))
+        record[OTHER] += 1
+
+    try:
+        table.stripes.run(place.stripe, body)
+    except TableFullError:
+        return False
+    return True
+
+
+def _rest(file: BinaryIO, count: int) -> Iterator[Saved]:
+    for _ in range(count):
+        saved = _read(file, Saved)
+        if saved is None:
+            raise _no_dump("it ends too soon")
+        if len(saved.fingerprint) != FINGERPRINT or saved.algorithm not in _CODES:
+            raise _no_dump("a slot of it is damaged")
+        yield saved
+    if file.read(1):
+        raise _no_dump("it goes on after its end")
+
+
+def _read(file: BinaryIO, kind: type[_T]) -> _T | None:
+    length = int.from_bytes(file.read(_LENGTH), "little")
+    data = file.read(length) if length <= _FRAME_MAX else b""
+    if not data or len(data) != length:
+        return None
+    try:
+        return msgspec.msgpack.decode(data, type=kind)
+    except msgspec.DecodeError:
+        return None
+
+
+def _no_dump(reason: str) -> ConfigurationError:
+    return ConfigurationError("file", reason, "give one that `shm-store dump` has written since the host was started")

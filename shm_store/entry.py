@@ -1,0 +1,82 @@
+"""Entries: what is to be seen of one key of a table."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """A key as it is at one moment.
+
+    Attributes:
+        key: Its text, with an ellipsis at its end if there was no room for all of it; None if keys are not kept.
+        digest: 16 hexadecimal digits of its fingerprint, which name it where its text is not to be shown.
+        algorithm: The algorithm it is limited by; `concurrency` for units in flight; empty if all that there is of it
+            is a block.
+        limit: Units per interval, or in flight.
+        interval: Seconds; 0.0 for units in flight.
+        burst: Most units at once.
+        remaining: Units that are left now; 0 while it is blocked.
+        reset_after: Seconds until the bucket is full again; 0.0 if it is, or if only units in flight can end.
+        override: Whether its quota was stored for it alone.
+        blocked_for: Seconds until its block ends; 0.0 if it has none.
+        allowed: Takes of it that were allowed since it got its slot; None if they are not counted.
+        denied: Takes of it that were denied since, in shadow mode or by a block included; None if they are not counted.
+        pid: The process that has the units in flight; None for a bucket.
+    """
+
+    key: str | None
+    digest: str
+    algorithm: str
+    limit: int
+    interval: float
+    burst: int
+    remaining: int
+    reset_after: float
+    override: bool = False
+    blocked_for: float = 0.0
+    allowed: int | None = None
+    denied: int | None = None
+    pid: int | None = None
+
+    @property
+    def name(self) -> str:
+        """The key, or the digest where the text is not kept."""
+        return f"#{self.digest}" if self.key is None else self.key
+
+    @property
+    def policy(self) -> str:
+        """What the key begins with up to the first colon: the name of its policy, for keys that a middleware makes."""
+        return "" if self.key is None else self.key.partition(":")[0]
+
+
+class Seat(msgspec.Struct, frozen=True, kw_only=True):
+    """A process that uses a table.
+
+    Attributes:
+        pid: The process.
+        role: `user`, `master` or `sweeper`.
+        alive: Whether it still runs.
+        seats: How many seats it has: one for each operation that it ever had under way at once.
+    """
+
+    pid: int
+    role: str
+    alive: bool
+    seats: int
+
+
+class Used(msgspec.Struct, frozen=True, kw_only=True):
+    """How often a key was taken from between two looks.
+
+    Attributes:
+        key: Its text; None if keys are not kept.
+        digest: See Entry.
+        allowed: Takes that were allowed.
+        denied: Takes that were denied.
+    """
+
+    key: str | None
+    digest: str
+    allowed: int
+    denied: int

@@ -1,0 +1,122 @@
+"""Inspection: what a table holds and how it fares, seen from outside; nothing here changes it or takes a stripe."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Self
+
+from shm_store.arguments import require_key
+from shm_store.entry import Entry, Seat
+from shm_store.errors import StoreClosedError
+from shm_store.stats import Stats
+from shm_store.table import audit, census, entries
+from shm_store.table.entries import Activity
+from shm_store.table.seats import Role
+from shm_store.table.table import Table
+from shm_store.tally import Counts
+
+# A fault that is seen so often, so many seconds apart, is none of an operation under way.
+_LOOKS = 3
+_PAUSE_S = 0.05
+
+
+class Inspection:
+    """Reads one table; safe beside any number of processes that use it.
+
+    What is read of one key belongs to one moment; what is read of many, to as many moments as it took.
+
+    Raises:
+        StoreClosedError: By everything after `close`.
+    """
+
+    def __init__(self, table: Table, *, owned: bool) -> None:
+        """Read `table`; use `attach`, or `ShmStore.inspect`.
+
+        Args:
+            table: The table.
+            owned: Whether `close` closes it.
+        """
+        self._open: Table | None = table
+        self._owned = owned
+
+    @classmethod
+    def attach(cls, name: str) -> Self | None:
+        """Look at the segment `name`; None if there is none.
+
+        Raises:
+            ConfigurationError: The name can name no segment.
+            LayoutMismatchError: What is there is no table of this version.
+            BackendError: The operating system refused.
+        """
+        table = Table.attach(name, time.monotonic_ns, Role.USER)
+        return None if table is None else cls(table, owned=True)
+
+    def stats(self) -> Stats:
+        """Return host-wide counters and occupancy."""
+        return census.stats(self._table)
+
+    def sweeper_age(self) -> float:
+        """Return the seconds since the sweeper's last heartbeat; -1.0 if there was none yet. Reads one word."""
+        return census.sweeper_age(self._table.segment)
+
+    def policies(self) -> dict[str, Counts]:
+        """Return how every policy has decided since the segment was made, in all processes of the host."""
+        return self._table.tallies.totals()
+
+    def seats(self) -> list[Seat]:
+        """Return the processes that have seats, by pid."""
+        return census.seats(self._table)
+
+    def entries(self) -> Iterator[Entry]:
+        """Yield what is known of every key, but for those that have expired.
+
+        A key may come more than once: for each process that has units in flight of it.
+        """
+        return entries.all_entries(self._table)
+
+    def entry(self, key: str) -> list[Entry]:
+        """Return what is known of one key: its bucket or block, and what processes have in flight of it."""
+        require_key(key)
+        return entries.entry_of(self._table, self._table.buckets.slots.place(key))
+
+    def digest(self, key: str) -> str:
+        """Return the digits that name a key where its text is not to be shown; the same as `Entry.digest`."""
+        require_key(key)
+        return entries.digest_of(self._table.buckets.slots.place(key).fingerprint)
+
+    def activity(self) -> Activity:
+        """Return what tells from now on, at each look, which keys were taken from; nothing if keys are not kept."""
+        return Activity(self._table)
+
+    def faults(self) -> list[str]:
+        """Return what is wrong with the table, one line each, beginning with the invariant of docs/design.md it breaks.
+
+        Takes some 100 ms beside the time it takes to read everything three times.
+        """
+        found = audit.faults(self._table.segment, time.monotonic_ns())
+        for _ in range(_LOOKS - 1):
+            if not found:
+                break
+            time.sleep(_PAUSE_S)
+            again = set(audit.faults(self._table.segment, time.monotonic_ns()))
+            found = [fault for fault in found if fault in again]
+        return found
+
+    def close(self) -> None:
+        """Let go of the table; may be called again."""
+        table, self._open = self._open, None
+        if table is not None and self._owned:
+            table.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def _table(self) -> Table:
+        if self._open is None:
+            raise StoreClosedError("the inspected segment")
+        return self._open

@@ -1,0 +1,94 @@
+"""Labels: for operators, the text of each slot's key, and how often it was taken from; only where they were asked for.
+
+Everything here runs under the stripe of the slot's set, but for `text_of`. A label is written before its slot gets
+the key's fingerprint.
+"""
+
+from __future__ import annotations
+
+from shm_store.table.layout import (
+    LABEL_ALLOWED,
+    LABEL_DENIED,
+    LABEL_LENGTH,
+    LABEL_QUIET,
+    LABEL_TEXT,
+    LABEL_USAGE,
+    WORD,
+)
+from shm_store.table.segment import Segment
+
+
+class Labels:
+    """The labels of one segment that has them."""
+
+    def __init__(self, segment: Segment) -> None:
+        """Bind to `segment`."""
+        self._memory = segment.memory
+        self._words = segment.words
+        self._geometry = segment.header.geometry
+
+    def write(self, set_index: int, number: int, key: str) -> None:
+        """Label a vacant slot with the key that is to get it, from which nothing was taken yet."""
+        at = self._geometry.label_at(set_index, number)
+        text = encoded(key)
+        kept = text[: self._geometry.label_size]
+        words = self._words
+        words[at + LABEL_ALLOWED] = words[at + LABEL_DENIED] = words[at + LABEL_QUIET] = 0
+        words[at + LABEL_LENGTH] = len(text)
+        first = (at + LABEL_TEXT) * WORD
+        self._memory[first : first + len(kept)] = kept
+
+    def restore(self, set_index: int, number: int, text: bytes, length: int, usage: tuple[int, int]) -> None:
+        """Label a slot that was just given to a key anew, with what a label of the key said before.
+
+        Args:
+            set_index: The slot's set.
+            number: Its number in that.
+            text: The key in bytes, as far as it was kept.
+            length: Bytes of the whole key.
+            usage: Takes that were allowed, and denied.
+        """
+        at = self._geometry.label_at(set_index, number)
+        kept = text[: self._geometry.label_size]
+        first = (at + LABEL_TEXT) * WORD
+        self._memory[first : first + len(kept)] = kept
+        # Of a key that was cut short, the length says that there is more, whatever room there is now.
+        cut = len(kept) < length
+        self._words[at + LABEL_LENGTH] = max(length, self._geometry.label_size + 1) if cut else length
+        self._words[at + LABEL_ALLOWED], self._words[at + LABEL_DENIED] = usage
+
+    def usage(self, set_index: int, number: int) -> memoryview:
+        """Return how many takes were allowed and how many denied, as two words to be raised."""
+        at = self._geometry.label_at(set_index, number)
+        return self._words[at : at + LABEL_USAGE]
+
+    def count(self, set_index: int, number: int, *, allowed: bool) -> None:
+        """Count a take."""
+        at = self._geometry.label_at(set_index, number)
+        self._words[at + (LABEL_ALLOWED if allowed else LABEL_DENIED)] += 1
+
+    def begins_burst(self, set_index: int, number: int, now_ns: int, until_ns: int) -> bool:
+        """Return whether nobody has said so of the slot's denials at this time; until then nobody will."""
+        at = self._geometry.label_at(set_index, number) + LABEL_QUIET
+        if now_ns < self._words[at]:
+            return False
+        self._words[at] = until_ns
+        return True
+
+
+def encoded(key: str) -> bytes:
+    """Return a key in bytes: one to one, as no two texts have the same."""
+    return key.encode("utf-8", "surrogatepass")
+
+
+def text_of(label: memoryview, label_size: int) -> str:
+    """Return the key that a label, given as its words, says; with an ellipsis where it had no room for all of it."""
+    length = label[LABEL_LENGTH]
+    kept = label[LABEL_TEXT:].tobytes()[: min(length, label_size)]
+    if length > label_size:
+        return kept.decode("utf-8", "ignore") + "…"
+    try:
+        return kept.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        # Of a slot that was given to another key while it was read.
+        return kept.decode("utf-8", "replace")

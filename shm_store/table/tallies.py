@@ -1,0 +1,122 @@
+"""Tallies: records in which each process counts how policies decide, which others add up.
+
+A record belongs to one process and one policy. What a process has counted outlives it: its record goes to the next
+process that counts for the same policy, and on from where it was.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from itertools import takewhile
+from typing import Final
+
+from shm_store.durations import NS_PER_SECOND
+from shm_store.errors import BackendError
+from shm_store.table import process
+from shm_store.table.filelock import LockTimeoutError
+from shm_store.table.layout import (
+    TALLIES,
+    TALLY_COUNTS,
+    TALLY_LENGTH,
+    TALLY_NAME,
+    TALLY_NAME_MAX,
+    TALLY_PID,
+    TALLY_START,
+    TALLY_WORDS,
+    WORD,
+)
+from shm_store.table.segment import Segment
+from shm_store.tally import Counts, Tally
+
+_REGISTRY_TIMEOUT_NS: Final = NS_PER_SECOND
+
+_log = logging.getLogger("shm_store")
+
+
+class Tallies:
+    """The tallies of one segment, and those of them that this process counts in."""
+
+    def __init__(self, segment: Segment) -> None:
+        """Bind to `segment`."""
+        self._segment = segment
+        self._own: dict[str, Tally] = {}
+        self._records: list[memoryview] = []
+
+    def tally(self, name: str) -> Tally:
+        """Return what this process counts in for the policy `name`.
+
+        Where there is no record left, that is memory of its own, and the log says so: no request is to fail for it.
+        """
+        found = self._own.get(name)
+        if found is None:
+            found = self._own[name] = Tally(self._claimed(name))
+        return found
+
+    def totals(self) -> dict[str, Counts]:
+        """Return what all processes have counted since the segment was made, by policy."""
+        sums: dict[str, list[int]] = {}
+        for record in takewhile(_is_named, self._all()):
+            counts = sums.setdefault(_name(record), [0] * len(TALLY_COUNTS))
+            for index, word in enumerate(TALLY_COUNTS):
+                counts[index] += record[word]
+        return {name: Counts(*counts) for name, counts in sorted(sums.items())}
+
+    def after_fork(self) -> None:
+        """Count in records of this process's own: the parent goes on counting in its own."""
+        self._records.clear()
+        for name, tally in self._own.items():
+            tally.bind(self._claimed(name))
+
+    def close(self) -> None:
+        """Leave the records to others; what is counted afterwards is lost."""
+        for tally in self._own.values():
+            tally.bind(None)
+        while self._records:
+            self._records.pop()[TALLY_PID] = 0
+        self._own.clear()
+
+    def _claimed(self, name: str) -> memoryview | None:
+        """Return the counters of a record for `name` that no living process counts in, or None."""
+        try:
+            with self._segment.registry_lock(_REGISTRY_TIMEOUT_NS):
+                record = self._unowned(name.encode()[:TALLY_NAME_MAX])
+                if record is not None:
+                    record[TALLY_START] = process.own_start_ticks()
+                    record[TALLY_PID] = os.getpid()
+                    self._records.append(record)
+                    return record[TALLY_COUNTS.start : TALLY_COUNTS.stop]
+                reason = f"all {TALLIES} tallies of segment {self._segment.name!r} are taken"
+        except (LockTimeoutError, BackendError, OSError) as error:
+            reason = str(error)
+        _log.warning("what policy %s decides in process %d is counted by itself alone: %s", name, os.getpid(), reason)
+        return None
+
+    def _unowned(self, name: bytes) -> memoryview | None:
+        for record in self._all():
+            if not _is_named(record):
+                record[TALLY_NAME:].cast("B")[: len(name)] = name
+                record[TALLY_LENGTH] = len(name)
+                return record
+            if _text(record) == name and not process.is_alive(record[TALLY_PID], record[TALLY_START]):
+                return record
+        return None
+
+    def _all(self) -> Iterator[memoryview]:
+        """Yield the records; those that have a name come first."""
+        first, words = self._segment.header.geometry.tallies_at, self._segment.words
+        for at in range(first, first + TALLIES * TALLY_WORDS, TALLY_WORDS):
+            yield words[at : at + TALLY_WORDS]
+
+
+def _is_named(record: memoryview) -> bool:
+    return bool(record[TALLY_LENGTH])
+
+
+def _text(record: memoryview) -> bytes:
+    return record[TALLY_NAME:].tobytes()[: min(record[TALLY_LENGTH], (TALLY_WORDS - TALLY_NAME) * WORD)]
+
+
+def _name(record: memoryview) -> str:
+    return _text(record).decode("utf-8", "replace")
