@@ -36,6 +36,7 @@ def bind(  # noqa: C901 - one closure, whose calls are what it saves
     *,
     several: Callable[[Any, str, str], Outcome],
     failed: Callable[[Any, str, StoreError, Rule], Outcome],
+    log_denial: Callable[[Rule, str, RateInfo], None],
     log_cost: Callable[[CostError, Rule], None],
 ) -> Decide:
     """Return the function that decides: a closure, as looking up what it needs would cost a good part of a request.
@@ -48,6 +49,7 @@ def bind(  # noqa: C901 - one closure, whose calls are what it saves
         exempt_methods: Methods that are not limited.
         several: Called in its place if the plan has no rule that is alone, or may be out of date.
         failed: Called when the store fails.
+        log_denial: Called with the rule, the key and the answer of each denial.
         log_cost: Called when the bucket is smaller than the rule's cost.
     """
     allowed_by, denied_by, partitioned = answering.allowed_by, answering.denied_by, answering.partitioned
@@ -91,6 +93,7 @@ def bind(  # noqa: C901 - one closure, whose calls are what it saves
                 tally.near_limit[()] += 1
             return Outcome((decision,), allowed_by(label, info))
         rule.tally.denied[()] += 1
+        log_denial(rule, key, info)
         return Outcome((decision,), NO_FIELDS, denied_by(request, path, decision))
 
     return decide

@@ -42,6 +42,7 @@ class Options(TypedDict, total=False):
             out.
         headers: Which header fields are sent; those of the current draft if left out.
         deny: Writes the answer to a denied request in place of the limiter, which adds its header fields to it.
+        log_keys: Whether the log says the keys of denied clients, instead of digits that name them.
     """
 
     key: KeyFunction | Sequence[Source]
@@ -54,6 +55,7 @@ class Options(TypedDict, total=False):
     clients: Clients
     headers: Headers
     deny: Deny | None
+    log_keys: bool
 
 
 def checked_instance(option: str, value: object, kind: type, example: str) -> None:

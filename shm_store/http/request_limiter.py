@@ -13,6 +13,7 @@ from shm_store.http.answering import Answering
 from shm_store.http.answers import DEFAULT_POLICY, Deny
 from shm_store.http.clients import Clients
 from shm_store.http.deciding import Asked, Decided, take_together, violated
+from shm_store.http.denial_log import DenialLog
 from shm_store.http.error_log import ErrorLog
 from shm_store.http.framework import Framework
 from shm_store.http.headers import Headers
@@ -71,6 +72,7 @@ class RequestLimiter:
         clients: Clients | None = None,
         headers: Headers | None = None,
         deny: Deny | None = None,
+        log_keys: bool = False,
     ) -> None:
         """Limit requests.
 
@@ -88,6 +90,7 @@ class RequestLimiter:
             clients: See Options.
             headers: See Options.
             deny: See Options.
+            log_keys: See Options.
 
         Raises:
             ConfigurationError: An option cannot be used; it says which, and what to give instead.
@@ -107,6 +110,7 @@ class RequestLimiter:
         self._exempt_methods = checked_methods(exempt_methods)
         log = logging.getLogger(f"shm_store.{framework.name}")
         self._error_log = ErrorLog(log)
+        self._denial_log = DenialLog(log, store, show_keys=log_keys)
         self._answering = Answering(framework, headers, deny, self._error_log)
         self._goes_by_client = False
         # A store of the user's own may not count.
@@ -133,6 +137,7 @@ class RequestLimiter:
             self._exempt_methods,
             several=self._decide_early,
             failed=self._failed_alone,
+            log_denial=self._denial_log.record,
             log_cost=self._log_cost,
         )
         limiters.add(self)
@@ -227,6 +232,8 @@ class RequestLimiter:
             decided = take_together(self._store, asked, hold=hold, on_cost_error=self._log_cost)
         except StoreError as error:
             return self._failed(request, path, error, [each.rule for each in asked], before)
+        if not all(info.allowed for _, info, _ in decided.decisions):
+            self._log_denials(asked, decided)
         return self._outcome(request, path, decided, before)
 
     def _outcome(self, request: object, path: str, decided: Decided, before: Outcome) -> Outcome:
@@ -268,6 +275,12 @@ class RequestLimiter:
             settle()
         except StoreError as error:
             self._error_log.record(error, "units not given back")
+
+    def _log_denials(self, asked: Iterable[Asked], decided: Decided) -> None:
+        keys = {each.rule.name: each.key for each in asked}
+        for rule, info, _ in decided.decisions:
+            if not info.allowed:
+                self._denial_log.record(rule, keys[rule.name], info)
 
     def _log_cost(self, error: CostError, rule: Rule) -> None:
         # The store works, and its answer is that no wait makes room: denied, whatever `on_error` says.

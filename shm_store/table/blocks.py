@@ -43,6 +43,10 @@ class Blocks:
         slots, record = self._buckets.slots, hold.records[place.stripe]
         until_ns = self._buckets.clock() + wait_ns
         block, bucket = slots.place_of_block(place), slots.find(place)
+        # The last store alone makes the block: before it, hints of the bucket end, and whoever comes looks for a block.
+        if bucket is not None:
+            bucket.words[TAG] = next_tag(record, bucket.words[TAG] & FLAGS)
+        record[BLOCKED] = max(record[BLOCKED], until_ns)
         slot = slots.find(block)
         if slot is None:
             kept = [] if bucket is None else [(place.set_index, bucket.number)]
@@ -50,10 +54,6 @@ class Blocks:
             self._buckets.admit(hold, block, state=state, terms=_TERMS, flags=BLOCK, kept=kept)
         else:
             slot.words[IDLE_AT] = until_ns
-        record[BLOCKED] = max(record[BLOCKED], until_ns)
-        if bucket is not None:
-            # Last: hints of the bucket end when the block can be found.
-            bucket.words[TAG] = next_tag(record, bucket.words[TAG] & FLAGS)
         record[OTHER] += 1
 
     def lift(self, hold: Hold, place: Place) -> bool:

@@ -60,6 +60,9 @@ def _entries(table: Table, slots: Iterable[Snapshot]) -> Iterator[Entry]:
         flags, idle_at_ns = slot.words[TAG], slot.words[IDLE_AT]
         if flags & BLOCK or (is_past(idle_at_ns, now_ns) and not flags & OVERRIDE):
             continue
+        if flags >> ALGORITHM_SHIFT & ALGORITHM_MASK >= len(BY_CODE):
+            # Damaged: `faults` says so.
+            continue
         if flags & HOLDER:
             if slot.words[FIRST]:
                 yield _in_flight(table, slot)
@@ -165,15 +168,16 @@ class Activity:
             first = int.from_bytes(slot.fingerprint[:WORD], "little")
             at = set_index, slot.number
             known, allowed_before, denied_before = self._tags.get(at, (0, 0, 0))
-            if known != first:
+            # Another key's slot by now, or the same key's anew.
+            if known != first or allowed < allowed_before or denied < denied_before:
                 allowed_before = denied_before = 0
             self._tags[at] = first, allowed, denied
             if allowed != allowed_before or denied != denied_before:
                 yield Used(
                     key=_text(self._table, slot),
                     digest=digest_of(slot.fingerprint),
-                    allowed=max(allowed - allowed_before, 0),
-                    denied=max(denied - denied_before, 0),
+                    allowed=allowed - allowed_before,
+                    denied=denied - denied_before,
                 )
 
     def _column(self, set_index: int, word: int) -> list[int]:

@@ -49,12 +49,13 @@ class Labels:
             usage: Takes that were allowed, and denied.
         """
         at = self._geometry.label_at(set_index, number)
-        kept = text[: self._geometry.label_size]
+        size = self._geometry.label_size
+        kept = text[:size]
         first = (at + LABEL_TEXT) * WORD
-        self._memory[first : first + len(kept)] = kept
+        self._memory[first : first + size] = kept.ljust(size, b"\0")
         # Of a key that was cut short, the length says that there is more, whatever room there is now.
         cut = len(kept) < length
-        self._words[at + LABEL_LENGTH] = max(length, self._geometry.label_size + 1) if cut else length
+        self._words[at + LABEL_LENGTH] = max(length, size + 1) if cut else length
         self._words[at + LABEL_ALLOWED], self._words[at + LABEL_DENIED] = usage
 
     def usage(self, set_index: int, number: int) -> memoryview:
@@ -86,7 +87,7 @@ def text_of(label: memoryview, label_size: int) -> str:
     length = label[LABEL_LENGTH]
     kept = label[LABEL_TEXT:].tobytes()[: min(length, label_size)]
     if length > label_size:
-        return kept.decode("utf-8", "ignore") + "…"
+        return kept.rstrip(b"\0").decode("utf-8", "ignore") + "…"
     try:
         return kept.decode("utf-8", "surrogatepass")
     except UnicodeDecodeError:

@@ -37,7 +37,8 @@ LAYERS: Final = (
     ("decorator",),
     ("policy", "supervisor"),
     ("http",),
-    ("falcon", "wsgi", "asgi", "gunicorn", "sweeper"),
+    ("metrics",),
+    ("falcon", "wsgi", "asgi", "gunicorn", "sweeper", "prometheus", "opentelemetry"),
     ("cli", "__main__"),
 )
 PURE: Final = tuple(f"shm_store.{name}" for name in ("errors", "durations", "quota", "algorithms", "table.layout"))
@@ -63,6 +64,8 @@ OWNERS: Final = {
     "fcntl": ("shm_store.table", "service.business.platform"),
     "falcon": ("shm_store.falcon", "service.app"),
     "gunicorn": ("shm_store.gunicorn", "service.app"),
+    "prometheus_client": ("shm_store.prometheus", "service.app"),
+    "opentelemetry": ("shm_store.opentelemetry",),
     "sqlite3": ("service.business.platform",),
     "typer": ("service.app.cli",),
     "shm_store": ("shm_store", "service.app", "service.business.platform"),

@@ -37,7 +37,9 @@ class World:
 
     def __init__(self, name: str, slots: int = SLOTS) -> None:
         self.clock = Clock()
-        self.config = Config(limit=LIMIT, interval=INTERVAL_S, initial_size=slots, min_ttl="1min", name=name)
+        self.config = Config(
+            limit=LIMIT, interval=INTERVAL_S, initial_size=slots, min_ttl="1min", name=name, label_size=16
+        )
         # The same keys are in the same stripes each time.
         with mock.patch("secrets.token_bytes", lambda size: bytes(range(size))):
             self.store = self.open()
@@ -99,6 +101,11 @@ def _spend(world: World, *keys: str) -> None:
 def _use_two(world: World) -> None:
     for _ in range(2):
         world.store.take("known")
+
+
+def _block(world: World) -> None:
+    _use_two(world)
+    world.store.block("known", "1h")
 
 
 def _fill_set(world: World) -> None:
@@ -204,6 +211,12 @@ OPERATIONS: Final[dict[str, Operation]] = {
     "get": Operation(_use_two, lambda store: store.get("known"), {"known": {LIMIT - 2}}),
     "set": Operation(_use_two, lambda store: store.set("known", 9, "1h"), {"known": {LIMIT - 2, 9 - 2, 9}}),
     "reset": Operation(_use_two, lambda store: store.reset("known"), {"known": {LIMIT - 2, LIMIT}}),
+    "block": Operation(_use_two, lambda store: store.block("known", "1h"), {"known": {LIMIT - 2, 0}}),
+    "block of a new key": Operation(
+        _use_two, lambda store: store.block("new", "1h"), {"new": {LIMIT, 0}, "known": {3}}
+    ),
+    "take of a blocked key": Operation(_block, lambda store: store.take("known"), {"known": {0}}),
+    "unblock": Operation(_block, lambda store: store.unblock("known"), {"known": {0, LIMIT - 2}}),
     "sweep": Operation(_expire, lambda store: store.garbage_collect(), {"known": {LIMIT}, "spent": {0}}),
     "take of gcra": Operation(
         lambda world: world.store.take("known", 2, GCRA),

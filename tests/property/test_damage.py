@@ -28,7 +28,7 @@ from shm_store.table.segment import remove
 from tests.clock import Clock
 from tests.segments import new_segment_name
 
-GEOMETRY = Geometry.of(16, 1)
+GEOMETRY = Geometry.of(16, 1, 16)
 KEYS = [f"key {number}" for number in range(8)]
 INTERESTING = [0, 1, 2, 2**31, 2**32, 2**63 - 1, 2**63, 2**64 - 1]
 words = st.one_of(st.sampled_from(INTERESTING), st.integers(0, 2**64 - 1))
@@ -59,6 +59,12 @@ OPERATIONS: list[Callable[[ShmStore, str], object]] = [
     lambda store, key: store.reset(key),
     lambda store, _: store.garbage_collect(),
     lambda store, _: store.stats(),
+    lambda store, key: store.block(key, "2s"),
+    lambda store, key: store.unblock(key),
+    lambda store, _: list(store.inspect().entries()),
+    lambda store, key: store.inspect().entry(key),
+    lambda store, _: (store.inspect().policies(), store.inspect().seats(), store.inspect().faults()),
+    lambda store, key: store.tally(key).count(allowed=True, shadow=False, near=False),
     lambda store, _: store._table.recovery.recover_dead(timeout_ns=5_000_000),
 ]
 RECOVERY = OPERATIONS[-1]
@@ -102,7 +108,7 @@ def test_damage_is_answered_or_reported(
     operations: list[tuple[Callable[[ShmStore, str], object], str]],
 ) -> None:
     clock, name = Clock(), new_segment_name()
-    config = Config(limit=5, interval="3s", initial_size=16, min_ttl="7s", lock_timeout="5ms", name=name)
+    config = Config(limit=5, interval="3s", initial_size=16, min_ttl="7s", lock_timeout="5ms", name=name, label_size=16)
     store = ShmStore.open(config, clock=clock)
     try:
         for key in KEYS:

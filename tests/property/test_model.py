@@ -60,7 +60,7 @@ class Model(RuleBasedStateMachine):
         super().__init__()
         self.clock = Clock()
         self.name = new_segment_name()
-        config = Config(limit=5, interval="3s", min_ttl="7s", initial_size=SLOTS, name=self.name)
+        config = Config(limit=5, interval="3s", min_ttl="7s", initial_size=SLOTS, name=self.name, label_size=16)
         # Two stores take turns, so that each meets what the other did behind its hints.
         # Where keys are steers which of several is evicted, and that what is drawn next: the same in every example.
         with patch.object(secrets, "token_bytes", bytes):

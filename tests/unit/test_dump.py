@@ -1,0 +1,157 @@
+"""Dumps: what a table of another geometry knows once one is loaded."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from shm_store import BackendError, Concurrency, Config, ConfigurationError, Quota, ShmStore, dump
+from shm_store.table.segment import remove
+from tests.segments import new_segment_name
+
+GCRA = Quota(7, "1h", burst=3, algorithm="gcra")
+SLIDING = Quota(4, "1h", algorithm="sliding-window")
+FIXED = Quota(4, "100 days", algorithm="fixed-window")
+
+
+@pytest.fixture
+def target() -> Iterator[str]:
+    """A name for the segment that is loaded."""
+    name = new_segment_name()
+    yield name
+    remove(name)
+
+
+def _opened(name: str, **sizes: int) -> ShmStore:
+    return ShmStore.open(Config(limit=5, interval="1h", name=name, **sizes))  # type: ignore[arg-type]
+
+
+def _filled(name: str, **sizes: int) -> ShmStore:
+    store = _opened(name, **({"initial_size": 300} | sizes))
+    for key, quota in (("plain", None), ("gcra", GCRA), ("sliding", SLIDING), ("fixed", FIXED)):
+        store.take(key, quota=quota)
+        store.take(key, quota=quota)
+    store.set("own", 9, "1h")
+    store.take("own", 4)
+    store.block("blocked", "1h")
+    store.block("plain", "2h")
+    return store
+
+
+def _dumped(name: str) -> io.BytesIO:
+    file = io.BytesIO()
+    assert dump.dump(name, file) is not None
+    file.seek(0)
+    return file
+
+
+@pytest.mark.parametrize("sizes", [{}, {"initial_size": 5_000, "stripes": 7}, {"initial_size": 64, "stripes": 1}])
+def test_load_knows_every_spent_unit(segment_name: str, target: str, sizes: dict[str, int]) -> None:
+    """Buckets of all algorithms, overrides and blocks are the same under another geometry, to the nanosecond."""
+    with _filled(segment_name) as store:
+        reservation = store.reserve("in flight", 1, Concurrency(2))
+        assert dump.load(_dumped(segment_name), target, **sizes) == dump.Loaded(loaded=7, dropped=0)
+        with _opened(target, **({"initial_size": 300} | sizes)) as loaded:
+            for key, quota in (("gcra", GCRA), ("sliding", SLIDING), ("fixed", FIXED), ("own", None)):
+                there, here = store.take(key, quota=quota), loaded.take(key, quota=quota)
+                assert (here.allowed, here.remaining) == (there.allowed, there.remaining), key
+                assert abs(here.reset_after - there.reset_after) < 1, key
+            assert not loaded.take("blocked").allowed
+            assert not loaded.take("plain").allowed
+            assert loaded.unblock("plain")
+            assert loaded.take("plain").remaining == 2
+            assert loaded.take("own").limit == 9
+            # Whoever had it in flight has it in the other table.
+            assert loaded.get("in flight") == (0, 0)
+            assert loaded.inspect().faults() == []
+        reservation.refund()
+
+
+def test_load_keeps_labels(segment_name: str, target: str) -> None:
+    """Texts and counts go along; a text that was cut stays cut, whatever room there is now."""
+    with _filled(segment_name, label_size=6) as store:
+        store.take("a long key")
+        dump.load(_dumped(segment_name), target, label_size=64)
+    with ShmStore.attach(target) or store as loaded:
+        counted = {entry.key: (entry.allowed, entry.denied) for entry in loaded.inspect().entries()}
+    assert counted["gcra"] == (2, 0)
+    assert counted["a long…"] == (1, 0)
+
+
+def test_load_into_too_few_slots_drops_what_is_idle_soonest(segment_name: str, target: str) -> None:
+    """It says how many; overrides and blocks stay."""
+    with ShmStore.open(Config(limit=5, interval="1h", initial_size=300, name=segment_name)) as store:
+        for number in range(40):
+            store.take(f"key {number}")
+        store.set("own", 9, "1h")
+        store.block("blocked", "1h")
+        assert dump.load(_dumped(segment_name), target, initial_size=8, stripes=1) == dump.Loaded(8, 34)
+    with ShmStore.attach(target) or store as loaded:
+        assert loaded.get("own") == (9, 9)
+        assert not loaded.take("blocked").allowed
+        left = [number for number in range(40) if loaded.get(f"key {number}") != (0, 0)]
+    assert left == list(range(34, 40))
+
+
+def test_load_over_a_segment_is_refused(segment_name: str) -> None:
+    """The one that is there is untouched."""
+    with _filled(segment_name) as store:
+        with pytest.raises(BackendError, match="there is a segment of that name; choose another name"):
+            dump.load(_dumped(segment_name), segment_name)
+        assert store.get("plain") == (5, 3)
+
+
+def _cut(data: bytes) -> bytes:
+    return data[:-9]
+
+
+def _longer(data: bytes) -> bytes:
+    return data + b"x"
+
+
+def _older(data: bytes) -> bytes:
+    length = int.from_bytes(data[:4], "little")
+    head = msgspec.msgpack.decode(data[4 : 4 + length], type=dump.Head)
+    changed = msgspec.msgpack.encode(msgspec.structs.replace(head, boot_id=bytes(16)))
+    return len(changed).to_bytes(4, "little") + changed + data[4 + length :]
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (_cut, "it ends too soon"),
+        (_longer, "it goes on after its end"),
+        (_older, "it was made before the host was restarted"),
+        (lambda _data: b"", "it does not begin like one"),
+        (lambda data: b"\xff\xff\xff\xff" + data[4:], "it does not begin like one"),
+        (lambda data: data[:4] + b"\xc1" + data[5:], "it does not begin like one"),
+    ],
+)
+def test_load_of_what_is_no_dump_makes_nothing(
+    segment_name: str, target: str, damage: Callable[[bytes], bytes], reason: str
+) -> None:
+    """One error that says why, and no segment."""
+    with _filled(segment_name):
+        data = damage(_dumped(segment_name).getvalue())
+    with pytest.raises(ConfigurationError, match=reason):
+        dump.load(io.BytesIO(data), target)
+    assert ShmStore.attach(target) is None
+    assert not list(Path("/dev/shm").glob(f"*{target}*"))
+
+
+def test_load_of_a_size_out_of_range_makes_nothing(segment_name: str, target: str) -> None:
+    """The error names the setting."""
+    with _filled(segment_name), pytest.raises(ConfigurationError, match="initial_size is 0"):
+        dump.load(_dumped(segment_name), target, initial_size=0)
+    assert ShmStore.attach(target) is None
+
+
+def test_dump_of_no_segment_is_none(segment_name: str) -> None:
+    """There is nothing to write."""
+    file = io.BytesIO()
+    assert dump.dump(segment_name, file) is None
+    assert file.getvalue() == b""

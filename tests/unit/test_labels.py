@@ -1,0 +1,135 @@
+"""Labels: key texts and counts by key, where they are kept."""
+
+from __future__ import annotations
+
+import pytest
+
+from shm_store import Concurrency, Quota, ShmStore
+from shm_store.entry import Entry
+from tests.clock import Clock
+from tests.conftest import OpenStore
+
+GCRA = Quota(5, "1h", algorithm="gcra")
+
+
+def _entry(store: ShmStore, key: str) -> Entry:
+    (entry,) = store.inspect().entry(key)
+    return entry
+
+
+@pytest.mark.parametrize("quota", [None, GCRA, Quota(5, "1h", algorithm="sliding-window")])
+def test_label_counts_every_way_of_a_take(open_store: OpenStore, quota: Quota | None) -> None:
+    """First takes, hot ones, several units, several keys, denials: each counts once; what is not taken never does."""
+    store = open_store(label_size=32, interval="1h")
+    for _ in range(3):
+        store.take("a", quota=quota)
+    store.take_all([("a", quota, 1), ("b", quota, 1)])
+    store.take("a", 2, quota)
+    store.take("a", quota=quota)
+    for _ in range(4):
+        store.take("a", quota=quota)
+    store.take_all([("a", quota, 1), ("b", quota, 1)])
+    store.peek("a", quota=quota)
+    assert (_entry(store, "a").allowed, _entry(store, "a").denied) == (5, 6)
+    assert (_entry(store, "b").allowed, _entry(store, "b").denied) == (1, 0)
+    assert (store.stats().allowed, store.stats().denied) == (6, 6)
+
+
+def test_label_counts_what_is_denied_in_shadow_mode(open_store: OpenStore) -> None:
+    """What an enforced policy would deny is seen before it is enforced."""
+    store = open_store(label_size=32)
+    for _ in range(7):
+        store.take_all([("a", None, 1)], shadow=[0])
+    assert (_entry(store, "a").allowed, _entry(store, "a").denied) == (5, 2)
+
+
+def test_label_begins_anew_with_a_new_key(open_store: OpenStore, clock: Clock) -> None:
+    """A slot that goes to another key shows nothing of the one before."""
+    store = open_store(label_size=32, initial_size=1, min_ttl="1s")
+    for _ in range(9):
+        store.take("a rather long key")
+    clock.advance(10)
+    store.take("b")
+    assert [(entry.key, entry.allowed, entry.denied) for entry in store.inspect().entries()] == [("b", 1, 0)]
+
+
+@pytest.mark.parametrize("key", ["", "a", "ü" * 8, "\0", "\ud800", "🦊" * 4, "x" * 16])
+def test_label_is_the_key(open_store: OpenStore, key: str) -> None:
+    """Whatever text a key is, it is shown as it is."""
+    store = open_store(label_size=16)
+    store.take(key)
+    assert [entry.key for entry in store.inspect().entries()] == [key]
+
+
+@pytest.mark.parametrize(("key", "shown"), [("x" * 17, "x" * 16 + "…"), ("🦊" * 5 + "a", "🦊" * 4 + "…")])
+def test_label_of_a_long_key_is_cut(open_store: OpenStore, key: str, shown: str) -> None:
+    """It says that there was more, and the whole key finds it."""
+    store = open_store(label_size=16)
+    store.take(key)
+    assert [entry.key for entry in store.inspect().entries()] == [shown]
+    assert _entry(store, key).allowed == 1
+
+
+def test_label_cut_within_a_character_leaves_that_out(open_store: OpenStore) -> None:
+    """No half of a character is shown."""
+    store = open_store(label_size=15)
+    store.take("🦊" * 4)
+    assert [entry.key for entry in store.inspect().entries()] == ["🦊" * 3 + "…"]
+
+
+def test_without_labels_keys_have_names_of_digits(open_store: OpenStore) -> None:
+    """Neither text nor counts are there, and the digits are those that `digest` gives for the key."""
+    store = open_store()
+    store.take("a")
+    (entry,) = store.inspect().entries()
+    assert (entry.key, entry.allowed, entry.denied) == (None, None, None)
+    assert entry.name == f"#{store.inspect().digest('a')}"
+
+
+def test_entries_show_bucket_override_and_flight(open_store: OpenStore, clock: Clock) -> None:
+    """Every field says what the next take would meet."""
+    store = open_store(label_size=32, min_ttl="1s")
+    store.take("policy:a", 2)
+    store.set("b", 9, "1h")
+    store.take("c", quota=GCRA)
+    reservation = store.reserve("d", 2, Concurrency(3))
+    clock.advance(1)
+    entries = {entry.key: entry for entry in store.inspect().entries()}
+    assert set(entries) == {"policy:a", "b", "c", "d"}
+    a, b, c, d = (entries[key] for key in ("policy:a", "b", "c", "d"))
+    assert (a.algorithm, a.limit, a.interval, a.remaining, a.reset_after) == ("token-bucket", 5, 3.0, 3, 2.0)
+    assert (a.policy, a.override) == ("policy", False)
+    assert (b.override, b.limit, b.remaining, b.reset_after) == (True, 9, 9, 0.0)
+    assert (c.algorithm, c.remaining, c.burst) == ("gcra", 4, 5)
+    assert (d.algorithm, d.limit, d.remaining, d.pid is not None) == ("concurrency", 3, 1, True)
+    reservation.refund()
+    clock.advance(4)
+    assert [entry.key for entry in store.inspect().entries()] == ["b", "c"]
+
+
+def test_activity_tells_what_was_taken_since(open_store: OpenStore) -> None:
+    """Each look counts from the one before, and a key that came in between counts whole."""
+    store = open_store(label_size=32)
+    for _ in range(9):
+        store.take("a")
+    activity = store.inspect().activity()
+    assert activity.look() == []
+    for _ in range(3):
+        store.take("a")
+        store.take("b")
+    seen = {used.key: (used.allowed, used.denied) for used in activity.look()}
+    assert seen == {"a": (0, 3), "b": (3, 0)}
+    assert activity.look() == []
+    store.reset("b")
+    store.take("b")
+    assert [(used.key, used.allowed) for used in activity.look()] == [("b", 1)]
+
+
+def test_burst_begins_once_for_all_processes(open_store: OpenStore, clock: Clock) -> None:
+    """Until it is over, nobody else is told that it begins; without labels everybody is."""
+    first, second = open_store(label_size=8), open_store(label_size=8)
+    first.take("a")
+    assert first.begins_burst("a", 2.0)
+    assert not second.begins_burst("a", 2.0)
+    clock.advance(2)
+    assert second.begins_burst("a", 2.0)

@@ -1,0 +1,108 @@
+"""Tallies: counts of policies that add up over processes, whoever of them dies or forks."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+
+from shm_store import ShmStore
+from shm_store.table import layout
+from shm_store.tally import Counts
+from tests.conftest import OpenStore
+from tests.fork import ended, in_child
+
+
+def _count(store: ShmStore, policy: str, allowed: int) -> None:
+    for _ in range(allowed):
+        store.tally(policy).count(allowed=True, shadow=False, near=False)
+
+
+def test_tallies_of_processes_add_up(open_store: OpenStore) -> None:
+    """Each process counts in a record of its own, all are shown together, and the dead stay counted."""
+    store = open_store()
+    _count(store, "a", 2)
+    assert ended(in_child(lambda: _count(store, "a", 3))) == 0
+
+    def count_and_die() -> None:
+        _count(store, "a", 4)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    assert ended(in_child(count_and_die)) == -signal.SIGKILL
+    assert store.inspect().policies() == {"a": Counts(allowed=9)}
+    assert store.tally("a").counts == Counts(allowed=2)
+
+
+def test_tally_of_the_dead_is_gone_on_with(open_store: OpenStore) -> None:
+    """Any number of processes, one after the other, need one record for each policy."""
+    store = open_store()
+    for _ in range(5):
+        assert ended(in_child(lambda: _count(ShmStore.attach(store.config.name) or store, "a", 1))) == 0
+    words, geometry = store._table.segment.words, store._table.segment.header.geometry
+    lengths = words[geometry.tallies_at + layout.TALLY_LENGTH : geometry.stripes_at : layout.TALLY_WORDS].tolist()
+    assert sum(map(bool, lengths)) == 1
+    assert store.inspect().policies() == {"a": Counts(allowed=5)}
+
+
+def test_tally_knows_its_own_part(open_store: OpenStore) -> None:
+    """Of a record that somebody else has begun, a process's own counts are those since it took it over."""
+    first = open_store()
+    _count(first, "a", 3)
+    first.close()
+    second = open_store()
+    _count(second, "a", 1)
+    assert second.tally("a").counts == Counts(allowed=1)
+    assert second.inspect().policies() == {"a": Counts(allowed=4)}
+
+
+def test_tally_of_a_forked_child_is_not_its_parents(open_store: OpenStore, tmp_path: Path) -> None:
+    """A tally that the parent has made counts in a record of the child's in the child."""
+    store = open_store()
+    tally = store.tally("a")
+    tally.denied[()] += 1
+    report = tmp_path / "counts"
+
+    def child() -> None:
+        tally.denied[()] += 5
+        report.write_text(repr(tally.counts))
+
+    assert ended(in_child(child)) == 0
+    assert report.read_text() == repr(Counts(denied=5))
+    assert tally.counts == Counts(denied=1)
+    assert store.inspect().policies() == {"a": Counts(denied=6)}
+
+
+def test_every_outcome_has_its_counter(open_store: OpenStore) -> None:
+    """Near its limit is who was allowed and is near; a denial is none, and neither is one in shadow mode."""
+    tally = open_store().tally("a")
+    tally.count(allowed=True, shadow=False, near=True)
+    tally.count(allowed=True, shadow=True, near=False)
+    tally.count(allowed=False, shadow=False, near=True)
+    tally.count(allowed=False, shadow=True, near=True)
+    tally.errors[()] += 1
+    assert tally.counts == Counts(allowed=2, denied=1, shadow_denied=1, errors=1, near_limit=1)
+
+
+def test_tallies_that_are_all_taken_leave_a_process_alone(
+    open_store: OpenStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It counts by itself, and the log says so once; no request fails for it."""
+    store = open_store()
+    with patch("shm_store.table.tallies.TALLIES", 1):
+        store.tally("a").count(allowed=True, shadow=False, near=False)
+        store.tally("b").count(allowed=True, shadow=False, near=False)
+        store.tally("b").count(allowed=True, shadow=False, near=False)
+        assert store.tally("b").counts == Counts(allowed=2)
+        assert store.inspect().policies() == {"a": Counts(allowed=1)}
+    assert [record.message.partition(" in process")[0] for record in caplog.records] == ["what policy b decides"]
+
+
+def test_tally_names_have_any_text(open_store: OpenStore) -> None:
+    """Up to 64 bytes, which is what a policy may be called."""
+    store = open_store()
+    for name in ("a", "ü" * 32, "x" * 64):
+        _count(store, name, 1)
+    assert set(store.inspect().policies()) == {"a", "ü" * 32, "x" * 64}
