@@ -33,6 +33,7 @@ LAYERS: Final = (
     ("table.layout",),
     ("table",),
     ("inspection", "housekeeping", "dump"),
+    ("upkeep",),
     ("store",),
     ("decorator",),
     ("policy", "supervisor"),
