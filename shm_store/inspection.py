@@ -11,7 +11,7 @@ from shm_store.entry import Entry, Seat
 from shm_store.errors import StoreClosedError
 from shm_store.stats import Stats
 from shm_store.table import audit, census, entries
-from shm_store.table.entries import Activity
+from shm_store.table.activity import Activity
 from shm_store.table.seats import Role
 from shm_store.table.table import Table
 from shm_store.tally import Counts
@@ -79,6 +79,13 @@ class Inspection:
         """Return what is known of one key: its bucket or block, and what processes have in flight of it."""
         require_key(key)
         return entries.entry_of(self._table, self._table.buckets.slots.place(key))
+
+    def most(self, count: int, *, denied: bool) -> list[Entry]:
+        """Return the keys that were denied, or else allowed, most often since they got their slots; most first.
+
+        Much cheaper than `entries`; none if keys are not kept.
+        """
+        return entries.most(self._table, count, denied=denied)
 
     def digest(self, key: str) -> str:
         """Return the digits that name a key where its text is not to be shown; the same as `Entry.digest`."""

@@ -6,7 +6,7 @@ the same key all the while.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import msgspec
@@ -35,22 +35,28 @@ class Snapshot(msgspec.Struct, frozen=True, gc=False):
     label: memoryview | None
 
 
-def of_set(segment: Segment, set_index: int) -> Iterator[Snapshot]:
-    """Yield the slots of a set that are not vacant; one that changes hands each time it is looked at is left out."""
+def of_set(segment: Segment, set_index: int, numbers: Iterable[int] | None = None) -> Iterator[Snapshot]:
+    """Yield the slots of a set that are not vacant; one that changes hands each time it is looked at is left out.
+
+    Args:
+        segment: The segment.
+        set_index: The set.
+        numbers: The slots to look at; all if None.
+    """
     geometry = segment.header.geometry
-    pending: set[int] | None = None
+    pending = range(geometry.set_slots) if numbers is None else numbers
     for _ in range(_TRIES):
         before = _copied(segment, set_index)
         labels = _labels(segment, set_index)
         after = _copied(segment, set_index)
-        changed = set()
-        for number in range(geometry.set_slots) if pending is None else pending:
+        changed = []
+        for number in pending:
             fingerprint, words = _slot(before, geometry.set_slots, number)
             if fingerprint == VACANT:
                 continue
             fingerprint_after, words_after = _slot(after, geometry.set_slots, number)
             if fingerprint != fingerprint_after or words[TAG] != words_after[TAG]:
-                changed.add(number)
+                changed.append(number)
                 continue
             label = (
                 None if labels is None else labels[number * geometry.label_words : (number + 1) * geometry.label_words]

@@ -125,6 +125,18 @@ def test_activity_tells_what_was_taken_since(open_store: OpenStore) -> None:
     assert [(used.key, used.allowed) for used in activity.look()] == [("b", 1)]
 
 
+def test_most_are_those_that_were_denied_most(open_store: OpenStore) -> None:
+    """The first ones of all, in order; never one that was not denied at all."""
+    store = open_store(label_size=32, initial_size=400)
+    for number in range(40):
+        for _ in range(number):
+            store.take(f"key {number}")
+    most = store.inspect().most(3, denied=True)
+    assert [(entry.key, entry.denied) for entry in most] == [("key 39", 34), ("key 38", 33), ("key 37", 32)]
+    assert [entry.allowed for entry in store.inspect().most(2, denied=False)] == [5, 5]
+    assert len(store.inspect().most(100, denied=True)) == 34
+
+
 def test_burst_begins_once_for_all_processes(open_store: OpenStore, clock: Clock) -> None:
     """Until it is over, nobody else is told that it begins; without labels everybody is."""
     first, second = open_store(label_size=8), open_store(label_size=8)
