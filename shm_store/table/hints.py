@@ -8,7 +8,8 @@ from typing import Final, TypeAlias
 from shm_store.quota import Quota
 from shm_store.table.call import Taken
 from shm_store.table.labels import Labels
-from shm_store.table.layout import FIRST, SEAT_PHASES, TAG, Word, word
+from shm_store.table.layout import FIRST, LABEL_ALLOWED, LABEL_DENIED, SEAT_PHASES, TAG, Word, word
+from shm_store.table.slots import Place, Slot
 from shm_store.table.stripes import Stripes
 
 #: Algorithms that the hot path can do: in the window that a slot names, they count units up to the limit.
@@ -29,7 +30,8 @@ Hint: TypeAlias = tuple[
     Word,  # the stripe's counters: allowed,
     Word,  # and denied
     Quota | None,  # the quota that was passed
-    memoryview | None,  # how often the key was taken from, where that is counted
+    "Word | None",  # where takes are counted by key: allowed,
+    "Word | None",  # and denied
 ]
 
 
@@ -84,9 +86,15 @@ class Hints:
             allowed,
             denied,
             quota,
-            None if self._labels is None else self._labels.usage(place.set_index, taken.slot.number),
+            *self._usage(place, taken.slot),
         )
         self._keep(key, hint)
+
+    def _usage(self, place: Place, slot: Slot) -> tuple[Word | None, Word | None]:
+        if self._labels is None:
+            return None, None
+        usage = self._labels.usage(place.set_index, slot.number)
+        return word(usage, LABEL_ALLOWED), word(usage, LABEL_DENIED)
 
     def clear(self) -> None:
         """Forget everything."""

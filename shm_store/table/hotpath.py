@@ -47,7 +47,7 @@ def bind(  # noqa: C901 - one closure, whose calls are what it saves
         if cost is not one:
             return take_slowly(key, cost, quota)
         try:
-            phase, acquire, release, tagged, tag, ends_ns, used, limit, allowed, denied, hinted, usage = hints[key]
+            phase, acquire, release, tagged, tag, ends_ns, used, limit, allowed, denied, hinted, let, kept = hints[key]
             # CPython switches threads, and runs signal handlers, at calls and jumps: not within this line.
             seat, seats.spare = seats.spare, None
             if seat is None:
@@ -68,12 +68,12 @@ def bind(  # noqa: C901 - one closure, whose calls are what it saves
                             used[()] = units
                             # `+=` would cost 15 ns more.
                             allowed[()] = allowed[()] + 1
-                            if usage is not None:
-                                usage[0] += 1
+                            if let is not None:
+                                let[()] = let[()] + 1
                         else:
                             denied[()] = denied[()] + 1
-                            if usage is not None:
-                                usage[1] += 1
+                            if kept is not None:
+                                kept[()] = kept[()] + 1
                     else:
                         records[phase - SEAT_PHASES][OTHER] += 1
                     release()
