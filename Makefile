@@ -92,9 +92,14 @@ define debian
 	test -z "$$(missing)" || echo "not installed:" $$(missing) "- $(2)" >&2
 endef
 
-# The load generator and the browser of tests/e2e, and the model checker of tests/model with the compiler it needs.
-tools:
+# The load generator and the browser of tests/e2e, the model checker of tests/model with the compiler it needs, and the
+# rule checker of tests/infra. That one is taken out of its package, whose installation would start a server.
+tools: $(INSTALLED)
 	$(call debian,wrk spin gcc chromium,the tests that need them will be skipped)
+	@PATH="$$PATH:$(BIN)"; command -v promtool >/dev/null || { echo "fetching promtool ..."; cd $(VENV) \
+	  && { apt-get download prometheus || { apt-get update && apt-get download prometheus; }; } >/dev/null 2>&1 \
+	  && dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x --strip-components=3 -C bin ./usr/bin/promtool \
+	  && rm prometheus_*.deb; } || echo "not installed: promtool - the tests that need it will be skipped" >&2
 
 # The load generator, and the server that has a limiter of its own.
 bench-tools:
