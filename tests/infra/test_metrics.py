@@ -1,0 +1,21 @@
+"""The metrics that alerts, dashboard and manual speak of."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from shm_store.metrics import names
+from tests.infra.files import ROOT, texts
+
+MENTIONED = [(path, text) for path, text in texts().items() if "shm_store_" in text]
+
+
+@pytest.mark.parametrize(("path", "text"), MENTIONED, ids=[str(path.relative_to(ROOT)) for path, _ in MENTIONED])
+def test_metric_is_one_that_there_is(path: Path, text: str) -> None:
+    """Every metric that a file names is exposed, by that name."""
+    # A histogram is spoken of as a whole, and asked for by its parts.
+    known = names() | {name.removesuffix("_bucket") for name in names()}
+    assert set(re.findall(r"\bshm_store_[a-z_]+[a-z]\b", text)) <= known, path
