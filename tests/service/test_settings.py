@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
+import traceback
 from pathlib import Path
+from typing import Final
 
+import msgspec
 import pytest
 
-from service.app.conf import SettingError, load
+from service.app.conf import SettingError, Settings, load
+from service.app.construct import wsgi
+from shm_store import Config, ShmStore
+
+SECRET: Final = "correct-horse-battery-staple"  # noqa: S105 - guards nothing
 
 
 @pytest.fixture
@@ -59,6 +68,7 @@ def test_settings_leave_the_last_word_to_gunicorn() -> None:
         ("unknown_clients", "guess"),
         ("limit_headers", "draft-12"),
         ("limit_headers", "legacy,none"),
+        ("label_size", "1025"),
     ],
 )
 def test_bad_setting_is_named_with_value_and_source(name: str, value: str) -> None:
@@ -127,3 +137,78 @@ def test_command_line_stops_with_one_line(command: str) -> None:
     )
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr == "service: limit is 'many' (flag --limit): give an integer\n"
+
+
+@pytest.mark.parametrize("given", ["flag", "environment", "file"])
+def test_token_is_never_shown(tmp_path: Path, given: str) -> None:
+    """Wherever it comes from, the command line says only that it is set; so does whatever shows the settings."""
+    path = tmp_path / "service.toml"
+    path.write_text(f'admin_token = "{SECRET}"\n' if given == "file" else "")
+    flags = ["--admin-token", SECRET] if given == "flag" else []
+    variables = {"SERVICE_CONFIG": str(path)} | ({"SERVICE_ADMIN_TOKEN": SECRET} if given == "environment" else {})
+    shown = [
+        subprocess.run(
+            [sys.executable, "-m", "service", "config", *flags, *more],
+            capture_output=True,
+            text=True,
+            check=True,
+            env=os.environ | variables,
+        ).stdout
+        for more in ([], ["--json"])
+    ]
+    assert SECRET not in "".join(shown)
+    assert json.loads(shown[1])["admin_token"]["value"] == "***"
+    loaded = load({"admin_token": SECRET} if flags else {}, variables)
+    assert loaded.settings.admin_token == SECRET
+    assert SECRET not in f"{loaded!r} {loaded.settings} {loaded.settings.__rich_repr__()}"
+
+
+def test_token_is_off_unless_it_is_set() -> None:
+    """None is the default, and is shown as for any setting."""
+    assert load({}, {}).settings.admin_token is None
+    assert "admin_token=None" in repr(load({}, {}).settings)
+
+
+@pytest.mark.parametrize(
+    "token", ["", "tooshort-secret", "with a space in secret", "sechs-umläute-secret", "secret-secret-\n-secret"]
+)
+@pytest.mark.parametrize("name", ["SERVICE_ADMIN_TOKEN", "SERVICE_ADMIN_TOKN", "SERVICE_TOKEN"])
+def test_bad_token_is_refused_and_not_shown(name: str, token: str) -> None:
+    """One that is too short or that no header can carry, and one whose variable is misspelt; no error has it."""
+    with pytest.raises(SettingError) as caught:
+        load({}, {name: token})
+    error = caught.value
+    assert error.value == "***"
+    assert "secret" not in "".join(traceback.format_exception(error)).partition("with pytest.raises")[2]
+    assert str(error).startswith(f"{'admin_token' if name == 'SERVICE_ADMIN_TOKEN' else name} is '***' (environment")
+
+
+@pytest.mark.parametrize("text", ["admin_token = 5\n", 'admin_tokn = "{}"\n', 'admin_token = "{}\n'])
+def test_bad_token_of_a_file_is_not_shown(tmp_path: Path, text: str) -> None:
+    """Neither one of another type, nor one whose name is misspelt, nor one in a file that cannot be read."""
+    path = tmp_path / "service.toml"
+    path.write_text(text.format(SECRET))
+    with pytest.raises(SettingError) as caught:
+        load({"config": str(path)}, {})
+    assert SECRET not in f"{caught.value} {caught.value!r} {caught.value.__cause__!r}"
+
+
+@pytest.mark.parametrize("name", ["admin", "admin-failures"])
+def test_policies_of_the_guard_are_its_own(tmp_path: Path, name: str) -> None:
+    """A policy of the file that has the name of one would share its buckets, and is refused."""
+    path = tmp_path / "service.toml"
+    path.write_text(f'[[policy]]\nname = "{name}"\nquota = "5/s"\n')
+    with pytest.raises(SettingError, match="choose another name"):
+        load({"config": str(path)}, {})
+
+
+def test_keys_are_kept_for_operators(segment_name: str) -> None:
+    """64 bytes of each unless set otherwise; a table that was made with another size is served as it is."""
+    assert load({}, {}).settings.store_config.label_size == 64
+    ShmStore.open(Config(name=segment_name, initial_size=256, label_size=16, stripes=2)).close()
+    settings = Settings(store=f"shm://{segment_name}", initial_size=1024)
+    wsgi(msgspec.json.encode(settings).decode())
+    attached = ShmStore.attach(segment_name)
+    assert attached is not None
+    with attached:
+        assert attached.config.label_size == 16

@@ -2,12 +2,15 @@
 
 from service.app.conf.errors import SettingError
 from service.app.conf.load import Loaded, load
-from service.app.conf.policies import default_policy
+from service.app.conf.policies import ADMIN, ADMIN_FAILURES, default_policy
 from service.app.conf.running import read, running
+from service.app.conf.secrets import shown
 from service.app.conf.settings import Settings
 from service.app.conf.sources import CONFIG, flag_name, variable_name
 
 __all__ = [
+    "ADMIN",
+    "ADMIN_FAILURES",
     "CONFIG",
     "Loaded",
     "SettingError",
@@ -17,5 +20,6 @@ __all__ = [
     "load",
     "read",
     "running",
+    "shown",
     "variable_name",
 ]

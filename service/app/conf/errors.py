@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from service.app.conf.secrets import shown
+
 
 class SettingError(ValueError):
-    """A setting that cannot be used; its text is one line that names the setting, its value and its source."""
+    """A setting that cannot be used; its text is one line that names the setting, its value and its source.
+
+    The value of a secret is masked, in the text and in the field.
+    """
 
     def __init__(self, setting: str, value: object, source: str, remedy: str) -> None:
+        value = shown(setting, value)
         super().__init__(f"{setting} is {value!r} ({source}): {remedy}")
         self.setting = setting
         self.value = value

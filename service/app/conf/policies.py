@@ -10,8 +10,14 @@ from service.app.conf.sources import Given
 from shm_store import ConfigurationError
 from shm_store.policy import Policy, from_tables
 
+#: The policy of requests under /admin that come with the right token.
+ADMIN: Final = Policy(name="admin", quota="600/minute", on_error="deny")
+#: The policy of those that come with none, or with another one; it bounds how fast a client can guess.
+ADMIN_FAILURES: Final = Policy(name="admin-failures", quota="10/minute", on_error="deny")
 #: The policy of `limit`, `interval` and `key_header`, which every request is charged to.
 DEFAULT: Final = "default"
+
+_TAKEN: Final = {DEFAULT: "limit and interval", ADMIN.name: "/admin", ADMIN_FAILURES.name: "/admin"}
 
 
 def default_policy(settings: Settings) -> Policy:
@@ -32,7 +38,8 @@ def file_policies(tables: Given | None) -> tuple[Policy, ...]:
         policies = from_tables(tables.value)
     except ConfigurationError as error:
         raise SettingError(error.setting, error.value, tables.source, error.remedy) from error
-    if any(policy.name == DEFAULT for policy in policies):
-        remedy = "this is the policy of limit and interval: choose another name"
-        raise SettingError(f"policy {DEFAULT!r}: name", DEFAULT, tables.source, remedy)
+    for name, whose in _TAKEN.items():
+        if any(policy.name == name for policy in policies):
+            remedy = f"this is the policy of {whose}: choose another name"
+            raise SettingError(f"policy {name!r}: name", name, tables.source, remedy)
     return policies

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -9,11 +10,14 @@ import msgspec
 from gunicorn.util import load_class
 
 from service.app.conf.bind import addresses
+from service.app.conf.secrets import MASK, shown
 from shm_store import Config, ConfigurationError
 from shm_store.falcon import Clients, Headers
 from shm_store.policy.recipe import header_prefix
 
 _DEFAULT_STORE = "shm://shm-store"
+# Graphic characters of ASCII: what a header can carry as one word.
+_TOKEN = re.compile(r"[!-~]{16,}")
 _DRAFT = "draft-11"
 _LEGACY = "legacy"
 # The setting of each field of Clients.
@@ -42,6 +46,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ttl_interval: Annotated[float | str, msgspec.Meta(description="Time between two passes of the sweeper.")] = "30s"
     min_ttl: Annotated[float | str, msgspec.Meta(description="Idle time after which a bucket is collected.")] = "10min"
     initial_size: Annotated[int, msgspec.Meta(description="Buckets the table has room for.")] = 65_536
+    label_size: Annotated[
+        int, msgspec.Meta(description="Bytes of each key that are kept as text, for operators; 0 keeps none.")
+    ] = 64
     store: Annotated[str, msgspec.Meta(description="Where the buckets are: shm://NAME.")] = _DEFAULT_STORE
     key_header: Annotated[
         str | None, msgspec.Meta(description="Header whose value is limited, instead of the client's address.")
@@ -64,6 +71,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     workers: Annotated[int, msgspec.Meta(description="Worker processes.")] = 4
     worker_class: Annotated[str, msgspec.Meta(description="Gunicorn's worker class: sync, gthread, asgi.")] = "sync"
     database: Annotated[str, msgspec.Meta(description="SQLite file of the links.")] = "links.sqlite3"
+    admin_token: Annotated[
+        str | None,
+        msgspec.Meta(description="Bearer token of /admin; without one there is neither that nor /dashboard."),
+    ] = None
 
     def __post_init__(self) -> None:
         """Check every value by what will use it."""
@@ -78,6 +89,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             raise ConfigurationError("workers", self.workers, "give an integer from 1 to 1024")
         _check_worker_class(self.worker_class)
         _check_database(self.database)
+        if self.admin_token is not None and not _TOKEN.fullmatch(self.admin_token):
+            remedy = "give 16 printable ASCII characters or more, without spaces"
+            raise ConfigurationError("admin_token", MASK, remedy)
+
+    def __rich_repr__(self) -> list[tuple[str, object]]:
+        return [(name, shown(name, value)) for name, value in msgspec.structs.asdict(self).items()]
+
+    def __repr__(self) -> str:
+        # What shows the settings, such as a traceback with the values of variables, is not to show a secret.
+        return f"Settings({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
 
     @property
     def clients(self) -> Clients:
@@ -114,6 +135,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
                 ttl_interval=self.ttl_interval,
                 min_ttl=self.min_ttl,
                 initial_size=self.initial_size,
+                label_size=self.label_size,
                 name=name,
             )
         except ConfigurationError as error:

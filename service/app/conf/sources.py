@@ -12,6 +12,7 @@ from gunicorn.config import Config as GunicornConfig
 
 import service
 from service.app.conf.errors import SettingError
+from service.app.conf.secrets import MASK, may_be_secret
 
 _PREFIX = "SERVICE_"
 CONFIG = "config"
@@ -121,4 +122,6 @@ def from_gunicorn(arguments: Sequence[str], environ: Mapping[str, str]) -> dict[
 def _unknown(name: str, given: Given, known: Collection[str]) -> SettingError:
     near = difflib.get_close_matches(name, known, n=1)
     remedy = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(sorted(known))}"
-    return SettingError(name, given.value, given.source, f"there is no such setting; {remedy}")
+    # Somebody may have misspelt the name of a secret.
+    value = MASK if may_be_secret(name) else given.value
+    return SettingError(name, value, given.source, f"there is no such setting; {remedy}")

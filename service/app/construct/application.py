@@ -110,7 +110,8 @@ def _open_store(config: Config) -> ShmStore:
         with attached:
             made = attached.config
         _log.error("the table stays as it is until it is dropped: %s", error)
-        return ShmStore.open(msgspec.structs.replace(config, initial_size=made.initial_size, stripes=made.stripes))
+        geometry = {name: getattr(made, name) for name in ("initial_size", "stripes", "label_size")}
+        return ShmStore.open(msgspec.structs.replace(config, **geometry))
 
 
 def _configuration(text: str | None, policies: Sequence[Policy]) -> tuple[Settings, RunningPolicies]:
