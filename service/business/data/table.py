@@ -1,0 +1,119 @@
+"""The table that holds the limits, and the processes that use it."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class TableStats(msgspec.Struct, frozen=True, kw_only=True):
+    """Counters since the table was made, and its state now.
+
+    Attributes:
+        name: The table's name.
+        slots: Slots of the table.
+        occupied: Slots that hold a bucket, expired ones included.
+        overrides: Slots that hold an override.
+        blocks: Slots that hold a block, ended ones included until they are swept.
+        in_flight: Units of concurrency limits that are in flight.
+        stripes: Semaphores in use.
+        seats: Seats of the table.
+        seats_taken: Seats given to a process, dead ones included until they are reused.
+        seats_dead: Those of them whose process is dead.
+        allowed: Takes that were allowed.
+        denied: Takes that were denied.
+        shadow_denied: Takes in shadow mode that would have been denied.
+        reclaimed_expired: Slots given to a new key after their bucket had expired.
+        reclaimed_idle: Slots given to a new key after their bucket had refilled.
+        evicted: Slots given to a new key while their bucket had spent units.
+        swept: Slots reclaimed by the sweeper.
+        refused: New keys that were denied because there was no room for them.
+        recoveries: Stripes freed after their holder died.
+        timeouts: Operations that gave up waiting for a stripe.
+        waits: Operations that had to wait for a stripe, by how long: at most 0.1 ms, 1 ms, 10 ms, 100 ms, and longer.
+        waited: Seconds that they have waited, all together.
+        sweeper_pid: Process that was the last to become the sweeper; 0 if there was none yet.
+        sweeper_age: Seconds since the sweeper's last heartbeat; -1 if there was none yet.
+        sweeper_passes: Passes over the whole table the sweepers have made.
+        sweep_duration: Seconds that the last of them took.
+        sweep_seconds: Seconds that all of them took.
+        label_size: Bytes of each key that are kept as text; 0 if keys are not.
+        size: Bytes of the table.
+    """
+
+    name: str
+    slots: int
+    occupied: int
+    overrides: int
+    blocks: int
+    in_flight: int
+    stripes: int
+    seats: int
+    seats_taken: int
+    seats_dead: int
+    allowed: int
+    denied: int
+    shadow_denied: int
+    reclaimed_expired: int
+    reclaimed_idle: int
+    evicted: int
+    swept: int
+    refused: int
+    recoveries: int
+    timeouts: int
+    waits: tuple[int, ...]
+    waited: float
+    sweeper_pid: int
+    sweeper_age: float
+    sweeper_passes: int
+    sweep_duration: float
+    sweep_seconds: float
+    label_size: int
+    size: int
+
+
+class PolicyCounts(msgspec.Struct, frozen=True, kw_only=True):
+    """How often a policy has decided how since the table was made, in all processes of the host.
+
+    Attributes:
+        allowed: Requests it had room for.
+        denied: Requests it denied.
+        shadow_denied: Requests it would have denied, had it been enforced.
+        errors: Requests it could not decide on.
+        near_limit: Requests it had room for, with less than a fifth of its limit left.
+    """
+
+    allowed: int
+    denied: int
+    shadow_denied: int
+    errors: int
+    near_limit: int
+
+
+class ProcessSeats(msgspec.Struct, frozen=True, kw_only=True):
+    """A process that uses the table.
+
+    Attributes:
+        pid: The process.
+        role: `user`, `master` or `sweeper`.
+        alive: Whether it still runs.
+        seats: How many seats it has.
+    """
+
+    pid: int
+    role: str
+    alive: bool
+    seats: int
+
+
+class Status(msgspec.Struct, frozen=True):
+    """How the table fares.
+
+    Attributes:
+        stats: Counters of the whole table.
+        policies: How each policy has decided, by its name.
+        seats: The processes that use it.
+    """
+
+    stats: TableStats
+    policies: dict[str, PolicyCounts]
+    seats: list[ProcessSeats]

@@ -1,0 +1,98 @@
+"""Limits in the table that the limiter takes from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import msgspec
+
+from service.business.data import Limit, NewBlock, NewOverride, PolicyCounts, ProcessSeats, Status, TableStats
+from service.business.features.limits import LimitRefusedError, TableUnavailableError
+from shm_store import ConfigurationError, ShmStore, StoreError
+from shm_store.entry import Entry
+
+
+class StoreLimits:
+    """Sees and changes what the workers of the host take from; implements `LimitTable`.
+
+    Args:
+        store: The store.
+    """
+
+    def __init__(self, store: ShmStore) -> None:
+        self._store = store
+
+    def limits(self) -> Iterator[Limit]:
+        """Yield all limits; no stripe is taken."""
+        with _reported():
+            yield from map(_limit, self._store.inspect().entries())
+
+    def limits_of(self, key: str) -> list[Limit]:
+        """Return the limits of a key; no stripe is taken."""
+        with _reported():
+            # The text that was asked for is known to be all of it.
+            return [_limit(msgspec.structs.replace(entry, key=key)) for entry in self._store.inspect().entry(key)]
+
+    def override(self, key: str, new: NewOverride) -> None:
+        """Store a quota for a key alone."""
+        with _reported():
+            self._store.set(key, new.limit, new.interval)
+
+    def reset(self, key: str) -> bool:
+        """Forget a key's bucket and override."""
+        with _reported():
+            return self._store.reset(key)
+
+    def block(self, key: str, new: NewBlock) -> None:
+        """Deny every take of a key for so long."""
+        with _reported():
+            self._store.block(key, new.duration)
+
+    def unblock(self, key: str) -> bool:
+        """End a key's block."""
+        with _reported():
+            return self._store.unblock(key)
+
+    def status(self) -> Status:
+        """Return how the table fares; no stripe is taken."""
+        with _reported():
+            inspection = self._store.inspect()
+            return Status(
+                msgspec.convert(inspection.stats(), TableStats, from_attributes=True),
+                msgspec.convert(inspection.policies(), dict[str, PolicyCounts], from_attributes=True),
+                msgspec.convert(inspection.seats(), list[ProcessSeats], from_attributes=True),
+            )
+
+
+def _limit(entry: Entry) -> Limit:
+    if entry.key is not None and not entry.key.isascii():
+        # Half of a surrogate pair, which a key may have, cannot be written as JSON.
+        entry = msgspec.structs.replace(entry, key=entry.key.encode("utf-8", "backslashreplace").decode())
+    return Limit(
+        key=entry.key,
+        digest=entry.digest,
+        policy=entry.policy,
+        algorithm=entry.algorithm,
+        limit=entry.limit,
+        interval=entry.interval,
+        burst=entry.burst,
+        remaining=entry.remaining,
+        reset_after=entry.reset_after,
+        override=entry.override,
+        blocked_for=entry.blocked_for,
+        allowed=entry.allowed,
+        denied=entry.denied,
+        pid=entry.pid,
+    )
+
+
+@contextmanager
+def _reported() -> Iterator[None]:
+    """Raise the store's errors as those of the feature."""
+    try:
+        yield
+    except ConfigurationError as error:
+        raise LimitRefusedError(str(error)) from error
+    except StoreError as error:
+        raise TableUnavailableError(str(error)) from error
