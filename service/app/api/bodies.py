@@ -10,6 +10,7 @@ import msgspec
 from falcon.media import Handlers, JSONHandler
 
 BODY_LENGTH_MAX: Final = 16_384
+_RESPONDERS: Final = {"POST": "on_post", "PUT": "on_put"}
 
 _T = TypeVar("_T")
 
@@ -20,7 +21,7 @@ def json_handlers() -> Handlers:
 
 
 class ReadBody:
-    """Reads the body of a POST into `req.context.body` before the responder runs.
+    """Reads the body of a POST or a PUT into `req.context.body` before the responder runs.
 
     Only here does it matter that ASGI must await a body: responders find it read, and are the same for both protocols.
     """
@@ -31,7 +32,8 @@ class ReadBody:
         """Read the body for WSGI.
 
         Raises:
-            falcon.HTTPError: 411 without a length, 413 if too long, 415 if not JSON by its type, 400 by its text.
+            falcon.HTTPError: 411 without its length, 413 if too long, 415 if not JSON by its type, 400 if there is none
+                or it is not JSON.
         """
         if _expects_body(req, resource):
             req.context.body = req.get_media()
@@ -70,19 +72,31 @@ def query_as(req: falcon.Request, kind: type[_T]) -> _T:
 
 def _expects_body(req: falcon.Request, resource: object) -> bool:
     """Return whether a body is to be read, having checked that it says its length and is not too long."""
-    if req.method != "POST" or not hasattr(resource, "on_post"):
+    responder = _RESPONDERS.get(req.method)
+    if responder is None or not hasattr(resource, responder):
         return False
     length = req.content_length
-    if length is None:
+    if length is None and req.get_header("transfer-encoding") is not None:
         raise falcon.HTTPLengthRequired(description="Send the body with a Content-Length, not in chunks.")
+    if length is None:
+        raise falcon.HTTPBadRequest(description="Send a body, with a Content-Length.")
     if length > BODY_LENGTH_MAX:
         raise falcon.HTTPContentTooLarge(description=f"The body may have {BODY_LENGTH_MAX} bytes at most.")
     return True
 
 
+def _number(text: str) -> float:
+    value = float(text)
+    # In JSON 5.0 is an integer as well (JSON Schema, Core, section 6.1.1).
+    return int(value) if value.is_integer() else value
+
+
+_decoder: Final = msgspec.json.Decoder(float_hook=_number)
+
+
 def _decode(text: str) -> object:
     try:
-        return msgspec.json.decode(text)
+        return _decoder.decode(text)
     except RecursionError as error:
         # Otherwise sixteen kilobytes of "[" would be answered with 500.
         raise msgspec.DecodeError("nested too deeply") from error

@@ -10,6 +10,7 @@ from typing import Any, Final, NoReturn
 import falcon
 import msgspec
 
+from service.business.features.limits import LimitNotFoundError, LimitRefusedError, TableUnavailableError
 from service.business.features.links import CodeTakenError, LinkNotFoundError, StorageUnavailableError
 
 _PROBLEM_JSON: Final = "application/problem+json"
@@ -50,11 +51,15 @@ def _taken(_req: falcon.Request, _resp: falcon.Response, error: Exception, _para
     raise falcon.HTTPConflict(description=str(error)) from error
 
 
+def _refused(_req: falcon.Request, _resp: falcon.Response, error: Exception, _params: dict[str, Any]) -> NoReturn:
+    raise falcon.HTTPUnprocessableEntity(description=str(error)) from error
+
+
 def _unavailable(_req: falcon.Request, _resp: falcon.Response, error: Exception, _params: dict[str, Any]) -> NoReturn:
     # The client need not know paths of this machine; the operator must.
     _log.error("request answered with 503: %s", error)
     raise falcon.HTTPServiceUnavailable(
-        description="The links cannot be reached now: try again.", retry_after=_RETRY_AFTER_S
+        description="What this needs cannot be reached now: try again.", retry_after=_RETRY_AFTER_S
     ) from error
 
 
@@ -62,4 +67,7 @@ ERROR_HANDLERS: Final[dict[type[Exception], Callable[..., NoReturn]]] = {
     LinkNotFoundError: _not_found,
     CodeTakenError: _taken,
     StorageUnavailableError: _unavailable,
+    LimitNotFoundError: _not_found,
+    LimitRefusedError: _refused,
+    TableUnavailableError: _unavailable,
 }

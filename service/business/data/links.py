@@ -25,7 +25,7 @@ class NewLink(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         ValueError: `url` is not such a URL.
     """
 
-    url: Annotated[str, msgspec.Meta(max_length=URL_LENGTH_MAX)]
+    url: Annotated[str, msgspec.Meta(max_length=URL_LENGTH_MAX, extra_json_schema={"format": "uri"})]
     code: Code | None = None
 
     def __post_init__(self) -> None:
