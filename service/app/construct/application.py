@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import falcon
 import falcon.asgi
 import msgspec
 from falcon.routing import DefaultRouter
 
+from service.app.api.admin import BlockItem, LimitCollection, LimitItem, TableStatus
 from service.app.api.asynchronous import asynchronous, coroutine
 from service.app.api.bodies import ReadBody, json_handlers
+from service.app.api.guard import GUARDED, AdminGuard
 from service.app.api.links import FollowLink, LinkCollection, LinkItem
-from service.app.api.pages import FrontPage
+from service.app.api.openapi import OpenApi
+from service.app.api.pages import Dashboard, FrontPage
 from service.app.api.probes import HealthProbe, Ping
 from service.app.api.problems import ERROR_HANDLERS, serialize_problem
-from service.app.conf import Settings, default_policy, running
+from service.app.conf import ADMIN, ADMIN_FAILURES, Settings, default_policy, running
+from service.business.features.limits import Limits
 from service.business.features.links import Links
+from service.business.platform.shared_memory import StoreLimits
 from service.business.platform.sqlite import SCHEMA, Connections, SqliteLinks
 from shm_store import Config, LayoutMismatchError, ShmStore
 from shm_store.falcon import RateLimitMiddleware
@@ -65,34 +70,75 @@ def prepare_store(settings: Settings) -> None:
 def _compose(app: _App, router: DefaultRouter, settings: Settings, policies: RunningPolicies) -> _App:
     # Nothing here starts a thread or opens a connection: with preload_app it runs before the workers are forked.
     store = _open_store(settings.store_config)
-    links = Links(SqliteLinks(Connections(Path(settings.database), SCHEMA)))
     is_asgi = isinstance(app, falcon.asgi.App)
 
     app.req_options.media_handlers = app.resp_options.media_handlers = json_handlers()
-    limits = RateLimitMiddleware(
-        store,
-        router=router,
-        policies=policies,
-        exempt=["/healthz"],
-        clients=settings.clients,
-        headers=settings.headers,
-    )
-    app.add_middleware([limits, ReadBody()])
+    app.add_middleware([*_guards(store, settings), _limiter(store, router, settings, policies), ReadBody()])
     app.set_error_serializer(serialize_problem)
     for error, handler in ERROR_HANDLERS.items():
         twin: Callable[..., Any] = coroutine(handler) if is_asgi else handler
         app.add_error_handler(error, twin)
 
-    for path, resource, blocking in (
-        ("/", FrontPage(), False),
-        ("/healthz", HealthProbe(store.sweeper_age), False),
-        ("/v1/ping", Ping(), False),
-        ("/v1/links", LinkCollection(links), True),
-        ("/v1/links/{code}", LinkItem(links), True),
-        ("/r/{code}", FollowLink(links), True),
-    ):
+    routes = [*_routes(store, settings)]
+    if settings.admin_token is not None:
+        routes += _admin_routes(store)
+    routes.append(_Route("/openapi.json", OpenApi(["/openapi.json", *(route.path for route in routes)])))
+    for path, resource, blocking in routes:
         app.add_route(path, asynchronous(resource, blocking=blocking) if is_asgi else resource)
     return app
+
+
+class _Route(NamedTuple):
+    path: str
+    resource: object
+    blocking: bool = False
+
+
+def _routes(store: ShmStore, settings: Settings) -> Iterator[_Route]:
+    links = Links(SqliteLinks(Connections(Path(settings.database), SCHEMA)))
+    yield _Route("/", FrontPage())
+    yield _Route("/healthz", HealthProbe(store.sweeper_age))
+    yield _Route("/v1/ping", Ping())
+    yield _Route("/v1/links", LinkCollection(links), blocking=True)
+    yield _Route("/v1/links/{code}", LinkItem(links), blocking=True)
+    yield _Route("/r/{code}", FollowLink(links), blocking=True)
+
+
+def _admin_routes(store: ShmStore) -> Iterator[_Route]:
+    limits = Limits(StoreLimits(store))
+    yield _Route("/dashboard", Dashboard())
+    yield _Route("/admin/status", TableStatus(limits), blocking=True)
+    yield _Route("/admin/limits", LimitCollection(limits), blocking=True)
+    # The converter: a key may have slashes in it.
+    yield _Route("/admin/limits/{key:path}", LimitItem(limits), blocking=True)
+    yield _Route("/admin/blocks/{key:path}", BlockItem(limits), blocking=True)
+
+
+def _guards(store: ShmStore, settings: Settings) -> Iterator[AdminGuard]:
+    if settings.admin_token is not None:
+        yield AdminGuard(
+            store,
+            settings.admin_token,
+            clients=settings.clients,
+            headers=settings.headers,
+            admitted=ADMIN,
+            failures=ADMIN_FAILURES,
+        )
+
+
+def _limiter(
+    store: ShmStore, router: DefaultRouter, settings: Settings, policies: RunningPolicies
+) -> RateLimitMiddleware:
+    # Operators have limits of their own: theirs must not be spent by whoever shares their address.
+    guarded = () if settings.admin_token is None else GUARDED
+    return RateLimitMiddleware(
+        store,
+        router=router,
+        policies=policies,
+        exempt=["/healthz", *guarded],
+        clients=settings.clients,
+        headers=settings.headers,
+    )
 
 
 def _open_store(config: Config) -> ShmStore:

@@ -33,6 +33,7 @@ def announcement(loaded: Loaded, listeners: Sequence[object], workers: int) -> s
         f"Serving {', '.join(urls)} with {workers} workers ({settings.worker_class})\n"
         f"Limit: {settings.limit} requests per {interval} and {who}, shared by all workers in {settings.store}\n"
         f"{_others(loaded)}"
+        f"{_dashboard(settings, urls[0])}"
         f"Try:   {_curl(urls[0])}\n"
     )
 
@@ -42,9 +43,18 @@ def _others(loaded: Loaded) -> str:
     return f"And:   {', '.join(names)}, by {loaded.file}\n" if names else ""
 
 
+def _dashboard(settings: Settings, url: str) -> str:
+    is_shown = settings.admin_token is not None and not url.startswith("unix:")
+    return f"Watch: {_reachable(url)}/dashboard, with the admin_token\n" if is_shown else ""
+
+
 def _curl(url: str) -> str:
     if url.startswith("unix:"):
         return f"curl -i --unix-socket {shlex.quote(url.removeprefix('unix:'))} http://localhost/v1/ping"
+    return f"curl -i {_reachable(url)}/v1/ping"
+
+
+def _reachable(url: str) -> str:
     for wildcard, loopback in _WILDCARDS.items():
         url = url.replace(f"//{wildcard}:", f"//{loopback}:")
-    return f"curl -i {url}/v1/ping"
+    return url

@@ -1,0 +1,99 @@
+"""Lets nobody under `/admin` who has not the token, and bounds how fast it can be guessed."""
+
+from __future__ import annotations
+
+import hmac
+from typing import Final
+
+import falcon
+import falcon.asgi
+import msgspec
+
+from shm_store import Quota, ShmStore, StoreError
+from shm_store.falcon import Clients, Headers, Outcome
+from shm_store.falcon.requests import FALCON
+from shm_store.http.keys import key_function
+from shm_store.http.request_limiter import RequestLimiter
+from shm_store.policy import Policy
+
+#: What it guards, as paths for a middleware that leaves it alone.
+GUARDED: Final = ("/admin", "/admin/*")
+_ROOT: Final = "/admin"
+
+
+class AdminGuard:
+    """Middleware that comes before all other, so that no route is looked for and no body read of whoever has no token.
+
+    Requests without the token are charged to one policy, and answered 401; with the token, to another. Whoever has
+    spent the first is answered 429 with whatever token: otherwise the answer would tell whether it was right. While the
+    store fails everybody is answered 503.
+
+    Args:
+        store: Counts.
+        token: The token.
+        clients: Who the client of a request is; those without an address share their limits, or are answered 503.
+        headers: Which header fields tell of the limits.
+        admitted: The policy of requests with the token.
+        failures: The policy of requests without it.
+    """
+
+    def __init__(
+        self, store: ShmStore, token: str, *, clients: Clients, headers: Headers, admitted: Policy, failures: Policy
+    ) -> None:
+        if clients.unknown == "skip":
+            clients = msgspec.structs.replace(clients, unknown="share")
+        self._token = token.encode()
+        self._store = store
+        assert isinstance(failures.limit, Quota)
+        self._quota = failures.limit
+        self._key = key_function(failures.recipe, FALCON, clients, prefix=f"{failures.name}:")
+        self._admitted, self._failures = (
+            # No method is exempt: OPTIONS, too, would tell whether a token is right.
+            RequestLimiter(store, FALCON, policies=[policy], clients=clients, headers=headers, exempt_methods=())
+            for policy in (admitted, failures)
+        )
+
+    def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Admit a request, or answer it.
+
+        Raises:
+            falcon.HTTPUnauthorized: It has not the token.
+        """
+        path = req.path
+        if path != _ROOT and not path.startswith(f"{_ROOT}/"):
+            return
+        resp.set_header("cache-control", "no-store")
+        has_token = self._has_token(req.get_header("authorization"))
+        limiter = self._admitted if has_token and not self._has_guessed(req) else self._failures
+        outcome = limiter.decide(req, req.method, path)
+        if outcome.answer is not None:
+            _answer(resp, outcome)
+            return
+        resp.set_headers(outcome.headers)
+        if not has_token:
+            raise falcon.HTTPUnauthorized(
+                description="Send the administrator's token: Authorization: Bearer TOKEN.", challenges=["Bearer"]
+            )
+
+    async def process_request_async(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
+        """Do the same for ASGI; it takes microseconds."""
+        self.process_request(req, resp)
+
+    def _has_token(self, authorization: str | None) -> bool:
+        scheme, _, token = (authorization or "").partition(" ")
+        return hmac.compare_digest(token.strip().encode(), self._token) and scheme.lower() == "bearer"
+
+    def _has_guessed(self, req: falcon.Request) -> bool:
+        """Return whether the client has spent its wrong tokens, or nobody can tell."""
+        try:
+            key = self._key(req)
+            return key is None or not self._store.peek(key, 1, self._quota).allowed
+        except StoreError:
+            return True
+
+
+def _answer(resp: falcon.Response, outcome: Outcome) -> None:
+    answer = outcome.answer
+    assert answer is not None
+    resp.status, resp.data, resp.complete = answer.status, answer.body, True
+    resp.set_headers(answer.headers)
