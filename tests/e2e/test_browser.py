@@ -11,21 +11,9 @@ from typing import Final
 
 import pytest
 
+from tests.e2e.chromium import CHROMIUM, FLAGS
 from tests.e2e.conftest import MakeService
 
-_CHROMIUM: Final = "chromium"
-# It must look nothing up outside: a background request that cannot be sent would hold the page up.
-_FLAGS: Final = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-dev-shm-usage",
-)
 _LOAD_S: Final = 60
 
 
@@ -51,12 +39,12 @@ class _Text(HTMLParser):
 @pytest.fixture
 def shown(tmp_path: Path) -> Callable[[str], list[str]]:
     """The lines of text that a page shows once its scripts have run."""
-    if shutil.which(_CHROMIUM) is None:
+    if shutil.which(CHROMIUM) is None:
         pytest.skip("chromium is not installed: install the package chromium to run this test")
 
     def load(url: str) -> list[str]:
         profile = f"--user-data-dir={tmp_path / 'profile'}"
-        command = [_CHROMIUM, *_FLAGS, profile, "--virtual-time-budget=5000", "--dump-dom", url]
+        command = [CHROMIUM, *FLAGS, profile, "--virtual-time-budget=5000", "--dump-dom", url]
         ended = subprocess.run(command, capture_output=True, text=True, check=True, timeout=_LOAD_S)
         text = _Text()
         text.feed(ended.stdout)

@@ -1,0 +1,118 @@
+"""The admin API of a real service: what one worker is told holds in all of them, at once."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+from collections.abc import Iterator
+from http import HTTPStatus
+from typing import Any, Final
+from urllib.parse import quote
+
+import pytest
+
+from shm_store import ShmStore
+from tests.e2e import processes
+from tests.e2e.conftest import MakeService
+from tests.e2e.hanging import WORKER
+from tests.e2e.life import APP
+from tests.e2e.service import Service
+
+TOKEN: Final = "a-token-of-the-tests"  # noqa: S105 - guards a table of a test
+KEY: Final = "default:client:127.0.0.1"
+LIMIT: Final = 100_000
+# Enough that no worker is left out: each connection goes to whichever worker accepts it first.
+CONNECTIONS_MAX: Final = 2_000
+
+
+@pytest.fixture
+def service(make_service: MakeService) -> Iterator[Service]:
+    service = make_service(limit=LIMIT, admin_token=TOKEN, arguments=(APP,))
+    service.start()
+    yield service
+    service.stop()
+
+
+def test_override_and_block_hold_in_every_worker_at_once(service: Service) -> None:
+    """The very next request that any worker gets is decided by what another was told."""
+    assert _statuses_of_all(service) == {HTTPStatus.OK}
+    told = _admin(service, "PUT", f"/admin/blocks/{quote(KEY, safe='')}", {"for": "1h"})
+    assert told.status == HTTPStatus.OK
+    assert _statuses_of_all(service) == {HTTPStatus.TOO_MANY_REQUESTS}
+    _admin(service, "DELETE", f"/admin/blocks/{quote(KEY, safe='')}")
+    assert _statuses_of_all(service) == {HTTPStatus.OK}
+    _admin(service, "PUT", f"/admin/limits/{quote(KEY, safe='')}", {"limit": 7, "interval": "1h"})
+    assert service.drain() == 7
+    assert _statuses_of_all(service) == {HTTPStatus.TOO_MANY_REQUESTS}
+    _admin(service, "DELETE", f"/admin/limits/{quote(KEY, safe='')}")
+    assert _statuses_of_all(service) == {HTTPStatus.OK}
+
+
+@pytest.mark.parametrize("gunicorn", ["--worker-class sync --preload", "--worker-class asgi"])
+def test_guessing_is_bounded_by_the_host(make_service: MakeService, gunicorn: str) -> None:
+    """Four workers have ten wrong tokens between them, and what they have counted adds up; then the right one waits."""
+    service = make_service(limit=LIMIT, admin_token=TOKEN, gunicorn=gunicorn)
+    service.start()
+    statuses = [service.get("/admin/limits", {"Authorization": f"Bearer guess-number-{n}"}).status for n in range(40)]
+    assert statuses == [HTTPStatus.UNAUTHORIZED] * 10 + [HTTPStatus.TOO_MANY_REQUESTS] * 30
+    denied = _admin(service, "GET", "/admin/status")
+    assert denied.status == HTTPStatus.TOO_MANY_REQUESTS
+    assert 0 < int(denied.headers["Retry-After"]) <= 60
+    # An operator at another address, or on the host, is let in, or can let this one in again.
+    assert service.get("/dashboard").status == service.get("/v1/ping").status == HTTPStatus.OK
+    counts = _counts_after_reset(service)
+    assert (counts["allowed"], counts["denied"]) == (10, 31)
+    service.stop()
+
+
+def test_admin_answers_under_load_from_its_own_address(service: Service) -> None:
+    """Whoever is denied everywhere else still sees and changes limits."""
+    _admin(service, "PUT", f"/admin/limits/{quote(KEY, safe='')}", {"limit": 1, "interval": "1h"})
+    service.drain()
+    (entry,) = json.loads(_admin(service, "GET", f"/admin/limits/{quote(KEY, safe='')}").body)["entries"]
+    assert (entry["override"], entry["remaining"]) == (True, 0)
+    page = json.loads(_admin(service, "GET", "/admin/limits?policy=default&denied=true").body)
+    assert [each["key"] for each in page["entries"]] == [KEY]
+
+
+def test_token_is_nowhere_to_be_seen(service: Service) -> None:
+    """Neither the log nor the command line of any of the service's processes has it."""
+    _admin(service, "GET", "/admin/status")
+    assert TOKEN not in service.log
+    for pid in service.processes():
+        assert TOKEN not in processes.command_line(pid)
+
+
+class _Answer:
+    def __init__(self, response: http.client.HTTPResponse) -> None:
+        self.status, self.headers, self.body = response.status, response.headers, response.read()
+
+
+def _admin(service: Service, method: str, path: str, body: object = None) -> _Answer:
+    with contextlib.closing(http.client.HTTPConnection(service.address, timeout=30)) as connection:
+        text = None if body is None else json.dumps(body)
+        headers = {"Authorization": f"Bearer {TOKEN}"} | ({} if body is None else {"Content-Type": "application/json"})
+        connection.request(method, path, text, headers)
+        return _Answer(connection.getresponse())
+
+
+def _statuses_of_all(service: Service) -> set[int]:
+    """Ask over fresh connections until every worker has answered; return the statuses of all answers."""
+    waiting, statuses = service.workers(), set[int]()
+    for _ in range(CONNECTIONS_MAX):
+        response = service.get("/v1/ping")
+        statuses.add(response.status)
+        waiting.discard(int(response.headers[WORKER]))
+        if not waiting:
+            return statuses
+    raise AssertionError(f"no answer from {waiting}")
+
+
+def _counts_after_reset(service: Service) -> dict[str, Any]:
+    store = ShmStore.attach(service.segment)
+    assert store is not None
+    with store:
+        assert store.reset("admin-failures:client:127.0.0.1")
+    counts: dict[str, Any] = json.loads(_admin(service, "GET", "/admin/status").body)["policies"]["admin-failures"]
+    return counts
