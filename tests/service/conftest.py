@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any
 
 import msgspec
 import pytest
 
 from service.app.conf import Settings
 from service.app.construct import asgi, wsgi
-
-TOKEN: Final = "a-token-of-the-tests"  # noqa: S105 - guards a table of a test
-MakeApp: TypeAlias = Callable[..., Any]
+from shm_store import ShmStore
+from tests.service.asking import TOKEN, Ask, MakeApp, asking
 
 
 @pytest.fixture(params=[wsgi, asgi], ids=["wsgi", "asgi"])
@@ -30,3 +29,23 @@ def make_app(request: pytest.FixtureRequest, segment_name: str, tmp_path: Path) 
         return request.param(msgspec.json.encode(Settings(**defaults | settings)).decode())
 
     return make
+
+
+@pytest.fixture
+def app(make_app: MakeApp) -> object:
+    """Allows three requests a minute, and is told by each request which client it comes from."""
+    return make_app(limit=3, trusted_proxies="127.0.0.1")
+
+
+@pytest.fixture
+def ask(app: object) -> Ask:
+    """Send a request with the right token, as the only client unless another is named."""
+    return asking(app)
+
+
+@pytest.fixture
+def store(app: object, segment_name: str) -> Iterator[ShmStore]:  # noqa: ARG001 - makes the table
+    attached = ShmStore.attach(segment_name)
+    assert attached is not None
+    with attached:
+        yield attached

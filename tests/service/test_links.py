@@ -108,6 +108,16 @@ def test_bad_body_is_refused(client: falcon.testing.TestClient, body: str, kind:
     assert _problem(refused)
 
 
+@pytest.mark.parametrize(("headers", "status"), [({}, 400), ({"Transfer-Encoding": "chunked"}, 411)])
+def test_body_must_be_there_and_say_its_length(
+    client: falcon.testing.TestClient, headers: dict[str, str], status: int
+) -> None:
+    """None is answered 400, and one in chunks 411."""
+    refused = client.simulate_post("/v1/links", headers=headers)
+    assert refused.status_code == status
+    assert _problem(refused)
+
+
 def test_limit_covers_all_but_the_health_probe(client: falcon.testing.TestClient) -> None:
     """Past the limit every path is denied, one that is not there included; /healthz never is."""
     for _ in range(50):

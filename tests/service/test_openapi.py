@@ -17,7 +17,7 @@ from schemathesis.config import SchemathesisConfig
 from service.app.api.openapi import document
 from service.app.api.openapi.operations import PATHS
 from shm_store import ShmStore
-from tests.service.conftest import TOKEN, MakeApp
+from tests.service.asking import TOKEN, MakeApp
 
 _EXAMPLES: Final = int(os.environ.get("EXAMPLES", "20"))
 _OPERATORS: Final = {"/dashboard", "/admin/status", "/admin/limits", "/admin/limits/{key}", "/admin/blocks/{key}"}
