@@ -6,7 +6,7 @@ from typing import NoReturn
 
 import pytest
 
-from shm_store import ShmStore, StripeTimeoutError
+from shm_store import ConfigurationError, ShmStore, StripeTimeoutError
 from tests.service.asking import CLIENT, KEY, TOKEN, Ask, MakeApp, asking, listed, path_of, ping
 
 
@@ -211,6 +211,17 @@ def test_admin_says_when_the_store_fails(ask: Ask, monkeypatch: pytest.MonkeyPat
     result = ask("PUT", path_of("limits", "x"), json={"limit": 5, "interval": "1min"})
     assert (result.status_code, result.headers["content-type"]) == (503, "application/problem+json")
     assert "secret-name" not in result.text
+
+
+def test_admin_says_what_the_store_does_not_take(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A quota that is described as good, and that the store refuses nevertheless, is answered 422 with its reason."""
+
+    def refuse(*_: object) -> NoReturn:
+        raise ConfigurationError("limit", 5, "choose another")
+
+    monkeypatch.setattr(ShmStore, "set", refuse)
+    result = ask("PUT", path_of("limits", "x"), json={"limit": 5, "interval": "1min"})
+    assert (result.status_code, result.json["detail"]) == (422, "limit is 5: choose another")
 
 
 def test_dashboard_runs_nothing_but_itself(ask: Ask) -> None:

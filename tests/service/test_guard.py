@@ -95,16 +95,28 @@ def test_admin_answers_while_its_client_is_denied(ask: Ask) -> None:
     assert listed(ask, policy="default")[0]["denied"] == 1
 
 
-def test_guard_fails_closed(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While the store fails nobody is let in, with whatever token."""
+def _fail(*_: object, **__: object) -> NoReturn:
+    raise StripeTimeoutError("shm-store", 0, 1, ())
 
-    def fail(*_: object, **__: object) -> NoReturn:
-        raise StripeTimeoutError("shm-store", 0, 1, ())
 
-    monkeypatch.setattr("shm_store.table.stripes.Stripes.run", fail)
+@pytest.mark.parametrize("what", ["stripes.Stripes.run", "table.Table.take"])
+def test_guard_fails_closed(ask: Ask, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    """While the store fails, or only cannot count, nobody is let in, with whatever token."""
+    monkeypatch.setattr(f"shm_store.table.{what}", _fail)
     for token in (RIGHT, WRONG[0]):
         result = ask("GET", "/admin/status", token=token)
         assert (result.status_code, result.headers["cache-control"]) == (503, "no-store")
+
+
+def test_guard_takes_requests_for_guesses_while_it_cannot_tell(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the right token, too, while nobody knows how often the client has guessed."""
+    monkeypatch.setattr("shm_store.table.takes.Takes.peek", _fail)
+    assert [ask("GET", "/admin/status").status_code for _ in range(11)] == [200] * 10 + [429]
+
+
+def test_guard_has_no_method_that_is_free(ask: Ask) -> None:
+    """OPTIONS, which the ordinary limits leave alone, would tell of a token as well."""
+    assert [ask("OPTIONS", "/admin/status", token=None).status_code for _ in range(11)] == [401] * 10 + [429]
 
 
 @pytest.mark.parametrize(
