@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import signal
 from collections.abc import Iterator
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -82,6 +84,23 @@ def test_token_is_nowhere_to_be_seen(service: Service) -> None:
     assert TOKEN not in service.log
     for pid in service.processes():
         assert TOKEN not in processes.command_line(pid)
+
+
+def test_token_of_the_file_is_changed_by_a_reload(make_service: MakeService, tmp_path: Path) -> None:
+    """The workers that come with the reload know the new one, and the old one is wrong."""
+    file = tmp_path / "service.toml"
+    file.write_text(f'admin_token = "{TOKEN}"\n')
+    service = make_service(config=file, workers=1)
+    service.start()
+    assert _admin(service, "GET", "/admin/status").status == HTTPStatus.OK
+    old = service.workers()
+    file.write_text('admin_token = "another-token-of-the-tests"\n')
+    service.signal(signal.SIGHUP)
+    service.await_workers(*old, wanted=1)
+    assert _admin(service, "GET", "/admin/status").status == HTTPStatus.UNAUTHORIZED
+    answer = service.get("/admin/status", {"Authorization": "Bearer another-token-of-the-tests"})
+    assert answer.status == HTTPStatus.OK
+    service.stop()
 
 
 class _Answer:
