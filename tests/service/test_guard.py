@@ -51,6 +51,21 @@ def test_guard_tells_nothing_of_routes(ask: Ask, method: str, path: str) -> None
     assert "allow" not in result.headers
 
 
+@pytest.mark.parametrize("path", ["//admin/status", "///admin/limits", "/%2fadmin/status", "/%61dmin/status"])
+def test_guard_knows_each_way_to_write_a_path(ask: Ask, path: str) -> None:
+    """Whatever the router takes for a path under /admin needs the token, and with it is answered."""
+    assert ask("GET", path, token=None).status_code == 401
+    assert ask("GET", path).status_code == 200
+
+
+def test_guard_looks_at_routes_as_well(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Were a path written in a way that the guard does not know, its route would be guarded all the same."""
+    monkeypatch.setattr("service.app.api.guard._is_guarded", lambda path: path == "/admin/limits/{key:path}")
+    for method, how in (("GET", {}), ("PUT", {"json": {"limit": 5, "interval": "1min"}}), ("DELETE", {})):
+        result = ask(method, "/admin/limits/x", **how)
+        assert (result.status_code, result.headers["www-authenticate"]) == (401, "Bearer")
+
+
 def test_guard_reads_no_body_without_the_token(ask: Ask) -> None:
     """Whoever has no token learns nothing of what a body must be."""
     for how in ({"body": "{"}, {"headers": {"Content-Length": "99999999"}}, {"json": {"limit": 1, "interval": 1}}):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from typing import Final
+from typing import Any, Final
 
 import falcon
 import falcon.asgi
@@ -18,7 +18,7 @@ from shm_store.policy import Policy
 
 #: What it guards, as paths for a middleware that leaves it alone.
 GUARDED: Final = ("/admin", "/admin/*")
-_ROOT: Final = "/admin"
+_ROOT: Final = "admin"
 
 
 class AdminGuard:
@@ -59,25 +59,40 @@ class AdminGuard:
         Raises:
             falcon.HTTPUnauthorized: It has not the token.
         """
-        path = req.path
-        if path != _ROOT and not path.startswith(f"{_ROOT}/"):
+        if not _is_guarded(req.path):
             return
         resp.set_header("cache-control", "no-store")
         has_token = self._has_token(req.get_header("authorization"))
         limiter = self._admitted if has_token and not self._has_guessed(req) else self._failures
-        outcome = limiter.decide(req, req.method, path)
+        outcome = limiter.decide(req, req.method, req.path)
         if outcome.answer is not None:
             _answer(resp, outcome)
             return
         resp.set_headers(outcome.headers)
         if not has_token:
-            raise falcon.HTTPUnauthorized(
-                description="Send the administrator's token: Authorization: Bearer TOKEN.", challenges=["Bearer"]
-            )
+            raise _unauthorized()
+        req.context.is_admitted = True
 
     async def process_request_async(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
         """Do the same for ASGI; it takes microseconds."""
         self.process_request(req, resp)
+
+    def process_resource(
+        self, req: falcon.Request, _resp: falcon.Response, _resource: object, _params: dict[str, Any]
+    ) -> None:
+        """See that a request which has found its way to a guarded route was admitted, however it has written its path.
+
+        Raises:
+            falcon.HTTPUnauthorized: It was not.
+        """
+        if _is_guarded(req.uri_template or "") and not getattr(req.context, "is_admitted", False):
+            raise _unauthorized()
+
+    async def process_resource_async(
+        self, req: falcon.asgi.Request, resp: falcon.asgi.Response, resource: object, params: dict[str, Any]
+    ) -> None:
+        """Do the same for ASGI."""
+        self.process_resource(req, resp, resource, params)
 
     def _has_token(self, authorization: str | None) -> bool:
         scheme, _, token = (authorization or "").partition(" ")
@@ -90,6 +105,17 @@ class AdminGuard:
             return key is None or not self._store.peek(key, 1, self._quota).allowed
         except StoreError:
             return True
+
+
+def _is_guarded(path: str) -> bool:
+    # The router takes any number of slashes at the beginning for one.
+    return path.lstrip("/").partition("/")[0] == _ROOT
+
+
+def _unauthorized() -> falcon.HTTPUnauthorized:
+    return falcon.HTTPUnauthorized(
+        description="Send the administrator's token: Authorization: Bearer TOKEN.", challenges=["Bearer"]
+    )
 
 
 def _answer(resp: falcon.Response, outcome: Outcome) -> None:
