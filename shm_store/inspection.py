@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
-from typing import Self
+from typing import Final, Self
 
 from shm_store.arguments import require_key
 from shm_store.entry import Entry, Seat
-from shm_store.errors import StoreClosedError
+from shm_store.errors import ConfigurationError, StoreClosedError
 from shm_store.stats import Stats
 from shm_store.table import audit, census, entries
 from shm_store.table.activity import Activity
@@ -16,6 +17,7 @@ from shm_store.table.seats import Role
 from shm_store.table.table import Table
 from shm_store.tally import Counts
 
+_DIGEST: Final = re.compile(r"[0-9a-fA-F]{16}")
 # A fault that is seen so often, so many seconds apart, is none of an operation under way.
 _LOOKS = 3
 _PAUSE_S = 0.05
@@ -91,6 +93,22 @@ class Inspection:
         """Return the digits that name a key where its text is not to be shown; the same as `Entry.digest`."""
         require_key(key)
         return entries.digest_of(self._table.buckets.slots.place(key).fingerprint)
+
+    def find(self, digest: str) -> list[Entry]:
+        """Return what is known of the key that `digest` names, as `entry` does.
+
+        Raises:
+            ConfigurationError: The digest is not 16 hexadecimal digits.
+        """
+        if _DIGEST.fullmatch(digest) is None:
+            raise ConfigurationError("digest", digest, "give 16 hexadecimal digits")
+        # The half of the fingerprint that chooses the set; entries of the key are told by it as well.
+        half = bytes.fromhex(digest)
+        return entries.entry_of(self._table, self._table.buckets.slots.placed(bytes(len(half)) + half, ""))
+
+    def is_linked(self) -> bool:
+        """Return whether the segment is still the one of its name; what is seen of one that was removed stays as is."""
+        return self._table.segment.is_linked()
 
     def activity(self) -> Activity:
         """Return what tells from now on, at each look, which keys were taken from; nothing if keys are not kept."""
