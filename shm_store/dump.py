@@ -18,6 +18,7 @@ from shm_store.algorithms import ALGORITHMS, State, Terms
 from shm_store.config import Config
 from shm_store.durations import NS_PER_SECOND
 from shm_store.errors import ConfigurationError, TableFullError
+from shm_store.quota import INTERVAL_MAX_NS, INTERVAL_MIN_NS, LIMIT_MAX
 from shm_store.table import process, snapshot
 from shm_store.table.layout import (
     ALGORITHM_MASK,
@@ -240,11 +241,25 @@ def _rest(file: BinaryIO, count: int) -> Iterator[Saved]:
         saved = _read(file, Saved)
         if saved is None:
             raise _no_dump("it ends too soon")
-        if len(saved.fingerprint) != FINGERPRINT or saved.algorithm not in _CODES:
+        if not _is_sound(saved):
             raise _no_dump("a slot of it is damaged")
         yield saved
     if file.read(1):
         raise _no_dump("it goes on after its end")
+
+
+def _is_sound(saved: Saved) -> bool:
+    """Return whether a slot may be as the file says: what is loaded, every process trusts (I5)."""
+    words = saved.first, saved.idle_at_ns, saved.third, saved.key_length, saved.allowed, saved.denied
+    return (
+        len(saved.fingerprint) == FINGERPRINT
+        and saved.algorithm in _CODES
+        and min(words) >= 0
+        and 1 <= saved.limit <= LIMIT_MAX
+        and 1 <= saved.burst <= LIMIT_MAX
+        and INTERVAL_MIN_NS <= saved.interval_ns <= INTERVAL_MAX_NS
+        and saved.idle_at_ns <= time.monotonic_ns() + 2 * INTERVAL_MAX_NS
+    )
 
 
 def _read(file: BinaryIO, kind: type[_T]) -> _T | None:
