@@ -85,7 +85,7 @@ class Life:
 
     def status(self) -> dict[str, Any]:
         """What `shm-store status` says."""
-        command = shm_store("status", "--name", self.service.segment)
+        command = shm_store("status", "--json", "--name", self.service.segment)
         command.check_returncode()
         status: dict[str, Any] = json.loads(command.stdout)
         return status

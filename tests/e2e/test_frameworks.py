@@ -193,7 +193,7 @@ def _settings(limit: int) -> dict[str, str]:
 
 
 def _status(service: Service) -> dict[str, int]:
-    command = shm_store("status", "--name", service.segment)
+    command = shm_store("status", "--json", "--name", service.segment)
     command.check_returncode()
     status: dict[str, int] = json.loads(command.stdout)
     return status

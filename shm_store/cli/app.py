@@ -1,0 +1,106 @@
+"""The commands of `shm-store`, and what becomes of their errors."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import typer
+from typer.core import TyperGroup
+
+from shm_store.cli import files, keys, listing, output, status, top, upkeep, watching
+from shm_store.cli.codes import ABSENT, CLOSED_PIPE, FAILURE, INTERRUPTED, SUCCESS, AbsentError, RefusedError
+from shm_store.errors import StoreError
+
+_CODES: Final = """\b
+Exit codes:
+  0    success; top and watch: also when they are interrupted
+  1    there is no such segment, or no such key; check: the table has faults
+  2    an error, or wrong usage
+  130  interrupted (Ctrl-C)
+  141  nobody reads the output any more (a closed pipe)
+"""
+
+
+class _Commands(TyperGroup):
+    """Ends silently when the pipe that it writes to is closed, before typer says that it failed."""
+
+    def invoke(self, ctx: typer.Context) -> int:  # type: ignore[override]  # typer's own type is not public
+        """Run the command that was asked for; return its exit code."""
+        try:
+            code: int | None = super().invoke(ctx)
+            sys.stdout.flush()
+        except OSError as error:
+            output.drop_unwritten()
+            if isinstance(error, BrokenPipeError):
+                return CLOSED_PIPE
+            raise
+        return code or SUCCESS
+
+
+def _app() -> typer.Typer:
+    app = typer.Typer(
+        cls=_Commands,
+        help="See and change the tables of this host: rate limits that all its processes share.",
+        epilog=_CODES,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+    )
+    commands: list[Callable[..., int]] = [
+        status.status,
+        top.top,
+        listing.ls,
+        keys.get,
+        keys.set_,
+        keys.reset,
+        keys.block,
+        keys.unblock,
+        watching.watch,
+        upkeep.check,
+        upkeep.sweep,
+        files.dump,
+        files.load,
+        upkeep.unlink,
+    ]
+    for command in commands:
+        app.command(command.__name__.rstrip("_"), epilog=_CODES)(command)
+    return app
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command; return its exit code. Whatever fails is one line on stderr."""
+    if not arguments:
+        _run(["--help"])
+        return FAILURE
+    return _run(arguments)
+
+
+def _run(arguments: Sequence[str]) -> int:
+    for stream in (sys.stdout, sys.stderr):
+        # Bars and keys on a terminal that has no such characters.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace" if stream is sys.stderr else "replace")
+    try:
+        code: int | None = _app()(list(arguments), prog_name="shm-store", standalone_mode=False)
+    except AbsentError as error:
+        output.complain(str(error))
+        return ABSENT
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except (StoreError, RefusedError, OSError, typer.TyperException, typer.Abort) as error:
+        output.complain(_said(error))
+        return FAILURE
+    return code or SUCCESS
+
+
+def _said(error: Exception) -> str:
+    """Return what to tell people of an error."""
+    if isinstance(error, typer.TyperException):
+        return f"{error.format_message()} (see --help)"
+    if isinstance(error, typer.Abort):
+        return "nothing was done"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)

@@ -1,0 +1,20 @@
+"""Exit codes, and what ends a command with one of them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+SUCCESS: Final = 0
+#: There is no such segment, or no such key; or `check` has found faults.
+ABSENT: Final = 1
+FAILURE: Final = 2
+INTERRUPTED: Final = 130
+CLOSED_PIPE: Final = 141
+
+
+class AbsentError(Exception):
+    """What a command is about is not there."""
+
+
+class RefusedError(Exception):
+    """The command will not do that, and says why."""

@@ -1,0 +1,106 @@
+"""What happened in a table between two looks at it, read without any stripe."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import Final
+
+import msgspec
+
+from shm_store.cli.codes import AbsentError
+from shm_store.entry import Used
+from shm_store.inspection import Inspection
+from shm_store.stats import Stats
+from shm_store.tally import Counts
+
+#: Seconds that are remembered.
+REMEMBERED_S: Final = 60.0
+
+
+class Rates(msgspec.Struct, frozen=True):
+    """Takes a second between two moments, in seconds of a clock that starts anywhere."""
+
+    begin: float
+    end: float
+    allowed: float = 0.0
+    denied: float = 0.0
+
+
+class Frame(msgspec.Struct, frozen=True, kw_only=True):
+    """A table since the look before.
+
+    Attributes:
+        stats: The table now.
+        rates: What was taken meanwhile.
+        history: The same of the last minute, the latest last.
+        keys: The keys that were taken from meanwhile; None if keys are not kept.
+        policies: What each policy has decided meanwhile.
+        cost: Seconds of a processor that the look took.
+    """
+
+    stats: Stats
+    rates: Rates
+    history: tuple[Rates, ...]
+    keys: list[Used] | None
+    policies: dict[str, Counts]
+    cost: float
+
+
+class Sampler:
+    """Looks at a table from time to time."""
+
+    def __init__(self, inspection: Inspection) -> None:
+        """Look at what happens from now on."""
+        self._inspection = inspection
+        self._activity = inspection.activity()
+        self._stats, self._policies = inspection.stats(), inspection.policies()
+        self._at = time.monotonic()
+        self._history: deque[Rates] = deque()
+
+    def first(self) -> Frame:
+        """Return the table as it is, with nothing that has happened yet."""
+        rates = Rates(self._at, self._at)
+        keys: list[Used] | None = [] if self._stats.label_size else None
+        return Frame(stats=self._stats, rates=rates, history=(), keys=keys, policies={}, cost=0.0)
+
+    def look(self) -> Frame:
+        """Return what has happened since the look before.
+
+        Raises:
+            AbsentError: The segment was removed.
+        """
+        if not self._inspection.is_linked():
+            raise AbsentError("the segment was removed")
+        # Not the time that passes: on a busy machine most of that belongs to others.
+        begin = time.thread_time()
+        stats, policies, keys = self._inspection.stats(), self._inspection.policies(), self._activity.look()
+        cost = time.thread_time() - begin
+        rates = self._rates(stats)
+        since = {name: _since(self._policies.get(name, Counts()), counts) for name, counts in policies.items()}
+        self._stats, self._policies, self._at = stats, policies, rates.end
+        return Frame(
+            stats=stats,
+            rates=rates,
+            history=self._remembered(rates),
+            keys=keys if stats.label_size else None,
+            policies=since,
+            cost=cost,
+        )
+
+    def _rates(self, stats: Stats) -> Rates:
+        now = time.monotonic()
+        took = max(now - self._at, 1e-9)
+        allowed, denied = stats.allowed - self._stats.allowed, stats.denied - self._stats.denied
+        return Rates(self._at, now, allowed / took, denied / took)
+
+    def _remembered(self, rates: Rates) -> tuple[Rates, ...]:
+        self._history.append(rates)
+        while self._history[0].end < rates.end - REMEMBERED_S:
+            self._history.popleft()
+        return tuple(self._history)
+
+
+def _since(before: Counts, now: Counts) -> Counts:
+    old, new = msgspec.structs.astuple(before), msgspec.structs.astuple(now)
+    return Counts(*(max(after - earlier, 0) for earlier, after in zip(old, new, strict=True)))

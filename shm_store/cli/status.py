@@ -1,0 +1,116 @@
+"""`status`: a segment as a whole."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+from rich.table import Table
+from rich.text import Text
+
+from shm_store.cli import figures
+from shm_store.cli.attaching import inspected
+from shm_store.cli.codes import SUCCESS
+from shm_store.cli.escaping import visible
+from shm_store.cli.options import DEFAULT_NAME, Json, Name
+from shm_store.cli.output import fields, row, show, show_json, table
+from shm_store.entry import Seat
+from shm_store.stats import Stats
+from shm_store.tally import Counts
+
+# The sweeper's heart beats once a second.
+_STALE_S: Final = 5.0
+_STYLES: Final = {"ok": "green", "stale": "red", "none": "yellow"}
+_BAR: Final = 24
+_WAITS: Final = ("0.1 ms", "1 ms", "10 ms", "100 ms")
+
+
+def status(name: Name = DEFAULT_NAME, *, json: Json = False) -> int:
+    """Show how a table fares: what is in it, who uses it, what was decided."""
+    with inspected(name) as inspection:
+        stats, seats, policies = inspection.stats(), inspection.seats(), inspection.policies()
+    if json:
+        document = msgspec.structs.asdict(stats)
+        show_json(document | {"sweeper": sweeper_state(stats), "processes": seats, "policies": policies})
+    else:
+        show(_drawn(stats, seats))
+        if policies:
+            show(Text(), _policies(policies))
+    return SUCCESS
+
+
+def sweeper_state(stats: Stats) -> str:
+    """Return how the sweeper is: `ok`, `stale` after some time without a heartbeat, `none` before the first."""
+    return "none" if stats.sweeper_age < 0 else "ok" if stats.sweeper_age < _STALE_S else "stale"
+
+
+def occupancy(stats: Stats, width: int) -> Text:
+    """Return how full the table is, as a bar of so many cells and in figures."""
+    drawn = figures.bar(stats.occupied, stats.slots, width)
+    share = figures.percent(stats.occupied, stats.slots)
+    style = "red" if 10 * stats.occupied >= 9 * stats.slots else "green"
+    return Text.assemble((drawn, style), f" {share}, {stats.occupied:,} of {stats.slots:,}")
+
+
+def sweeper(stats: Stats) -> Text:
+    """Return how the sweeper is, in one line."""
+    state = sweeper_state(stats)
+    if state == "none":
+        return Text.assemble((state, _STYLES[state]), ", limits are exact all the same")
+    last = f"pass {stats.sweeper_passes:,} took {figures.seconds(stats.sweep_duration)}"
+    age = f"heartbeat {figures.seconds(stats.sweeper_age)} ago"
+    passes = last if stats.sweeper_passes else "no pass yet"
+    return Text.assemble((state, _STYLES[state]), f", pid {stats.sweeper_pid}, {age}, {passes}")
+
+
+def _drawn(stats: Stats, seats: list[Seat]) -> Table:
+    keys = f"keys kept to {stats.label_size} bytes" if stats.label_size else "keys not kept"
+    things, in_flight = figures.things, f"{figures.things(stats.in_flight, 'unit')} in flight"
+    reclaimed = f"{stats.reclaimed_expired:,} expired, {stats.reclaimed_idle:,} idle, {stats.swept:,} swept"
+    return fields(
+        ("segment", Text.assemble((stats.name, "bold cyan"), f", {figures.size(stats.size)}")),
+        ("table", f"{stats.slots:,} slots, {stats.stripes} stripes, {keys}"),
+        ("occupied", occupancy(stats, _BAR)),
+        ("", ", ".join((things(stats.overrides, "override"), things(stats.blocks, "block"), in_flight))),
+        ("sweeper", sweeper(stats)),
+        ("seats", f"{stats.seats_taken} of {stats.seats}, {stats.seats_dead} of dead processes"),
+        ("processes", _processes(seats)),
+        ("takes", f"{stats.allowed:,} allowed, {stats.denied:,} denied, {stats.shadow_denied:,} denied in shadow mode"),
+        ("reclaimed", reclaimed),
+        ("", _alarming((stats.evicted, "evicted with spent units"), (stats.refused, "new keys refused"))),
+        ("stripes", _alarming((stats.recoveries, "recovered from the dead"), (stats.timeouts, "timeouts"))),
+        ("waits", _waits(stats)),
+    )
+
+
+def _processes(seats: list[Seat]) -> Text:
+    counted = Counter((seat.role, seat.alive) for seat in seats)
+    parts = []
+    for role in sorted({role for role, _ in counted}):
+        alive, dead = counted[role, True], counted[role, False]
+        parts.append(Text.assemble(f"{role} {alive}", (f" (dead {dead})", "red") if dead else ""))
+    return Text(", ").join(parts) if parts else Text("none")
+
+
+def _alarming(*counted: tuple[int, str]) -> Text:
+    """Return counts that are 0 where all is well."""
+    return Text(", ").join(Text(f"{number:,} {what}", "yellow" if number else "") for number, what in counted)
+
+
+def _waits(stats: Stats) -> str:
+    *upto, longer = stats.waits
+    if not any(stats.waits):
+        return "none"
+    parts = [f"{number:,} up to {most}" for number, most in zip(upto, _WAITS, strict=True) if number]
+    parts += [f"{longer:,} longer"] if longer else []
+    return f"{', '.join(parts)}; {figures.seconds(stats.waited)} altogether"
+
+
+def _policies(policies: Mapping[str, Counts]) -> Table:
+    drawn = table("ALLOWED", "NEAR LIMIT", "DENIED", "SHADOW-DENIED", "ERRORS", last="POLICY")
+    for name, counts in policies.items():
+        numbers = counts.allowed, counts.near_limit, counts.denied, counts.shadow_denied, counts.errors
+        drawn.add_row(*row([f"{number:,}" for number in numbers], visible(name)))
+    return drawn

@@ -1,0 +1,62 @@
+"""`check`, `sweep`, `unlink`: a table as a whole."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from shm_store.cli.attaching import inspected, no_segment, opened
+from shm_store.cli.codes import ABSENT, SUCCESS
+from shm_store.cli.escaping import one_line
+from shm_store.cli.figures import things
+from shm_store.cli.options import DEFAULT_NAME, Json, Name
+from shm_store.cli.output import show_json
+from shm_store.table.segment import unlink as unlink_segment
+
+
+def check(name: Name = DEFAULT_NAME, *, json: Json = False) -> int:
+    """Look for what is wrong with a table.
+
+    In use or not, and without changing anything. A line for each fault, and exit code 1 if there is any.
+    """
+    with inspected(name) as inspection:
+        faults = inspection.faults()
+    if json:
+        show_json({"name": name, "faults": faults})
+    else:
+        for fault in faults or [f"segment {name!r} has no faults"]:
+            print(one_line(fault))
+    return ABSENT if faults else SUCCESS
+
+
+def sweep(name: Name = DEFAULT_NAME, *, json: Json = False) -> int:
+    """Reclaim the slots of expired buckets, as the sweeper does."""
+    with opened(name) as store:
+        swept = store.garbage_collect()
+    if json:
+        show_json({"name": name, "swept": swept})
+    else:
+        print(f"{things(swept, 'slot')} reclaimed")
+    return SUCCESS
+
+
+def unlink(
+    name: Name = DEFAULT_NAME,
+    *,
+    force: Annotated[
+        bool, typer.Option("--force", help="Even while processes are attached, or if it is no table.")
+    ] = False,
+    json: Json = False,
+) -> int:
+    """Remove a table.
+
+    Every bucket, counter, override and block is lost.
+    """
+    if not unlink_segment(name, force=force):
+        raise no_segment(name)
+    if json:
+        show_json({"name": name, "removed": True})
+    else:
+        print(f"segment {name!r} removed")
+    return SUCCESS

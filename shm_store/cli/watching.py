@@ -1,0 +1,136 @@
+"""`watch`: one key, followed."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from shm_store.cli import figures, pacing
+from shm_store.cli.attaching import digest_in, entries_of, inspected, no_key
+from shm_store.cli.codes import SUCCESS, AbsentError
+from shm_store.cli.options import DEFAULT_NAME, AnyKey, Interval, JsonLines, Name
+from shm_store.cli.output import show_json_line
+from shm_store.entry import Entry
+from shm_store.inspection import Inspection
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """What is to be seen of a key, and what makes a new line when it changes.
+
+    Attributes:
+        quota: Its limit as it is written; empty if there is nothing but a block, or nothing at all.
+        remaining: Units that are left.
+        in_flight: Units in flight, in all processes.
+        allowed: Takes that were allowed; None if they are not counted.
+        denied: Takes that were denied; None if they are not counted.
+        override: Whether the quota was stored for it alone.
+        blocked: Whether it is blocked.
+    """
+
+    quota: str = ""
+    remaining: int = 0
+    in_flight: int = 0
+    allowed: int | None = None
+    denied: int | None = None
+    override: bool = False
+    blocked: bool = False
+
+
+def watch(
+    key: AnyKey,
+    name: Name = DEFAULT_NAME,
+    *,
+    interval: Interval = "1s",
+    count: Annotated[int | None, typer.Option("--count", min=1, metavar="N", help="End after so many lines.")] = None,
+    json: JsonLines = False,
+) -> int:
+    """Follow a key: a line whenever something changes.
+
+    Until Ctrl-C. A key that is not there yet is waited for.
+    """
+    interval_s = pacing.interval(interval)
+    with inspected(name) as inspection, pacing.Pace() as pace:
+        entries = entries_of(inspection, key)
+        if not entries and digest_in(key) is not None:
+            raise no_key(name, key)
+        before, lines = seen(entries), 0
+        _report(None, before, entries, json=json)
+        while (lines := lines + 1) != count:
+            changed = _changed(inspection, key, before, pace, interval_s)
+            if changed is None:
+                break
+            now = seen(changed)
+            _report(before, now, changed, json=json)
+            before = now
+    return SUCCESS
+
+
+def seen(entries: list[Entry]) -> Seen:
+    """Return what is to be seen of a key of which these are all entries."""
+    buckets = [entry for entry in entries if entry.pid is None]
+    holders = [entry for entry in entries if entry.pid is not None]
+    if not entries:
+        return Seen()
+    in_flight = sum(entry.limit - entry.remaining for entry in holders)
+    first = (buckets or holders)[0]
+    return Seen(
+        quota=figures.quota(first) if first.algorithm else "",
+        remaining=first.remaining if buckets else max(first.limit - in_flight, 0),
+        in_flight=in_flight,
+        allowed=None if first.allowed is None else sum(entry.allowed or 0 for entry in entries),
+        denied=None if first.denied is None else sum(entry.denied or 0 for entry in entries),
+        override=any(entry.override for entry in entries),
+        blocked=any(entry.blocked_for for entry in entries),
+    )
+
+
+def grown(before: int | None, now: int | None) -> int | None:
+    """Return by how much a count has grown; one that is lower than before has begun anew."""
+    if now is None:
+        return None
+    return now - before if before is not None and now >= before else now
+
+
+def _changed(
+    inspection: Inspection, key: str, before: Seen, pace: pacing.Pace, interval_s: float
+) -> list[Entry] | None:
+    """Wait until something about the key has changed; return its entries, or None if it is time to end."""
+    while pace.wait(interval_s):
+        if not inspection.is_linked():
+            raise AbsentError("the segment was removed")
+        entries = entries_of(inspection, key)
+        if seen(entries) != before:
+            return entries
+    return None
+
+
+def _report(before: Seen | None, now: Seen, entries: list[Entry], *, json: bool) -> None:
+    """Print what a key is like; `before` is None for the first line."""
+    last = before or now
+    allowed, denied = grown(last.allowed, now.allowed), grown(last.denied, now.denied)
+    reset_after = max((entry.reset_after for entry in entries), default=0.0)
+    blocked_for = max((entry.blocked_for for entry in entries), default=0.0)
+    if json:
+        document: dict[str, Any] = {"time": time.time(), "present": bool(entries), **msgspec.structs.asdict(now)}
+        more = {"allowed_since": allowed, "denied_since": denied, "reset_after": reset_after}
+        show_json_line(document | more | {"blocked_for": blocked_for})
+        return
+    said = [time.strftime("%H:%M:%S")]
+    if not entries:
+        said.append("absent")
+    if now.allowed is not None:
+        said.append(
+            f"allowed {now.allowed:,}  denied {now.denied:,}"
+            if before is None
+            else f"allowed +{allowed:,}  denied +{denied:,}"
+        )
+    if now.quota:
+        said.append(f"left {now.remaining:,} of {now.quota}" + (" (override)" if now.override else ""))
+        said += [f"in flight {now.in_flight:,}"] if now.in_flight else []
+        said += [f"full in {figures.seconds(reset_after)}"] if reset_after and not now.blocked else []
+    if now.blocked:
+        said.append(f"blocked for {figures.seconds(blocked_for)}")
+    print("  ".join(said), flush=True)
