@@ -1,0 +1,195 @@
+"""Whatever goes wrong is one line on stderr, and an exit code that docs/cli.md names."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from shm_store.cli.codes import ABSENT, CLOSED_PIPE, FAILURE, INTERRUPTED
+from tests.cli.conftest import OpenTable, Run, command, spend
+
+ROOT = Path(__file__).parents[2]
+COMMANDS = (
+    "status",
+    "top",
+    "ls",
+    "get",
+    "set",
+    "reset",
+    "block",
+    "unblock",
+    "watch",
+    "check",
+    "sweep",
+    "dump",
+    "load",
+    "unlink",
+)
+_ARGUMENTS: dict[str, list[str]] = {
+    "get": ["k"],
+    "set": ["k", "5/min"],
+    "reset": ["k"],
+    "block": ["k", "--for", "1h"],
+    "unblock": ["k"],
+    "watch": ["k"],
+    "dump": ["-"],
+}
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name != "load"])
+def test_no_segment_is_1(run: Run, segment_name: str, name: str) -> None:
+    """Every command that needs a table says that there is none, whatever form was asked for."""
+    for json in ([], ["--json"]):
+        said = run(name, *_ARGUMENTS.get(name, []), *json)
+        assert (said.code, said.out) == (ABSENT, "")
+        assert said.err == f"shm-store: there is no segment {segment_name!r}\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nonsense"],
+        ["status", "--nonsense"],
+        ["status", "--name", "../etc"],
+        ["status", "--name", "sem.x"],
+        ["status", "extra"],
+        ["unlink", "--name", "../etc"],
+        ["dump", "-", "--name", "../etc"],
+        ["ls", "--limit", "-1"],
+        ["ls", "--limit", "many"],
+        ["ls", "--sort", "colour"],
+        ["get"],
+        ["set", "k"],
+        ["set", "k", "fifty"],
+        ["set", "k", "0/min"],
+        ["set", "k", "5/fortnight"],
+        ["set", "k", "5/100ns"],
+        ["block", "k"],
+        ["block", "k", "--for", "soon"],
+        ["block", "k", "--for", "-1s"],
+        ["block", "k", "--for", "200years"],
+        ["watch", "k", "--interval", "0"],
+        ["watch", "k", "--interval", "x"],
+        ["watch", "k", "--count", "0"],
+        ["top", "--interval", "1ns"],
+        ["top", "--count", "0"],
+        ["load", "/nonexistent"],
+        ["load", "-", "--stripes", "x"],
+        ["nonsense\x1b[31m\n\u202e"],
+        ["status", "--\x1b[31m"],
+        ["status", "--name", "\x1b[31m"],
+    ],
+)
+def test_wrong_usage_is_2(run: Run, open_table: OpenTable, arguments: list[str]) -> None:
+    """One line that begins with the program's name, without anything that a terminal would follow."""
+    open_table()
+    said = run(*arguments)
+    assert (said.code, said.out) == (FAILURE, "")
+    assert said.err.startswith("shm-store: ")
+    assert said.err.endswith("\n")
+    assert said.err[:-1].isprintable()
+
+
+def test_no_command_is_the_help(run: Run) -> None:
+    """Who gives no command is told what there is, and has not used it right."""
+    said = run()
+    assert said.code == FAILURE
+    assert all(f"  {name}" in said.out for name in COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_names_exit_codes(run: Run, name: str) -> None:
+    """Each command's own help says how it ends, and knows --name and --json."""
+    text = run(name, "--help").out
+    for part in ("Exit codes:", "no such segment", "--name", "SHM_STORE_NAME", "--json"):
+        assert part in text
+
+
+def test_docs_name_every_command() -> None:
+    """docs/cli.md has a section for each of them."""
+    text = (ROOT / "docs" / "cli.md").read_text()
+    assert [name for name in COMMANDS if f"`{name}" not in text] == []
+
+
+def test_another_file_is_2(run: Run, segment_name: str) -> None:
+    """What lies under the name and is no table is named, with the remedy."""
+    (Path("/dev/shm") / segment_name).write_text("something else")
+    said = run("status")
+    assert said.code == FAILURE
+    assert f"remove /dev/shm/{segment_name}" in said.err
+
+
+def test_without_typer_is_2() -> None:
+    """Where the extra is not installed, the one line is how to install it."""
+    for missing in ("typer", "rich"):
+        script = f"import sys; sys.modules[{missing!r}] = None; import shm_store.cli; sys.exit(shm_store.cli.main())"
+        done = subprocess.run([sys.executable, "-c", script, "status"], check=False, capture_output=True, text=True)
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (FAILURE, "", 1)
+        assert "pip install 'shm-store[cli]'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [["ls", "--limit", "9999"], ["ls", "--limit", "9999", "--json"], ["top", "--json"]]
+)
+def test_a_closed_pipe_is_silent(open_table: OpenTable, arguments: list[str]) -> None:
+    """Whoever reads one line and goes leaves nobody who complains."""
+    store = open_table(initial_size=8192)
+    for number in range(4000):
+        store.take(f"api:{number}")
+    more = ["--interval", "10ms"] if arguments[0] == "top" else []
+    with subprocess.Popen(
+        command(*arguments, *more), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait(20) == CLOSED_PIPE
+
+
+def test_a_full_device_is_one_line(open_table: OpenTable) -> None:
+    """What cannot be written is said once."""
+    spend(open_table(), "a", 1)
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command("ls"), check=False, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (FAILURE, "shm-store: No space left on device\n")
+
+
+def test_an_interrupted_question_is_130(open_table: OpenTable) -> None:
+    """Ctrl-C at a question ends the command without a word of Python's."""
+    store = open_table()
+    spend(store, "a", 1)
+    with subprocess.Popen(
+        command("reset", "--all"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stderr is not None
+        question = b""
+        while not question.endswith(b"[y/N] "):
+            question += os.read(process.stderr.fileno(), 100)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=20)
+    assert (process.returncode, err) == (INTERRUPTED, b"")
+    assert store.get("a") == (5, 4)
+
+
+def test_completion_knows_commands_and_options() -> None:
+    """What bash asks for is answered, and the script that makes it ask is printed."""
+    script = Path(sys.executable).with_name("shm-store")
+
+    def ask(**environ: str) -> str:
+        done = subprocess.run([script], check=False, capture_output=True, text=True, env=os.environ | environ)
+        return done.stdout
+
+    assert "complete_bash" in ask(_SHM_STORE_COMPLETE="source_bash")
+    assert ask(_SHM_STORE_COMPLETE="complete_bash", COMP_WORDS="shm-store un", COMP_CWORD="1").split() == [
+        "unblock",
+        "unlink",
+    ]
+    words = ask(_SHM_STORE_COMPLETE="complete_bash", COMP_WORDS="shm-store ls --sort re", COMP_CWORD="3").split()
+    assert words == ["remaining", "reset"]

@@ -1,0 +1,146 @@
+"""`dump` and `load` carry a table over into another one."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from shm_store import ShmStore
+from shm_store.dump import Saved
+from tests.cli.conftest import OpenTable, Run, spend
+
+
+def _fill(open_table: OpenTable) -> None:
+    store = open_table()
+    spend(store, "api:a", 3)
+    store.set("vip", 100, "1h")
+    spend(store, "vip", 40)
+    store.block("bad", "1h")
+    store.close()
+
+
+def test_dump_and_load_keep_a_table_in_another_geometry(run: Run, open_table: OpenTable, tmp_path: Path) -> None:
+    """Spent units, overrides, blocks and counts are what they were, in more slots, fewer stripes, with longer keys."""
+    _fill(open_table)
+    file = tmp_path / "table"
+    assert run("dump", str(file)).out == "3 slots saved\n"
+    assert run("unlink").code == 0
+    geometry = "--initial-size", "1024", "--stripes", "1", "--label-size", "128"
+    assert run("load", str(file), *geometry, "--json").json["loaded"] == 3
+    status = run("status", "--json").json
+    assert (status["slots"], status["stripes"], status["label_size"]) == (1024, 1, 128)
+    entries = {entry["key"]: entry for entry in run("ls", "--json").json["entries"]}
+    assert (entries["api:a"]["remaining"], entries["api:a"]["allowed"]) == (2, 3)
+    assert (entries["vip"]["remaining"], entries["vip"]["override"]) == (60, True)
+    assert entries["bad"]["blocked_for"] > 0
+    store = ShmStore.attach(status["name"])
+    assert store is not None
+    with store:
+        assert store.get("api:a") == (5, 2)
+        assert not store.take("bad").allowed
+
+
+def test_dump_and_load_go_through_pipes(spawn: Run, open_table: OpenTable, tmp_path: Path) -> None:
+    """With - the table is all that is on stdout; what there is to say is on stderr."""
+    _fill(open_table)
+    file = tmp_path / "table"
+    script = f'{_SHELL} dump - > "$1" && {_SHELL} unlink && {_SHELL} load - < "$1"'
+    done = _shell(script, str(file))
+    assert "3 slots saved" in done
+    assert "3 slots loaded" in done
+    assert spawn("get", "api:a", "--json").json["entries"][0]["remaining"] == 2
+
+
+_SHELL = '"$PYTHON" -m shm_store'
+
+
+def _shell(script: str, *arguments: str) -> str:
+    done = subprocess.run(
+        ["sh", "-c", script, "sh", *arguments],
+        check=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | {"PYTHON": sys.executable},
+        timeout=30,
+    )
+    return done.stdout
+
+
+def test_dump_is_for_its_owner_alone(run: Run, open_table: OpenTable, tmp_path: Path) -> None:
+    """The file has mode 0600 whatever the umask and whatever was there, and nothing is left beside it."""
+    _fill(open_table)
+    file = tmp_path / "table"
+    file.write_text("before")
+    file.chmod(0o644)
+    before = os.umask(0)
+    try:
+        assert run("dump", str(file), "--json").json["slots"] == 3
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_dump_that_fails_leaves_what_was_there(run: Run, tmp_path: Path) -> None:
+    """Without a table the file is not touched, and there is no other one."""
+    file = tmp_path / "table"
+    file.write_text("before")
+    assert run("dump", str(file)).code == 1
+    assert file.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize("file", ["/dev/null", "/nonexistent/file", "."])
+def test_dump_writes_regular_files_only(run: Run, open_table: OpenTable, file: str) -> None:
+    """A device or a folder is not replaced, and a folder that is not there is one line."""
+    _fill(open_table)
+    said = run("dump", file)
+    assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
+    assert Path("/dev/null").is_char_device()
+
+
+def test_load_refuses_to_replace_a_table(run: Run, open_table: OpenTable, tmp_path: Path) -> None:
+    """There must be no table of that name."""
+    _fill(open_table)
+    file = tmp_path / "table"
+    run("dump", str(file))
+    said = run("load", str(file))
+    assert (said.code, said.out) == (2, "")
+    assert "there is a segment of that name" in said.err
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("first", -1), ("limit", 0), ("burst", 0), ("interval_ns", 0), ("idle_at_ns", 2**64 - 1), ("key_length", -1)],
+)
+def test_load_refuses_a_damaged_file(run: Run, open_table: OpenTable, tmp_path: Path, field: str, value: int) -> None:
+    """A slot that breaks an invariant is not put where every process trusts it, and no table is made."""
+    _fill(open_table)
+    file = tmp_path / "table"
+    run("dump", str(file))
+    run("unlink")
+    data = file.read_bytes()
+    at = 4 + int.from_bytes(data[:4], "little")
+    end = at + 4 + int.from_bytes(data[at : at + 4], "little")
+    saved = msgspec.msgpack.decode(data[at + 4 : end], type=Saved)
+    damaged = msgspec.msgpack.encode(msgspec.structs.replace(saved, **{field: value}))
+    file.write_bytes(data[:at] + len(damaged).to_bytes(4, "little") + damaged + data[end:])
+    said = run("load", str(file))
+    assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
+    assert run("status").code == 1
+
+
+def test_load_refuses_what_is_no_dump(run: Run, tmp_path: Path) -> None:
+    """Any other file, and none, are one line."""
+    file = tmp_path / "table"
+    file.write_text("something else")
+    for path in (file, tmp_path / "nothing", tmp_path):
+        said = run("load", str(path))
+        assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)

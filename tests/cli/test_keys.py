@@ -1,0 +1,177 @@
+"""`get`, `set`, `reset`, `block` and `unblock` do to a key what they say, in every process at once."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from shm_store import Config, Quota, ShmStore
+from tests.cli.conftest import OpenTable, Run, spend
+from tests.fork import ended, in_child
+
+KEY = "api:hot"
+
+Ask = Callable[[], tuple[bool, int, int]]
+
+
+@pytest.fixture
+def ask_other(open_table: OpenTable, segment_name: str) -> Iterator[Ask]:
+    """Have another process take a unit of KEY, of which it has a hint; return what it was told."""
+    open_table(limit=50)
+    (asked, ask), (answer, answered) = os.pipe(), os.pipe()
+
+    def serve() -> None:
+        os.close(ask)
+        with ShmStore.open(Config(name=segment_name, limit=50, interval="1h", **_GEOMETRY)) as store:  # type: ignore[arg-type]
+            while os.read(asked, 1):
+                info = store.take(KEY)
+                os.write(answered, struct.pack("?qq", info.allowed, info.limit, info.remaining))
+
+    child = in_child(serve)
+
+    def call() -> tuple[bool, int, int]:
+        os.write(ask, b"?")
+        allowed, limit, remaining = struct.unpack("?qq", os.read(answer, 24))
+        return allowed, limit, remaining
+
+    for expected in (49, 48, 47, 46):
+        assert call() == (True, 50, expected)
+    yield call
+    os.close(ask)
+    assert ended(child) == 0
+    for fd in (asked, answer, answered):
+        os.close(fd)
+
+
+_GEOMETRY = {"initial_size": 256, "stripes": 2, "label_size": 64}
+
+
+def test_block_and_unblock_reach_a_process_that_has_a_hint(run: Run, ask_other: Ask) -> None:
+    """A key is denied everywhere from the command on, and goes on where it was afterwards."""
+    assert run("block", KEY, "--for", "1h").code == 0
+    assert ask_other()[0] is False
+    assert run("unblock", KEY).code == 0
+    assert ask_other() == (True, 50, 45)
+
+
+def test_set_and_reset_reach_a_process_that_has_a_hint(run: Run, ask_other: Ask) -> None:
+    """A quota of its own counts at once, and is gone at once."""
+    assert run("set", KEY, "1000/hour").code == 0
+    assert ask_other() == (True, 1000, 999)
+    assert run("reset", KEY).code == 0
+    assert ask_other() == (True, 50, 49)
+
+
+def test_get_shows_a_key(run: Run, open_table: OpenTable) -> None:
+    """Limit, what is left, and how often it was taken from; as text, too."""
+    store = open_table()
+    spend(store, KEY, 7)
+    (entry,) = run("get", KEY, "--json").json["entries"]
+    assert (entry["key"], entry["limit"], entry["remaining"], entry["allowed"], entry["denied"]) == (KEY, 5, 0, 5, 2)
+    text = run("get", KEY).out
+    for part in (KEY, f"#{entry['digest']}", "5/1h by token-bucket", "0, full in", "5 allowed, 2 denied"):
+        assert part in text
+
+
+def test_get_names_a_burst(run: Run, open_table: OpenTable) -> None:
+    """A burst that is not the limit is said."""
+    open_table().take(KEY, 1, Quota(10, "1s", burst=40, algorithm="gcra"))
+    assert "10/1s, burst 40 by gcra" in run("get", KEY).out
+
+
+def test_get_takes_a_digest(run: Run, open_table: OpenTable) -> None:
+    """A key is found by its digest, whatever the case of that, and with its block."""
+    store = open_table()
+    spend(store, KEY, 1)
+    store.block(KEY, "1h")
+    digest = store.inspect().digest(KEY)
+    assert run("get", f"#{digest}").out == run("get", f"#{digest.upper()}").out
+    (entry,) = run("get", f"#{digest}", "--json").json["entries"]
+    assert entry["key"] == KEY
+    assert entry["blocked_for"] > 0
+
+
+def test_get_takes_a_key_that_looks_like_a_digest(run: Run, open_table: OpenTable) -> None:
+    """A text of that form is found where no digest is meant."""
+    spend(open_table(), "#0123456789abcdef", 1)
+    assert run("get", "#0123456789abcdef", "--json").json["entries"][0]["key"] == "#0123456789abcdef"
+
+
+@pytest.mark.parametrize("key", ["nobody", "#0123456789abcdef"])
+def test_get_of_no_key_is_1(run: Run, open_table: OpenTable, key: str) -> None:
+    """There is one line that says so, and nothing on stdout."""
+    open_table()
+    for arguments in (["get", key], ["get", key, "--json"]):
+        said = run(*arguments)
+        assert (said.code, said.out) == (1, "")
+        assert said.err.startswith(f'shm-store: there is no key "{key}" in segment')
+
+
+@pytest.mark.parametrize("quota", ["50/minute", "50/1min", "50/60"])
+def test_set_reads_quotas(run: Run, open_table: OpenTable, quota: str) -> None:
+    """The forms that Quota.parse reads, in text and as JSON."""
+    store = open_table()
+    said = run("set", KEY, quota)
+    assert (said.code, said.out) == (0, f'"{KEY}" has 50/1min until it is reset\n')
+    document = run("set", KEY, quota, "--json").json
+    assert (document["limit"], document["interval"], document["key"]) == (50, 60.0, KEY)
+    assert store.get(KEY) == (50, 50)
+    assert run("ls", "--overrides", "--json").json["entries"][0]["digest"] == document["digest"]
+
+
+def test_reset_forgets_one_key(run: Run, open_table: OpenTable) -> None:
+    """What it has spent is forgotten; a second time there is nothing."""
+    store = open_table()
+    spend(store, KEY, 2)
+    spend(store, "other", 2)
+    assert run("reset", KEY, "--json").json["reset"] == 1
+    assert run("reset", KEY).code == 1
+    assert (store.get(KEY), store.get("other")) == ((0, 0), (5, 3))
+
+
+def test_reset_all_asks_and_keeps_blocks(spawn: Run, open_table: OpenTable) -> None:
+    """Only who agrees has every key forgotten; what is blocked stays so."""
+    store = open_table()
+    spend(store, KEY, 2)
+    store.set("vip", 100, "1h")
+    store.block("bad", "1h")
+    for answer in ("n\n", ""):
+        said = spawn("reset", "--all", given=answer)
+        assert (said.code, said.out) == (2, "")
+        assert said.err.endswith("shm-store: nothing was done\n")
+    assert store.get(KEY) == (5, 3)
+    said = spawn("reset", "--all", "--json", given="y\n")
+    assert (said.code, said.json["reset"]) == (0, 2)
+    assert (store.get(KEY), store.get("vip")) == ((0, 0), (0, 0))
+    assert not store.take("bad").allowed
+    assert spawn("reset", "--all", "--yes").code == 0
+
+
+@pytest.mark.parametrize("arguments", [["reset"], ["reset", KEY, "--all"]])
+def test_reset_wants_one_of_two(run: Run, open_table: OpenTable, arguments: list[str]) -> None:
+    """Neither a key nor --all, or both, is a mistake, and nothing is forgotten."""
+    store = open_table()
+    spend(store, KEY, 2)
+    assert run(*arguments).code == 2
+    assert store.get(KEY) == (5, 3)
+
+
+def test_block_and_unblock_say_what_they_did(run: Run, open_table: OpenTable) -> None:
+    """In text, and as JSON; what is not blocked cannot be unblocked."""
+    open_table()
+    assert run("block", KEY, "--for", "90s").out == f'"{KEY}" is blocked for 90s\n'
+    assert run("block", KEY, "--for", "90s", "--json").json["blocked_for"] == 90.0
+    assert run("unblock", KEY).out == f'"{KEY}" is no longer blocked\n'
+    assert run("unblock", KEY).code == 1
+    run("block", KEY, "--for", "90s")
+    assert run("unblock", KEY, "--json").json["unblocked"] is True
+
+
+def test_keys_may_begin_with_a_dash(run: Run, open_table: OpenTable) -> None:
+    """After -- a dash is part of the key."""
+    store = open_table()
+    assert run("block", "--for", "1h", "--", "-k").code == 0
+    assert not store.take("-k").allowed

@@ -1,0 +1,96 @@
+"""`ls` lists what it was asked for, in the order it was asked for."""
+
+from __future__ import annotations
+
+import pytest
+
+from shm_store import Concurrency, Quota
+from tests.cli.conftest import OpenTable, Run, spend
+
+
+def _fill(open_table: OpenTable) -> None:
+    store = open_table()
+    spend(store, "api:a", 7)
+    spend(store, "api:b", 2)
+    spend(store, "web:c", 6)
+    store.set("web:vip", 100, "1h")
+    store.block("api:bad", "2h")
+
+
+def _keys(ran_json: dict[str, list[dict[str, str]]]) -> list[str]:
+    return [entry["key"] for entry in ran_json["entries"]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "keys"),
+    [
+        ([], ["api:a", "api:b", "api:bad", "web:c", "web:vip"]),
+        (["--denied"], ["api:a", "web:c"]),
+        (["--blocked"], ["api:bad"]),
+        (["--overrides"], ["web:vip"]),
+        (["--policy", "web"], ["web:c", "web:vip"]),
+        (["--key", "api:?"], ["api:a", "api:b"]),
+        (["--key", "*:[bc]"], ["api:b", "web:c"]),
+        (["--key", "api:*", "--denied"], ["api:a"]),
+        (["--sort", "denied", "--denied"], ["api:a", "web:c"]),
+        (["--sort", "allowed", "--limit", "3"], ["api:a", "web:c", "api:b"]),
+        (["--sort", "remaining"], ["api:a", "api:bad", "web:c", "api:b", "web:vip"]),
+        (["--sort", "limit", "--limit", "1"], ["web:vip"]),
+        (["--sort", "reset", "--limit", "1"], ["web:vip"]),
+        (["--policy", "nobody"], []),
+    ],
+)
+def test_ls_filters_and_sorts(run: Run, open_table: OpenTable, arguments: list[str], keys: list[str]) -> None:
+    """Filters go together; counts and limits come from the most down, all else from the least up."""
+    _fill(open_table)
+    assert _keys(run("ls", "--json", *arguments).json) == keys
+    rows = run("ls", *arguments).out.splitlines()
+    assert [line.split()[-1] for line in rows] == ["KEY", *keys]
+
+
+def test_ls_says_how_many_were_left_off(run: Run, open_table: OpenTable) -> None:
+    """What does not fit under --limit is counted, after the filters."""
+    _fill(open_table)
+    said = run("ls", "--limit", "2", "--key", "api:*")
+    assert (said.out.count("\n"), said.err) == (3, "shm-store: 1 more; see them with --limit\n")
+    assert run("ls", "--limit", "2", "--key", "api:*", "--json").json["left_off"] == 1
+
+
+def test_ls_shows_what_was_taken(run: Run, open_table: OpenTable) -> None:
+    """A row says the limit, what is left of it, the takes, and what is special about the key."""
+    _fill(open_table)
+    rows = {line.split()[-1]: line.split()[:-1] for line in run("ls").out.splitlines()}
+    assert rows["api:a"] == ["5/1h", "0", "60", "min", "5", "2"]
+    assert rows["api:b"] == ["5/1h", "3", "60", "min", "2", "0"]
+    assert rows["web:vip"] == ["100/1h", "100", "-", "0", "0", "override"]
+    assert rows["api:bad"] == ["-", "0", "120", "min", "0", "0", "blocked"]
+
+
+def test_ls_shows_what_is_in_flight(run: Run, open_table: OpenTable) -> None:
+    """A key that a process has units in flight of comes with the process."""
+    with open_table().reserve("jobs", 1, Concurrency(3)):
+        (entry,) = run("ls", "--json").json["entries"]
+        assert (entry["key"], entry["algorithm"], entry["remaining"]) == ("jobs", "concurrency", 2)
+        assert f"pid {entry['pid']}" in run("ls").out
+
+
+def test_ls_hash_keeps_texts_to_itself(run: Run, open_table: OpenTable) -> None:
+    """With --hash no key is to be seen, but its digest, by which `get` finds it."""
+    spend(open_table(), "api:secret", 2)
+    for arguments in (["ls", "--hash"], ["ls", "--hash", "--json"]):
+        said = run(*arguments)
+        assert "secret" not in said.out + said.err
+    (entry,) = run("ls", "--hash", "--json").json["entries"]
+    assert f"#{entry['digest']}" in run("ls", "--hash").out
+    assert run("get", f"#{entry['digest']}", "--json").json["entries"][0]["key"] == "api:secret"
+
+
+def test_ls_without_labels_shows_digests(run: Run, open_table: OpenTable) -> None:
+    """A table that keeps no keys shows their digests, and says how to keep them."""
+    store = open_table(label_size=0)
+    store.take("api:a", 1, Quota(7, "1min", algorithm="gcra"))
+    said = run("ls")
+    assert f"#{store.inspect().digest('api:a')}" in said.out
+    assert "label_size" in said.err
+    document = run("ls", "--json").json
+    assert (document["labels"], document["entries"][0]["key"], document["entries"][0]["allowed"]) == (False, None, None)
