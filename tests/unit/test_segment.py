@@ -259,7 +259,7 @@ def test_command_line_shows_and_removes_a_table(
     """`status` prints the counters, `unlink` refuses a table in use unless forced, and exit codes tell which."""
     store = open_store()
     store.take("a")
-    assert main(["status", "--name", segment_name]) == 0
+    assert main(["status", "--json", "--name", segment_name]) == 0
     assert '"allowed": 1' in capsys.readouterr().out
     assert main(["unlink", "--name", segment_name]) == 2
     assert "others are attached" in capsys.readouterr().err
