@@ -79,6 +79,7 @@ def test_no_segment_is_1(run: Run, segment_name: str, name: str) -> None:
         ["top", "--interval", "1ns"],
         ["top", "--count", "0"],
         ["load", "/nonexistent"],
+        ["load", "/nonexistent\x1b[31m\n\u202e"],
         ["load", "-", "--stripes", "x"],
         ["nonsense\x1b[31m\n\u202e"],
         ["status", "--\x1b[31m"],

@@ -97,13 +97,14 @@ def test_dump_that_fails_leaves_what_was_there(run: Run, tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == [file]
 
 
-@pytest.mark.parametrize("file", ["/dev/null", "/nonexistent/file", "."])
-def test_dump_writes_regular_files_only(run: Run, open_table: OpenTable, file: str) -> None:
-    """A device or a folder is not replaced, and a folder that is not there is one line."""
+@pytest.mark.parametrize("file", ["pipe", "missing/file", "."])
+def test_dump_writes_regular_files_only(run: Run, open_table: OpenTable, tmp_path: Path, file: str) -> None:
+    """A pipe, a device or a folder is not replaced, and a folder that is not there is one line."""
     _fill(open_table)
-    said = run("dump", file)
+    os.mkfifo(tmp_path / "pipe")
+    said = run("dump", str(tmp_path / file))
     assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
-    assert Path("/dev/null").is_char_device()
+    assert [(path.name, path.is_fifo()) for path in tmp_path.iterdir()] == [("pipe", True)]
 
 
 def test_load_refuses_to_replace_a_table(run: Run, open_table: OpenTable, tmp_path: Path) -> None:

@@ -57,11 +57,15 @@ def test_ls_says_how_many_were_left_off(run: Run, open_table: OpenTable) -> None
 
 
 def test_ls_shows_what_was_taken(run: Run, open_table: OpenTable) -> None:
-    """A row says the limit, what is left of it, the takes, and what is special about the key."""
+    """A row says the limit, what is left of it, until when, the takes, and what is special about the key."""
     _fill(open_table)
+    store = open_table()
+    spend(store, "api:stopped", 1)
+    store.block("api:stopped", "3h")
     rows = {line.split()[-1]: line.split()[:-1] for line in run("ls").out.splitlines()}
     assert rows["api:a"] == ["5/1h", "0", "60", "min", "5", "2"]
     assert rows["api:b"] == ["5/1h", "3", "60", "min", "2", "0"]
+    assert rows["api:stopped"] == ["5/1h", "0", "3", "h", "1", "0", "blocked"]
     assert rows["web:vip"] == ["100/1h", "100", "-", "0", "0", "override"]
     assert rows["api:bad"] == ["-", "0", "120", "min", "0", "0", "blocked"]
 
