@@ -79,7 +79,10 @@ def fields(*named: tuple[str, str | Text]) -> Table:
 
 
 def drop_unwritten() -> None:
-    """Drop what cannot be written to stdout, so that the end of the process does not try again and complain."""
+    """Drop what cannot be written to stdout, or the end of the process may try again and complain.
+
+    As the documentation of Python's module `signal` advises, in its note on SIGPIPE.
+    """
     try:
         sys.stdout.flush()
     except OSError:
