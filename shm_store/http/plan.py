@@ -10,6 +10,7 @@ from shm_store.http.clients import Clients
 from shm_store.http.framework import Framework
 from shm_store.http.rules import Rule, made
 from shm_store.policy import Policy, RunningPolicies
+from shm_store.policy.paths import rooted
 from shm_store.tally import Tally
 
 
@@ -50,7 +51,7 @@ class Plan:
 
     def may_follow(self, method: str, path: str) -> bool:
         """Return whether a rule that needs the route may cover a request that is not routed yet."""
-        return path.startswith(self._prefixes) and any(rule.may_cover(method, path) for _, rule in self._late)
+        return rooted(path).startswith(self._prefixes) and any(rule.may_cover(method, path) for _, rule in self._late)
 
     def late(self, route: str | None) -> tuple[Rule, ...]:
         """Return the rules that cover a route and need to know it."""

@@ -69,14 +69,14 @@ class Rule(msgspec.Struct, frozen=True, eq=False):
 
     def may_cover(self, method: str, path: str) -> bool:
         """Return whether the policy may cover a request that is not routed yet."""
-        return path.startswith(self.prefixes) and self.covers(method, path)
+        return paths.rooted(path).startswith(self.prefixes) and self.covers(method, path)
 
     def covers(self, method: str, path: str) -> bool:
         """Return whether the policy covers such a request, if it covers its route."""
         # Without a look at `prefixes`: how paths lead to routes is the router's affair.
         return (
             (not self.methods or method in self.methods)
-            and (self.paths is None or self.paths.cover(path))
+            and (self.paths is None or self.paths.cover(paths.rooted(path)))
             and (self.exempt is None or not self.exempt.cover(path))
         )
 

@@ -26,6 +26,17 @@ class Paths(NamedTuple):
         return path in self.exact or path.startswith(self.prefixes)
 
 
+def rooted(path: str) -> str:
+    """Return a path with one slash at its beginning: routers take any number of them for one.
+
+    A limit covers all the ways to write a path; what is exempt is so in one.
+
+    >>> rooted("//login"), rooted("/a//b")
+    ('/login', '/a//b')
+    """
+    return path if path[:2] != "//" else f"/{path.lstrip('/')}"
+
+
 def read(field: str, patterns: object) -> Paths:
     """Return the patterns of a collection.
 

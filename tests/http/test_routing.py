@@ -127,6 +127,18 @@ def test_paths_cover_sinks_and_files(serve_all: Serve, *, routed: bool) -> None:
 
 
 @pytest.mark.parametrize("routed", [False, True])
+def test_slashes_at_the_beginning_lead_past_no_limit(store: ShmStore, serve_all: Serve, *, routed: bool) -> None:
+    """Falcon routes `//links` as `/links`, and so do policies of paths and of routes; what is denied costs nothing."""
+    policies = [
+        Policy(name="path", quota="3/min", paths=["/links", "/links/*"]),
+        Policy(name="route", quota="2/min", routes=["/links/{code}"]),
+    ]
+    app = serve_all(routed=routed, policies=policies)
+    assert app.statuses("/links/a", "//links/a", "///links/a", "//links/a") == [200, 200, 429, 429]
+    assert store.get(f"path:{ME}") == (3, 1)
+
+
+@pytest.mark.parametrize("routed", [False, True])
 def test_routes_are_templates(store: ShmStore, serve_all: Serve, *, routed: bool) -> None:
     """A policy covers a route by the template that was given to the router, whatever the path is."""
     policies = [
