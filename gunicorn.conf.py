@@ -10,7 +10,7 @@ from gunicorn.arbiter import Arbiter
 
 import shm_store.gunicorn
 from service.app.conf import SettingError, read
-from service.app.construct import announcement, application_uri, prepare_store
+from service.app.construct import LOGGERS, announcement, application_uri, prepare_store
 from shm_store import StoreError
 from shm_store.gunicorn import *  # noqa: F403 - gunicorn finds its hooks by their names in this module
 
@@ -27,6 +27,7 @@ bind = settings.bind
 workers = settings.workers
 worker_class = settings.worker_class
 wsgi_app = application_uri(settings)
+logger_class = LOGGERS[settings.log_format]
 proc_name = "service"
 # Its path is one per user, so a second service of the same user would take it over.
 control_socket_disable = True

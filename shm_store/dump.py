@@ -43,6 +43,7 @@ from shm_store.table.layout import (
     TAG,
     THIRD,
     TTL_INTERVAL_AT,
+    UNKNOWN,
 )
 from shm_store.table.seats import Role
 from shm_store.table.segment import Segment, unlink
@@ -87,7 +88,7 @@ class Saved(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
     override: bool
     block: bool
     key: bytes = b""
-    key_length: int = 0
+    key_length: int = UNKNOWN
     allowed: int = 0
     denied: int = 0
 
@@ -226,7 +227,8 @@ def _put(table: Table, saved: Saved) -> bool:
             record[BLOCKED] = max(record[BLOCKED], saved.idle_at_ns)
         labels = table.buckets.labels
         if labels is not None:
-            labels.restore(place.set_index, slot.number, saved.key, saved.key_length, (saved.allowed, saved.denied))
+            text = None if saved.key_length == UNKNOWN else saved.key
+            labels.restore(place.set_index, slot.number, text, saved.key_length, (saved.allowed, saved.denied))
         record[OTHER] += 1
 
     try:

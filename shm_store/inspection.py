@@ -82,10 +82,10 @@ class Inspection:
         require_key(key)
         return entries.entry_of(self._table, self._table.buckets.slots.place(key))
 
-    def most(self, count: int, *, denied: bool) -> list[Entry]:
+    def most(self, count: int, *, denied: bool) -> tuple[list[Entry], int]:
         """Return the keys that were denied, or else allowed, most often since they got their slots; most first.
 
-        Much cheaper than `entries`; none if keys are not kept.
+        Much cheaper than `entries`; none if keys are not kept. The number is that of all slots of which any take was.
         """
         return entries.most(self._table, count, denied=denied)
 

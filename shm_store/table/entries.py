@@ -45,31 +45,41 @@ def all_entries(table: Table) -> Iterator[Entry]:
 
 def entry_of(table: Table, place: Place) -> list[Entry]:
     """Return the entries of one key: its bucket or its block, and what processes have in flight of it."""
-    half = place.fingerprint[WORD:]
-    return list(
-        _entries(table, [s for s in snapshot.of_set(table.segment, place.set_index) if s.fingerprint[WORD:] == half])
-    )
+    return list(_of_half(table, place.set_index, place.fingerprint[WORD:]))
 
 
-def most(table: Table, count: int, *, denied: bool) -> list[Entry]:
-    """Return the keys that were denied, or else allowed, most often since they got their slots, the first one first.
+def most(table: Table, count: int, *, denied: bool) -> tuple[list[Entry], int]:
+    """Return the keys that were denied, or else allowed, most often since they got their slots; and how many were so.
 
     Reads two words of each slot, and all of so many: milliseconds for 65,536 slots.
     """
-    geometry = table.segment.header.geometry
+    geometry, slots = table.segment.header.geometry, table.buckets.slots
     if not geometry.label_size:
-        return []
-    word = LABEL_DENIED if denied else LABEL_ALLOWED
+        return [], 0
+    word, total = LABEL_DENIED if denied else LABEL_ALLOWED, 0
     found: list[tuple[int, int, int]] = []
     for set_index in range(geometry.sets):
-        firsts = table.buckets.slots.first_words(set_index)
+        firsts = slots.first_words(set_index)
         if any(firsts):
             first, end = geometry.label_at(set_index, 0), geometry.label_at(set_index + 1, 0)
             counts = table.segment.words[first + word : end : geometry.label_words].tolist()
             here = [(times, set_index, n) for n, times in enumerate(counts) if times and firsts[n]]
+            total += len(here)
             found = nlargest(count, [*found, *here])
-    entries = [each for _, index, n in found for each in _entries(table, snapshot.of_set(table.segment, index, [n]))]
-    return sorted(entries, key=lambda entry: (entry.denied if denied else entry.allowed) or 0, reverse=True)
+    # By key: what its block has denied counts with what its bucket has.
+    halves = {(index, slot.fingerprint[WORD:]) for _, index, n in found for slot in _slot(table, index, n)}
+    entries = [entry for index, half in halves for entry in _of_half(table, index, half)]
+    entries.sort(key=lambda entry: (entry.denied if denied else entry.allowed) or 0, reverse=True)
+    return entries, total
+
+
+def _slot(table: Table, set_index: int, number: int) -> Iterator[Snapshot]:
+    return snapshot.of_set(table.segment, set_index, [number])
+
+
+def _of_half(table: Table, set_index: int, half: bytes) -> Iterator[Entry]:
+    slots = snapshot.of_set(table.segment, set_index)
+    return _entries(table, [slot for slot in slots if slot.fingerprint[WORD:] == half])
 
 
 def _entries(table: Table, slots: Iterable[Snapshot]) -> Iterator[Entry]:

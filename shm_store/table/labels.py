@@ -13,6 +13,7 @@ from shm_store.table.layout import (
     LABEL_QUIET,
     LABEL_TEXT,
     LABEL_USAGE,
+    UNKNOWN,
     WORD,
 )
 from shm_store.table.segment import Segment
@@ -38,24 +39,24 @@ class Labels:
         first = (at + LABEL_TEXT) * WORD
         self._memory[first : first + len(kept)] = kept
 
-    def restore(self, set_index: int, number: int, text: bytes, length: int, usage: tuple[int, int]) -> None:
+    def restore(self, set_index: int, number: int, text: bytes | None, length: int, usage: tuple[int, int]) -> None:
         """Label a slot that was just given to a key anew, with what a label of the key said before.
 
         Args:
             set_index: The slot's set.
             number: Its number in that.
-            text: The key in bytes, as far as it was kept.
+            text: The key in bytes, as far as it was kept; None if it was not.
             length: Bytes of the whole key.
             usage: Takes that were allowed, and denied.
         """
         at = self._geometry.label_at(set_index, number)
         size = self._geometry.label_size
-        kept = text[:size]
+        kept = b"" if text is None else text[:size]
         first = (at + LABEL_TEXT) * WORD
         self._memory[first : first + size] = kept.ljust(size, b"\0")
         # Of a key that was cut short, the length says that there is more, whatever room there is now.
         cut = len(kept) < length
-        self._words[at + LABEL_LENGTH] = max(length, size + 1) if cut else length
+        self._words[at + LABEL_LENGTH] = UNKNOWN if text is None else max(length, size + 1) if cut else length
         self._words[at + LABEL_ALLOWED], self._words[at + LABEL_DENIED] = usage
 
     def usage(self, set_index: int, number: int) -> memoryview:
@@ -82,9 +83,11 @@ def encoded(key: str) -> bytes:
     return key.encode("utf-8", "surrogatepass")
 
 
-def text_of(label: memoryview, label_size: int) -> str:
+def text_of(label: memoryview, label_size: int) -> str | None:
     """Return the key that a label, given as its words, says; with an ellipsis where it had no room for all of it."""
     length = label[LABEL_LENGTH]
+    if length == UNKNOWN:
+        return None
     kept = label[LABEL_TEXT:].tobytes()[: min(length, label_size)]
     if length > label_size:
         return kept.rstrip(b"\0").decode("utf-8", "ignore") + "…"

@@ -79,7 +79,7 @@ its record.
     label     0          allowed   count           the set's stripe, like the whole record; takes of the slot's key
               1          denied    count           those in shadow mode included
               2          quiet     ns, monotonic   until then, what the log says of its denials was said
-              3          length    bytes           of the key, which may be more than there is room for
+              3          length    bytes           of the key, which may be more than there is room for; or UNKNOWN
               4-         key       UTF-8           surrogates as they are; written before the slot gets its fingerprint
 """
 
@@ -144,6 +144,8 @@ BLOCK: Final = 32
 
 LABEL_USAGE: Final = 2
 LABEL_ALLOWED, LABEL_DENIED, LABEL_QUIET, LABEL_LENGTH, LABEL_TEXT = range(5)
+#: The length of a key whose text is not known.
+UNKNOWN: Final = 2**64 - 1
 
 assert HEADER_FIXED.size == 15 * WORD
 assert HEADER_FIXED_AT + HEADER_FIXED.size == TTL_INTERVAL_AT * WORD

@@ -82,6 +82,19 @@ def test_load_keeps_labels(segment_name: str, target: str) -> None:
     assert counted["a long…"] == (1, 0)
 
 
+def test_load_with_labels_of_keys_that_had_none(segment_name: str, target: str) -> None:
+    """Their text is not known, and they are counted from now on; a new key is kept."""
+    with _filled(segment_name) as store:
+        dump.load(_dumped(segment_name), target, label_size=8)
+    with ShmStore.attach(target) or store as loaded:
+        loaded.take("gcra", quota=GCRA)
+        loaded.take("new")
+        found = {entry.name: entry.allowed for entry in loaded.inspect().entries()}
+        assert found[f"#{loaded.inspect().digest('gcra')}"] == 1
+    assert found["new"] == 1
+    assert len(found) == 7
+
+
 def test_load_into_too_few_slots_drops_what_is_idle_soonest(segment_name: str, target: str) -> None:
     """It says how many; overrides and blocks stay."""
     with ShmStore.open(Config(limit=5, interval="1h", initial_size=300, name=segment_name)) as store:

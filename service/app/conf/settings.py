@@ -18,6 +18,7 @@ from shm_store.policy.recipe import header_prefix
 _DEFAULT_STORE = "shm://shm-store"
 # Graphic characters of ASCII: what a header can carry as one word.
 _TOKEN = re.compile(r"[!-~]{16,}")
+_LOG_FORMATS = ("text", "json")
 _DRAFT = "draft-11"
 _LEGACY = "legacy"
 # The setting of each field of Clients.
@@ -71,6 +72,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     workers: Annotated[int, msgspec.Meta(description="Worker processes.")] = 4
     worker_class: Annotated[str, msgspec.Meta(description="Gunicorn's worker class: sync, gthread, asgi.")] = "sync"
     database: Annotated[str, msgspec.Meta(description="SQLite file of the links.")] = "links.sqlite3"
+    log_format: Annotated[str, msgspec.Meta(description="Lines of the log: text, or json, an object each.")] = "text"
     admin_token: Annotated[
         str | None,
         msgspec.Meta(description="Bearer token of /admin; without one there is neither that nor /dashboard."),
@@ -89,6 +91,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             raise ConfigurationError("workers", self.workers, "give an integer from 1 to 1024")
         _check_worker_class(self.worker_class)
         _check_database(self.database)
+        if self.log_format not in _LOG_FORMATS:
+            raise ConfigurationError("log_format", self.log_format, f"choose one of {', '.join(_LOG_FORMATS)}")
         if self.admin_token is not None and not _TOKEN.fullmatch(self.admin_token):
             remedy = "give 16 printable ASCII characters or more, without spaces"
             raise ConfigurationError("admin_token", MASK, remedy)

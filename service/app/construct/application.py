@@ -17,6 +17,7 @@ from service.app.api.asynchronous import asynchronous, coroutine
 from service.app.api.bodies import ReadBody, json_handlers
 from service.app.api.guard import GUARDED, AdminGuard
 from service.app.api.links import FollowLink, LinkCollection, LinkItem
+from service.app.api.metrics import Metrics
 from service.app.api.openapi import OpenApi
 from service.app.api.pages import Dashboard, FrontPage
 from service.app.api.probes import HealthProbe, Ping
@@ -29,6 +30,7 @@ from service.business.platform.sqlite import SCHEMA, Connections, SqliteLinks
 from shm_store import Config, LayoutMismatchError, ShmStore
 from shm_store.falcon import RateLimitMiddleware
 from shm_store.policy import Policy, RunningPolicies
+from shm_store.prometheus import TableCollector
 
 _log = logging.getLogger("gunicorn.error")
 _App = TypeVar("_App", bound="falcon.App[Any, Any]")
@@ -98,6 +100,7 @@ def _routes(store: ShmStore, settings: Settings) -> Iterator[_Route]:
     links = Links(SqliteLinks(Connections(Path(settings.database), SCHEMA)))
     yield _Route("/", FrontPage())
     yield _Route("/healthz", HealthProbe(store.sweeper_age))
+    yield _Route("/metrics", Metrics(TableCollector(store.inspect())), blocking=True)
     yield _Route("/v1/ping", Ping())
     yield _Route("/v1/links", LinkCollection(links), blocking=True)
     yield _Route("/v1/links/{code}", LinkItem(links), blocking=True)
@@ -135,7 +138,7 @@ def _limiter(
         store,
         router=router,
         policies=policies,
-        exempt=["/healthz", *guarded],
+        exempt=["/healthz", "/metrics", *guarded],
         clients=settings.clients,
         headers=settings.headers,
     )

@@ -26,7 +26,8 @@ class NewLink(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     url: Annotated[str, msgspec.Meta(max_length=URL_LENGTH_MAX, extra_json_schema={"format": "uri"})]
-    code: Code | None = None
+    # Not None: left out is one thing, and null would be another way to say it.
+    code: Code | msgspec.UnsetType = msgspec.UNSET
 
     def __post_init__(self) -> None:
         """Check the URL, which is sent back as a header: nothing in it may end the header or change its encoding."""

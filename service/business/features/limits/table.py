@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Protocol
 
-from service.business.data import Limit, NewBlock, NewOverride, Status
+from service.business.data import Limit, LimitPage, NewBlock, NewOverride, Status
 
 
 class LimitTable(Protocol):
@@ -13,6 +13,10 @@ class LimitTable(Protocol):
 
     def limits(self) -> Iterator[Limit]:
         """Yield all limits, in no order."""
+        ...
+
+    def most_denied(self, count: int) -> LimitPage:
+        """Return the limits of the keys that were denied most often, the first one first, at a fraction of the cost."""
         ...
 
     def limits_of(self, key: str) -> list[Limit]:

@@ -54,7 +54,7 @@ class Links:
         Raises:
             CodeTakenError: The code that the client chose is taken.
         """
-        if new.code is not None:
+        if isinstance(new.code, str):
             return self._add(new.code, new.url)
         for _ in range(_ATTEMPTS - 1):
             try:

@@ -7,7 +7,16 @@ from contextlib import contextmanager
 
 import msgspec
 
-from service.business.data import Limit, NewBlock, NewOverride, PolicyCounts, ProcessSeats, Status, TableStats
+from service.business.data import (
+    Limit,
+    LimitPage,
+    NewBlock,
+    NewOverride,
+    PolicyCounts,
+    ProcessSeats,
+    Status,
+    TableStats,
+)
 from service.business.features.limits import LimitRefusedError, TableUnavailableError
 from shm_store import ConfigurationError, ShmStore, StoreError
 from shm_store.entry import Entry
@@ -27,6 +36,12 @@ class StoreLimits:
         """Yield all limits; no stripe is taken."""
         with _reported():
             yield from map(_limit, self._store.inspect().entries())
+
+    def most_denied(self, count: int) -> LimitPage:
+        """Return the limits of the keys that were denied most often; no stripe is taken."""
+        with _reported():
+            entries, total = self._store.inspect().most(count, denied=True)
+            return LimitPage([_limit(entry) for entry in entries], total)
 
     def limits_of(self, key: str) -> list[Limit]:
         """Return the limits of a key; no stripe is taken."""
