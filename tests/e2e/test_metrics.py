@@ -1,0 +1,73 @@
+"""Metrics of a running service: true, and the same from any worker; and the lines that its log has for denials."""
+
+from __future__ import annotations
+
+import json
+from http import HTTPStatus
+from typing import Final
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.e2e import processes
+from tests.e2e.conftest import MakeService
+from tests.e2e.service import Service, shm_store
+from tests.e2e.wrk import Wrk
+
+Samples = dict[tuple[str, tuple[str, ...]], float]
+LIMIT: Final = 500
+CONNECTIONS: Final = 16
+# Each from a connection of its own, which any of the workers may take.
+SCRAPES: Final = 30
+
+
+def _scraped(service: Service) -> Samples:
+    response = service.get("/metrics")
+    assert response.status == HTTPStatus.OK
+    return {
+        (sample.name, tuple(sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(response.body.decode())
+        for sample in family.samples
+        # What the sweeper does meanwhile, and a worker that takes its first seat.
+        if not sample.name.startswith(("shm_store_sweep", "shm_store_seats"))
+    }
+
+
+@pytest.mark.parametrize("gunicorn", ["--worker-class sync", "--worker-class gthread --threads 4", "--preload"])
+def test_metrics_are_true_from_any_worker(make_service: MakeService, wrk: Wrk, gunicorn: str) -> None:
+    """They parse, are equal however often they are read, and add up to what wrk has counted; a kill loses none."""
+    service = make_service(limit=LIMIT, interval="1h", gunicorn=gunicorn)
+    service.start()
+    answers = wrk(service.url("/v1/ping"), connections=CONNECTIONS).answers()
+    first = _scraped(service)
+    assert all(_scraped(service) == first for _ in range(SCRAPES))
+    allowed, denied = (first["shm_store_decisions_total", (outcome, "default")] for outcome in ("allowed", "denied"))
+    assert allowed == answers.statuses[HTTPStatus.OK] == LIMIT
+    # Those that wrk no longer read are decided as well.
+    assert answers.requests <= allowed + denied <= answers.requests + CONNECTIONS
+    assert (allowed, denied) == tuple(first["shm_store_takes_total", (outcome,)] for outcome in ("allowed", "denied"))
+    assert first["shm_store_near_limit_total", ("default",)] == LIMIT / 5
+    said = json.loads(shm_store("status", "--name", service.segment, "--json").stdout)
+    assert (said["allowed"], said["denied"]) == (allowed, denied)
+    killed = service.workers()
+    for worker in killed:
+        processes.kill_and_wait(worker)
+    service.await_workers(*killed)
+    after = _scraped(service)
+    assert after["shm_store_decisions_total", ("allowed", "default")] == allowed
+    assert after["shm_store_decisions_total", ("denied", "default")] == denied
+    service.stop()
+
+
+def test_burst_of_denials_is_one_line_of_the_log(make_service: MakeService, wrk: Wrk) -> None:
+    """Of four workers that deny thousands of requests one tells of it, as an object of JSON without the client."""
+    service = make_service(limit=LIMIT, interval="1h", log_format="json")
+    service.start()
+    wrk(service.url("/v1/ping"), connections=CONNECTIONS).answers()
+    service.stop()
+    lines = [json.loads(line) for line in service.log.splitlines() if line.startswith("{")]
+    told = [line for line in lines if line.get("event") == "denied"]
+    assert [(line["policy"], line["limit"], line["level"]) for line in told] == [("default", LIMIT, "INFO")]
+    assert "127.0.0.1" not in json.dumps(told)
+    # Gunicorn's own lines are objects, too.
+    assert any("Booting worker" in line["message"] for line in lines)
