@@ -423,7 +423,7 @@ def test_deny_that_returns_nonsense_is_replaced(
     """What cannot be sent is counted, logged once with the remedy, and the limiter's own answer is sent instead."""
     middleware = RateLimitMiddleware(store, deny=lambda _: nonsense)
     service, standard = serve(middleware), serve(RateLimitMiddleware(store))
-    with caplog.at_level(logging.DEBUG, logger="shm_store"):
+    with caplog.at_level(logging.WARNING, logger="shm_store"):
         result = denied(service)
         service.ask()
     usual = standard.ask()

