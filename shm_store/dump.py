@@ -40,10 +40,12 @@ from shm_store.table.layout import (
     MIN_TTL_AT,
     OTHER,
     OVERRIDE,
+    SECRET,
     TAG,
     THIRD,
     TTL_INTERVAL_AT,
     UNKNOWN,
+    WORD,
 )
 from shm_store.table.seats import Role
 from shm_store.table.segment import Segment, unlink
@@ -53,6 +55,8 @@ from shm_store.table.table import Table
 
 FORMAT: Final = 1
 _LENGTH: Final = 4
+# More than ever happens, and far from what a word holds.
+_COUNT_MAX: Final = 2**63 - 1
 _FRAME_MAX: Final = 65_536
 _NAMES: Final = tuple(ALGORITHMS)
 _CODES: Final = {name: code for code, name in enumerate(_NAMES)}
@@ -164,7 +168,7 @@ def load(
         BackendError: There is such a segment, or the operating system refused.
     """
     head = _read(file, Head)
-    if head is None or head.format != FORMAT:
+    if head is None or head.format != FORMAT or len(head.secret) != SECRET:
         raise _no_dump("it does not begin like one of this format")
     if head.boot_id != process.boot_id():
         raise _no_dump("it was made before the host was restarted, and its instants mean nothing now")
@@ -239,12 +243,14 @@ def _put(table: Table, saved: Saved) -> bool:
 
 
 def _rest(file: BinaryIO, count: int) -> Iterator[Saved]:
+    seen: set[bytes] = set()
     for _ in range(count):
         saved = _read(file, Saved)
         if saved is None:
             raise _no_dump("it ends too soon")
-        if not _is_sound(saved):
+        if not _is_sound(saved) or saved.fingerprint in seen:
             raise _no_dump("a slot of it is damaged")
+        seen.add(saved.fingerprint)
         yield saved
     if file.read(1):
         raise _no_dump("it goes on after its end")
@@ -255,8 +261,11 @@ def _is_sound(saved: Saved) -> bool:
     words = saved.first, saved.idle_at_ns, saved.third, saved.key_length, saved.allowed, saved.denied
     return (
         len(saved.fingerprint) == FINGERPRINT
+        and any(saved.fingerprint[:WORD])
         and saved.algorithm in _CODES
         and min(words) >= 0
+        and max(saved.allowed, saved.denied) <= _COUNT_MAX
+        and (saved.burst == saved.limit or saved.algorithm == "gcra")
         and 1 <= saved.limit <= LIMIT_MAX
         and 1 <= saved.burst <= LIMIT_MAX
         and INTERVAL_MIN_NS <= saved.interval_ns <= INTERVAL_MAX_NS

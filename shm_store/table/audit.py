@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from shm_store.quota import INTERVAL_MAX_NS, INTERVAL_MIN_NS, LIMIT_MAX
-from shm_store.table.accounts import BY_CODE
+from shm_store.table.accounts import BY_CODE, CODES
 from shm_store.table.layout import (
     ALGORITHM_MASK,
     ALGORITHM_SHIFT,
@@ -126,7 +126,9 @@ def _holder(words: memoryview) -> Iterator[str]:
 def _bucket(words: memoryview, now_ns: int) -> Iterator[str]:
     if not 1 <= words[LIMIT] <= LIMIT_MAX or not INTERVAL_MIN_NS <= words[INTERVAL] <= INTERVAL_MAX_NS:
         yield f"I5: the quota is {words[LIMIT]} per {words[INTERVAL]} ns"
-    if words[TAG] >> ALGORITHM_SHIFT & ALGORITHM_MASK >= len(BY_CODE) or not 1 <= words[BURST] <= LIMIT_MAX:
+    code = words[TAG] >> ALGORITHM_SHIFT & ALGORITHM_MASK
+    is_bursty = code == CODES["gcra"] or words[BURST] == words[LIMIT]
+    if code >= len(BY_CODE) or not 1 <= words[BURST] <= LIMIT_MAX or not is_bursty:
         yield f"I5: the burst is {words[BURST]}, the flags {words[TAG] & FLAGS:#x}"
     # Two intervals, as a sliding window looks back on the one before.
     if words[IDLE_AT] > now_ns + 2 * INTERVAL_MAX_NS:

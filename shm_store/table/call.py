@@ -135,7 +135,9 @@ class Call:
         record = self._hold.records[wanted.place.stripe]
         if index not in self._decisions:
             # Blocked, or in shadow mode and without a slot: there is no account of it.
-            slot, info = self._blocked.get(index, (None, RateInfo(False, _capacity(wanted.quota), 0, 0)))
+            block, info = self._blocked.get(index, (None, RateInfo(False, _capacity(wanted.quota), 0, 0)))
+            # With the bucket's own where there is one: the block goes, and what it has denied stays counted.
+            slot = block and (self._buckets.slots.find(wanted.place) or block)
             record[OTHER if wanted.shadow else DENIED] += 1
             record[SHADOW] += wanted.shadow
             self._count(wanted.place, slot, allowed=False)

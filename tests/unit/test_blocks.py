@@ -157,3 +157,7 @@ def test_denials_of_a_block_are_counted(open_store: OpenStore) -> None:
     assert store.stats().denied == 4
     counted = {entry.key: (entry.allowed, entry.denied) for entry in store.inspect().entries()}
     assert counted == {"a": (1, 2), "b": (0, 2)}
+    # What a block has denied stays counted when it is gone.
+    store.unblock("a")
+    (entry,) = store.inspect().entry("a")
+    assert entry.denied == 2

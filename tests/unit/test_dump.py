@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
 from shm_store import BackendError, Concurrency, Config, ConfigurationError, Quota, ShmStore, dump
+from shm_store.table import process
 from shm_store.table.segment import remove
 from tests.segments import new_segment_name
 
@@ -154,6 +156,41 @@ def test_load_of_what_is_no_dump_makes_nothing(
         dump.load(io.BytesIO(data), target)
     assert ShmStore.attach(target) is None
     assert not list(Path("/dev/shm").glob(f"*{target}*"))
+
+
+DAMAGED = [
+    {"burst": 2**63 - 1},
+    {"burst": 1},
+    {"allowed": 2**64 - 1},
+    {"denied": 2**63},
+    {"fingerprint": bytes(16)},
+    {"fingerprint": bytes(8) + b"12345678"},
+    {"limit": 0},
+    {"interval_ns": 0},
+    {"first": -1},
+]
+
+
+def _framed(*messages: object) -> io.BytesIO:
+    frames = [msgspec.msgpack.encode(message) for message in messages]
+    return io.BytesIO(b"".join(len(frame).to_bytes(4, "little") + frame for frame in frames))
+
+
+@pytest.mark.parametrize("damage", DAMAGED, ids=str)
+def test_load_of_a_damaged_slot_makes_nothing(target: str, damage: dict[str, Any]) -> None:
+    """A slot that no table may hold is refused, whichever word it is; the same without the damage is not."""
+    head = dump.Head(1, process.boot_id(), bytes(range(32)), 64, 1, 8, 10**9, 10**9, 1)
+    state: dict[str, Any] = {"fingerprint": b"1" * 16, "first": 1, "idle_at_ns": 5, "third": 0}
+    quota: dict[str, Any] = {"limit": 5, "interval_ns": 10**9, "burst": 5, "algorithm": "token-bucket"}
+    sound = dump.Saved(**state, **quota, override=True, block=False, key=b"a", key_length=1)
+    with pytest.raises(ConfigurationError, match="a slot of it is damaged"):
+        dump.load(_framed(head, msgspec.structs.replace(sound, **damage)), target)
+    with pytest.raises(ConfigurationError, match="it does not begin like one"):
+        dump.load(_framed(msgspec.structs.replace(head, secret=bytes(31)), sound), target)
+    with pytest.raises(ConfigurationError, match="a slot of it is damaged"):
+        dump.load(_framed(msgspec.structs.replace(head, slots=2), sound, sound), target)
+    assert ShmStore.attach(target) is None
+    assert dump.load(_framed(head, sound), target) == dump.Loaded(1, 0)
 
 
 def test_load_of_a_size_out_of_range_makes_nothing(segment_name: str, target: str) -> None:

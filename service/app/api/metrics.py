@@ -18,6 +18,10 @@ class Metrics:
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Write the exposition in the format that the scraper prefers."""
-        encode, resp.content_type = choose_encoder(req.get_header("Accept") or "")
+        try:
+            encode, resp.content_type = choose_encoder(req.get_header("Accept") or "")
+        except (TypeError, ValueError):
+            # A version that is none.
+            encode, resp.content_type = choose_encoder("")
         resp.data = encode(self._registry)
         resp.cache_control = ["no-store"]

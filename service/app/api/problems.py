@@ -63,7 +63,14 @@ def _unavailable(_req: falcon.Request, _resp: falcon.Response, error: Exception,
     ) from error
 
 
+def _unexpected(req: falcon.Request, _resp: falcon.Response, error: Exception, _params: dict[str, Any]) -> NoReturn:
+    # Falcon would write it to the server's standard error, past the log and its format.
+    _log.error("request failed: %s %r", req.method, req.path, exc_info=error)
+    raise falcon.HTTPInternalServerError from error
+
+
 ERROR_HANDLERS: Final[dict[type[Exception], Callable[..., NoReturn]]] = {
+    Exception: _unexpected,
     LinkNotFoundError: _not_found,
     CodeTakenError: _taken,
     StorageUnavailableError: _unavailable,
