@@ -266,7 +266,9 @@ def library(request: pytest.FixtureRequest, make_service: MakeService, tmp_path:
     """An application with a gunicorn.conf.py of its own; not yet started."""
     conf = tmp_path / "gunicorn.conf.py"
     conf.write_text(GUNICORN_CONF)
-    return make_service(arguments=("--config", str(conf), "tests.e2e.limited:app()"), gunicorn=request.param)
+    arguments = ("--config", str(conf), "tests.e2e.limited:app()")
+    # The table is the library's: without labels, as its own defaults have it.
+    return make_service(arguments=arguments, gunicorn=request.param, label_size=0)
 
 
 def test_hooks_reload_the_file_for_all_workers(library: Service, tmp_path: Path) -> None:

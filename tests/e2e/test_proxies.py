@@ -70,7 +70,8 @@ def test_unix_socket_without_clients_is_refused(make_service: MakeService, tmp_p
     (tmp_path / POLICIES).write_text('[[policy]]\nname = "each"\nquota = "9/day"\n')
     conf = tmp_path / "gunicorn.conf.py"
     conf.write_text(f"{GUNICORN_CONF}\nbind = 'unix:{tmp_path / 'service.sock'}'\n")
-    service = make_service(arguments=("--config", str(conf), "tests.e2e.limited:app()"), gunicorn=preload, workers=1)
+    arguments = ("--config", str(conf), "tests.e2e.limited:app()")
+    service = make_service(arguments=arguments, gunicorn=preload, workers=1, label_size=0)
     refused = service.refused()
     assert refused.returncode != 0
     assert "listens on a UNIX socket, whose clients have no address" in refused.stdout
