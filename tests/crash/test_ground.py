@@ -17,7 +17,9 @@ from typing import Final
 import pytest
 
 from shm_store import BackendError, Config, ConfigurationError, ShmStore, StoreError
-from shm_store.cli import main
+
+# Read by root, before another user runs it who may not read the interpreter.
+from shm_store.cli.app import run
 from shm_store.housekeeping import Housekeeping
 from shm_store.table.seats import Role
 from shm_store.table.segment import unlink
@@ -154,7 +156,7 @@ def test_table_that_all_may_use_is_its_owners_to_remove(
     for way in ("unlink", "unlink --force"):
         remove = partial(ENTRANCES[way], segment_name)
         assert nobody(partial(_refused, remove, BackendError, "run as the user that created it")) == 0
-    assert nobody(lambda: os._exit(main(["unlink", "--name", segment_name, "--force"]))) == 2
+    assert nobody(lambda: os._exit(run(["unlink", "--name", segment_name, "--force"]))) == 2
     assert _files(segment_name) == before
 
 
@@ -206,7 +208,7 @@ def test_name_that_can_name_no_segment_is_refused(enter: Callable[[str], object]
 @pytest.mark.parametrize("name", ["a/b", "a\0b", "..", "a\n"], ids=ascii)
 def test_name_on_the_command_line_is_refused(name: str) -> None:
     """Exit status 2, and one line of why."""
-    assert ended(in_child(lambda: os._exit(main(["status", "--name", name])))) == 2
+    assert ended(in_child(lambda: os._exit(run(["status", "--name", name])))) == 2
 
 
 def test_table_without_semaphores_is_refused_until_it_is_dropped(open_store: OpenStore, segment_name: str) -> None:
@@ -221,21 +223,22 @@ def test_table_without_semaphores_is_refused_until_it_is_dropped(open_store: Ope
     assert _files(segment_name) == before
     assert store.take("a").remaining == 3
     store.close()
-    assert main(["unlink", "--name", segment_name, "--force"]) == 0
+    assert run(["unlink", "--name", segment_name, "--force"]) == 0
     assert open_store().take("a").remaining == 4
 
 
 NAMESPACE: Final = """
 import sys
 from shm_store import Config, ShmStore, StoreError
-from shm_store.cli import main
+# Read by root, before another user runs it who may not read the interpreter.
+from shm_store.cli.app import run
 name = sys.argv[1]
 for enter in (lambda: ShmStore.open(Config(name=name, initial_size=8)), lambda: ShmStore.attach(name)):
     try:
         print("entered", enter())
     except StoreError as error:
         print(type(error).__name__, error)
-print(main(["unlink", "--name", name]))
+print(run(["unlink", "--name", name]))
 """
 
 

@@ -33,7 +33,7 @@ def _scraped(service: Service) -> Samples:
     }
 
 
-@pytest.mark.parametrize("gunicorn", ["--worker-class sync", "--worker-class gthread --threads 4", "--preload"])
+@pytest.mark.parametrize("gunicorn", ["--worker-class gthread --threads 4", "--preload"])
 def test_metrics_are_true_from_any_worker(make_service: MakeService, wrk: Wrk, gunicorn: str) -> None:
     """They parse, are equal however often they are read, and add up to what wrk has counted; a kill loses none."""
     service = make_service(limit=LIMIT, interval="1h", gunicorn=gunicorn)
