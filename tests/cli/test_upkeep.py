@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from shm_store import Config, ShmStore
-from shm_store.table.layout import IDLE_AT, LIMIT
+from shm_store.table.layout import BURST, IDLE_AT, INTERVAL
 from tests.cli.conftest import OpenTable, Run, spend
 from tests.fork import ended, in_child
 
@@ -34,7 +34,10 @@ def test_check_is_clean_while_others_hammer(run: Run, open_table: OpenTable, seg
         assert [ended(child) for child in children] == [0, 0]
 
 
-@pytest.mark.parametrize(("word", "value", "part"), [(LIMIT, 0, "the quota is 0 per"), (IDLE_AT, 2**63, "idle at")])
+@pytest.mark.parametrize(
+    ("word", "value", "part"),
+    [(INTERVAL, 0, "per 0 ns"), (BURST, 2**62, "the burst is"), (IDLE_AT, 2**63, "idle at")],
+)
 def test_check_finds_a_damaged_slot(run: Run, open_table: OpenTable, word: int, value: int, part: str) -> None:
     """A slot that no operation leaves so is a line, and exit code 1."""
     store = open_table(initial_size=8)
