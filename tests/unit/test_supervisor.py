@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from shm_store import ShmStore
+from shm_store import Config, ShmStore
 from shm_store import supervisor as module
 from shm_store.durations import NS_PER_SECOND
 from shm_store.supervisor import Supervisor
@@ -96,25 +96,28 @@ def test_sweeper_that_cannot_start_is_no_harm(
     assert signal.getitimer(signal.ITIMER_REAL)[0] > 0
 
 
-def test_sweeper_sweeps_and_recovers(open_store: OpenStore, segment_name: str) -> None:
+def test_sweeper_sweeps_and_recovers(segment_name: str) -> None:
     """Expired buckets go once a TTL interval, dead seats at the latest a beat later."""
-    store = open_store(ttl_interval="20ms", min_ttl=0, interval="1ms")
-    store.take("a")
-    dead = dead_seat(store, holds=True)
-    sweeper = subprocess.Popen([sys.executable, "-m", "shm_store.sweeper", "--name", segment_name])
-    try:
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline and (store.stats().sweeper_passes < 3 or dead[SEAT_PID]):
-            time.sleep(0.01)
-        stats = store.stats()
-    finally:
-        sweeper.terminate()
-        assert sweeper.wait() == 0
+    # The sweeper goes by the system's clock, and so does this store.
+    config = Config(interval="1ms", ttl_interval="20ms", min_ttl=0, initial_size=8, name=segment_name)
+    with ShmStore.open(config) as store:
+        store.take("a")
+        dead = dead_seat(store, holds=True)
+        sweeper = subprocess.Popen([sys.executable, "-m", "shm_store.sweeper", "--name", segment_name])
+        try:
+            deadline = time.monotonic() + 20
+            while time.monotonic() < deadline and (store.stats().sweeper_passes < 3 or dead[SEAT_PID]):
+                time.sleep(0.01)
+            stats, owner = store.stats(), dead[SEAT_PID]
+            dead.release()
+        finally:
+            sweeper.terminate()
+            assert sweeper.wait() == 0
     assert stats.recoveries == 1
     assert stats.swept == 1
     assert stats.sweeper_passes >= 3
     assert stats.sweeper_pid == sweeper.pid
-    assert dead[SEAT_PID] == 0
+    assert owner == 0
 
 
 @pytest.mark.parametrize("made", ["before the master", "after the master"])
