@@ -62,6 +62,7 @@ def _cases() -> Iterator[tuple[str, Callable[[], AbstractContextManager[Timer]]]
     yield FLOOR_SEMLOCK, partial(_floor, _semlock)
     yield FLOOR_POSIX_IPC, partial(_floor, _posix_ipc)
     yield TAKE, partial(_ours, _take)
+    yield "take, labels of 64 bytes", partial(_ours, _take, label_size=64)
     for peer in PEERS:
         yield peer.name, partial(_timed, peer.open)
     yield "take, denied", partial(_ours, _take, limit=1)
