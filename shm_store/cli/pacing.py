@@ -9,7 +9,7 @@ from typing import Final, Self
 
 from shm_store.durations import NS_PER_SECOND, to_ns
 
-_ENDS: Final = frozenset((signal.SIGINT, signal.SIGTERM))
+_ENDS: Final = frozenset((signal.SIGINT, signal.SIGQUIT, signal.SIGTERM))
 # A look is to take one part in so many of the time.
 _SHARE: Final = 50
 _LEAST_NS: Final = 10_000_000
@@ -20,7 +20,7 @@ class Pace:
     """While it is entered, signals come where `wait` is called, and nowhere else."""
 
     def __init__(self, reactions: Mapping[signal.Signals, Callable[[], None]] | None = None) -> None:
-        """End at SIGINT and SIGTERM.
+        """End at SIGINT, SIGQUIT and SIGTERM.
 
         Args:
             reactions: What to do about other signals while it waits.

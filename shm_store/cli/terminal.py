@@ -14,10 +14,14 @@ from rich.live import Live
 from shm_store.cli.output import console
 
 _LOCAL: Final = 3
+_CONTROL_KEYS: Final = 6
 
 
 class Terminal:
-    """The terminal that stdout is: while it is entered, its other screen, without a cursor and without echo."""
+    """The terminal that stdout is: while it is entered, its other screen, without a cursor and without echo.
+
+    The key q sends SIGQUIT.
+    """
 
     def __init__(self) -> None:
         """Touch nothing yet."""
@@ -46,6 +50,9 @@ class Terminal:
         silent = list(self._attributes)
         # A key that somebody presses, Ctrl-C too, would be written into the last corner, and the screen would scroll.
         silent[_LOCAL] &= ~termios.ECHO
+        # The terminal itself makes a signal of it: there is nobody who would read keys.
+        silent[_CONTROL_KEYS] = [*silent[_CONTROL_KEYS]]
+        silent[_CONTROL_KEYS][termios.VQUIT] = b"q"
         termios.tcsetattr(sys.stdout, termios.TCSADRAIN, silent)
         self._live.start()
 

@@ -37,7 +37,7 @@ def top(
 ) -> int:
     """Show the busiest and the most denied keys, live.
 
-    Until Ctrl-C, and without any effect on the table, which need not keep keys: it shows its policies otherwise.
+    Until q or Ctrl-C, and without any effect on the table, which need not keep keys: it shows its policies otherwise.
     """
     interval_s = pacing.interval(interval)
     # On a machine that is busy the service comes first.

@@ -34,9 +34,9 @@ class Terminal:
         self._unwrapped = pyte.Screen(_WIDE, lines)
         self._unwrapped_stream = pyte.ByteStream(self._unwrapped)
         environ = os.environ | {"TERM": "xterm-256color", "LC_ALL": "C.UTF-8", "LINES": "99", "COLUMNS": "99"}
-        self.process = subprocess.Popen(
-            command, stdin=theirs, stdout=theirs, stderr=theirs, env=environ, start_new_session=True
-        )
+        # Keys are signals only for those whose controlling terminal it is.
+        session = ["setsid", "--ctty", *command]
+        self.process = subprocess.Popen(session, stdin=theirs, stdout=theirs, stderr=theirs, env=environ)
         os.close(theirs)
 
     def resize(self, columns: int, lines: int, *, tell: bool = True) -> None:
@@ -78,6 +78,14 @@ class Terminal:
     def end(self, number: signal.Signals) -> int:
         """Send a signal; return the exit code."""
         self.process.send_signal(number)
+        return self._end()
+
+    def press(self, key: str) -> int:
+        """Press a key that is to end the process; return its exit code."""
+        os.write(self._own, key.encode())
+        return self._end()
+
+    def _end(self) -> int:
         while self._read(1):
             pass
         return self.process.wait(_WITHIN_S)

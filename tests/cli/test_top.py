@@ -57,6 +57,16 @@ def test_top_restores_the_terminal(open_table: OpenTable, number: signal.Signals
         assert b"Traceback" not in terminal.raw
 
 
+@pytest.mark.parametrize("key", ["q", "\x03"])
+def test_top_ends_by_a_key(open_table: OpenTable, key: str) -> None:
+    """The keys q and Ctrl-C end it, and then are again what they were."""
+    open_table()
+    with Terminal(_TOP, 80, 24) as terminal:
+        terminal.until(lambda text: "BUSIEST KEYS" in text)
+        assert terminal.press(key) == 0
+        assert terminal.attributes == terminal.before
+
+
 def test_top_follows_the_size_of_the_terminal(open_table: OpenTable) -> None:
     """A terminal that becomes wider has both lists side by side, without waiting for the next frame."""
     open_table()
