@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
+from pathlib import Path
 from typing import Final
 
 import pytest
 
-from tests.infra.files import OPERATIONS
+from shm_store import Config, ShmStore
+from tests.infra.files import OPERATIONS, UNIT
 
 TEXT: Final = OPERATIONS.read_text()
 _ROWS: Final = re.findall(r"^\| (`[a-z]+`(?:, `[a-z]+`)*) \|", TEXT, re.MULTILINE)
@@ -24,3 +27,27 @@ def test_command_is_one_that_there_is(command: str) -> None:
     result = subprocess.run(asked, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert "--name" in result.stdout
+
+
+def test_another_geometry_keeps_what_is_spent(segment_name: str, tmp_path: Path) -> None:
+    """The block of the manual, run on a table of the test's own, makes a larger one in which nothing is forgotten.
+
+    It stops the service first, and makes the table as the unit's user in the unit's state directory.
+    """
+    section = TEXT[TEXT.index("### Another geometry") :]
+    block = re.search(r"^```\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
+    assert block
+    stop, *steps, start, _ = (shlex.split(line) for line in block[1].replace("\\\n", "").splitlines())
+    assert (stop, start) == (["systemctl", "stop", UNIT.stem], ["systemctl", "start", UNIT.stem])
+    with ShmStore.open(Config(limit=5, interval="1h", initial_size=256, name=segment_name)) as store:
+        store.take("spent", 3)
+    user, state = f"runuser -u {UNIT.stem} --".split(), f"/var/lib/{UNIT.stem}"
+    for step in steps:
+        assert step[: len(user)] == user
+        assert step[len(user)] == f"/opt/{UNIT.stem}/venv/bin/shm-store"
+        given = [part.replace(state, str(tmp_path)) for part in step[len(user) + 1 :]]
+        asked = [sys.executable, "-m", "shm_store", *given, "--name", segment_name]
+        subprocess.run(asked, check=True, capture_output=True)
+    with ShmStore.attach(segment_name) or pytest.fail("no table") as store:
+        assert store.get("spent") == (5, 2)
+        assert store.stats().slots == 262_144
