@@ -18,7 +18,8 @@ from shm_store.table.segment import unlink as unlink_segment
 def check(name: Name = DEFAULT_NAME, *, json: Json = False) -> int:
     """Look for what is wrong with a table.
 
-    In use or not, and without changing anything. A line for each fault, and exit code 1 if there is any.
+    Whatever a table shows, in use or not, and without changing anything. A line for each fault, and exit code 1 if
+    there is any.
     """
     with inspected(name) as inspection:
         faults = inspection.faults()

@@ -1,6 +1,7 @@
-"""Checks the invariants of docs/design.md on a whole segment, read-only; for one at rest, or read twice.
+"""Checks what a segment shows of the invariants of docs/design.md, read-only; for one at rest, or looked at repeatedly.
 
-A segment in use changes while it is read: what is found once may be an operation under way, what is found again is not.
+A segment in use changes while it is read: what is found once may be an operation under way, what is found each time is
+not.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from shm_store.table.layout import (
     ALGORITHM_MASK,
     ALGORITHM_SHIFT,
     BLOCK,
+    BLOCKED,
     BURST,
     BUSY,
     FINGERPRINT,
@@ -32,6 +34,7 @@ from shm_store.table.layout import (
     OVERRIDE,
     SEAT_COMMITTED,
     SEAT_PHASES,
+    STRIPE_WORDS,
     TAG,
     WORD,
 )
@@ -101,18 +104,20 @@ def _sets(segment: Segment, now_ns: int) -> Iterator[str]:
             if fingerprint in seen or int.from_bytes(fingerprint[WORD:], "little") % geometry.sets != set_index:
                 yield f"I2: {where} has a fingerprint that does not belong there"
             seen.add(fingerprint)
-            generation = segment.words[geometry.stripe_at(stripe) + GENERATION]
-            yield from (f"{fault}: {where}" for fault in _slot(slot.words, generation, now_ns))
+            record = segment.words[geometry.stripe_at(stripe) : geometry.stripe_at(stripe) + STRIPE_WORDS]
+            yield from (f"{fault}: {where}" for fault in _slot(slot.words, record, now_ns))
             tag = slot.words[TAG]
             if tag > FLAGS and tag in tags[stripe]:
                 yield f"I7: {where} has a tag that another slot has"
             tags[stripe].add(tag)
 
 
-def _slot(words: memoryview, generation: int, now_ns: int) -> Iterator[str]:
+def _slot(words: memoryview, record: memoryview, now_ns: int) -> Iterator[str]:
     yield from _holder(words) if words[TAG] & HOLDER else _bucket(words, now_ns)
-    if words[TAG] >> GENERATION_SHIFT > generation or words[TAG] & FLAGS & ~_KNOWN_FLAGS:
-        yield f"I7: the tag is {words[TAG]:#x} in generation {generation}"
+    if words[TAG] >> GENERATION_SHIFT > record[GENERATION] or words[TAG] & FLAGS & ~_KNOWN_FLAGS:
+        yield f"I7: the tag is {words[TAG]:#x} in generation {record[GENERATION]}"
+    if words[TAG] & BLOCK and words[IDLE_AT] > record[BLOCKED]:
+        yield f"I13: the block ends at {words[IDLE_AT]}, those of its stripe at {record[BLOCKED]}"
 
 
 def _holder(words: memoryview) -> Iterator[str]:

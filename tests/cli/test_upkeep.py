@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from shm_store import Config, ShmStore
-from shm_store.table.layout import BURST, IDLE_AT, INTERVAL
+from shm_store.table.layout import BLOCKED, BURST, IDLE_AT, INTERVAL
 from tests.cli.conftest import OpenTable, Run, spend
 from tests.fork import ended, in_child
 
@@ -50,6 +50,18 @@ def test_check_finds_a_damaged_slot(run: Run, open_table: OpenTable, word: int, 
     assert line.startswith("I5: ")
     assert part in line
     assert run("check", "--json").json["faults"] == [line]
+
+
+def test_check_finds_a_block_that_nobody_looks_for(run: Run, open_table: OpenTable) -> None:
+    """A stripe whose record says that its last block has ended before it has is a line, and exit code 1."""
+    store = open_table(initial_size=8)
+    store.block("a", "1h")
+    assert run("check").code == 0
+    store._table.stripes.records[0][BLOCKED] = 1
+    said = run("check")
+    assert said.code == 1
+    (line,) = said.out.splitlines()
+    assert line.startswith("I13: ")
 
 
 def test_sweep_reclaims_what_has_expired(run: Run, open_table: OpenTable) -> None:
