@@ -27,7 +27,8 @@ _REMEMBERED: Final = 4_096
 class DenialLog:
     """Logs at level INFO the first denial of each burst of a policy and key; one per process, shared by its threads.
 
-    Where the table keeps labels, a burst is logged by one process of the host; otherwise by each that meets it.
+    Where the table keeps labels, and has a bucket of the key, a burst is logged by one process of the host; otherwise
+    by each that meets it. Units in flight are no bucket, nor is a block.
     """
 
     def __init__(
