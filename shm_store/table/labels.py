@@ -42,6 +42,8 @@ class Labels:
     def restore(self, set_index: int, number: int, text: bytes | None, length: int, usage: tuple[int, int]) -> None:
         """Label a slot that was just given to a key anew, with what a label of the key said before.
 
+        After the fingerprint, against I8: a dump knows keys by that, and nobody uses the table that it is loaded into.
+
         Args:
             set_index: The slot's set.
             number: Its number in that.
