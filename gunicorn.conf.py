@@ -45,8 +45,13 @@ def on_starting(_server: Arbiter) -> None:
 def when_ready(server: Arbiter) -> None:
     """Start what the store needs, and tell where the service is."""
     shm_store.gunicorn.when_ready(server)
+    text = announcement(loaded, server.LISTENERS, server.num_workers)
+    if settings.log_format == "json":
+        # For whoever reads the log; among objects, lines for people would be in the way.
+        server.log.info("%s", text.rstrip())
+        return
     try:
-        sys.stdout.write(announcement(loaded, server.LISTENERS, server.num_workers))
+        sys.stdout.write(text)
         sys.stdout.flush()
     except OSError:
         server.log.info("nobody reads standard output")
