@@ -1,4 +1,4 @@
-"""The commands that the manual tells operators to run."""
+"""What the manuals tell operators to run, and to put in front of the service."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Final
 import pytest
 
 from shm_store import Config, ShmStore
-from tests.infra.files import OPERATIONS, UNIT
+from tests.infra.files import OPERATIONS, ROOT, UNIT
 
 TEXT: Final = OPERATIONS.read_text()
 _ROWS: Final = re.findall(r"^\| (`[a-z]+`(?:, `[a-z]+`)*) \|", TEXT, re.MULTILINE)
@@ -51,3 +51,21 @@ def test_another_geometry_keeps_what_is_spent(segment_name: str, tmp_path: Path)
     with ShmStore.attach(segment_name) or pytest.fail("no table") as store:
         assert store.get("spent") == (5, 2)
         assert store.stats().slots == 262_144
+
+
+@pytest.mark.parametrize(
+    ("path", "is_closed"),
+    [
+        ("/admin", True),
+        ("/admin/limits/default:client:203.0.113.7", True),
+        ("/dashboard", True),
+        ("/metrics", True),
+        ("/administrator", False),
+        ("/v1/links", False),
+    ],
+)
+def test_proxy_closes_the_paths_of_operators(path: str, *, is_closed: bool) -> None:
+    """What nginx is told to keep from the outside is what has no business there, and no more."""
+    location = re.search(r"^location ~ (\S+) {$", (ROOT / "docs" / "admin.md").read_text(), re.MULTILINE)
+    assert location
+    assert bool(re.search(location[1], path)) == is_closed
