@@ -8,7 +8,7 @@ from typing import Final
 
 from gunicorn.config import GracefulTimeout
 
-from tests.infra.files import UNIT, run
+from tests.infra.files import INFRA, ROOT, UNIT, run
 
 PYTHON: Final = "/opt/shm-store-service/venv/bin/python"
 
@@ -64,3 +64,11 @@ def test_account_is_the_unit_s() -> None:
     """systemd-sysusers makes the system user that the unit runs as."""
     lines = UNIT.with_name("shm-store-service.sysusers.conf").read_text().splitlines()
     assert [line.split()[:2] for line in lines if not line.startswith("#")] == [["u", *options()["User"]]]
+
+
+def test_unit_names_documentation_that_is_installed() -> None:
+    """The page that the unit refers to is in docs/, which infra/README.md copies to where the unit says."""
+    (page,) = options()["Documentation"]
+    installed = Path(page.removeprefix("file://"))
+    assert (ROOT / "docs" / installed.name).is_file()
+    assert f"cp -r docs {installed.parents[1]}\n" in (INFRA / "README.md").read_text()
