@@ -22,6 +22,8 @@ from shm_store.tally import Counts
 
 # The sweeper's heart beats once a second.
 _STALE_S: Final = 5.0
+# Above that some sets are full; the same share at which the alert fires and the dashboards turn red.
+_NEARLY_FULL: Final = 0.85
 _STYLES: Final = {"ok": "green", "stale": "red", "none": "yellow"}
 _BAR: Final = 24
 _WAITS: Final = ("0.1 ms", "1 ms", "10 ms", "100 ms")
@@ -50,7 +52,7 @@ def occupancy(stats: Stats, width: int) -> Text:
     """Return how full the table is, as a bar of so many cells and in figures."""
     drawn = figures.bar(stats.occupied, stats.slots, width)
     share = figures.percent(stats.occupied, stats.slots)
-    style = "red" if 10 * stats.occupied >= 9 * stats.slots else "green"
+    style = "red" if stats.occupied > _NEARLY_FULL * stats.slots else "green"
     return Text.assemble((drawn, style), f" {share}, {stats.occupied:,} of {stats.slots:,}")
 
 

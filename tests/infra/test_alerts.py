@@ -7,10 +7,13 @@ import re
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import pytest
 import yaml
 
-from tests.infra.files import ALERTS, DASHBOARD, INFRA, OPERATIONS, assert_accepts, read_yaml
+from shm_store.cli.status import occupancy
+from tests.conftest import OpenStore
+from tests.infra.files import ALERTS, DASHBOARD, INFRA, OPERATIONS, ROOT, assert_accepts, read_yaml
 
 SEVERITIES: Final = {"info", "warning", "critical"}
 RULES: Final = {rule["alert"]: rule for group in read_yaml(ALERTS)["groups"] for rule in group["rules"]}
@@ -76,6 +79,19 @@ def test_manual_has_no_section_without_an_alert() -> None:
 def test_manual_refers_to_sections_that_there_are() -> None:
     """Every link within the manual leads somewhere."""
     assert set(re.findall(r"\]\(#([\w-]+)\)", OPERATIONS.read_text())) <= anchors()
+
+
+@pytest.mark.parametrize(("occupied", "style"), [(85, "green"), (86, "red")])
+def test_table_is_nearly_full_everywhere_at_once(open_store: OpenStore, occupied: int, style: str) -> None:
+    """What the alert calls nearly full is red on the command line, on the service's page and in Grafana."""
+    (share,) = re.findall(r"> (.+)", RULES["ShmStoreTableNearlyFull"]["expr"])
+    stats = msgspec.structs.replace(open_store().stats(), slots=100, occupied=occupied)
+    assert occupancy(stats, 10).spans[0].style == style
+    assert (occupied / 100 > float(share)) == (style == "red")
+    page = (ROOT / "service" / "app" / "api" / "dashboard.html").read_text()
+    assert f'"full", share > {share.removeprefix("0")})' in page
+    (panel,) = [each for each in panels() if each["title"] == "Fullest table"]
+    assert panel["fieldConfig"]["defaults"]["thresholds"]["steps"][-1] == {"color": "red", "value": float(share)}
 
 
 def test_dashboard_asks_in_promql(tmp_path: Path) -> None:
