@@ -141,3 +141,19 @@ def test_pods_are_scraped_where_metrics_are() -> None:
     assert deployment["spec"]["template"]["metadata"]["annotations"]["prometheus.io/path"] == "/metrics"
     monitor = read_yaml(INFRA / "kubernetes" / "monitoring" / "podmonitor.yaml")
     assert [each["path"] for each in monitor["spec"]["podMetricsEndpoints"]] == ["/metrics"]
+
+
+def test_pods_are_scraped_once() -> None:
+    """Where there is a PodMonitor, the pods have no annotations that ask for the same."""
+    deployment = read_yaml(INFRA / "kubernetes" / "service" / "deployment.yaml")
+    (patch,) = read_yaml(INFRA / "kubernetes" / "monitoring" / "kustomization.yaml")["patches"]
+    patched = yaml.safe_load(patch["patch"])
+    assert (patched["kind"], patched["metadata"]["name"]) == (deployment["kind"], deployment["metadata"]["name"])
+    assert patched["spec"] == {"template": {"metadata": {"annotations": None}}}
+
+
+def test_operator_has_the_same_alerts() -> None:
+    """The PrometheusRule holds the very groups of the rules that promtool tests."""
+    rule = read_yaml(INFRA / "kubernetes" / "monitoring" / "prometheusrule.yaml")
+    assert rule["kind"] == "PrometheusRule"
+    assert rule["spec"] == read_yaml(ALERTS)

@@ -12,8 +12,8 @@ from gunicorn.config import GracefulTimeout
 from tests.infra.files import KUBERNETES, assert_accepts, container, pod, read_yaml, volumes
 
 FOLDERS: Final = sorted(path.parent for path in KUBERNETES.rglob("kustomization.yaml"))
-# Not Kubernetes' own kinds: a kustomization, a resource of the Prometheus Operator, and a patch.
-FOREIGN: Final = {"kustomization.yaml", "podmonitor.yaml"}
+# Not Kubernetes' own kinds: a kustomization, resources of the Prometheus Operator, and a patch.
+FOREIGN: Final = {"kustomization.yaml", "podmonitor.yaml", "prometheusrule.yaml"}
 PATCHES: Final = {KUBERNETES / "scaled" / "deployment.yaml"}
 MANIFESTS: Final = [
     path for path in sorted(KUBERNETES.rglob("*.yaml")) if path.name not in FOREIGN and path not in PATCHES
