@@ -9,7 +9,7 @@ restarted.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import BinaryIO, Final, TypeVar
 
 import msgspec
@@ -38,7 +38,6 @@ from shm_store.table.layout import (
     LABEL_TEXT,
     LIMIT,
     MIN_TTL_AT,
-    OTHER,
     OVERRIDE,
     SECRET,
     TAG,
@@ -48,7 +47,7 @@ from shm_store.table.layout import (
     WORD,
 )
 from shm_store.table.seats import Role
-from shm_store.table.segment import Segment, unlink
+from shm_store.table.segment import Segment
 from shm_store.table.snapshot import Snapshot
 from shm_store.table.stripes import Hold
 from shm_store.table.table import Table
@@ -73,6 +72,7 @@ class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     initial_size: int
     stripes: int
     label_size: int
+    mode: int
     ttl_interval_ns: int
     min_ttl_ns: int
     slots: int
@@ -133,6 +133,7 @@ def dump(name: str, file: BinaryIO) -> int | None:
             geometry.initial_size,
             geometry.stripes,
             geometry.label_size,
+            segment.mode,
             segment.words[TTL_INTERVAL_AT],
             segment.words[MIN_TTL_AT],
             len(saved),
@@ -153,7 +154,7 @@ def load(
     stripes: int | None = None,
     label_size: int | None = None,
 ) -> Loaded:
-    """Make the segment `name` from a dump; nobody uses it meanwhile.
+    """Make the segment `name` from a dump; whoever opens it meanwhile waits until all of it is there.
 
     Args:
         file: The dump.
@@ -179,20 +180,28 @@ def load(
         initial_size=head.initial_size if initial_size is None else initial_size,
         stripes=head.stripes if stripes is None else stripes,
         label_size=head.label_size if label_size is None else label_size,
+        mode=head.mode,
         ttl_interval=head.ttl_interval_ns / NS_PER_SECOND,
         min_ttl=head.min_ttl_ns / NS_PER_SECOND,
     )
-    table = Table(Segment.create(config, head.secret), config, time.monotonic_ns, Role.USER)
-    try:
-        dropped = sum(not _put(table, each) for each in saved)
-        evicted = sum(record[EVICTED] for record in table.stripes.records)
-        return Loaded(len(saved) - dropped - evicted, dropped + evicted)
-    except BaseException:
-        table.close()
-        unlink(name)
-        raise
-    finally:
-        table.close()
+    loaded = _Loading(saved, config)
+    Segment.create(config, head.secret, loaded.fill)
+    return Loaded(len(saved) - loaded.dropped, loaded.dropped)
+
+
+class _Loading:
+    """Fills a new segment, which nobody else can attach yet: there is no stripe to take, and no seat to have."""
+
+    def __init__(self, saved: Sequence[Saved], config: Config) -> None:
+        self._saved = saved
+        self._config = config
+        self.dropped = 0
+
+    def fill(self, segment: Segment) -> None:
+        """Give every slot back to its key, and count those for which there was no room."""
+        table = Table(segment, self._config, time.monotonic_ns, Role.USER)
+        self.dropped = sum(not _put(table, each) for each in self._saved)
+        self.dropped += sum(record[EVICTED] for record in table.stripes.records)
 
 
 def _is_kept(segment: Segment, slot: Snapshot, now_ns: int) -> bool:
@@ -223,22 +232,18 @@ def _put(table: Table, saved: Saved) -> bool:
     flags = code << ALGORITHM_SHIFT | (OVERRIDE if saved.override else 0) | (BLOCK if saved.block else 0)
     state = State(saved.first, saved.idle_at_ns, saved.third)
     terms = Terms(saved.limit, saved.interval_ns, saved.burst)
-
-    def body(hold: Hold) -> None:
-        record = hold.records[place.stripe]
-        slot = table.buckets.admit(hold, place, state=state, terms=terms, flags=flags, kept=())
-        if saved.block:
-            record[BLOCKED] = max(record[BLOCKED], saved.idle_at_ns)
-        labels = table.buckets.labels
-        if labels is not None:
-            text = None if saved.key_length == UNKNOWN else saved.key
-            labels.restore(place.set_index, slot.number, text, saved.key_length, (saved.allowed, saved.denied))
-        record[OTHER] += 1
-
+    hold = Hold(table.seats.view(0), (place.stripe,), table.stripes.records)
     try:
-        table.stripes.run(place.stripe, body)
+        slot = table.buckets.admit(hold, place, state=state, terms=terms, flags=flags, kept=())
     except TableFullError:
         return False
+    if saved.block:
+        record = hold.records[place.stripe]
+        record[BLOCKED] = max(record[BLOCKED], saved.idle_at_ns)
+    if table.buckets.labels is not None:
+        text = None if saved.key_length == UNKNOWN else saved.key
+        counts = saved.allowed, saved.denied
+        table.buckets.labels.restore(place.set_index, slot.number, text, saved.key_length, counts)
     return True
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from shm_store import Config, ShmStore
-from shm_store.table.segment import remove
+from shm_store.table.files import remove
 from tests.clock import Clock
 from tests.segments import new_segment_name
 

@@ -39,18 +39,24 @@ def begin(fd: int) -> None:
     os.pwrite(fd, layout.MAGIC_UNFINISHED.to_bytes(layout.WORD, "little"), layout.MAGIC_AT)
 
 
-def finish(fd: int, geometry: Geometry, secret: bytes) -> None:
-    """Write the header, and the magic last: from then on the segment may be attached."""
-    fixed = Header(
+def write(fd: int, geometry: Geometry, secret: bytes) -> Header:
+    """Write the header, all but the magic, and return it."""
+    header = Header(
         geometry.size,
         geometry,
         time.monotonic_ns(),
         process.boot_id(),
         process.pid_namespace(),
         secret,
-    ).pack()
+    )
+    fixed = header.pack()
     version = layout.VERSION.to_bytes(layout.WORD, "little")
     os.pwrite(fd, version + _digest(fixed) + fixed, layout.VERSION_AT * layout.WORD)
+    return header
+
+
+def publish(fd: int) -> None:
+    """Write the magic: from now on the segment may be attached."""
     os.pwrite(fd, layout.MAGIC.to_bytes(layout.WORD, "little"), layout.MAGIC_AT)
 
 

@@ -1,4 +1,4 @@
-"""One shared-memory segment and its semaphores: created or attached, verified, and removed."""
+"""One shared-memory segment: created or attached under the registry lock, verified, and unlinked by its last user."""
 
 from __future__ import annotations
 
@@ -9,14 +9,12 @@ import mmap
 import os
 import secrets
 import stat
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Callable, Iterator
+from typing import Final, NamedTuple
 
-import posix_ipc
-
-from shm_store.config import Config, require_name
-from shm_store.errors import DESCRIPTORS, OTHER_USER, BackendError
-from shm_store.table import header, layout, semaphores
+from shm_store.config import Config
+from shm_store.errors import DESCRIPTORS, BackendError
+from shm_store.table import files, header, layout, semaphores
 from shm_store.table.filelock import REGISTRY, SWEEPER, FileLock, LockTimeoutError
 from shm_store.table.layout import Header
 from shm_store.table.semaphores import Semaphore
@@ -57,13 +55,16 @@ class Segment:
         return _open(config.name, config)
 
     @classmethod
-    def create(cls, config: Config, secret: bytes) -> Segment:
-        """Create the segment `config` names, whose keys are hashed with `secret`.
+    def create(cls, config: Config, secret: bytes, fill: Callable[[Segment], None]) -> None:
+        """Create the segment `config` names, whose keys are hashed with `secret`, and detach.
+
+        Nobody can attach it before `fill` has put into it what it is to hold; what that raises leaves no segment, and
+        neither does a death in the middle.
 
         Raises:
             BackendError: There is one, or the operating system refused.
         """
-        return _open(config.name, config, secret)
+        _open(config.name, config, New(secret, fill)).close()
 
     @classmethod
     def attach(cls, name: str) -> Segment | None:
@@ -78,6 +79,11 @@ class Segment:
             return _open(name, None)
         except FileNotFoundError:
             return None
+
+    def configure(self, config: Config) -> None:
+        """Have the sweeper go by the settings of whoever opened the segment last."""
+        self.words[layout.TTL_INTERVAL_AT] = config.ttl_interval_ns
+        self.words[layout.MIN_TTL_AT] = config.min_ttl_ns
 
     def registry_lock(self, timeout_ns: int) -> FileLock:
         """Return the lock, not yet taken, under which seats change owners and stripes are recovered.
@@ -94,6 +100,11 @@ class Segment:
             BackendError: The process has no file descriptor left.
         """
         return _lock(self.name, self._fd, SWEEPER, 0)
+
+    @property
+    def mode(self) -> int:
+        """Its permissions."""
+        return stat.S_IMODE(os.fstat(self._fd).st_mode)
 
     def is_linked(self) -> bool:
         """Return whether the name still means this segment."""
@@ -137,12 +148,12 @@ def unlink(name: str, *, force: bool = False) -> bool:
         LayoutMismatchError: What lies under that name is not a table.
     """
     try:
-        fd = _open_file(name, None)
+        fd = files.open_file(name, None)
     except FileNotFoundError:
         if not semaphores.exist(name):
             return False
         # Whoever is about to create the segment takes the registry lock of its file; so does the removal.
-        fd = _open_file(name, _MODE_MIN)
+        fd = files.open_file(name, _MODE_MIN)
     try:
         if not force and not header.is_blank(fd, None):
             header.require_magic(name, os.pread(fd, layout.WORD, 0))
@@ -154,14 +165,14 @@ def unlink(name: str, *, force: bool = False) -> bool:
 
 def _unlink(name: str, fd: int, *, force: bool) -> None:
     if force:
-        remove(name)
+        files.remove(name)
         return
     with _registry(name, fd, "unlink"):
         if _is_shared(fd):
             raise BackendError(name, "unlink", "others are attached", "stop them first, or unlink with --force")
         # Someone may have made a new segment under the name since: leave that one alone.
         if os.fstat(fd).st_nlink:
-            remove(name)
+            files.remove(name)
 
 
 def _is_shared(fd: int) -> bool:
@@ -193,109 +204,57 @@ def _registry(name: str, fd: int, operation: str) -> Iterator[None]:
         ) from error
 
 
-def remove(name: str) -> bool:
-    """Remove every file of the segment `name`, whatever it holds; return whether there was any.
+class New(NamedTuple):
+    """A segment that is to be made, where there must be none.
 
-    Raises:
-        BackendError: One belongs to another user.
+    Attributes:
+        secret: What its keys are hashed with.
+        fill: Given the segment before anybody can attach it.
     """
-    found = False
-    try:
-        try:
-            found = semaphores.remove(name)
-        finally:
-            with contextlib.suppress(posix_ipc.ExistentialError):
-                posix_ipc.unlink_shared_memory(f"/{name}")
-                found = True
-    except (OSError, posix_ipc.Error) as error:
-        raise BackendError(name, "unlink", str(error), OTHER_USER) from error
-    return found
+
+    secret: bytes
+    fill: Callable[[Segment], None]
 
 
-def _open(name: str, config: Config | None, secret: bytes | None = None) -> Segment:
+def _open(name: str, config: Config | None, new: New | None = None) -> Segment:
     while True:
-        fd = _open_file(name, config.mode if config else None)
+        fd = files.open_file(name, config.mode if config else None)
         try:
             fcntl.flock(fd, fcntl.LOCK_SH)
             with _registry(name, fd, "open"):
                 # Removed between the open and the lock: what the name means now is another file.
                 if os.fstat(fd).st_nlink:
-                    return _map(name, fd, config, secret)
+                    return _map(name, fd, config, new)
         except BaseException:
             os.close(fd)
             raise
         os.close(fd)
 
 
-def _map(name: str, fd: int, config: Config | None, secret: bytes | None) -> Segment:
+def _map(name: str, fd: int, config: Config | None, new: New | None) -> Segment:
     if header.is_blank(fd, config):
         if config is None:
             raise FileNotFoundError(errno.ENOENT, "no finished segment", name)
-        _create(name, fd, config, secret or secrets.token_bytes(layout.SECRET))
-    elif secret is not None:
+        return _made(name, fd, config, new)
+    if new is not None:
         remedy = f"choose another name, or drop it with: shm-store unlink --name {name}"
         raise BackendError(name, "create", "there is a segment of that name", remedy)
     verified = header.verify(name, fd, config)
     segment = Segment(name, fd, semaphores.open_all(name, verified.geometry.stripes), verified)
     if config is not None:
-        segment.words[layout.TTL_INTERVAL_AT] = config.ttl_interval_ns
-        segment.words[layout.MIN_TTL_AT] = config.min_ttl_ns
+        segment.configure(config)
     return segment
 
 
-def _open_file(name: str, mode: int | None) -> int:
-    """Open the segment's file, made with permissions `mode` if that is given and there is none; not inherited."""
-    require_name(name)
-    _require_regular(name)
-    try:
-        # Size 0 leaves an existing segment alone; any other size would resize it.
-        shared = posix_ipc.SharedMemory(f"/{name}", 0 if mode is None else posix_ipc.O_CREAT, mode=mode or 0, size=0)
-    except posix_ipc.ExistentialError:
-        raise FileNotFoundError(errno.ENOENT, "no such segment", name) from None
-    except posix_ipc.PermissionsError as error:
-        remedy = OTHER_USER if os.path.exists(_path(name)) else "let this user write to /dev/shm (chmod 1777 /dev/shm)"
-        raise BackendError(name, "open", "permission denied", remedy) from error
-    except OSError as error:
-        # posix_ipc tells the reason in words only.
-        remedy = f"check that /dev/shm is mounted, writable and not out of inodes (df -i), or {DESCRIPTORS}"
-        raise BackendError(name, "open", str(error), remedy) from error
-    os.set_inheritable(shared.fd, False)
-    return int(shared.fd)
-
-
-def _require_regular(name: str) -> None:
-    """Raise LayoutMismatchError if the name means a directory, a link, a pipe or the like."""
-    with contextlib.suppress(OSError):
-        if not stat.S_ISREG(os.lstat(_path(name)).st_mode):
-            raise header.not_a_table(name)
-
-
-def _path(name: str) -> str:
-    return f"/dev/shm/{name}"
-
-
-def _create(name: str, fd: int, config: Config, secret: bytes) -> None:
-    geometry = header.geometry_of(config)
-    try:
-        os.ftruncate(fd, 0)
-        # Unlike ftruncate, this fails where the space is not there; a later touch would be a SIGBUS.
-        os.posix_fallocate(fd, 0, geometry.size)
-        header.begin(fd)
-        os.fchmod(fd, config.mode)
-        semaphores.create(name, geometry.stripes, config.mode)
-    except (OSError, posix_ipc.Error) as error:
-        # The space first: the file may be another user's, whose to remove it is.
-        os.ftruncate(fd, 0)
-        with contextlib.suppress(BackendError):
-            remove(name)
-        if isinstance(error, PermissionError | posix_ipc.PermissionsError):
-            raise BackendError(name, "create", str(error), OTHER_USER) from error
-        if getattr(error, "errno", None) != errno.ENOSPC:
-            raise BackendError(name, "create", str(error), "check /dev/shm and its permissions") from error
-        raise BackendError(
-            name,
-            "create",
-            f"{geometry.size} bytes and {geometry.stripes} semaphores do not fit into /dev/shm",
-            "give it more (docker run --shm-size, in Kubernetes a volume of medium Memory) or lower initial_size",
-        ) from error
-    header.finish(fd, geometry, secret)
+def _made(name: str, fd: int, config: Config, new: New | None) -> Segment:
+    fixed = files.create(name, fd, config, new.secret if new else secrets.token_bytes(layout.SECRET))
+    segment = Segment(name, fd, semaphores.open_all(name, fixed.geometry.stripes), fixed)
+    segment.configure(config)
+    if new is not None:
+        try:
+            new.fill(segment)
+        except BaseException:
+            files.remove(name)
+            raise
+    header.publish(fd)
+    return segment

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from shm_store import Config, Quota, ShmStore
-from shm_store.table.segment import remove
+from shm_store.table.files import remove
 from shm_store.table.slots import Slot
 from tests.clock import Clock
 

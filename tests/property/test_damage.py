@@ -11,6 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from shm_store import Concurrency, Config, Quota, RateInfo, ShmStore, StoreError
+from shm_store.table.files import remove
 from shm_store.table.layout import (
     ALLOWED,
     BUSY,
@@ -24,7 +25,6 @@ from shm_store.table.layout import (
     TAG,
     Geometry,
 )
-from shm_store.table.segment import remove
 from tests.clock import Clock
 from tests.segments import new_segment_name
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
+import signal
+import stat
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,8 +16,10 @@ import pytest
 
 from shm_store import BackendError, Concurrency, Config, ConfigurationError, Quota, ShmStore, dump
 from shm_store.table import process
-from shm_store.table.segment import remove
-from tests.segments import new_segment_name
+from shm_store.table.files import remove
+from shm_store.table.table import Table
+from tests.fork import ended, in_child
+from tests.segments import attached, new_segment_name
 
 GCRA = Quota(7, "1h", burst=3, algorithm="gcra")
 SLIDING = Quota(4, "1h", algorithm="sliding-window")
@@ -78,7 +84,7 @@ def test_load_keeps_labels(segment_name: str, target: str) -> None:
     with _filled(segment_name, label_size=6) as store:
         store.take("a long key")
         dump.load(_dumped(segment_name), target, label_size=64)
-    with ShmStore.attach(target) or store as loaded:
+    with attached(target) as loaded:
         counted = {entry.key: (entry.allowed, entry.denied) for entry in loaded.inspect().entries()}
     assert counted["gcra"] == (2, 0)
     assert counted["a long…"] == (1, 0)
@@ -86,9 +92,9 @@ def test_load_keeps_labels(segment_name: str, target: str) -> None:
 
 def test_load_with_labels_of_keys_that_had_none(segment_name: str, target: str) -> None:
     """Their text is not known, and they are counted from now on; a new key is kept."""
-    with _filled(segment_name) as store:
+    with _filled(segment_name):
         dump.load(_dumped(segment_name), target, label_size=8)
-    with ShmStore.attach(target) or store as loaded:
+    with attached(target) as loaded:
         loaded.take("gcra", quota=GCRA)
         loaded.take("new")
         found = {entry.name: entry.allowed for entry in loaded.inspect().entries()}
@@ -105,11 +111,84 @@ def test_load_into_too_few_slots_drops_what_is_idle_soonest(segment_name: str, t
         store.set("own", 9, "1h")
         store.block("blocked", "1h")
         assert dump.load(_dumped(segment_name), target, initial_size=8, stripes=1) == dump.Loaded(8, 34)
-    with ShmStore.attach(target) or store as loaded:
+    with attached(target) as loaded:
         assert loaded.get("own") == (9, 9)
         assert not loaded.take("blocked").allowed
         left = [number for number in range(40) if loaded.get(f"key {number}") != (0, 0)]
     assert left == list(range(34, 40))
+
+
+def test_load_keeps_permissions(segment_name: str, target: str) -> None:
+    """Users of the same group go on with a table that was made for them."""
+    with ShmStore.open(Config(name=segment_name, initial_size=8, mode=0o660)):
+        dump.load(_dumped(segment_name), target)
+    assert stat.S_IMODE(Path("/dev/shm", target).stat().st_mode) == 0o660
+
+
+def _at_second(action: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have `action` done once a load has put back one slot."""
+    put, calls = dump._put, iter(range(1_000))
+
+    def put_and_act(table: Table, saved: dump.Saved) -> bool:
+        if next(calls) == 1:
+            action()
+        return put(table, saved)
+
+    monkeypatch.setattr(dump, "_put", put_and_act)
+
+
+def test_whoever_opens_what_is_being_loaded_waits(
+    segment_name: str, target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """He finds all of it, and no key has two slots."""
+    taken: list[int] = []
+
+    def take() -> None:
+        with _opened(target, initial_size=300) as early:
+            taken.append(early.take("own").remaining)
+
+    other = threading.Thread(target=take)
+
+    def start() -> None:
+        other.start()
+        other.join(0.2)
+
+    _at_second(start, monkeypatch)
+    with _filled(segment_name):
+        assert dump.load(_dumped(segment_name), target) == dump.Loaded(loaded=7, dropped=0)
+        other.join()
+        assert taken == [4]
+        with attached(target) as loaded:
+            assert loaded.inspect().faults() == []
+
+
+def test_death_in_the_middle_of_a_load_leaves_no_table(
+    segment_name: str, target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It can be loaded again, or made anew."""
+    with _filled(segment_name):
+        file = _dumped(segment_name)
+        with monkeypatch.context() as patched:
+            _at_second(lambda: os.kill(os.getpid(), signal.SIGKILL), patched)
+            assert ended(in_child(lambda: dump.load(file, target))) == -signal.SIGKILL
+        assert ShmStore.attach(target) is None
+        assert dump.load(_dumped(segment_name), target) == dump.Loaded(loaded=7, dropped=0)
+        with attached(target) as loaded:
+            assert loaded.inspect().faults() == []
+
+
+def test_exception_in_the_middle_of_a_load_leaves_nothing(
+    segment_name: str, target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even a semaphore."""
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    _at_second(interrupt, monkeypatch)
+    with _filled(segment_name), pytest.raises(KeyboardInterrupt):
+        dump.load(_dumped(segment_name), target)
+    assert not list(Path("/dev/shm").glob(f"*{target}*"))
 
 
 def test_load_over_a_segment_is_refused(segment_name: str) -> None:
@@ -179,7 +258,7 @@ def _framed(*messages: object) -> io.BytesIO:
 @pytest.mark.parametrize("damage", DAMAGED, ids=str)
 def test_load_of_a_damaged_slot_makes_nothing(target: str, damage: dict[str, Any]) -> None:
     """A slot that no table may hold is refused, whichever word it is; the same without the damage is not."""
-    head = dump.Head(1, process.boot_id(), bytes(range(32)), 64, 1, 8, 10**9, 10**9, 1)
+    head = dump.Head(1, process.boot_id(), bytes(range(32)), 64, 1, 8, 0o600, 10**9, 10**9, 1)
     state: dict[str, Any] = {"fingerprint": b"1" * 16, "first": 1, "idle_at_ns": 5, "third": 0}
     quota: dict[str, Any] = {"limit": 5, "interval_ns": 10**9, "burst": 5, "algorithm": "token-bucket"}
     sound = dump.Saved(**state, **quota, override=True, block=False, key=b"a", key_length=1)

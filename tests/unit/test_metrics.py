@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from shm_store.table.layout import SEAT_WAITED, SEAT_WAITS, WAITS_NS
 from tests.clock import Clock
 from tests.conftest import OpenStore
 from tests.fork import ended, in_child
+from tests.segments import attached
 
 Samples = dict[tuple[str, tuple[str, ...]], float]
 
@@ -106,12 +106,11 @@ def test_metrics_are_the_same_from_any_process(used: ShmStore, tmp_path: Path) -
     report = tmp_path / "metrics"
 
     def child() -> None:
-        report.write_text(_exposed(ShmStore.attach(used.config.name) or used))
+        report.write_text(_exposed(attached(used.config.name)))
 
     assert ended(in_child(child)) == 0
     here, there = _parsed(_exposed(used)), _parsed(report.read_text())
     assert here == there
-    assert os.getpid()
 
 
 def test_opentelemetry_observes_the_same(used: ShmStore) -> None:

@@ -14,6 +14,7 @@ from shm_store.table import layout
 from shm_store.tally import Counts
 from tests.conftest import OpenStore
 from tests.fork import ended, in_child
+from tests.segments import attached
 
 
 def _count(store: ShmStore, policy: str, allowed: int) -> None:
@@ -40,7 +41,7 @@ def test_tally_of_the_dead_is_gone_on_with(open_store: OpenStore) -> None:
     """Any number of processes, one after the other, need one record for each policy."""
     store = open_store()
     for _ in range(5):
-        assert ended(in_child(lambda: _count(ShmStore.attach(store.config.name) or store, "a", 1))) == 0
+        assert ended(in_child(lambda: _count(attached(store.config.name), "a", 1))) == 0
     words, geometry = store._table.segment.words, store._table.segment.header.geometry
     lengths = words[geometry.tallies_at + layout.TALLY_LENGTH : geometry.stripes_at : layout.TALLY_WORDS].tolist()
     assert sum(map(bool, lengths)) == 1
