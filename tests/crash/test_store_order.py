@@ -1,7 +1,8 @@
 """A process that dies between any two stores of an operation leaves buckets that admit no more than they should.
 
-What dies here is the operation: an exception before the n-th store to a slot, a fingerprint or a journal, for each n.
-The stripe is given back as recovery would, and the survivors go on with what was left (I5, I6, I8).
+What dies here is the operation: an exception before the n-th store to a slot, a fingerprint, a journal or a stripe's
+record, for each n. The stripe is given back as recovery would, and the survivors go on with what was left (I5, I6, I8,
+I13).
 """
 
 from __future__ import annotations
@@ -79,6 +80,8 @@ class World:
 
         slots.slot = slot  # type: ignore[method-assign]
         slots._memory = Guarded(slots._memory, self._guard)  # type: ignore[assignment]
+        records = self.dying._table.stripes.records
+        records[:] = [Guarded(record, self._guard) for record in records]  # type: ignore[misc]
         journal = self.dying._table.recovery.journal
         # The bucket's single words are stored by way of `buckets`, the others by way of the journal.
         for part in (journal, self.dying._table.buckets):
@@ -263,6 +266,80 @@ def sweep(world: World) -> tuple[Callable[[], object], Check]:
     return world.dying.garbage_collect, check
 
 
+def block(world: World) -> tuple[Callable[[], object], Check]:
+    """Hints of the bucket end with it, and nothing that is in the bucket is lost."""
+    world.hinted.take("a", 2)
+    world.hinted.take("a")
+
+    def check() -> None:
+        assert world.admitted("a") in ((0,) if world.done else (0, LIMIT - 3))
+        world.clock.advance(11)
+        assert world.admitted("a") == LIMIT
+
+    return lambda: world.dying.block("a", 10), check
+
+
+def block_of_a_new_key(world: World) -> tuple[Callable[[], object], Check]:
+    def check() -> None:
+        assert world.admitted("new") in ((0,) if world.done else (0, LIMIT))
+
+    return lambda: world.dying.block("new", 10), check
+
+
+def block_of_a_blocked_key(old_s: float, new_s: float) -> Scenario:
+    """It is blocked by the old block or by the new one."""
+
+    def scenario(world: World) -> tuple[Callable[[], object], Check]:
+        world.hinted.block("a", old_s)
+
+        def check() -> None:
+            assert world.admitted("a") == 0
+            world.clock.advance(max(old_s, new_s) - 1)
+            by_old, by_new = (LIMIT if seconds < max(old_s, new_s) else 0 for seconds in (old_s, new_s))
+            assert world.admitted("a") in ((by_new,) if world.done else (by_old, by_new))
+            world.clock.advance(1 + INTERVAL_S)
+            assert world.admitted("a") == LIMIT
+
+        return lambda: world.dying.block("a", new_s), check
+
+    return scenario
+
+
+def unblock(world: World) -> tuple[Callable[[], object], Check]:
+    world.hinted.take("a")
+    world.hinted.block("a", 10)
+
+    def check() -> None:
+        assert world.admitted("a") in ((LIMIT - 1,) if world.done else (0, LIMIT - 1))
+
+    return lambda: world.dying.unblock("a"), check
+
+
+def clear(world: World) -> tuple[Callable[[], object], Check]:
+    """Blocks stay; a bucket or an override is forgotten, or as it was."""
+    world.hinted.take("a", LIMIT - 1)
+    world.hinted.set("own", 2, "1h")
+    world.hinted.block("blocked", "1h")
+
+    def check() -> None:
+        assert world.admitted("blocked") == 0
+        assert world.admitted("a") in ((LIMIT,) if world.done else (1, LIMIT))
+        assert world.admitted("own") in ((LIMIT,) if world.done else (2, LIMIT))
+
+    return world.dying.clear, check
+
+
+def sweep_of_blocks(world: World) -> tuple[Callable[[], object], Check]:
+    world.hinted.block("was blocked", 1)
+    world.hinted.block("blocked", "2d")
+    world.clock.advance(1 + 86_400)
+
+    def check() -> None:
+        assert [world.admitted(key) for key in ("was blocked", "blocked")] == [LIMIT, 0]
+
+    return world.dying.garbage_collect, check
+
+
 SCENARIOS: dict[str, tuple[Scenario, int]] = {
     "take in the window": (take_in_window, 1),
     "take that refills": (take_that_refills, 2),
@@ -281,6 +358,13 @@ SCENARIOS: dict[str, tuple[Scenario, int]] = {
     "refund": (refund, 16),
     "reset": (reset, 2),
     "sweep": (sweep, 4),
+    "block": (block, 10),
+    "block of a new key": (block_of_a_new_key, 9),
+    "longer block": (block_of_a_blocked_key(5, 10), 2),
+    "shorter block": (block_of_a_blocked_key(10, 5), 2),
+    "unblock": (unblock, 2),
+    "clear": (clear, 5),
+    "sweep of blocks": (sweep_of_blocks, 3),
 }
 
 
@@ -292,6 +376,7 @@ def test_death_between_any_two_stores(segment_name: str, scenario: Scenario, few
         with suppress(DiedError):
             operation()
             world.done = True
+        assert not world.hinted.inspect().faults()
         check()
         world.close()
         if world.done:
