@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from shm_store.durations import Duration
 from shm_store.quota import Concurrency, Quota
 from shm_store.rate_info import RateInfo
 from shm_store.reservation import Reservation
+from shm_store.tally import Tally
 
 #: One of several takes: key, quota (the store's default if None), and cost.
 KeyTake = tuple[str, Quota | None, int]
@@ -105,4 +106,24 @@ class RateLimiter(Protocol):
 
     def close(self) -> None:
         """Let go of the store; every later call raises `StoreClosedError`."""
+        ...
+
+
+@runtime_checkable
+class Bookkeeping(Protocol):
+    """What a store offers beside `RateLimiter` whose processes share what operators want to know, all of it or nothing.
+
+    Of any other store each process counts and logs for itself.
+    """
+
+    def tally(self, policy: str) -> Tally:
+        """Return what this process counts in, of how the policy of that name decides."""
+        ...
+
+    def begins_burst(self, key: str, seconds: float) -> bool:
+        """Return whether nobody has called this for `key` within the time that he gave."""
+        ...
+
+    def digest(self, key: str) -> str:
+        """Return the digits that name a key where its text is not to be shown."""
         ...

@@ -24,8 +24,9 @@ _UNITS: Final = {"seconds": "s", "bytes": "By", "": "1"}
 def observe(inspection: Inspection, meter: Meter | None = None) -> None:
     """Have a meter observe the table that `inspection` shows, for as long as that is open.
 
-    Instruments are called as in Prometheus, with a dot after `shm_store`, and have the labels as attributes. Waits for
-    stripes are counted by an attribute `le`, as nobody can observe a histogram.
+    Instruments are called as in Prometheus, with a dot after `shm_store`, and have the labels as attributes. Nobody can
+    observe a histogram, so waits for stripes are two counters: `shm_store.lock_waits` by the attribute `upto`, the
+    longest of their class in seconds, and `shm_store.lock_waited`, the seconds of all.
 
     Args:
         inspection: The table.
@@ -42,6 +43,8 @@ def observe(inspection: Inspection, meter: Meter | None = None) -> None:
             meter.create_observable_counter(name, [callback], unit, metric.text)
         else:
             meter.create_observable_counter("shm_store.lock_waits", [callback], "1", metric.text)
+            total = _observer_of_total(latest, metric.name)
+            meter.create_observable_counter("shm_store.lock_waited", [total], unit, "Seconds that these waits took.")
 
 
 class _Latest:
@@ -65,7 +68,7 @@ def _observer(latest: _Latest, name: str) -> Callable[[CallbackOptions], Iterabl
         metric = latest.read()[name]
         if metric.kind == "histogram":
             bounds = [*map(str, metrics.WAIT_BOUNDS), "inf"]
-            return [Observation(count, {"le": bounds[int(index)]}) for (index,), count in metric.samples.items()]
+            return [Observation(count, {"upto": bounds[int(index)]}) for (index,), count in metric.samples.items()]
         return [
             Observation(value, dict(zip(metric.labels, labels, strict=True)))
             for labels, value in metric.samples.items()
@@ -73,3 +76,7 @@ def _observer(latest: _Latest, name: str) -> Callable[[CallbackOptions], Iterabl
         ]
 
     return observed
+
+
+def _observer_of_total(latest: _Latest, name: str) -> Callable[[CallbackOptions], Iterable[Observation]]:
+    return lambda _options: [Observation(latest.read()[name].total)]

@@ -10,6 +10,7 @@ from shm_store.inspection import Inspection
 from shm_store.quota import INTERVAL_MAX_NS, INTERVAL_MIN_NS, Quota
 from shm_store.stats import Stats
 from shm_store.table import census
+from shm_store.table.entries import digest_of
 from shm_store.table.layout import OTHER
 from shm_store.table.settlement import Settlements
 from shm_store.table.slots import Place
@@ -103,6 +104,11 @@ class Upkeep:
         """Return what shows the table's keys, policies and processes; of no use once this store is closed."""
         self._require_open()
         return Inspection(self._table, owned=False)
+
+    def digest(self, key: str) -> str:
+        """Return the digits that name a key where its text is not to be shown; the same as `Entry.digest`."""
+        require_key(key)
+        return digest_of(self._table.buckets.slots.place(key).fingerprint)
 
     def begins_burst(self, key: str, seconds: float) -> bool:
         """Return whether nobody of the host has called this for `key` within the time that he gave.

@@ -13,7 +13,7 @@ from typing import Final
 from shm_store.durations import NS_PER_SECOND
 from shm_store.errors import StoreError
 from shm_store.http.rules import Rule
-from shm_store.limiter import RateLimiter
+from shm_store.limiter import Bookkeeping, RateLimiter
 from shm_store.rate_info import RateInfo
 
 #: A burst lasts until the instant that its denials promise, and so long at least.
@@ -42,9 +42,7 @@ class DenialLog:
         self._logger = logger
         self._show_keys = show_keys
         self._clock = clock
-        self._begins: Callable[[str, float], bool] = getattr(store, "begins_burst", lambda _key, _seconds: True)
-        # The same digits that the command line shows.
-        self._digest: Callable[[str], str] = store.inspect().digest if hasattr(store, "inspect") else _digest
+        self._books = store if isinstance(store, Bookkeeping) else None
         self._quiet: dict[tuple[str, str], int] = {}
         self._lock = threading.Lock()
         self._lines = self._left_out = 0
@@ -70,7 +68,7 @@ class DenialLog:
 
     def _is_logged_elsewhere(self, key: str, lasts_ns: int) -> bool:
         try:
-            return not self._begins(key, lasts_ns / NS_PER_SECOND)
+            return self._books is not None and not self._books.begins_burst(key, lasts_ns / NS_PER_SECOND)
         except StoreError:
             # The denial stands; a line too many does no harm.
             return False
@@ -87,7 +85,9 @@ class DenialLog:
         return left_out
 
     def _log(self, rule: Rule, key: str, info: RateInfo, left_out: int) -> None:
-        name = repr(key) if self._show_keys else f"#{self._digest(key)}"
+        # The same digits that the command line shows.
+        digest = _digest if self._books is None else self._books.digest
+        name = repr(key) if self._show_keys else f"#{digest(key)}"
         fields = {
             "event": "shadow_denied" if rule.shadow else "denied",
             "policy": rule.name,

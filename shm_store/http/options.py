@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Any, Final, TypeAlias, TypedDict, get_args
+from typing import Any, Final, TypeAlias, TypedDict, TypeVar, get_args
 
 from shm_store.errors import ConfigurationError
 from shm_store.http.answers import Deny
@@ -14,6 +14,8 @@ from shm_store.policy import Policy, RunningPolicies, recipe
 from shm_store.policy.policy import OnError, is_method
 from shm_store.policy.recipe import Recipe, Source
 from shm_store.quota import Quota
+
+T = TypeVar("T")
 
 #: Returns who a request is charged to; None or "" if it is not limited.
 KeyFunction: TypeAlias = Callable[[Any], str | None]
@@ -58,10 +60,35 @@ class Options(TypedDict, total=False):
     log_keys: bool
 
 
-def checked_instance(option: str, value: object, kind: type, example: str) -> None:
-    """Raise ConfigurationError unless `value` is a `kind`."""
+def checked_store(store: object) -> None:
+    """Raise ConfigurationError unless `store` is a RateLimiter, as far as middleware needs one."""
+    if not all(hasattr(store, name) for name in ("take", "take_all", "reserve")) or isinstance(store, type):
+        raise ConfigurationError("store", store, "give a RateLimiter, for example ShmStore.open(Config(limit=100))")
+
+
+def checked_clients(clients: Clients | None) -> Clients:
+    """Return who is the client, and raise ConfigurationError if it is something else."""
+    return (
+        Clients() if clients is None else _instance("clients", clients, Clients, "a Clients, such as Clients(hops=1)")
+    )
+
+
+def checked_headers(headers: Headers | None) -> Headers:
+    """Return which fields are sent, and raise ConfigurationError if it is something else."""
+    example = "a Headers, for example Headers(legacy=True)"
+    return Headers() if headers is None else _instance("headers", headers, Headers, example)
+
+
+def checked_quota(quota: Quota | None, default: Quota) -> Quota:
+    """Return a quota, and raise ConfigurationError if it is something else."""
+    example = "a Quota, for example Quota.parse('100/minute')"
+    return default if quota is None else _instance("quota", quota, Quota, example)
+
+
+def _instance(option: str, value: T, kind: type, example: str) -> T:
     if not isinstance(value, kind):
         raise ConfigurationError(option, value, f"give {example}")
+    return value
 
 
 def checked_methods(methods: object) -> frozenset[str]:
@@ -78,6 +105,13 @@ def checked_methods(methods: object) -> frozenset[str]:
         if not is_method(method):
             raise ConfigurationError("exempt_methods", method, remedy)
     return frozenset(listed)
+
+
+def checked_deny(deny: Deny | None) -> Deny | None:
+    """Return what writes answers, and raise ConfigurationError if it cannot be called."""
+    if deny is not None:
+        checked_function("deny", deny, "from a Denial to an Answer")
+    return deny
 
 
 def checked_function(option: str, value: object, example: str) -> None:

@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Final
 
-from shm_store.errors import ConfigurationError, CostError, StoreError
+from shm_store.errors import CostError, StoreError
 from shm_store.http import hotpath
 from shm_store.http.answering import Answering
 from shm_store.http.answers import DEFAULT_POLICY, Deny
@@ -21,18 +21,21 @@ from shm_store.http.options import (
     CLIENT_KEY,
     EXEMPT_METHODS,
     KeyFunction,
-    checked_function,
-    checked_instance,
+    checked_clients,
+    checked_deny,
+    checked_headers,
     checked_key,
     checked_methods,
     checked_on_error,
+    checked_quota,
+    checked_store,
     refuse_beside_policies,
 )
 from shm_store.http.outcome import NO_FIELDS, UNLIMITED, Outcome
 from shm_store.http.plan import Further, RunningPlan
 from shm_store.http.rules import Rule, only
 from shm_store.http.settlement import RequestReservation
-from shm_store.limiter import RateLimiter
+from shm_store.limiter import Bookkeeping, RateLimiter
 from shm_store.policy import Policy, RunningPolicies, paths, recipe
 from shm_store.policy.policy import OnError
 from shm_store.policy.recipe import Source
@@ -95,40 +98,30 @@ class RequestLimiter:
         Raises:
             ConfigurationError: An option cannot be used; it says which, and what to give instead.
         """
-        if not all(hasattr(store, name) for name in ("take", "take_all", "reserve")) or isinstance(store, type):
-            raise ConfigurationError("store", store, "give a RateLimiter, for example ShmStore.open(Config(limit=100))")
-        clients = Clients() if clients is None else clients
-        checked_instance("clients", clients, Clients, "a Clients, for example Clients(hops=1)")
-        headers = Headers() if headers is None else headers
-        checked_instance("headers", headers, Headers, "a Headers, for example Headers(legacy=True)")
-        if deny is not None:
-            checked_function("deny", deny, "from a Denial to an Answer")
+        checked_store(store)
         self._store = store
-        self._clients = clients
+        self._clients = checked_clients(clients)
         self._further = further
         self._exempt = paths.read("exempt", exempt)
         self._exempt_methods = checked_methods(exempt_methods)
         log = logging.getLogger(f"shm_store.{framework.name}")
         self._error_log = ErrorLog(log)
         self._denial_log = DenialLog(log, store, show_keys=log_keys)
-        self._answering = Answering(framework, headers, deny, self._error_log)
+        self._answering = Answering(framework, checked_headers(headers), checked_deny(deny), self._error_log)
         self._goes_by_client = False
-        # A store of the user's own may not count.
-        tally_of = getattr(store, "tally", lambda _policy: Tally())
+        tally_of = store.tally if isinstance(store, Bookkeeping) else _own_tally
         rule = None
         if policies is None:
-            read = checked_key(key)
-            self._goes_by_client = recipe.CLIENT in read.who
-            if quota is not None:
-                checked_instance("quota", quota, Quota, "a Quota, for example Quota.parse('100/minute')")
+            read, limit = checked_key(key), checked_quota(quota, store.quota)
             checked_on_error(on_error)
-            limit = store.quota if quota is None else quota
-            rule = only(read, limit, framework, clients, tally_of(DEFAULT_POLICY), cost=cost, on_error=on_error)
+            self._goes_by_client = recipe.CLIENT in read.who
+            tally = tally_of(DEFAULT_POLICY)
+            rule = only(read, limit, framework, self._clients, tally, cost=cost, on_error=on_error)
             policies = ()
         else:
             refuse_beside_policies(key, quota, cost, on_error)
         policies = policies if isinstance(policies, RunningPolicies) else RunningPolicies(policies)
-        self._running = RunningPlan(policies, framework, clients, log, tally_of=tally_of, only=rule)
+        self._running = RunningPlan(policies, framework, self._clients, log, tally_of=tally_of, only=rule)
         self.decide = hotpath.bind(
             store,
             self._answering,
@@ -285,3 +278,7 @@ class RequestLimiter:
     def _log_cost(self, error: CostError, rule: Rule) -> None:
         # The store works, and its answer is that no wait makes room: denied, whatever `on_error` says.
         self._error_log.record(error, f"policy {rule.name} in shadow mode" if rule.shadow else "request denied")
+
+
+def _own_tally(_policy: str) -> Tally:
+    return Tally()

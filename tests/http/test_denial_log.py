@@ -12,6 +12,7 @@ from shm_store import ShmStore, StoreError
 from shm_store.falcon import RateLimitMiddleware
 from shm_store.http.denial_log import BURST_MIN_NS, LINES_MAX, DenialLog
 from shm_store.http.rules import Rule
+from shm_store.limiter import Bookkeeping
 from shm_store.policy import Policy
 from shm_store.rate_info import RateInfo
 from shm_store.tally import Tally
@@ -125,17 +126,31 @@ def test_flood_of_denied_keys_is_bounded(open_store: OpenStore, clock: Clock, ca
     assert caplog.records[-1].left_out == 10_000 - LINES_MAX  # type: ignore[attr-defined]
 
 
-def test_failing_store_leaves_the_line(open_store: OpenStore, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+def test_failing_store_leaves_the_line(
+    open_store: OpenStore, clock: Clock, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """That others cannot be asked is no reason to keep silent, nor to fail the request."""
     caplog.set_level(logging.INFO, LOGGER)
-    log = _log(open_store(label_size=8), clock)
+    store = open_store(label_size=8)
+    assert isinstance(store, Bookkeeping)
 
     def fail(_key: str, _seconds: float) -> bool:
         raise StoreError
 
-    log._begins = fail
+    monkeypatch.setattr(store, "begins_burst", fail)
+    log = _log(store, clock)
     log.record(RULE, "a", _denial())
     assert len(caplog.records) == 1
+
+
+def test_closed_store_leaves_the_line(open_store: OpenStore, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    """What ends while a request is under way does not fail it."""
+    caplog.set_level(logging.INFO, LOGGER)
+    store = open_store(label_size=8)
+    digest = store.digest("a")
+    store.close()
+    _log(store, clock).record(RULE, "a", _denial())
+    assert f"key=#{digest}" in caplog.text
 
 
 def test_silent_log_costs_no_look(open_store: OpenStore, clock: Clock) -> None:

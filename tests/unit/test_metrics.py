@@ -129,8 +129,9 @@ def test_opentelemetry_observes_the_same(used: ShmStore) -> None:
     assert points["shm_store.decisions", ("p", "allowed")] == 1
     assert points["shm_store.takes", ("allowed",)] == used.stats().allowed
     assert points["shm_store.lock_waits", ("inf",)] == 5
-    # There was no sweeper, and OpenTelemetry has no infinite age.
-    assert len({name for name, _ in points}) == len(metrics.read(used.inspect())) - 1
+    assert points["shm_store.lock_waited", ()] == used.stats().waited > 0
+    # Of a histogram there are two. There was no sweeper, and OpenTelemetry has no infinite age.
+    assert len({name for name, _ in points}) == len(metrics.read(used.inspect())) + 1 - 1
 
 
 def test_units_in_flight_are_told(open_store: OpenStore) -> None:
