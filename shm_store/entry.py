@@ -49,6 +49,15 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
         """What the key begins with up to the first colon: the name of its policy, for keys that a middleware makes."""
         return "" if self.key is None else self.key.partition(":")[0]
 
+    @property
+    def ends_after(self) -> float:
+        """Seconds until its block ends, or else until the bucket is full again."""
+        return self.blocked_for or self.reset_after
+
+    def without_key(self) -> Entry:
+        """Return the same, with nothing of its text."""
+        return msgspec.structs.replace(self, key=None)
+
 
 class Seat(msgspec.Struct, frozen=True, kw_only=True):
     """A process that uses a table.

@@ -10,6 +10,7 @@ from typing import Final, Self
 from shm_store.arguments import require_key
 from shm_store.entry import Entry, Seat
 from shm_store.errors import ConfigurationError, StoreClosedError
+from shm_store.query import Found, Query, select
 from shm_store.stats import Stats
 from shm_store.table import audit, census, entries
 from shm_store.table.activity import Activity
@@ -58,10 +59,6 @@ class Inspection:
         """Return host-wide counters and occupancy."""
         return census.stats(self._table)
 
-    def sweeper_age(self) -> float:
-        """Return the seconds since the sweeper's last heartbeat; -1.0 if there was none yet. Reads one word."""
-        return census.sweeper_age(self._table.segment)
-
     def policies(self) -> dict[str, Counts]:
         """Return how every policy has decided since the segment was made, in all processes of the host."""
         return self._table.tallies.totals()
@@ -82,12 +79,12 @@ class Inspection:
         require_key(key)
         return entries.entry_of(self._table, self._table.buckets.slots.place(key))
 
-    def most(self, count: int, *, denied: bool) -> tuple[list[Entry], int]:
-        """Return the keys that were denied, or else allowed, most often since they got their slots; most first.
-
-        Much cheaper than `entries`; none if keys are not kept. The number is that of all slots of which any take was.
-        """
-        return entries.most(self._table, count, denied=denied)
+    def select(self, query: Query) -> Found:
+        """Return the entries that a query wants; those that were denied most often at a fraction of the cost."""
+        if not query.wants_most_denied:
+            return select(self.entries(), query)
+        most, total = entries.most_denied(self._table, query.limit)
+        return Found(select(most, query).entries, total)
 
     def digest(self, key: str) -> str:
         """Return the digits that name a key where its text is not to be shown; the same as `Entry.digest`."""

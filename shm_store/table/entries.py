@@ -48,33 +48,49 @@ def entry_of(table: Table, place: Place) -> list[Entry]:
     return list(_of_half(table, place.set_index, place.fingerprint[WORD:]))
 
 
-def most(table: Table, count: int, *, denied: bool) -> tuple[list[Entry], int]:
-    """Return the keys that were denied, or else allowed, most often since they got their slots; and how many were so.
+def most_denied(table: Table, count: int) -> tuple[list[Entry], int]:
+    """Return the entries of which most takes were denied, most first; and how many there are of which any was.
 
-    Reads two words of each slot, and all of so many: milliseconds for 65,536 slots.
+    Reads some words of each slot, and all of so many: milliseconds for 65,536 slots. None if keys are not kept.
     """
-    geometry, slots = table.segment.header.geometry, table.buckets.slots
-    if not geometry.label_size:
-        return [], 0
-    word, total = LABEL_DENIED if denied else LABEL_ALLOWED, 0
+    geometry = table.segment.header.geometry
     found: list[tuple[int, int, int]] = []
-    for set_index in range(geometry.sets):
-        firsts = slots.first_words(set_index)
-        if any(firsts):
-            first, end = geometry.label_at(set_index, 0), geometry.label_at(set_index + 1, 0)
-            counts = table.segment.words[first + word : end : geometry.label_words].tolist()
-            here = [(times, set_index, n) for n, times in enumerate(counts) if times and firsts[n]]
+    entries: list[Entry] = []
+    total = 0
+    for set_index in range(geometry.sets if geometry.label_size else 0):
+        first, end = geometry.label_at(set_index, 0), geometry.label_at(set_index + 1, 0)
+        counts = table.segment.words[first + LABEL_DENIED : end : geometry.label_words].tolist()
+        if not any(counts):
+            continue
+        tags = table.buckets.slots.column(set_index, TAG)
+        if any(tag & BLOCK for tag in tags):
+            # What a block has denied counts with what its bucket has.
+            here = [entry for entry in _entries(table, snapshot.of_set(table.segment, set_index)) if entry.denied]
             total += len(here)
-            found = nlargest(count, [*found, *here])
-    # By key: what its block has denied counts with what its bucket has.
-    halves = {(index, slot.fingerprint[WORD:]) for _, index, n in found for slot in _slot(table, index, n)}
-    entries = [entry for index, half in halves for entry in _of_half(table, index, half)]
-    entries.sort(key=lambda entry: (entry.denied if denied else entry.allowed) or 0, reverse=True)
-    return entries, total
+            entries = nlargest(count, [*entries, *here], key=_denied)
+        else:
+            denied = [(times, set_index, number) for number, times in enumerate(counts) if times]
+            live = [each for each in denied if _is_live(table, set_index, each[-1], tags)]
+            total += len(live)
+            found = nlargest(count, [*found, *live])
+    for _, set_index, number in found:
+        entries += _entries(table, snapshot.of_set(table.segment, set_index, [number]))
+    return nlargest(count, entries, key=_denied), total
 
 
-def _slot(table: Table, set_index: int, number: int) -> Iterator[Snapshot]:
-    return snapshot.of_set(table.segment, set_index, [number])
+def _denied(entry: Entry) -> int:
+    return entry.denied or 0
+
+
+def _is_live(table: Table, set_index: int, number: int, tags: list[int]) -> bool:
+    """Return whether there is an entry of a slot that is no block."""
+    slots = table.buckets.slots
+    words = slots.slot(set_index, number).words
+    if not slots.is_occupied(set_index, number):
+        return False
+    if tags[number] & HOLDER:
+        return bool(words[FIRST])
+    return bool(tags[number] & OVERRIDE) or not slots.is_past(words[IDLE_AT], table.buckets.clock())
 
 
 def _of_half(table: Table, set_index: int, half: bytes) -> Iterator[Entry]:

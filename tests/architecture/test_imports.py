@@ -29,6 +29,7 @@ LAYERS: Final = (
         "stats",
         "tally",
         "entry",
+        "query",
     ),
     ("table.layout",),
     ("table",),

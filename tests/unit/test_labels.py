@@ -6,10 +6,13 @@ import pytest
 
 from shm_store import Concurrency, Quota, ShmStore
 from shm_store.entry import Entry
+from shm_store.query import Query, select
 from tests.clock import Clock
 from tests.conftest import OpenStore
+from tests.fork import ended, in_child
 
 GCRA = Quota(5, "1h", algorithm="gcra")
+SHORT = Quota(5, "1ms")
 
 
 def _entry(store: ShmStore, key: str) -> Entry:
@@ -125,20 +128,31 @@ def test_activity_tells_what_was_taken_since(open_store: OpenStore) -> None:
     assert [(used.key, used.allowed) for used in activity.look()] == [("b", 1)]
 
 
-def test_most_are_those_that_were_denied_most(open_store: OpenStore) -> None:
-    """The first ones of all, in order; never one that was not denied at all."""
-    store = open_store(label_size=32, initial_size=400)
+def test_most_denied_are_found_as_a_look_at_all_finds_them(open_store: OpenStore, clock: Clock) -> None:
+    """The same entries in the same order, and as many in all: blocked ones, those in flight, and no expired ones."""
+    store = open_store(label_size=32, initial_size=400, min_ttl=0)
     for number in range(40):
         for _ in range(number):
-            store.take(f"key {number}")
+            store.take(f"key {number}", quota=SHORT if number > 37 else None)
     store.block("key 7", "1h")
+    store.block("key 39", "1h")
     for _ in range(33):
         store.take("key 7")
-    most, total = store.inspect().most(3, denied=True)
-    assert [(entry.key, entry.denied) for entry in most] == [("key 7", 35), ("key 39", 34), ("key 38", 33)]
-    assert total == 34
-    assert [entry.allowed for entry in store.inspect().most(2, denied=False)[0]] == [5, 5]
-    assert len(store.inspect().most(100, denied=True)[0]) == 34
+    store.set("key 9", 1, "1h")
+    held = [store.reserve("in flight", 1, Concurrency(1)) for _ in range(50)]
+    assert ended(in_child(lambda: [store.reserve("in flight", 1, Concurrency(1)) for _ in range(60)])) == 0
+    clock.advance(0.002)
+    inspection = store.inspect()
+    for limit in (0, 1, 3, 38, 100):
+        query = Query(denied=True, sort="denied", limit=limit)
+        found, of_all = inspection.select(query), select(inspection.entries(), query)
+        assert found.total == of_all.total == 33
+        assert found.entries == of_all.entries
+        assert len(found.entries) == min(limit, found.total)
+    names = {entry.name for entry in inspection.select(Query(denied=True, sort="denied")).entries}
+    assert names == {"in flight", *(f"key {number}" for number in range(6, 38))}
+    for reservation in held:
+        reservation.refund()
 
 
 def test_burst_begins_once_for_all_processes(open_store: OpenStore, clock: Clock) -> None:

@@ -21,7 +21,7 @@ Duration = (
     Annotated[float, msgspec.Meta(ge=_INTERVAL_MIN_S, le=_INTERVAL_MAX_S)]
     | Annotated[str, msgspec.Meta(pattern=_WRITTEN, examples=["1min"])]
 )
-Order = Literal["denied", "allowed", "key", "remaining", "reset"]
+Order = Literal["key", "denied", "allowed", "remaining", "reset", "limit"]
 
 
 class LimitQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -29,14 +29,14 @@ class LimitQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         policy: Those of this policy; of all if empty.
-        key: Those of this key; with a `*` at its end of all keys that begin so; of all if empty.
+        key: Those of this key, or of this digest after a `#`; with a `*` at its end all that begin so; all if empty.
         denied: Whether only those are listed of which takes were denied.
         blocked: Whether only those that are blocked.
         overrides: Whether only those whose quota was stored for them alone.
-        sort: `denied` and `allowed`: most takes first; `key`: by its text; `remaining`: fewest units left first;
-            `reset`: the longest time until the limit is full again first.
+        sort: `denied`, `allowed` and `limit`: the most first; `remaining` and `reset`: the least first; `key`: by its
+            text, or its digest.
         limit: Limits in the answer at most.
-        hash: Whether keys are left out, and only their digests told.
+        hash: Whether keys are left out, of the order too, and only their digests told.
     """
 
     policy: str = ""

@@ -2,23 +2,9 @@
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Callable
-from typing import Final
-
-import msgspec
-
-from service.business.data import Limit, LimitPage, LimitQuery, NewBlock, NewOverride, Status
+from service.business.data import LimitPage, LimitQuery, NewBlock, NewOverride, Status
 from service.business.features.limits.errors import LimitNotFoundError
 from service.business.features.limits.table import LimitTable
-
-_ORDERS: Final[dict[str, Callable[[Limit], tuple[object, ...]]]] = {
-    "denied": lambda limit: (-(limit.denied or 0), limit.digest),
-    "allowed": lambda limit: (-(limit.allowed or 0), limit.digest),
-    "key": lambda limit: (limit.key is None, limit.key or "", limit.digest),
-    "remaining": lambda limit: (limit.remaining, limit.digest),
-    "reset": lambda limit: (-limit.reset_after, limit.digest),
-}
 
 
 class Limits:
@@ -33,19 +19,7 @@ class Limits:
 
     def page(self, query: LimitQuery) -> LimitPage:
         """Return the limits that are asked for; of all that match, the first in the order asked for."""
-        page = self._page(query)
-        if query.hash:
-            return LimitPage([msgspec.structs.replace(limit, key=None) for limit in page.entries], page.total)
-        return page
-
-    def _page(self, query: LimitQuery) -> LimitPage:
-        if query == LimitQuery(denied=True, sort="denied", limit=query.limit, hash=query.hash):
-            # What dashboards ask for each second.
-            return self._table.most_denied(query.limit)
-        matching = [limit for limit in self._table.limits() if _matches(query, limit)]
-        # With `hash` the order, too, is to say nothing of the text.
-        order = "denied" if query.hash and query.sort == "key" else query.sort
-        return LimitPage(heapq.nsmallest(query.limit, matching, key=_ORDERS[order]), len(matching))
+        return self._table.page(query)
 
     def of(self, key: str) -> LimitPage:
         """Return the limits of a key.
@@ -99,19 +73,3 @@ class Limits:
     def status(self) -> Status:
         """Return how the table fares."""
         return self._table.status()
-
-
-def _matches(query: LimitQuery, limit: Limit) -> bool:
-    return (
-        (not query.policy or limit.policy == query.policy)
-        and (not query.key or _is_meant(query.key, limit.key))
-        and (not query.denied or bool(limit.denied))
-        and (not query.blocked or limit.blocked_for > 0)
-        and (not query.overrides or limit.override)
-    )
-
-
-def _is_meant(pattern: str, key: str | None) -> bool:
-    if key is None:
-        return False
-    return key.startswith(pattern[:-1]) if pattern.endswith("*") else key == pattern

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Protocol
 
-from service.business.data import Limit, LimitPage, NewBlock, NewOverride, Status
+from service.business.data import Limit, LimitPage, LimitQuery, NewBlock, NewOverride, Status
 
 
 class LimitTable(Protocol):
     """Holds the limits of keys for all processes; every method may raise TableUnavailableError."""
 
-    def limits(self) -> Iterator[Limit]:
-        """Yield all limits, in no order."""
-        ...
-
-    def most_denied(self, count: int) -> LimitPage:
-        """Return the limits of the keys that were denied most often, the first one first, at a fraction of the cost."""
+    def page(self, query: LimitQuery) -> LimitPage:
+        """Return the limits that are asked for; of all that match, the first in the order asked for."""
         ...
 
     def limits_of(self, key: str) -> list[Limit]:

@@ -10,6 +10,7 @@ import msgspec
 from service.business.data import (
     Limit,
     LimitPage,
+    LimitQuery,
     NewBlock,
     NewOverride,
     PolicyCounts,
@@ -20,6 +21,7 @@ from service.business.data import (
 from service.business.features.limits import LimitRefusedError, TableUnavailableError
 from shm_store import ConfigurationError, ShmStore, StoreError
 from shm_store.entry import Entry
+from shm_store.query import Query
 
 
 class StoreLimits:
@@ -32,16 +34,11 @@ class StoreLimits:
     def __init__(self, store: ShmStore) -> None:
         self._store = store
 
-    def limits(self) -> Iterator[Limit]:
-        """Yield all limits; no stripe is taken."""
+    def page(self, query: LimitQuery) -> LimitPage:
+        """Return the limits that are asked for; no stripe is taken."""
         with _reported():
-            yield from map(_limit, self._store.inspect().entries())
-
-    def most_denied(self, count: int) -> LimitPage:
-        """Return the limits of the keys that were denied most often; no stripe is taken."""
-        with _reported():
-            entries, total = self._store.inspect().most(count, denied=True)
-            return LimitPage([_limit(entry) for entry in entries], total)
+            found = self._store.inspect().select(Query(**msgspec.structs.asdict(query)))
+            return LimitPage([_limit(entry) for entry in found.entries], found.total)
 
     def limits_of(self, key: str) -> list[Limit]:
         """Return the limits of a key; no stripe is taken."""

@@ -1,0 +1,95 @@
+"""Queries: which keys of a table an operator wants to see, and in what order."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final, Literal
+
+import msgspec
+
+from shm_store.entry import Entry
+
+Order = Literal["key", "denied", "allowed", "remaining", "reset", "limit"]
+
+_BY: Final[dict[Order, Callable[[Entry], Any]]] = {
+    "key": lambda entry: entry.name,
+    "denied": lambda entry: -(entry.denied or 0),
+    "allowed": lambda entry: -(entry.allowed or 0),
+    "remaining": lambda entry: entry.remaining,
+    "reset": lambda entry: entry.ends_after,
+    "limit": lambda entry: -entry.limit,
+}
+
+
+class Query(msgspec.Struct, frozen=True, kw_only=True):
+    """What is wanted of the entries of a table.
+
+    Attributes:
+        policy: Those of this policy; of all if empty.
+        key: Those of this key, or of this digest after a `#`; with a `*` at its end all that begin so; all if empty.
+        denied: Whether only those are wanted of which takes were denied.
+        blocked: Whether only those that are blocked.
+        overrides: Whether only those whose quota was stored for them alone.
+        sort: `denied`, `allowed` and `limit`: the most first; `remaining` and `reset`: the least first; `key`: by
+            its text, or its digest where that is not kept or not wanted. Equal ones by key.
+        limit: Entries at most.
+        hash: Whether the text of keys is left out, of the order too.
+    """
+
+    policy: str = ""
+    key: str = ""
+    denied: bool = False
+    blocked: bool = False
+    overrides: bool = False
+    sort: Order = "key"
+    limit: int = 100
+    hash: bool = False
+
+    @property
+    def wants_most_denied(self) -> bool:
+        """Whether it wants nothing but those that were denied most often."""
+        return self == Query(denied=True, sort="denied", limit=self.limit, hash=self.hash)
+
+    def matches(self, entry: Entry) -> bool:
+        """Return whether an entry is wanted."""
+        return (
+            (not self.policy or entry.policy == self.policy)
+            and (not self.key or self._names(entry.name))
+            and (not self.denied or bool(entry.denied))
+            and (not self.blocked or entry.blocked_for > 0)
+            and (not self.overrides or entry.override)
+        )
+
+    def _names(self, name: str) -> bool:
+        return name.startswith(self.key[:-1]) if self.key.endswith("*") else name == self.key
+
+
+class Found(msgspec.Struct, frozen=True):
+    """What a query has found.
+
+    Attributes:
+        entries: The entries, in the order that was asked for, and no more than that.
+        total: How many are wanted, left off or not.
+    """
+
+    entries: list[Entry]
+    total: int
+
+
+def select(entries: Iterable[Entry], query: Query) -> Found:
+    """Return what `query` wants of `entries`, of which it keeps no more at a time than it returns."""
+    total, by = 0, _BY[query.sort]
+
+    def wanted() -> Iterator[Entry]:
+        nonlocal total
+        for entry in filter(query.matches, entries):
+            total += 1
+            yield entry.without_key() if query.hash else entry
+
+    passed = wanted()
+    found = heapq.nsmallest(query.limit, passed, key=lambda entry: (by(entry), entry.name, entry.pid or 0))
+    # Of none that are to be shown it has looked at none.
+    for _ in passed:
+        pass
+    return Found(found, total)
