@@ -14,12 +14,12 @@ from typing import BinaryIO, Final, TypeVar
 
 import msgspec
 
-from shm_store.algorithms import ALGORITHMS, State, Terms
+from shm_store.algorithms import State, Terms
 from shm_store.config import Config
 from shm_store.durations import NS_PER_SECOND
 from shm_store.errors import ConfigurationError, TableFullError
-from shm_store.quota import INTERVAL_MAX_NS, INTERVAL_MIN_NS, LIMIT_MAX
-from shm_store.table import process, snapshot
+from shm_store.table import audit, process, snapshot
+from shm_store.table.accounts import CODES
 from shm_store.table.layout import (
     ALGORITHM_MASK,
     ALGORITHM_SHIFT,
@@ -57,8 +57,7 @@ _LENGTH: Final = 4
 # More than ever happens, and far from what a word holds.
 _COUNT_MAX: Final = 2**63 - 1
 _FRAME_MAX: Final = 65_536
-_NAMES: Final = tuple(ALGORITHMS)
-_CODES: Final = {name: code for code, name in enumerate(_NAMES)}
+_NAMES: Final = tuple(CODES)
 
 _T = TypeVar("_T")
 
@@ -228,13 +227,11 @@ def _saved(slot: Snapshot) -> Saved:
 def _put(table: Table, saved: Saved) -> bool:
     """Give a slot back to its key; return whether there was room."""
     place = table.buckets.slots.placed(saved.fingerprint, "")
-    code = _CODES[saved.algorithm]
-    flags = code << ALGORITHM_SHIFT | (OVERRIDE if saved.override else 0) | (BLOCK if saved.block else 0)
     state = State(saved.first, saved.idle_at_ns, saved.third)
     terms = Terms(saved.limit, saved.interval_ns, saved.burst)
     hold = Hold(table.seats.view(0), (place.stripe,), table.stripes.records)
     try:
-        slot = table.buckets.admit(hold, place, state=state, terms=terms, flags=flags, kept=())
+        slot = table.buckets.admit(hold, place, state=state, terms=terms, flags=_flags(saved), kept=())
     except TableFullError:
         return False
     if saved.block:
@@ -263,19 +260,21 @@ def _rest(file: BinaryIO, count: int) -> Iterator[Saved]:
 
 def _is_sound(saved: Saved) -> bool:
     """Return whether a slot may be as the file says: what is loaded, every process trusts (I5)."""
-    words = saved.first, saved.idle_at_ns, saved.third, saved.key_length, saved.allowed, saved.denied
+    state, quota = (saved.first, saved.idle_at_ns, saved.third), (saved.limit, saved.interval_ns, saved.burst)
+    words = *state, saved.key_length, saved.allowed, saved.denied
     return (
         len(saved.fingerprint) == FINGERPRINT
         and any(saved.fingerprint[:WORD])
-        and saved.algorithm in _CODES
+        and saved.algorithm in CODES
         and min(words) >= 0
         and max(saved.allowed, saved.denied) <= _COUNT_MAX
-        and (saved.burst == saved.limit or saved.algorithm == "gcra")
-        and 1 <= saved.limit <= LIMIT_MAX
-        and 1 <= saved.burst <= LIMIT_MAX
-        and INTERVAL_MIN_NS <= saved.interval_ns <= INTERVAL_MAX_NS
-        and saved.idle_at_ns <= time.monotonic_ns() + 2 * INTERVAL_MAX_NS
+        and not any(audit.bucket_faults((*state, *quota, _flags(saved)), time.monotonic_ns()))
     )
+
+
+def _flags(saved: Saved) -> int:
+    flags = (OVERRIDE if saved.override else 0) | (BLOCK if saved.block else 0)
+    return CODES[saved.algorithm] << ALGORITHM_SHIFT | flags
 
 
 def _read(file: BinaryIO, kind: type[_T]) -> _T | None:

@@ -7,14 +7,16 @@ from typing import Final, Literal
 
 import msgspec
 
+from shm_store.durations import NS_PER_SECOND
 from shm_store.inspection import Inspection
 from shm_store.stats import Stats
+from shm_store.table.layout import WAITS_NS
 from shm_store.tally import Counts
 
 Kind = Literal["counter", "gauge", "histogram"]
 
 #: Upper ends of the classes of `lock_wait`, in seconds.
-WAIT_BOUNDS: Final = (0.0001, 0.001, 0.01, 0.1)
+WAIT_BOUNDS: Final = tuple(upto_ns / NS_PER_SECOND for upto_ns in WAITS_NS)
 _NEVER: Final = float("inf")
 
 

@@ -6,7 +6,6 @@ from typing import Final
 
 import msgspec
 
-COUNTS: Final = ("allowed", "denied", "shadow_denied", "errors", "near_limit")
 #: One part of the limit in so many: with less than that left, a client is near its limit.
 NEAR: Final = 5
 _WORD: Final = 8
@@ -28,6 +27,10 @@ class Counts(msgspec.Struct, frozen=True):
     shadow_denied: int = 0
     errors: int = 0
     near_limit: int = 0
+
+
+#: In the order of the words that hold them.
+COUNTS: Final = Counts.__struct_fields__
 
 
 class Tally:

@@ -10,6 +10,7 @@ import msgspec
 from rich.table import Table
 from rich.text import Text
 
+from shm_store import metrics
 from shm_store.cli import figures
 from shm_store.cli.attaching import inspected
 from shm_store.cli.codes import SUCCESS
@@ -26,7 +27,6 @@ _STALE_S: Final = 5.0
 _NEARLY_FULL: Final = 0.85
 _STYLES: Final = {"ok": "green", "stale": "red", "none": "yellow"}
 _BAR: Final = 24
-_WAITS: Final = ("0.1 ms", "1 ms", "10 ms", "100 ms")
 
 
 def status(name: Name = DEFAULT_NAME, *, json: Json = False) -> int:
@@ -105,7 +105,8 @@ def _waits(stats: Stats) -> str:
     *upto, longer = stats.waits
     if not any(stats.waits):
         return "none"
-    parts = [f"{number:,} up to {most}" for number, most in zip(upto, _WAITS, strict=True) if number]
+    most = map(figures.seconds, metrics.WAIT_BOUNDS)
+    parts = [f"{number:,} up to {each}" for number, each in zip(upto, most, strict=True) if number]
     parts += [f"{longer:,} longer"] if longer else []
     return f"{', '.join(parts)}; {figures.seconds(stats.waited)} altogether"
 

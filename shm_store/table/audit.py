@@ -6,7 +6,7 @@ not.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from shm_store.quota import INTERVAL_MAX_NS, INTERVAL_MIN_NS, LIMIT_MAX
@@ -113,7 +113,7 @@ def _sets(segment: Segment, now_ns: int) -> Iterator[str]:
 
 
 def _slot(words: memoryview, record: memoryview, now_ns: int) -> Iterator[str]:
-    yield from _holder(words) if words[TAG] & HOLDER else _bucket(words, now_ns)
+    yield from _holder(words) if words[TAG] & HOLDER else bucket_faults(words, now_ns)
     if words[TAG] >> GENERATION_SHIFT > record[GENERATION] or words[TAG] & FLAGS & ~_KNOWN_FLAGS:
         yield f"I7: the tag is {words[TAG]:#x} in generation {record[GENERATION]}"
     if words[TAG] & BLOCK and words[IDLE_AT] > record[BLOCKED]:
@@ -128,7 +128,8 @@ def _holder(words: memoryview) -> Iterator[str]:
         yield f"I5: with {words[FIRST]} in flight it is idle at {words[IDLE_AT]}"
 
 
-def _bucket(words: memoryview, now_ns: int) -> Iterator[str]:
+def bucket_faults(words: Sequence[int], now_ns: int) -> Iterator[str]:
+    """Yield what is wrong with a bucket or a block by its own words."""
     if not 1 <= words[LIMIT] <= LIMIT_MAX or not INTERVAL_MIN_NS <= words[INTERVAL] <= INTERVAL_MAX_NS:
         yield f"I5: the quota is {words[LIMIT]} per {words[INTERVAL]} ns"
     code = words[TAG] >> ALGORITHM_SHIFT & ALGORITHM_MASK

@@ -28,11 +28,13 @@ from shm_store.table.layout import (
     WORD,
 )
 from shm_store.table.segment import Segment
-from shm_store.tally import Counts, Tally
+from shm_store.tally import COUNTS, Counts, Tally
 
 _REGISTRY_TIMEOUT_NS: Final = NS_PER_SECOND
 
 _log = logging.getLogger("shm_store")
+
+assert len(COUNTS) == len(TALLY_COUNTS)
 
 
 class Tallies:
