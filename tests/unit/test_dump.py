@@ -240,6 +240,8 @@ def test_load_of_what_is_no_dump_makes_nothing(
 DAMAGED = [
     {"burst": 2**63 - 1},
     {"burst": 1},
+    {"burst": 0, "algorithm": "gcra"},
+    {"algorithm": "leaky"},
     {"allowed": 2**64 - 1},
     {"denied": 2**63},
     {"fingerprint": bytes(16)},
@@ -247,6 +249,8 @@ DAMAGED = [
     {"limit": 0},
     {"interval_ns": 0},
     {"first": -1},
+    {"idle_at_ns": 2**64 - 1},
+    {"key_length": -1},
 ]
 
 

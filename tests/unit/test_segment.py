@@ -251,19 +251,3 @@ def test_semaphores_without_a_segment_are_removed(open_store: OpenStore, segment
     open_store().close()
     _file(segment_name).unlink()
     assert open_store().take("a").remaining == 4
-
-
-def test_command_line_shows_and_removes_a_table(
-    open_store: OpenStore, segment_name: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """`status` prints the counters, `unlink` refuses a table in use unless forced, and exit codes tell which."""
-    store = open_store()
-    store.take("a")
-    assert main(["status", "--json", "--name", segment_name]) == 0
-    assert '"allowed": 1' in capsys.readouterr().out
-    assert main(["unlink", "--name", segment_name]) == 2
-    assert "others are attached" in capsys.readouterr().err
-    assert main(["unlink", "--name", segment_name, "--force"]) == 0
-    assert main(["unlink", "--name", segment_name]) == 1
-    assert main(["status", "--name", "no/name"]) == 2
-    assert store.take("a").remaining == 3
