@@ -8,24 +8,27 @@ from types import TracebackType
 from typing import Self
 
 from shm_store import waiting
-from shm_store.arguments import LIMITS, QUOTAS, Kinds, checked_takes, not_a_quota
+from shm_store.arguments import LIMITS, QUOTAS, Kinds, checked_takes, not_a_quota, require_key
 from shm_store.config import Config
-from shm_store.durations import Duration
+from shm_store.durations import NS_PER_SECOND, Duration, to_ns
 from shm_store.errors import ConfigurationError
 from shm_store.limiter import KeyReserve, KeyTake, Take
-from shm_store.quota import Concurrency, Quota
+from shm_store.quota import INTERVAL_MAX_NS, INTERVAL_MIN_NS, Concurrency, Quota
 from shm_store.rate_info import RateInfo
 from shm_store.reservation import Reservation
 from shm_store.table import hotpath
 from shm_store.table.call import Wanted
+from shm_store.table.entries import digest_of
 from shm_store.table.hints import Hints
 from shm_store.table.seats import Role
-from shm_store.table.segment import Segment, unlink
+from shm_store.table.segment import Segment
+from shm_store.table.settlement import Settlements
+from shm_store.table.slots import Place
 from shm_store.table.table import Table
-from shm_store.upkeep import Upkeep
+from shm_store.whole import WholeTable
 
 
-class ShmStore(Upkeep):
+class ShmStore(WholeTable):
     """A rate limiter whose buckets live in shared memory; implements `RateLimiter`.
 
     Safe to use from any number of threads and processes, and across `fork`: a child goes on with the store its parent
@@ -62,6 +65,7 @@ class ShmStore(Upkeep):
         """Serve `table`; use `open` or `attach` instead."""
         super().__init__(table)
         self._clock = clock
+        self._settlements = Settlements()
         self._hints = Hints(table.stripes, table.buckets.labels)
         self.take = hotpath.bind(
             hints=self._hints.recent,
@@ -176,6 +180,53 @@ class ShmStore(Upkeep):
         """Do the same, and let other tasks run meanwhile; one that is cancelled while it waits has taken nothing."""
         return await waiting.acquire_async(self.take, key, timeout, cost, quota, clock=self._clock)
 
+    def get(self, key: str) -> tuple[int, int]:
+        """Return (limit, remaining) of the bucket `key` now, blocked or not; (0, 0) if it is absent or expired."""
+        place = self._place(key)
+        return self._table.stripes.run(place.stripe, lambda hold: self._table.buckets.get(hold, place))
+
+    def set(self, key: str, limit: int, interval: Duration) -> None:
+        """Store an override: `key` has a full bucket of `limit` units per `interval`, kept until `reset`.
+
+        Raises:
+            ConfigurationError: The limit or the interval is out of range.
+        """
+        quota = Quota(limit, interval, algorithm=self._quota.algorithm)
+        place = self._place(key)
+        self._table.stripes.run(place.stripe, lambda hold: self._table.buckets.set(hold, place, quota))
+
+    def reset(self, key: str) -> bool:
+        """Forget the bucket `key` and its override; return whether there was one that had not expired."""
+        place = self._place(key)
+        return self._table.stripes.run(place.stripe, lambda hold: self._table.buckets.reset(hold, place))
+
+    def block(self, key: str, duration: Duration) -> None:
+        """Deny every take of `key` for so long, in place of an earlier block; its bucket and override stay.
+
+        Raises:
+            ConfigurationError: The duration is not between 1 ms and 100 years.
+        """
+        wait_ns = to_ns("duration", duration, minimum_ns=INTERVAL_MIN_NS, maximum_ns=INTERVAL_MAX_NS)
+        place = self._place(key)
+        self._table.stripes.run(place.stripe, lambda hold: self._table.takes.blocks.put(hold, place, wait_ns))
+
+    def unblock(self, key: str) -> bool:
+        """End the block of `key`; return whether there was one."""
+        place = self._place(key)
+        return self._table.stripes.run(place.stripe, lambda hold: self._table.takes.blocks.lift(hold, place))
+
+    def digest(self, key: str) -> str:
+        """Return the digits that name a key where its text is not to be shown; the same as `Entry.digest`."""
+        require_key(key)
+        return digest_of(self._table.buckets.slots.place(key).fingerprint)
+
+    def begins_burst(self, key: str, seconds: float) -> bool:
+        """Return whether nobody of the host has called this for `key` within the time that he gave.
+
+        Of keys of which the table keeps no text it does not know, and says that nobody has.
+        """
+        return self._table.begins_burst(self._place(key), round(seconds * NS_PER_SECOND))
+
     def close(self) -> None:
         """Let go of the segment, which stays for others and for the next start; may be called again."""
         if self._closed:
@@ -184,18 +235,6 @@ class ShmStore(Upkeep):
         self._closed = True
         self._hints.clear()
         self._table.close()
-
-    def unlink(self) -> None:
-        """Remove the segment: every bucket, counter and override is lost.
-
-        Raises:
-            BackendError: Someone else is attached.
-            LayoutMismatchError: The store is closed, and what lies under its name by now is no table.
-        """
-        if self._closed:
-            unlink(self.config.name)
-        else:
-            self._table.segment.unlink()
 
     def __enter__(self) -> Self:
         return self
@@ -223,6 +262,16 @@ class ShmStore(Upkeep):
         if not isinstance(asked, Quota):
             raise not_a_quota("quota", asked)
         return self._table.stripes.run(place.stripe, lambda hold: self._table.takes.peek(hold, place, asked, cost))
+
+    def _place(self, key: str) -> Place:
+        self._begin()
+        require_key(key)
+        return self._table.buckets.slots.place(key)
+
+    def _begin(self) -> None:
+        """Begin an operation on keys, with what others have left for it."""
+        self._require_open()
+        self._settlements.catch_up()
 
     def _wanted(self, takes: Sequence[KeyReserve], shadow: Collection[int], kinds: Kinds) -> list[Wanted]:
         """Return the takes as the table takes them."""

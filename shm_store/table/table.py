@@ -17,10 +17,11 @@ from shm_store.table import plain, process, sweeps
 from shm_store.table.accounts import Owner
 from shm_store.table.buckets import Buckets
 from shm_store.table.call import Taken, Undecided, Wanted
-from shm_store.table.layout import MIN_TTL_AT, TTL_INTERVAL_AT
+from shm_store.table.layout import MIN_TTL_AT, OTHER, TTL_INTERVAL_AT
 from shm_store.table.recovery import Recovery
 from shm_store.table.seats import Role, Seats
 from shm_store.table.segment import Segment
+from shm_store.table.slots import Place
 from shm_store.table.stripes import Hold, Stripes
 from shm_store.table.takes import Takes
 from shm_store.table.tallies import Tallies
@@ -123,6 +124,19 @@ class Table:
             outcome = self.stripes.run_all(stripes, lambda hold: self.takes.take(hold, wanted, self.owner, dead))
         assert not isinstance(outcome, Undecided)
         return outcome
+
+    def begins_burst(self, place: Place, length_ns: int) -> bool:
+        """Return whether nobody has said so of the key within the time that he gave; always, where no text is kept."""
+        labels, buckets = self.buckets.labels, self.buckets
+        if labels is None:
+            return True
+
+        def body(hold: Hold) -> bool:
+            slot, now_ns = buckets.slots.find(place), buckets.clock()
+            hold.records[place.stripe][OTHER] += 1
+            return slot is None or labels.begins_burst(place.set_index, slot.number, now_ns, now_ns + length_ns)
+
+        return self.stripes.run(place.stripe, body)
 
     def sweep_set(self, set_index: int) -> int:
         """Reclaim the slots of one set that nobody needs; return how many.

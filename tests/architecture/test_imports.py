@@ -34,7 +34,7 @@ LAYERS: Final = (
     ("table.layout",),
     ("table",),
     ("inspection", "housekeeping", "dump"),
-    ("upkeep",),
+    ("whole",),
     ("store",),
     ("decorator",),
     ("policy", "supervisor"),

@@ -1,0 +1,85 @@
+"""A table as a whole: what an open store knows of it and does to it without naming a key."""
+
+from __future__ import annotations
+
+from shm_store.config import Config
+from shm_store.errors import StoreClosedError
+from shm_store.inspection import Inspection
+from shm_store.quota import Quota
+from shm_store.stats import Stats
+from shm_store.table import census
+from shm_store.table.segment import unlink
+from shm_store.table.table import Table
+from shm_store.tally import Tally
+
+
+class WholeTable:
+    """The part of ShmStore that names no key."""
+
+    def __init__(self, table: Table) -> None:
+        """Begin with an open `table`, which the store closes."""
+        self._table = table
+        self._quota = table.config.quota
+        self._closed = False
+
+    @property
+    def config(self) -> Config:
+        """The settings the store was opened with."""
+        return self._table.config
+
+    @property
+    def quota(self) -> Quota:
+        """What is taken by where no other quota is named."""
+        return self._quota
+
+    def clear(self) -> int:
+        """Reset every key, but leave blocks as they are; return how many slots were in use.
+
+        Holds one stripe at a time, for a few microseconds: what is taken meanwhile may be forgotten or not.
+        """
+        self._require_open()
+        return self._table.clear()
+
+    def garbage_collect(self) -> int:
+        """Reclaim the slots of expired buckets in one pass over the table; return how many.
+
+        Holds one stripe at a time, for a few microseconds.
+        """
+        self._require_open()
+        return sum(map(self._table.sweep_set, range(self._table.segment.header.geometry.sets)))
+
+    def stats(self) -> Stats:
+        """Return host-wide counters and occupancy, read without taking any stripe."""
+        self._require_open()
+        return census.stats(self._table)
+
+    def tally(self, policy: str) -> Tally:
+        """Return what this process counts in, of how the policy of that name decides; `inspect` adds up all."""
+        self._require_open()
+        return self._table.tallies.tally(policy)
+
+    def inspect(self) -> Inspection:
+        """Return what shows the table's keys, policies and processes; of no use once this store is closed."""
+        self._require_open()
+        return Inspection(self._table, owned=False)
+
+    def sweeper_age(self) -> float:
+        """Return the seconds since the sweeper's last heartbeat; -1.0 if there was none yet. Reads one word."""
+        self._require_open()
+        return census.sweeper_age(self._table.segment)
+
+    def unlink(self) -> None:
+        """Remove the segment: every bucket, counter and override is lost.
+
+        Raises:
+            BackendError: Someone else is attached.
+            LayoutMismatchError: The store is closed, and what lies under its name by now is no table.
+        """
+        if self._closed:
+            unlink(self.config.name)
+        else:
+            self._table.segment.unlink()
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise StoreClosedError(self.config.name)
