@@ -59,22 +59,6 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, key=None)
 
 
-class Seat(msgspec.Struct, frozen=True, kw_only=True):
-    """A process that uses a table.
-
-    Attributes:
-        pid: The process.
-        role: `user`, `master` or `sweeper`.
-        alive: Whether it still runs.
-        seats: How many seats it has: one for each operation that it ever had under way at once.
-    """
-
-    pid: int
-    role: str
-    alive: bool
-    seats: int
-
-
 class Used(msgspec.Struct, frozen=True, kw_only=True):
     """How often a key was taken from between two looks.
 

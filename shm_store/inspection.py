@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from typing import Final, Self
 
 from shm_store.arguments import require_key
-from shm_store.entry import Entry, Seat
+from shm_store.entry import Entry
 from shm_store.errors import ConfigurationError, StoreClosedError
 from shm_store.query import Found, Query, select
-from shm_store.stats import Stats
+from shm_store.stats import Process, Stats
 from shm_store.table import audit, census, entries
 from shm_store.table.activity import Activity
 from shm_store.table.seats import Role
@@ -63,9 +63,9 @@ class Inspection:
         """Return how every policy has decided since the segment was made, in all processes of the host."""
         return self._table.tallies.totals()
 
-    def seats(self) -> list[Seat]:
+    def processes(self) -> list[Process]:
         """Return the processes that have seats, by pid."""
-        return census.seats(self._table)
+        return census.processes(self._table)
 
     def entries(self) -> Iterator[Entry]:
         """Yield what is known of every key, but for those that have expired.

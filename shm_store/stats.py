@@ -1,8 +1,24 @@
-"""Host-wide counters and occupancy of one segment."""
+"""A segment as a whole: its counters, how full it is, and the processes that use it."""
 
 from __future__ import annotations
 
+from typing import Final, Literal
+
 import msgspec
+
+#: Seconds without a heartbeat after which a sweeper counts as stale; its heart beats once a second.
+STALE_S: Final = 5.0
+
+SweeperState = Literal["ok", "stale", "none"]
+
+
+def sweeper_state(age: float) -> SweeperState:
+    """Return how the sweeper is, by the seconds since its last heartbeat; `none` before the first.
+
+    >>> [sweeper_state(age) for age in (0.4, 5.0, -1.0)]
+    ['ok', 'stale', 'none']
+    """
+    return "none" if age < 0 else "ok" if age < STALE_S else "stale"
 
 
 class Stats(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,3 +86,24 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     sweep_seconds: float
     label_size: int
     size: int
+
+    @property
+    def sweeper(self) -> SweeperState:
+        """How the sweeper is."""
+        return sweeper_state(self.sweeper_age)
+
+
+class Process(msgspec.Struct, frozen=True, kw_only=True):
+    """A process that uses a table.
+
+    Attributes:
+        pid: The process.
+        role: `user`, `master` or `sweeper`.
+        alive: Whether it still runs.
+        seats: How many seats it has: one for each operation that it ever had under way at once.
+    """
+
+    pid: int
+    role: str
+    alive: bool
+    seats: int

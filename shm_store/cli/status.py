@@ -17,12 +17,9 @@ from shm_store.cli.codes import SUCCESS
 from shm_store.cli.escaping import visible
 from shm_store.cli.options import DEFAULT_NAME, Json, Name
 from shm_store.cli.output import fields, row, show, show_json, table
-from shm_store.entry import Seat
-from shm_store.stats import Stats
+from shm_store.stats import Process, Stats
 from shm_store.tally import Counts
 
-# The sweeper's heart beats once a second.
-_STALE_S: Final = 5.0
 # Above that some sets are full; the same share at which the alert fires and the dashboards turn red.
 _NEARLY_FULL: Final = 0.85
 _STYLES: Final = {"ok": "green", "stale": "red", "none": "yellow"}
@@ -32,20 +29,15 @@ _BAR: Final = 24
 def status(name: Name = DEFAULT_NAME, *, json: Json = False) -> int:
     """Show how a table fares: what is in it, who uses it, what was decided."""
     with inspected(name) as inspection:
-        stats, seats, policies = inspection.stats(), inspection.seats(), inspection.policies()
+        stats, processes, policies = inspection.stats(), inspection.processes(), inspection.policies()
     if json:
         document = msgspec.structs.asdict(stats)
-        show_json(document | {"sweeper": sweeper_state(stats), "processes": seats, "policies": policies})
+        show_json(document | {"sweeper": stats.sweeper, "processes": processes, "policies": policies})
     else:
-        show(_drawn(stats, seats))
+        show(_drawn(stats, processes))
         if policies:
             show(Text(), _policies(policies))
     return SUCCESS
-
-
-def sweeper_state(stats: Stats) -> str:
-    """Return how the sweeper is: `ok`, `stale` after some time without a heartbeat, `none` before the first."""
-    return "none" if stats.sweeper_age < 0 else "ok" if stats.sweeper_age < _STALE_S else "stale"
 
 
 def occupancy(stats: Stats, width: int) -> Text:
@@ -58,7 +50,7 @@ def occupancy(stats: Stats, width: int) -> Text:
 
 def sweeper(stats: Stats) -> Text:
     """Return how the sweeper is, in one line."""
-    state = sweeper_state(stats)
+    state = stats.sweeper
     if state == "none":
         return Text.assemble((state, _STYLES[state]), ", limits are exact all the same")
     last = f"pass {stats.sweeper_passes:,} took {figures.seconds(stats.sweep_duration)}"
@@ -67,7 +59,7 @@ def sweeper(stats: Stats) -> Text:
     return Text.assemble((state, _STYLES[state]), f", pid {stats.sweeper_pid}, {age}, {passes}")
 
 
-def _drawn(stats: Stats, seats: list[Seat]) -> Table:
+def _drawn(stats: Stats, processes: list[Process]) -> Table:
     keys = f"keys kept to {stats.label_size} bytes" if stats.label_size else "keys not kept"
     things, in_flight = figures.things, f"{figures.things(stats.in_flight, 'unit')} in flight"
     reclaimed = f"{stats.reclaimed_expired:,} expired, {stats.reclaimed_idle:,} idle, {stats.swept:,} swept"
@@ -78,7 +70,7 @@ def _drawn(stats: Stats, seats: list[Seat]) -> Table:
         ("", ", ".join((things(stats.overrides, "override"), things(stats.blocks, "block"), in_flight))),
         ("sweeper", sweeper(stats)),
         ("seats", f"{stats.seats_taken} of {stats.seats}, {stats.seats_dead} of dead processes"),
-        ("processes", _processes(seats)),
+        ("processes", _processes(processes)),
         ("takes", f"{stats.allowed:,} allowed, {stats.denied:,} denied, {stats.shadow_denied:,} denied in shadow mode"),
         ("reclaimed", reclaimed),
         ("", _alarming((stats.evicted, "evicted with spent units"), (stats.refused, "new keys refused"))),
@@ -87,8 +79,8 @@ def _drawn(stats: Stats, seats: list[Seat]) -> Table:
     )
 
 
-def _processes(seats: list[Seat]) -> Text:
-    counted = Counter((seat.role, seat.alive) for seat in seats)
+def _processes(processes: list[Process]) -> Text:
+    counted = Counter((process.role, process.alive) for process in processes)
     parts = []
     for role in sorted({role for role, _ in counted}):
         alive, dead = counted[role, True], counted[role, False]

@@ -19,7 +19,6 @@ from shm_store.cli.options import DEFAULT_NAME, Hash, Interval, JsonLines, Name
 from shm_store.cli.output import console, show_json_line
 from shm_store.cli.sampling import Frame, Sampler
 from shm_store.cli.screen import drawn, most_denied, most_used
-from shm_store.cli.status import sweeper_state
 from shm_store.cli.terminal import Terminal
 
 # Keys of each kind in a JSON object, in place of as many as a screen has room for.
@@ -123,7 +122,7 @@ def _document(frame: Frame, interval: float, *, hash_: bool) -> dict[str, object
         "denied_per_second": rates.denied,
         "slots": stats.slots,
         "occupied": stats.occupied,
-        "sweeper": sweeper_state(stats),
+        "sweeper": stats.sweeper,
         "busiest": None if keys is None else most_used(keys)[:_KEYS],
         "most_denied": None if keys is None else most_denied(keys)[:_KEYS],
         "policies": frame.policies,

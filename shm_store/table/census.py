@@ -6,8 +6,7 @@ import time
 from typing import NamedTuple
 
 from shm_store.durations import NS_PER_SECOND
-from shm_store.entry import Seat
-from shm_store.stats import Stats
+from shm_store.stats import Process, Stats
 from shm_store.table import layout
 from shm_store.table.seats import Role
 from shm_store.table.segment import Segment
@@ -74,13 +73,13 @@ def sweeper_age(segment: Segment) -> float:
     return (time.monotonic_ns() - heartbeat_ns) / NS_PER_SECOND if heartbeat_ns else -1.0
 
 
-def seats(table: Table) -> list[Seat]:
+def processes(table: Table) -> list[Process]:
     """Return the processes that have seats, by pid."""
     own: dict[int, list[int]] = {}
     for index, pid in table.seats.taken():
         own.setdefault(pid, []).append(index)
     return [
-        Seat(
+        Process(
             pid=pid,
             role=_role(max(table.seats.role(index) for index in indices)),
             alive=any(table.seats.owner_is_alive(index) for index in indices),

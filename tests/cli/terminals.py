@@ -78,14 +78,15 @@ class Terminal:
     def end(self, number: signal.Signals) -> int:
         """Send a signal; return the exit code."""
         self.process.send_signal(number)
-        return self._end()
+        return self.end_of_its_own()
 
     def press(self, key: str) -> int:
         """Press a key that is to end the process; return its exit code."""
         os.write(self._own, key.encode())
-        return self._end()
+        return self.end_of_its_own()
 
-    def _end(self) -> int:
+    def end_of_its_own(self) -> int:
+        """Read on until the process ends, which it cannot while nobody reads what it says; return its exit code."""
         while self._read(1):
             pass
         return self.process.wait(_WITHIN_S)

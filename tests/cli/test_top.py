@@ -123,7 +123,7 @@ def test_top_ends_when_the_segment_is_removed(open_table: OpenTable, spawn: Run)
     with Terminal(_TOP, 80, 24) as terminal:
         terminal.until(lambda text: "BUSIEST KEYS" in text)
         assert spawn("unlink", "--force").code == 0
-        assert terminal.process.wait(20) == 1
+        assert terminal.end_of_its_own() == 1
         terminal.until(lambda text: "the segment was removed" in text)
         assert terminal.attributes == terminal.before
 

@@ -75,12 +75,12 @@ def test_dashboard_shows_a_run_as_it_happens(service: Service, page: Page, wrk: 
 def test_dashboard_shows_workers_and_sweeper(service: Service, page: Page) -> None:
     """Every worker that has decided on something has its pid on the page, and the sweeper is said to be at work."""
     workers = service.workers()
-    while not workers <= {seat["pid"] for seat in _status(service)["seats"]}:
+    while not workers <= {process["pid"] for process in _status(service)["processes"]}:
         service.take(1)
     page.open(service.url("/dashboard"))
     page.type_into("#token", TOKEN)
     for pid in workers:
-        page.until(f"[...document.querySelectorAll('#seats li')].some(item => item.innerText.includes('{pid}'))")
+        page.until(f"[...document.querySelectorAll('#processes li')].some(item => item.innerText.includes('{pid}'))")
     page.until("document.querySelector('#reclaimed').innerText.includes('at work, pid')")
 
 

@@ -63,7 +63,7 @@ OPERATIONS: list[Callable[[ShmStore, str], object]] = [
     lambda store, key: store.unblock(key),
     lambda store, _: list(store.inspect().entries()),
     lambda store, key: store.inspect().entry(key),
-    lambda store, _: (store.inspect().policies(), store.inspect().seats(), store.inspect().faults()),
+    lambda store, _: (store.inspect().policies(), store.inspect().processes(), store.inspect().faults()),
     lambda store, key: store.tally(key).count(allowed=True, shadow=False, near=False),
     lambda store, _: store._table.recovery.recover_dead(timeout_ns=5_000_000),
 ]

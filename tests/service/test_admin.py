@@ -109,7 +109,7 @@ def test_status_tells_of_table_policies_and_processes(ask: Ask) -> None:
     }
     assert (status["stats"]["slots"], status["stats"]["label_size"]) == (1024, 64)
     assert status["stats"]["denied"] == 2
-    assert [seat["alive"] for seat in status["seats"]] == [True]
+    assert [process["alive"] for process in status["processes"]] == [True]
 
 
 def test_override_is_stored_seen_and_reset(ask: Ask) -> None:

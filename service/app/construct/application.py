@@ -31,6 +31,7 @@ from shm_store import Config, LayoutMismatchError, ShmStore
 from shm_store.falcon import RateLimitMiddleware
 from shm_store.policy import Policy, RunningPolicies
 from shm_store.prometheus import TableCollector
+from shm_store.stats import sweeper_state
 
 _log = logging.getLogger("gunicorn.error")
 _App = TypeVar("_App", bound="falcon.App[Any, Any]")
@@ -99,7 +100,7 @@ class _Route(NamedTuple):
 def _routes(store: ShmStore, settings: Settings) -> Iterator[_Route]:
     links = Links(SqliteLinks(Connections(Path(settings.database), SCHEMA)))
     yield _Route("/", FrontPage())
-    yield _Route("/healthz", HealthProbe(store.sweeper_age))
+    yield _Route("/healthz", HealthProbe(lambda: sweeper_state(store.sweeper_age())))
     yield _Route("/metrics", Metrics(TableCollector(store.inspect())), blocking=True)
     yield _Route("/v1/ping", Ping())
     yield _Route("/v1/links", LinkCollection(links), blocking=True)

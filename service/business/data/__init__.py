@@ -2,8 +2,8 @@
 
 from service.business.data.limits import Limit, LimitPage, LimitQuery, NewBlock, NewOverride
 from service.business.data.links import Link, LinkPage, NewLink, PageQuery
-from service.business.data.probes import Health, Pong
-from service.business.data.table import PolicyCounts, ProcessSeats, Status, TableStats
+from service.business.data.probes import Health, Pong, SweeperState
+from service.business.data.table import PolicyCounts, Process, Status, TableStats
 
 __all__ = [
     "Health",
@@ -18,7 +18,8 @@ __all__ = [
     "PageQuery",
     "PolicyCounts",
     "Pong",
-    "ProcessSeats",
+    "Process",
     "Status",
+    "SweeperState",
     "TableStats",
 ]

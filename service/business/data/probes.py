@@ -6,6 +6,8 @@ from typing import Literal
 
 import msgspec
 
+SweeperState = Literal["ok", "stale", "none"]
+
 
 class Pong(msgspec.Struct, frozen=True):
     """The answer to a ping."""
@@ -22,5 +24,5 @@ class Health(msgspec.Struct, frozen=True):
         status: That it serves.
     """
 
-    sweeper: Literal["ok", "stale", "none"]
+    sweeper: SweeperState
     status: str = "ok"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from service.business.data.probes import SweeperState
+
 
 class TableStats(msgspec.Struct, frozen=True, kw_only=True):
     """Counters since the table was made, and its state now.
@@ -31,6 +33,7 @@ class TableStats(msgspec.Struct, frozen=True, kw_only=True):
         timeouts: Operations that gave up waiting for a stripe.
         waits: Operations that had to wait for a stripe, by how long: at most 0.1 ms, 1 ms, 10 ms, 100 ms, and longer.
         waited: Seconds that they have waited, all together.
+        sweeper: How the sweeper is: `ok`, `stale` after some time without a heartbeat, `none` before the first.
         sweeper_pid: Process that was the last to become the sweeper; 0 if there was none yet.
         sweeper_age: Seconds since the sweeper's last heartbeat; -1 if there was none yet.
         sweeper_passes: Passes over the whole table the sweepers have made.
@@ -62,6 +65,7 @@ class TableStats(msgspec.Struct, frozen=True, kw_only=True):
     timeouts: int
     waits: tuple[int, ...]
     waited: float
+    sweeper: SweeperState
     sweeper_pid: int
     sweeper_age: float
     sweeper_passes: int
@@ -89,7 +93,7 @@ class PolicyCounts(msgspec.Struct, frozen=True, kw_only=True):
     near_limit: int
 
 
-class ProcessSeats(msgspec.Struct, frozen=True, kw_only=True):
+class Process(msgspec.Struct, frozen=True, kw_only=True):
     """A process that uses the table.
 
     Attributes:
@@ -111,9 +115,9 @@ class Status(msgspec.Struct, frozen=True):
     Attributes:
         stats: Counters of the whole table.
         policies: How each policy has decided, by its name.
-        seats: The processes that use it.
+        processes: The processes that use it.
     """
 
     stats: TableStats
     policies: dict[str, PolicyCounts]
-    seats: list[ProcessSeats]
+    processes: list[Process]

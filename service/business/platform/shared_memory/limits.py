@@ -14,7 +14,7 @@ from service.business.data import (
     NewBlock,
     NewOverride,
     PolicyCounts,
-    ProcessSeats,
+    Process,
     Status,
     TableStats,
 )
@@ -73,7 +73,7 @@ class StoreLimits:
             return Status(
                 msgspec.convert(inspection.stats(), TableStats, from_attributes=True),
                 msgspec.convert(inspection.policies(), dict[str, PolicyCounts], from_attributes=True),
-                msgspec.convert(inspection.seats(), list[ProcessSeats], from_attributes=True),
+                msgspec.convert(inspection.processes(), list[Process], from_attributes=True),
             )
 
 
