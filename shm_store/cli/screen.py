@@ -20,6 +20,8 @@ from shm_store.entry import Used
 # From here on both lists of keys stand side by side.
 _WIDE: Final = 120
 _HEAD: Final = 6
+# Lines of the shortest list: a heading, or two, and a row.
+_LIST: Final = 2
 # Lines from which on there is room for both.
 _TWO: Final = 7
 
@@ -28,6 +30,8 @@ def drawn(frame: Frame, interval: float, width: int, height: int, *, hash_: bool
     """Return a frame for a terminal of that size; the next one comes after `interval` seconds."""
     room = max(height - _HEAD, 0)
     lines = [*_head(frame, interval, width)][: max(height, 1)]
+    if room < _LIST:
+        return Group(*lines)
     body = _policies(frame, room) if frame.keys is None else _keys(frame, frame.keys, width, room, hash_=hash_)
     return Group(*lines, *body)
 
@@ -85,7 +89,7 @@ def _keys(frame: Frame, keys: Sequence[Used], width: int, room: int, *, hash_: b
         sides = Table.grid(expand=True, padding=(0, 2, 0, 0))
         sides.add_column(ratio=1)
         sides.add_column(ratio=1)
-        rows = max(room - 1, 0)
+        rows = room - 1
         sides.add_row(
             _listed(frame, busiest, "BUSIEST KEYS", rows, hash_=hash_),
             _listed(frame, denied, "MOST DENIED", rows, hash_=hash_),
@@ -93,7 +97,7 @@ def _keys(frame: Frame, keys: Sequence[Used], width: int, room: int, *, hash_: b
         yield sides
         return
     if room < _TWO:
-        yield _listed(frame, busiest, "BUSIEST KEYS", max(room - 1, 0), hash_=hash_)
+        yield _listed(frame, busiest, "BUSIEST KEYS", room - 1, hash_=hash_)
         return
     # Two headings, and a line between the lists.
     rows = room - 3
@@ -120,7 +124,7 @@ def _policies(frame: Frame, room: int) -> Iterator[RenderableType]:
     view = table("ALLOWED/s", "NEAR/s", "DENIED/s", "SHADOW/s", "ERRORS/s", last="POLICY")
     took = max(frame.rates.end - frame.rates.begin, 1e-9)
     ranked = sorted(frame.policies.items(), key=lambda item: (-item[1].allowed - item[1].denied, item[0]))
-    for name, counts in ranked[: max(room - 2, 0)]:
+    for name, counts in ranked[: room - 2]:
         numbers = counts.allowed, counts.near_limit, counts.denied, counts.shadow_denied, counts.errors
         view.add_row(*row([figures.rate(number / took) for number in numbers], visible(name)))
     yield view

@@ -23,7 +23,6 @@ from shm_store.cli.terminal import Terminal
 
 # Keys of each kind in a JSON object, in place of as many as a screen has room for.
 _KEYS = 20
-_NICE = 10
 
 
 def top(
@@ -39,8 +38,6 @@ def top(
     Until q or Ctrl-C, and without any effect on the table, which need not keep keys: it shows its policies otherwise.
     """
     interval_s = pacing.interval(interval)
-    # On a machine that is busy the service comes first.
-    os.nice(_NICE)
     with inspected(name) as inspection:
         frames = _Frames(Sampler(inspection), interval_s, count, hash_=hash_)
         if json:

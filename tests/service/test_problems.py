@@ -22,7 +22,7 @@ def test_unexpected_error_is_logged_and_answered(make_app: MakeApp, caplog: pyte
     assert (answer.status_code, answer.json["title"]) == (500, "Internal Server Error")
     assert "of the test" not in answer.text
     (record,) = [record for record in caplog.records if record.name == "service.app.api.problems"]
-    assert (record.levelno, record.getMessage()) == (logging.ERROR, "request failed: GET '/v1/ping'")
+    assert (record.levelno, record.getMessage()) == (logging.ERROR, "request failed: GET /v1/ping")
     assert record.exc_info is not None
 
 

@@ -65,7 +65,8 @@ def _unavailable(_req: falcon.Request, _resp: falcon.Response, error: Exception,
 
 def _unexpected(req: falcon.Request, _resp: falcon.Response, error: Exception, _params: dict[str, Any]) -> NoReturn:
     # Falcon would write it to the server's standard error, past the log and its format.
-    _log.error("request failed: %s %r", req.method, req.path, exc_info=error)
+    # Not the path: of an operator's request it has the key.
+    _log.error("request failed: %s %s", req.method, req.uri_template or "of no route", exc_info=error)
     raise falcon.HTTPInternalServerError from error
 
 
