@@ -12,7 +12,7 @@ from shm_store.entry import Entry
 from shm_store.errors import ConfigurationError, StoreClosedError
 from shm_store.query import Found, Query, select
 from shm_store.stats import Process, Stats
-from shm_store.table import audit, census, entries
+from shm_store.table import audit, census, entries, files
 from shm_store.table.activity import Activity
 from shm_store.table.seats import Role
 from shm_store.table.table import Table
@@ -22,6 +22,11 @@ _DIGEST: Final = re.compile(r"[0-9a-fA-F]{16}")
 # A fault that is seen so often, so many seconds apart, is none of an operation under way.
 _LOOKS = 3
 _PAUSE_S = 0.05
+
+
+def tables() -> list[str]:
+    """Return the names of the tables of this host that this user may read."""
+    return files.names()
 
 
 class Inspection:

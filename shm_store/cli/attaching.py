@@ -10,9 +10,11 @@ from typing import Final
 from shm_store.cli.codes import AbsentError
 from shm_store.cli.escaping import visible
 from shm_store.entry import Entry
-from shm_store.inspection import Inspection
+from shm_store.inspection import Inspection, tables
 from shm_store.store import ShmStore
 
+# Tables that an error names.
+_NAMED: Final = 8
 _DIGEST: Final = re.compile(r"#([0-9a-fA-F]{16})")
 
 
@@ -60,7 +62,10 @@ def entries_of(inspection: Inspection, key: str) -> list[Entry]:
 
 def no_segment(name: str) -> AbsentError:
     """Return the error that there is no such segment."""
-    return AbsentError(f"there is no segment {name!r}")
+    there = [visible(other) for other in tables() if other != name]
+    named = ", ".join([*there[:_NAMED], *(["..."] if len(there) > _NAMED else [])])
+    remedy = f"choose one with --name: {named}" if there else "start what makes it"
+    return AbsentError(f"there is no segment {name!r}; {remedy}")
 
 
 def no_key(name: str, key: str) -> AbsentError:

@@ -14,19 +14,21 @@ from shm_store.cli.attaching import entries_of, inspected, no_key, opened
 from shm_store.cli.codes import SUCCESS, AbsentError, RefusedError
 from shm_store.cli.escaping import visible
 from shm_store.cli.listing import marks, shown_name
-from shm_store.cli.options import DEFAULT_NAME, AnyKey, Json, Key, Name
+from shm_store.cli.options import DEFAULT_NAME, AnyKey, Hash, Json, Key, Name
 from shm_store.cli.output import fields, show, show_json
 from shm_store.durations import NS_PER_SECOND, to_ns, to_text
 from shm_store.entry import Entry
 from shm_store.quota import INTERVAL_MAX_NS, INTERVAL_MIN_NS, Quota
 
 
-def get(key: AnyKey, name: Name = DEFAULT_NAME, *, json: Json = False) -> int:
+def get(key: AnyKey, name: Name = DEFAULT_NAME, *, hash_: Hash = False, json: Json = False) -> int:
     """Show the limit of a key, and what is left."""
     with inspected(name) as inspection:
         entries = entries_of(inspection, key)
     if not entries:
         raise no_key(name, key)
+    if hash_:
+        entries = [entry.without_key() for entry in entries]
     if json:
         show_json({"name": name, "entries": entries})
     else:
@@ -48,7 +50,7 @@ def set_(
     parsed = Quota.parse(quota)
     with opened(name) as store:
         store.set(key, parsed.limit, parsed.interval)
-        digest = store.inspect().digest(key)
+        digest = store.digest(key)
     if json:
         show_json({"name": name, "key": key, "digest": digest, "limit": parsed.limit, "interval": parsed.interval})
     else:
@@ -81,8 +83,9 @@ def reset(
             if not store.reset(key):
                 raise no_key(name, key)
             count = 1
+        named = {} if key is None else {"key": key, "digest": store.digest(key)}
     if json:
-        show_json({"name": name, "reset": count})
+        show_json({"name": name} | named | {"reset": count})
     else:
         show(Text(f"{figures.things(count, 'slot')} vacated" if key is None else f'"{visible(key)}" was reset'))
     return SUCCESS
@@ -102,7 +105,7 @@ def block(
     wait_ns = to_ns("duration", duration, minimum_ns=INTERVAL_MIN_NS, maximum_ns=INTERVAL_MAX_NS)
     with opened(name) as store:
         store.block(key, duration)
-        digest = store.inspect().digest(key)
+        digest = store.digest(key)
     if json:
         show_json({"name": name, "key": key, "digest": digest, "blocked_for": wait_ns / NS_PER_SECOND})
     else:
@@ -115,7 +118,7 @@ def unblock(key: Key, name: Name = DEFAULT_NAME, *, json: Json = False) -> int:
     with opened(name) as store:
         if not store.unblock(key):
             raise AbsentError(f'"{visible(key)}" is not blocked in segment {name!r}')
-        digest = store.inspect().digest(key)
+        digest = store.digest(key)
     if json:
         show_json({"name": name, "key": key, "digest": digest, "unblocked": True})
     else:

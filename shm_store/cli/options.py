@@ -7,10 +7,25 @@ from typing import Annotated, Final
 import typer
 
 from shm_store.config import Config
+from shm_store.inspection import tables
 
 DEFAULT_NAME: Final = Config().name
 
-Name = Annotated[str, typer.Option("--name", envvar="SHM_STORE_NAME", metavar="NAME", help="Name of the segment.")]
+
+def _completed_name(incomplete: str) -> list[str]:
+    return [name for name in tables() if name.startswith(incomplete)]
+
+
+Name = Annotated[
+    str,
+    typer.Option(
+        "--name",
+        envvar="SHM_STORE_NAME",
+        metavar="NAME",
+        help="Name of the segment.",
+        autocompletion=_completed_name,
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 JsonLines = Annotated[bool, typer.Option("--json", help="Print JSON for programs, one object a line.")]
 Key = Annotated[str, typer.Argument(metavar="KEY", help="The key; after -- if it begins with a dash.")]

@@ -6,13 +6,32 @@ import contextlib
 import errno
 import os
 import stat
+from typing import Final
 
 import posix_ipc
 
 from shm_store.config import Config, require_name
 from shm_store.errors import DESCRIPTORS, OTHER_USER, BackendError
 from shm_store.table import header, semaphores
-from shm_store.table.layout import Header
+from shm_store.table.layout import MAGIC, WORD, Header
+
+_FOLDER: Final = "/dev/shm"
+
+
+def names() -> list[str]:
+    """Return the names of the segments of this host that this user may read, whatever their version."""
+    found = []
+    with contextlib.suppress(OSError), os.scandir(_FOLDER) as entries:
+        for entry in entries:
+            with contextlib.suppress(OSError):
+                if entry.is_file(follow_symlinks=False) and _has_magic(entry.path):
+                    found.append(entry.name)
+    return sorted(found)
+
+
+def _has_magic(path: str) -> bool:
+    with open(path, "rb", buffering=0) as file:
+        return int.from_bytes(file.read(WORD), "little") == MAGIC
 
 
 def open_file(name: str, mode: int | None) -> int:
@@ -90,4 +109,4 @@ def _require_regular(name: str) -> None:
 
 
 def _path(name: str) -> str:
-    return f"/dev/shm/{name}"
+    return f"{_FOLDER}/{name}"

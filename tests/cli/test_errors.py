@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -47,7 +48,15 @@ def test_no_segment_is_1(run: Run, segment_name: str, name: str) -> None:
     for json in ([], ["--json"]):
         said = run(name, *_ARGUMENTS.get(name, []), *json)
         assert (said.code, said.out) == (ABSENT, "")
-        assert said.err == f"shm-store: there is no segment {segment_name!r}\n"
+        assert said.err.startswith(f"shm-store: there is no segment {segment_name!r}; ")
+        assert said.err.count("\n") == 1
+
+
+def test_no_segment_names_those_there_are(run: Run, open_table: OpenTable) -> None:
+    """Whoever has mistyped a name sees the right one."""
+    name = open_table().config.name
+    said = run("status", "--name", f"{name}-")
+    assert re.search(rf"; choose one with --name: .*\b{name}(,|$)", said.err, re.MULTILINE)
 
 
 @pytest.mark.parametrize(
@@ -194,3 +203,17 @@ def test_completion_knows_commands_and_options() -> None:
     ]
     words = ask(_SHM_STORE_COMPLETE="complete_bash", COMP_WORDS="shm-store ls --sort re", COMP_CWORD="3").split()
     assert words == ["remaining", "reset"]
+
+
+def test_completion_knows_the_tables_of_the_host(open_table: OpenTable) -> None:
+    """`--name` is completed by what there is, and by no other file."""
+    name = open_table().config.name
+    (Path("/dev/shm") / f"{name}-no-table").write_bytes(b"x")
+    try:
+        words = {"COMP_WORDS": f"shm-store ls --name {name}", "COMP_CWORD": "3"}
+        environ = os.environ | {"_SHM_STORE_COMPLETE": "complete_bash"} | words
+        script = Path(sys.executable).with_name("shm-store")
+        done = subprocess.run([script], check=False, capture_output=True, text=True, env=environ)
+        assert done.stdout.split() == [name]
+    finally:
+        (Path("/dev/shm") / f"{name}-no-table").unlink()

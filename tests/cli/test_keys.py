@@ -94,6 +94,16 @@ def test_get_takes_a_digest(run: Run, open_table: OpenTable) -> None:
     assert entry["blocked_for"] > 0
 
 
+def test_get_hash_keeps_the_text_to_itself(run: Run, open_table: OpenTable) -> None:
+    """Whoever has a digest learns what is left, and not whose it is."""
+    store = open_table()
+    spend(store, KEY, 1)
+    for arguments in (["--hash"], ["--hash", "--json"]):
+        said = run("get", f"#{store.digest(KEY)}", *arguments)
+        assert said.code == 0
+        assert KEY not in said.out
+
+
 def test_get_takes_a_key_that_looks_like_a_digest(run: Run, open_table: OpenTable) -> None:
     """A text of that form is found where no digest is meant."""
     spend(open_table(), "#0123456789abcdef", 1)
@@ -127,7 +137,8 @@ def test_reset_forgets_one_key(run: Run, open_table: OpenTable) -> None:
     store = open_table()
     spend(store, KEY, 2)
     spend(store, "other", 2)
-    assert run("reset", KEY, "--json").json["reset"] == 1
+    said = run("reset", KEY, "--json").json
+    assert (said["key"], said["digest"], said["reset"]) == (KEY, store.digest(KEY), 1)
     assert run("reset", KEY).code == 1
     assert (store.get(KEY), store.get("other")) == ((0, 0), (5, 3))
 
