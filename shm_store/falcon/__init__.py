@@ -2,9 +2,23 @@
 
 from shm_store.falcon.marks import exempt, limit
 from shm_store.falcon.middleware import RateLimitMiddleware
-from shm_store.http.answers import Answer, Denial
+from shm_store.falcon.requests import FALCON
+from shm_store.http.answers import Answer, Denial, Problem
 from shm_store.http.clients import Clients
 from shm_store.http.headers import Headers
 from shm_store.http.outcome import Outcome
+from shm_store.http.request_limiter import RequestLimiter
 
-__all__ = ["Answer", "Clients", "Denial", "Headers", "Outcome", "RateLimitMiddleware", "exempt", "limit"]
+__all__ = [
+    "FALCON",
+    "Answer",
+    "Clients",
+    "Denial",
+    "Headers",
+    "Outcome",
+    "Problem",
+    "RateLimitMiddleware",
+    "RequestLimiter",
+    "exempt",
+    "limit",
+]

@@ -179,6 +179,19 @@ class RequestLimiter:
             return before
         return self._decide(request, method, path, rules, before=before)
 
+    def has_room(self, request: object, method: str, path: str) -> bool:
+        """Return whether the quotas of all policies that need no route have room for a request; nothing is charged.
+
+        Raises:
+            StoreError: Nobody can tell.
+        """
+        for rule in self._running.current().early:
+            if isinstance(rule.limit, Quota) and rule.covers(method, path):
+                key = rule.key(request)
+                if key is not None and not self._store.peek(key, rule.cost, rule.limit).allowed:
+                    return False
+        return True
+
     def settle(self, outcome: Outcome, status: int) -> None:
         """Settle what a request has reserved, for a response of that status."""
         reservation = outcome.reservation

@@ -9,11 +9,8 @@ import falcon
 import falcon.asgi
 import msgspec
 
-from shm_store import Quota, ShmStore, StoreError
-from shm_store.falcon import Clients, Headers, Outcome
-from shm_store.falcon.requests import FALCON
-from shm_store.http.keys import key_function
-from shm_store.http.request_limiter import RequestLimiter
+from shm_store import ShmStore, StoreError
+from shm_store.falcon import FALCON, Clients, Headers, Outcome, RequestLimiter
 from shm_store.policy import Policy
 
 #: What it guards, as paths for a middleware that leaves it alone.
@@ -43,10 +40,6 @@ class AdminGuard:
         if clients.unknown == "skip":
             clients = msgspec.structs.replace(clients, unknown="share")
         self._token = token.encode()
-        self._store = store
-        assert isinstance(failures.limit, Quota)
-        self._quota = failures.limit
-        self._key = key_function(failures.recipe, FALCON, clients, prefix=f"{failures.name}:")
         self._admitted, self._failures = (
             # No method is exempt: OPTIONS, too, would tell whether a token is right.
             RequestLimiter(store, FALCON, policies=[policy], clients=clients, headers=headers, exempt_methods=())
@@ -101,8 +94,7 @@ class AdminGuard:
     def _has_guessed(self, req: falcon.Request) -> bool:
         """Return whether the client has spent its wrong tokens, or nobody can tell."""
         try:
-            key = self._key(req)
-            return key is None or not self._store.peek(key, 1, self._quota).allowed
+            return not self._failures.has_room(req, req.method, req.path)
         except StoreError:
             return True
 

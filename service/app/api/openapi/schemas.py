@@ -20,7 +20,7 @@ from service.business.data import (
     Pong,
     Status,
 )
-from shm_store.http.answers import Problem as LimitProblem
+from shm_store.falcon import Problem as LimitProblem
 
 _TYPES: Final = (Health, LimitPage, Link, LinkPage, NewBlock, NewLink, NewOverride, Pong, Problem, Status)
 _TEMPLATE: Final = "#/components/schemas/{name}"
