@@ -32,13 +32,13 @@ class WholeTable:
         """What is taken by where no other quota is named."""
         return self._quota
 
-    def clear(self) -> int:
+    def reset_all(self) -> int:
         """Reset every key, but leave blocks as they are; return how many slots were in use.
 
         Holds one stripe at a time, for a few microseconds: what is taken meanwhile may be forgotten or not.
         """
         self._require_open()
-        return self._table.clear()
+        return self._table.reset_all()
 
     def garbage_collect(self) -> int:
         """Reclaim the slots of expired buckets in one pass over the table; return how many.

@@ -78,7 +78,7 @@ def reset(
                 f"Forget all keys of segment {name!r}, what they have spent and their own quotas?"
             ):
                 raise typer.Abort
-            count = store.clear()
+            count = store.reset_all()
         else:
             if not store.reset(key):
                 raise no_key(name, key)

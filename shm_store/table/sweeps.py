@@ -44,7 +44,7 @@ def sweep(buckets: Buckets, set_index: int, numbers: Iterable[int], dead: Collec
     return len(gone)
 
 
-def clear(buckets: Buckets, set_index: int, numbers: Iterable[int], hold: Hold) -> int:
+def reset_all(buckets: Buckets, set_index: int, numbers: Iterable[int], hold: Hold) -> int:
     """Vacate slots of a set whatever is in them, but for blocks; return how many.
 
     Args:

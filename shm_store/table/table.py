@@ -154,16 +154,16 @@ class Table:
             for at in range(0, len(found), _SWEPT_AT_ONCE)
         )
 
-    def clear(self) -> int:
+    def reset_all(self) -> int:
         """Forget every bucket and override, and what is in flight; keep blocks; return how many slots were vacated."""
-        cleared = 0
+        reset = 0
         for set_index in range(self.segment.header.geometry.sets):
             found = [slot.number for slot in self.buckets.slots.occupied(set_index)]
             stripe = set_index % self.segment.header.geometry.stripes
             for at in range(0, len(found), _SWEPT_AT_ONCE):
                 numbers = found[at : at + _SWEPT_AT_ONCE]
-                cleared += self.stripes.run(stripe, partial(sweeps.clear, self.buckets, set_index, numbers))
-        return cleared
+                reset += self.stripes.run(stripe, partial(sweeps.reset_all, self.buckets, set_index, numbers))
+        return reset
 
     def close(self) -> None:
         """Give back this process's seats and detach, once the operations of other threads have ended."""

@@ -315,7 +315,7 @@ def unblock(world: World) -> tuple[Callable[[], object], Check]:
     return lambda: world.dying.unblock("a"), check
 
 
-def clear(world: World) -> tuple[Callable[[], object], Check]:
+def reset_all(world: World) -> tuple[Callable[[], object], Check]:
     """Blocks stay; a bucket or an override is forgotten, or as it was."""
     world.hinted.take("a", LIMIT - 1)
     world.hinted.set("own", 2, "1h")
@@ -326,7 +326,7 @@ def clear(world: World) -> tuple[Callable[[], object], Check]:
         assert world.admitted("a") in ((LIMIT,) if world.done else (1, LIMIT))
         assert world.admitted("own") in ((LIMIT,) if world.done else (2, LIMIT))
 
-    return world.dying.clear, check
+    return world.dying.reset_all, check
 
 
 def sweep_of_blocks(world: World) -> tuple[Callable[[], object], Check]:
@@ -363,7 +363,7 @@ SCENARIOS: dict[str, tuple[Scenario, int]] = {
     "longer block": (block_of_a_blocked_key(5, 10), 2),
     "shorter block": (block_of_a_blocked_key(10, 5), 2),
     "unblock": (unblock, 2),
-    "clear": (clear, 5),
+    "reset_all": (reset_all, 5),
     "sweep of blocks": (sweep_of_blocks, 3),
 }
 

@@ -52,7 +52,7 @@ def asked(make_app: MakeApp, segment_name: str) -> _Asked:
 def test_service_is_as_described(case: schemathesis.Case[Any], asked: _Asked) -> None:
     """Whatever is asked of an operation, by its schema or against it, is answered as the description says."""
     # Each case comes from the same client, and probes with wrong tokens as well.
-    asked.store.clear()
+    asked.store.reset_all()
     case.operation.schema.app = case.operation.app = asked.app
     is_guarded = "security" in case.operation.definition.raw
     case.call_and_validate(headers={"Authorization": f"Bearer {TOKEN}"} if is_guarded else None)

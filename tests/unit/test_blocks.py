@@ -124,7 +124,7 @@ def test_reset_and_clear_leave_blocks(open_store: OpenStore) -> None:
     assert store.reset("a")
     assert not store.take("a").allowed
     store.take("b")
-    assert store.clear() == 1
+    assert store.reset_all() == 1
     assert not store.take("a").allowed
     assert store.get("b") == (0, 0)
 
