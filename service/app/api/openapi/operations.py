@@ -91,7 +91,11 @@ PATHS: Final[dict[str, dict[str, Any]]] = {
         "get": _open("health", "Whether this process serves.", answer("It does.", Health, limited=False)),
     },
     "/metrics": {
-        "get": _open("metrics", "Counters of the limits, for Prometheus.", text("The counters.", "text/plain"))
+        "get": _open(
+            "metrics",
+            "Counters of the limits, for Prometheus.",
+            text("The counters.", "text/plain", "application/openmetrics-text"),
+        )
     },
     "/openapi.json": {
         "get": _limited(

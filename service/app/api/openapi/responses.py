@@ -58,9 +58,9 @@ def answer(
     return described
 
 
-def text(description: str, media_type: str) -> dict[str, Any]:
-    """Return a response that is a text or a page."""
-    return {"description": description, "content": {media_type: _TEXT}}
+def text(description: str, *media_types: str) -> dict[str, Any]:
+    """Return a response that is a text or a page, of whichever of the types was asked for."""
+    return {"description": description, "content": dict.fromkeys(media_types, _TEXT)}
 
 
 def _problem(description: str, *also: str) -> dict[str, Any]:
