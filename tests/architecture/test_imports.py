@@ -33,6 +33,7 @@ LAYERS: Final = (
     ),
     ("table.layout",),
     ("table",),
+    ("redis",),
     ("inspection", "housekeeping", "dump"),
     ("whole",),
     ("store",),

@@ -12,7 +12,7 @@ ROOT: Final = Path(__file__).parents[2]
 
 
 def test_wheel_holds_the_library_only(tmp_path: Path) -> None:
-    """Every module of shm_store and its py.typed are in the wheel; beside them only the metadata, with the licence."""
+    """The modules and scripts of shm_store and its py.typed are in the wheel; else only the metadata, with the licence."""
     subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path],
         check=True,
@@ -23,6 +23,7 @@ def test_wheel_holds_the_library_only(tmp_path: Path) -> None:
     with ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
         metadata = {Path(name).name for name in archive.namelist()} - {Path(name).name for name in names}
-    sources = {str(path.relative_to(ROOT)) for path in (ROOT / "shm_store").rglob("*.py")}
+    library = ROOT / "shm_store"
+    sources = {str(path.relative_to(ROOT)) for kind in ("py", "lua") for path in library.rglob(f"*.{kind}")}
     assert names == sources | {"shm_store/py.typed"}
     assert {"METADATA", "entry_points.txt", "LICENSE"} <= metadata

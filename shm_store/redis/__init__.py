@@ -1,0 +1,1 @@
+"""Scripts by which Redis or Valkey decide as the library does."""
