@@ -12,7 +12,7 @@ ROOT: Final = Path(__file__).parents[2]
 
 
 def test_wheel_holds_the_library_only(tmp_path: Path) -> None:
-    """The modules and scripts of shm_store and its py.typed are in the wheel; else only the metadata, with the licence."""
+    """The modules and scripts of shm_store and its py.typed are in the wheel; else only metadata, with the licence."""
     subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path],
         check=True,
