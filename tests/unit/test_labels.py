@@ -6,7 +6,7 @@ import pytest
 
 from shm_store import Concurrency, Quota, ShmStore
 from shm_store.entry import Entry
-from shm_store.query import Query, select
+from shm_store.query import Found, Query, select
 from tests.clock import Clock
 from tests.conftest import OpenStore
 from tests.fork import ended, in_child
@@ -153,6 +153,16 @@ def test_most_denied_are_found_as_a_look_at_all_finds_them(open_store: OpenStore
     assert names == {"in flight", *(f"key {number}" for number in range(6, 38))}
     for reservation in held:
         reservation.refund()
+
+
+def test_most_denied_has_no_block_that_is_over(open_store: OpenStore, clock: Clock) -> None:
+    """What it has denied is of no account any more, though its slot was not swept."""
+    store, query = open_store(label_size=32, min_ttl="1h"), Query(denied=True, sort="denied")
+    store.block("a", 1)
+    store.take("a")
+    assert [entry.denied for entry in store.inspect().select(query).entries] == [1]
+    clock.advance(2)
+    assert store.inspect().select(query) == select(store.inspect().entries(), query) == Found([], 0)
 
 
 def test_burst_begins_once_for_all_processes(open_store: OpenStore, clock: Clock) -> None:
