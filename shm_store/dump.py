@@ -153,7 +153,7 @@ def load(
     stripes: int | None = None,
     label_size: int | None = None,
 ) -> Loaded:
-    """Make the segment `name` from a dump; whoever opens it meanwhile waits until all of it is there.
+    """Make the segment `name` from a dump; whoever opens it meanwhile waits for all of it, half a minute at most.
 
     Args:
         file: The dump.

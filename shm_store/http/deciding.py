@@ -41,6 +41,22 @@ class Decided(NamedTuple):
     reservation: Reservation | None
 
 
+def has_room(store: RateLimiter, rule: Rule, request: object) -> bool:
+    """Return whether a rule would not deny a request, as far as it is a quota.
+
+    Raises:
+        StoreError: The store failed, or the key cannot be made.
+    """
+    if rule.shadow or not isinstance(rule.limit, Quota):
+        return True
+    key = rule.key(request)
+    try:
+        return key is None or store.peek(key, rule.cost, rule.limit).allowed
+    except CostError:
+        # No wait makes room for it.
+        return False
+
+
 def take_together(
     store: RateLimiter, asked: Sequence[Asked], *, hold: bool, on_cost_error: Callable[[CostError, Rule], None]
 ) -> Decided:

@@ -68,9 +68,8 @@ def checked_store(store: object) -> None:
 
 def checked_clients(clients: Clients | None) -> Clients:
     """Return who is the client, and raise ConfigurationError if it is something else."""
-    return (
-        Clients() if clients is None else _instance("clients", clients, Clients, "a Clients, such as Clients(hops=1)")
-    )
+    example = "a Clients, for example Clients(hops=1)"
+    return Clients() if clients is None else _instance("clients", clients, Clients, example)
 
 
 def checked_headers(headers: Headers | None) -> Headers:

@@ -12,7 +12,7 @@ from shm_store.http import hotpath
 from shm_store.http.answering import Answering
 from shm_store.http.answers import DEFAULT_POLICY, Deny
 from shm_store.http.clients import Clients
-from shm_store.http.deciding import Asked, Decided, take_together, violated
+from shm_store.http.deciding import Asked, Decided, has_room, take_together, violated
 from shm_store.http.denial_log import DenialLog
 from shm_store.http.error_log import ErrorLog
 from shm_store.http.framework import Framework
@@ -180,17 +180,13 @@ class RequestLimiter:
         return self._decide(request, method, path, rules, before=before)
 
     def has_room(self, request: object, method: str, path: str) -> bool:
-        """Return whether the quotas of all policies that need no route have room for a request; nothing is charged.
+        """Return whether no quota of a policy that needs no route would deny a request; nothing is charged or counted.
 
         Raises:
             StoreError: Nobody can tell.
         """
-        for rule in self._running.current().early:
-            if isinstance(rule.limit, Quota) and rule.covers(method, path):
-                key = rule.key(request)
-                if key is not None and not self._store.peek(key, rule.cost, rule.limit).allowed:
-                    return False
-        return True
+        rules = () if self._is_exempt(method, path) else self._running.current().early
+        return all(has_room(self._store, rule, request) for rule in rules if rule.covers(method, path))
 
     def settle(self, outcome: Outcome, status: int) -> None:
         """Settle what a request has reserved, for a response of that status."""

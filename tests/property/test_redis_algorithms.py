@@ -23,7 +23,7 @@ from shm_store.redis import scripts
 examples = settings(
     max_examples=int(os.environ.get("EXAMPLES", "300")),
     deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+    suppress_health_check=[HealthCheck.too_slow],
 )
 every_algorithm = pytest.mark.parametrize("algorithm", ALGORITHMS.values(), ids=ALGORITHMS)
 
