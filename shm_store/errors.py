@@ -163,3 +163,19 @@ class BackendError(StoreError):
         self.operation = operation
         self.reason = reason
         self.remedy = remedy
+
+
+class EngineError(StoreError):
+    """Redis or Valkey, which keeps the buckets, did not do what it was asked, or was not asked as it failed just before.
+
+    Whether it did it nobody knows: units may have been taken, and none were given back.
+    """
+
+    fields = ("engine", "operation", "reason", "remedy")
+
+    def __init__(self, engine: str, operation: str, reason: str, remedy: str) -> None:
+        super().__init__(f"{engine}: {operation} failed: {reason}; {remedy}")
+        self.engine = engine
+        self.operation = operation
+        self.reason = reason
+        self.remedy = remedy

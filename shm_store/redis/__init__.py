@@ -1,1 +1,6 @@
-"""Scripts by which Redis or Valkey decide as the library does."""
+"""The limiter on Redis or Valkey, for limits that several hosts share."""
+
+from shm_store.redis.config import RedisConfig
+from shm_store.redis.store import RedisStore
+
+__all__ = ["RedisConfig", "RedisStore"]

@@ -10,7 +10,7 @@ import pytest
 
 from shm_store import Config, RateInfo, RateLimiter, ShmStore, StoreClosedError
 from tests.clock import Clock
-from tests.conftest import OpenStore
+from tests.contract.conftest import OpenStore
 
 KEY = "client:203.0.113.7"
 

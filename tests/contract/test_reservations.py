@@ -8,7 +8,7 @@ import pytest
 
 from shm_store import Concurrency, ConfigurationError, CostError, Quota, RateLimiter
 from tests.clock import Clock
-from tests.conftest import OpenStore
+from tests.contract.conftest import OpenStore
 
 TEN = Quota(10, "3s")
 THREE = Concurrency(3)

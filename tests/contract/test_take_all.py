@@ -6,7 +6,7 @@ import pytest
 
 from shm_store import Concurrency, ConfigurationError, CostError, Quota, RateLimiter
 from tests.clock import Clock
-from tests.conftest import OpenStore
+from tests.contract.conftest import OpenStore
 
 TWO = Quota(2, "3s")
 TEN = Quota(10, "3s")

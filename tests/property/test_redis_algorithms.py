@@ -36,7 +36,7 @@ NOW_MAX: Final = 2**53 - 1 - 2 * INTERVAL_MAX
 
 # A call is a line of integers: a function, an algorithm, when, a number, a state, terms, another state or other terms.
 _CALLS: Final = (
-    scripts.ALGORITHMS
+    scripts.ALGORITHMS_TEXT
     + """
 local function line(...)
   local words = {}

@@ -1,0 +1,163 @@
+"""Addresses: where a server, a cluster or a service of Sentinel is, in one line; and redis-py's client for it."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final, NamedTuple
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit, urlunsplit
+
+import redis
+from redis.backoff import NoBackoff
+from redis.cluster import ClusterNode, RedisCluster
+from redis.connection import parse_url
+from redis.retry import Retry
+from redis.sentinel import Sentinel
+
+from shm_store.errors import ConfigurationError
+from shm_store.redis.config import RedisConfig
+
+#: What the scheme of an address says: a server, with TLS or without, on a socket, a cluster, or what Sentinel watches.
+SCHEMES: Final = {
+    "redis": "redis",
+    "rediss": "rediss",
+    "valkey": "redis",
+    "valkeys": "rediss",
+    "unix": "unix",
+    "redis+cluster": "redis",
+    "rediss+cluster": "rediss",
+    "redis+sentinel": "redis",
+    "rediss+sentinel": "rediss",
+}
+_EXAMPLE: Final = "give a URL, for example redis://localhost:6379/0"
+# What the store relies on.
+_OURS: Final = frozenset(
+    (
+        "decode_responses",
+        "encoding",
+        "health_check_interval",
+        "protocol",
+        "retry_on_error",
+        "retry_on_timeout",
+        "socket_connect_timeout",
+        "socket_timeout",
+        "timeout",
+    )
+)
+_NODE: Final = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^:\[\]]+)(?::(?P<port>[0-9]{1,5}))?")
+_PORT: Final = 6379
+_SENTINEL_PORT: Final = 26379
+
+
+class Address(NamedTuple):
+    """A URL that was read.
+
+    Attributes:
+        shown: The URL without its password.
+        url: As redis-py reads it.
+        nodes: The nodes of a cluster, or the Sentinels.
+        service: The name by which Sentinel knows the server; None if there is no Sentinel.
+        is_cluster: Whether it is a cluster.
+    """
+
+    shown: str
+    url: str
+    nodes: tuple[tuple[str, int], ...] = ()
+    service: str | None = None
+    is_cluster: bool = False
+
+
+def read(url: object) -> Address:
+    """Return what a URL says.
+
+    Raises:
+        ConfigurationError: It is none, or sets what the store's configuration does.
+    """
+    if not isinstance(url, str):
+        raise ConfigurationError("url", url, _EXAMPLE)
+    try:
+        parts = urlsplit(url)
+        shown = _shown(parts)
+    except ValueError:
+        raise ConfigurationError("url", "<text>", _EXAMPLE) from None
+    if parts.scheme not in SCHEMES:
+        raise ConfigurationError("url", shown, f"begin with one of {', '.join(f'{each}://' for each in SCHEMES)}")
+    ours = _OURS & set(parse_qs(parts.query, keep_blank_values=True))
+    if ours:
+        raise ConfigurationError("url", shown, f"leave out {min(ours)}: the store has settings of its own")
+    kind = parts.scheme.partition("+")[2]
+    if not kind:
+        target = urlunsplit(parts._replace(scheme=SCHEMES[parts.scheme]))
+        address = Address(shown, target)
+        _check(address)
+        return address
+    nodes = _nodes(parts.netloc.rpartition("@")[2], shown, _SENTINEL_PORT if kind == "sentinel" else _PORT)
+    service, path = None, parts.path
+    if kind == "sentinel":
+        service, _, number = parts.path.strip("/").partition("/")
+        if not service:
+            raise ConfigurationError("url", shown, "name what Sentinel watches: redis+sentinel://HOST:26379/NAME")
+        service, path = unquote(service), f"/{number}"
+    elif parts.path.strip("/") not in ("", "0"):
+        raise ConfigurationError("url", shown, "leave out the number of the database: a cluster has one")
+    user, at, _ = parts.netloc.rpartition("@")
+    host, port = nodes[0]
+    where = f"{user}{at}{f'[{host}]' if ':' in host else host}:{port}"
+    target = urlunsplit((SCHEMES[parts.scheme], where, path if service else "", parts.query, ""))
+    address = Address(shown, target, nodes, service, is_cluster=kind == "cluster")
+    _check(address)
+    return address
+
+
+def client(address: Address, config: RedisConfig) -> redis.Redis | RedisCluster:
+    """Return redis-py's client. Only that of a cluster connects at once.
+
+    Every step of a call has a part of the timeout: to connect, to answer, and to ask each of the Sentinels, or of the
+    nodes for the slots of the cluster.
+
+    Raises:
+        redis.RedisError: No node of the cluster says who has what.
+    """
+    step_s = config.seconds("timeout") / (2 + len(address.nodes))
+    ours: dict[str, Any] = {
+        "socket_timeout": step_s,
+        "socket_connect_timeout": step_s,
+        "retry": Retry(NoBackoff(), 0),
+        "protocol": 2,
+        # One for each thread that is in the middle of a call.
+        "max_connections": 2**16,
+    }
+    if address.is_cluster:
+        nodes = [ClusterNode(*node) for node in address.nodes[1:]]  # type: ignore[no-untyped-call]
+        return RedisCluster.from_url(address.url, startup_nodes=nodes, dynamic_startup_nodes=False, **ours)
+    if address.service is None:
+        return redis.Redis.from_url(address.url, **ours)
+    options: dict[str, Any] = parse_url(address.url) | ours  # type: ignore[no-untyped-call]
+    options["ssl"] = options.pop("connection_class", None) is redis.SSLConnection
+    del options["host"], options["port"]
+    sentinel = Sentinel(address.nodes, sentinel_kwargs=ours)  # type: ignore[no-untyped-call]
+    found: redis.Redis = sentinel.master_for(address.service, **options)  # type: ignore[no-untyped-call]
+    return found
+
+
+def _nodes(text: str, shown: str, port: int) -> tuple[tuple[str, int], ...]:
+    nodes = []
+    for each in text.split(","):
+        node = _NODE.fullmatch(each)
+        if node is None:
+            raise ConfigurationError("url", shown, "name the nodes as HOST:PORT, with commas between them")
+        nodes.append((node["host"].strip("[]"), int(node["port"] or port)))
+    return tuple(nodes)
+
+
+def _check(address: Address) -> None:
+    """Have redis-py read what is left to it."""
+    try:
+        # Nothing is connected by this.
+        redis.ConnectionPool.from_url(address.url).make_connection()
+    except (ValueError, TypeError) as error:
+        raise ConfigurationError("url", address.shown, f"{error}; {_EXAMPLE}") from error
+
+
+def _shown(parts: SplitResult) -> str:
+    """Return a URL that anybody may read: neither who logs in, nor any option, which may be a secret."""
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))

@@ -1,0 +1,213 @@
+"""Calls: what a store asks of the server, as its scripts read it, and what they answer.
+
+Arguments and answers are MessagePack, which the server's Lua reads and writes by itself. Times are whole microseconds.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from shm_store.algorithms import ALGORITHMS
+from shm_store.arguments import CheckedTake, not_a_quota
+from shm_store.errors import ConfigurationError, CostError
+from shm_store.quota import Concurrency, Quota
+from shm_store.rate_info import RateInfo
+from shm_store.redis import scripts
+from shm_store.redis.config import RedisConfig
+from shm_store.redis.engine import Engine
+from shm_store.redis.names import Names
+from shm_store.redis.scripts import Script
+
+_NS_PER_US: Final = 1_000
+# Below it the sum of two is a number that a double holds.
+_LIMIT_MAX: Final = 2**52 - 1
+# Quotas whose arguments are remembered; all are dropped when there would be more.
+_REMEMBERED: Final = 1_024
+_CODES: Final = {name: code for code, name in enumerate(ALGORITHMS)}
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+_decode: Final = msgspec.msgpack.Decoder().decode
+
+
+class Taken(NamedTuple):
+    """What became of one take of a reservation.
+
+    Attributes:
+        take: The take.
+        info: The answer.
+        is_taken: Whether the units were taken.
+        tag: The bucket's tag; of units in flight, what they are called in their set.
+        state: The bucket's state after the take.
+    """
+
+    take: CheckedTake
+    info: RateInfo
+    is_taken: bool
+    tag: str
+    state: tuple[int, ...]
+
+    @property
+    def is_flight(self) -> bool:
+        """Whether it is in flight."""
+        return isinstance(self.take.quota, Concurrency)
+
+
+class Calls:
+    """Runs scripts for one store.
+
+    Raises:
+        EngineError: By everything that runs one: the server did not answer, or refused.
+        ConfigurationError: By everything with a quota: it is none, or the server cannot count by it.
+    """
+
+    def __init__(self, engine: Engine, config: RedisConfig, clock: Callable[[], int] | None) -> None:
+        """Run them on `engine`, by the server's clock if there is no other."""
+        self._engine = engine
+        self._clock = clock
+        self._names = Names(config.prefix)
+        self._min_ttl = round(config.seconds("min_ttl") * 1e6)
+        self._lease = round(config.seconds("in_flight_ttl") * 1e6)
+        self._asked: dict[Quota, tuple[Script, bytes]] = {}
+
+    def check(self, quota: object) -> None:
+        """Raise ConfigurationError unless the server can count by a quota."""
+        self._ask(quota)
+
+    def take(self, key: str, cost: object, quota: Quota) -> RateInfo:
+        """Take from one bucket.
+
+        Raises:
+            CostError: The cost is no integer from 1 to the most units of the bucket.
+        """
+        script, arguments = self._asked.get(quota) or self._ask(quota)
+        arguments_ = (arguments, b"%d" % _units(cost), _new_tag(), self._told())
+        answer = _decode(self._engine.run(script, (self._names.bucket(key),), arguments_))
+        if answer[0] == "cost":
+            raise CostError(cost, answer[2])
+        return _info(answer)
+
+    def take_all(self, takes: Sequence[CheckedTake], *, is_peek: bool = False) -> list[RateInfo]:
+        """Take from all buckets or from none; or only tell what would come of it.
+
+        Raises:
+            CostError: As by `take`; its `index` says which.
+        """
+        return [_info(answer) for answer in self._run(takes, _new_tag(), is_peek=is_peek)]
+
+    def reserve(self, takes: Sequence[CheckedTake]) -> list[Taken]:
+        """Take from all buckets or from none, and tell what is needed to give it back.
+
+        Raises:
+            CostError: As by `take`; its `index` says which.
+        """
+        call = _new_tag()
+        outcome = []
+        for position, (take, reserved) in enumerate(zip(takes, self._run(takes, call, is_reserved=True), strict=True), 1):
+            answer, is_taken, tag, *state = reserved
+            if isinstance(take.quota, Concurrency):
+                tag = f"{call.decode()}-{position}:{take.cost}"
+            outcome.append(Taken(take, _info(answer), is_taken, tag, tuple(state)))
+        return outcome
+
+    def settle(self, takens: Sequence[tuple[Taken, int]]) -> None:
+        """Give back units of takes, as far as their buckets still miss them, and take more where they are below zero.
+
+        Not tried again if it fails: nobody knows whether the units were given back.
+        """
+        names: list[bytes] = []
+        parts = []
+        for taken, units in takens:
+            parts.append((len(names) + 1, taken.is_flight, units, taken.tag, *taken.state))
+            names += self._names.flight(taken.take.key) if taken.is_flight else (self._names.bucket(taken.take.key),)
+        self._engine.run(scripts.SETTLE, names, (_encode(parts), self._settings(_new_tag())), again=False)
+
+    def renew(self, key: str, tags: Sequence[str]) -> None:
+        """Say that units of a key are still in flight."""
+        self._engine.run(scripts.RENEW, self._names.flight(key), (_encode(tags), b"%d" % self._lease))
+
+    def get(self, key: str) -> tuple[int, int]:
+        """Return (limit, remaining) of a key; (0, 0) if there is nothing."""
+        reply = self._engine.run(scripts.GET, self._names.all(key), (self._told(), b"%d" % self._min_ttl))
+        limit, remaining = _decode(reply)
+        return limit, remaining
+
+    def set(self, key: str, quota: Quota) -> None:
+        """Store an override."""
+        _, arguments = self._ask(quota)
+        self._engine.run(scripts.SET, (self._names.bucket(key),), (arguments, _new_tag(), self._told()))
+
+    def reset(self, key: str) -> bool:
+        """Forget a key; return whether there was anything."""
+        arguments = (self._told(), b"%d" % self._min_ttl)
+        return bool(self._engine.run(scripts.RESET, self._names.all(key), arguments))
+
+    def _run(
+        self, takes: Sequence[CheckedTake], tag: bytes, *, is_peek: bool = False, is_reserved: bool = False
+    ) -> list[Any]:
+        positions: dict[bytes, int] = {}
+        names: list[bytes] = []
+        told = []
+        for take in takes:
+            is_flight = isinstance(take.quota, Concurrency)
+            own = self._names.flight(take.key) if is_flight else (self._names.bucket(take.key),)
+            if own[0] not in positions:
+                positions[own[0]] = len(names) + 1
+                names += own
+            told.append((positions[own[0]], is_flight, *self._terms(take.quota), _units(take.cost), take.shadow))
+        settings = self._settings(tag, is_peek=is_peek, is_reserved=is_reserved)
+        answers: list[Any] = _decode(self._engine.run(scripts.TAKE_ALL, names, (_encode(told), settings)))
+        if answers[0] == "cost":
+            index = answers[1] - 1
+            raise CostError(takes[index].cost, answers[2], index)
+        return answers
+
+    def _settings(self, tag: bytes, *, is_peek: bool = False, is_reserved: bool = False) -> bytes:
+        return _encode((tag.decode(), int(self._told()), self._min_ttl, self._lease, is_peek, is_reserved))
+
+    def _told(self) -> bytes:
+        """Return the time that scripts are to go by; 0 for the server's own."""
+        return b"0" if self._clock is None else b"%d" % (self._clock() // _NS_PER_US)
+
+    def _terms(self, quota: Quota | Concurrency) -> tuple[int, int, int, int]:
+        """Return the code of a quota's algorithm, and its terms."""
+        if isinstance(quota, Concurrency):
+            if quota.limit > _LIMIT_MAX:
+                raise ConfigurationError("limit", quota.limit, f"this store counts to {_LIMIT_MAX}")
+            return 0, quota.limit, 0, 0
+        limit, interval_ns, burst, _ = quota.terms
+        for setting, value in (("limit", limit), ("burst", burst)):
+            if value > _LIMIT_MAX:
+                raise ConfigurationError(setting, value, f"this store counts to {_LIMIT_MAX}")
+        if interval_ns % _NS_PER_US:
+            raise ConfigurationError("interval", quota.interval, "this store knows no part of a microsecond")
+        return _CODES[quota.algorithm], limit, interval_ns // _NS_PER_US, burst
+
+    def _ask(self, quota: object) -> tuple[Script, bytes]:
+        """Return what takes by a quota, and what it is told of it."""
+        if not isinstance(quota, Quota):
+            raise not_a_quota("quota", quota)
+        asked = self._asked.get(quota)
+        if asked is None:
+            words = (*self._terms(quota), self._min_ttl)
+            if len(self._asked) >= _REMEMBERED:
+                self._asked.clear()
+            asked = self._asked[quota] = scripts.TAKE[quota.algorithm], b"".join(map(_encode, words))
+        return asked
+
+
+def _units(cost: object) -> int:
+    """Return a cost as scripts take it, which know how many units a bucket has: 0 if it is none."""
+    return cost if type(cost) is int and 1 <= cost <= _LIMIT_MAX else 0
+
+
+def _new_tag() -> bytes:
+    return b"%x" % random.getrandbits(48)
+
+
+def _info(answer: Sequence[Any]) -> RateInfo:
+    allowed, limit, remaining, reset_after, retry_after = answer
+    return RateInfo(allowed, limit, remaining, reset_after * _NS_PER_US, retry_after * _NS_PER_US)

@@ -1,0 +1,136 @@
+"""Connections: how a script's command gets to the server that has its keys, and the reply back."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, Protocol, TypeAlias
+
+import redis
+from redis.cluster import RedisCluster
+from redis.exceptions import NoScriptError
+
+from shm_store.redis.scripts import Script
+
+# Of several kinds: TCP, TLS, a socket of the file system, and one that asks Sentinel where to connect.
+Connection: TypeAlias = Any
+Reply: TypeAlias = Any
+
+
+class Connections(Protocol):
+    """What runs scripts."""
+
+    def run(self, script: Script, names: Sequence[bytes], arguments: Sequence[bytes], *, again: bool) -> Reply:
+        """Return the reply to a script.
+
+        Args:
+            script: The script.
+            names: The names it works on.
+            arguments: What it is told.
+            again: Whether to run it once more if the connection turns out to be lost, when nobody knows if it has run.
+
+        Raises:
+            redis.RedisError: There is none.
+            OSError: There is none.
+        """
+        ...
+
+    def after_fork(self) -> None:
+        """Leave to the parent what is connected."""
+        ...
+
+    def close(self) -> None:
+        """Close what is connected and not in use."""
+        ...
+
+
+class Direct:
+    """Connections to one server at a time: redis-py's, of whichever kind, used one by each thread.
+
+    Past redis-py's `Redis`, which would cost a third of the round trip: commands are packed here, and a connection is
+    kept as long as it works.
+    """
+
+    def __init__(self, client: redis.Redis) -> None:
+        """Connect as `client` does."""
+        self._pool = client.connection_pool
+        # Its ends are appended to and popped from by several threads at once, without a lock.
+        self._idle: deque[Connection] = deque()
+
+    def run(self, script: Script, names: Sequence[bytes], arguments: Sequence[bytes], *, again: bool) -> Reply:
+        """Return the reply to a script."""
+        try:
+            connection = self._idle.pop()
+        except IndexError:
+            connection, again = self._pool.get_connection(), False
+        try:
+            reply = _reply(connection, script, names, arguments)
+        except redis.ConnectionError:
+            # A server that was started anew: what was connected to the old one has ended.
+            self._drop(connection)
+            if not again:
+                raise
+            self._drop_idle()
+            return self.run(script, names, arguments, again=False)
+        except redis.ResponseError:
+            # The last one of a server that is a replica by now.
+            self._drop(connection)
+            raise
+        except BaseException:
+            # Whatever comes next on it would be the reply to this.
+            self._drop(connection)
+            raise
+        self._idle.append(connection)
+        return reply
+
+    def after_fork(self) -> None:
+        """Leave to the parent what is connected."""
+        self._idle = deque()
+
+    def close(self) -> None:
+        """Close what is connected and not in use."""
+        self._drop_idle()
+        self._pool.disconnect(inuse_connections=False)
+
+    def _drop_idle(self) -> None:
+        for _ in range(len(self._idle)):
+            try:
+                self._drop(self._idle.pop())
+            except IndexError:
+                return
+
+    def _drop(self, connection: Connection) -> None:
+        connection.disconnect()
+        self._pool.release(connection)
+
+
+class Clustered:
+    """Connections to the nodes of a cluster, as redis-py's client keeps them."""
+
+    def __init__(self, client: RedisCluster) -> None:
+        """Connect as `client` does."""
+        self._client = client
+
+    def run(self, script: Script, names: Sequence[bytes], arguments: Sequence[bytes], *, again: bool) -> Reply:  # noqa: ARG002 - the client looks where the node has gone, and no further
+        """Return the reply to a script."""
+        try:
+            return self._client.evalsha(script.digest, len(names), *names, *arguments)
+        except NoScriptError:
+            return self._client.eval(script.text, len(names), *names, *arguments)
+
+    def after_fork(self) -> None:
+        """Leave to the parent what is connected: redis-py does, by itself."""
+
+    def close(self) -> None:
+        """Close what is connected."""
+        self._client.close()
+
+
+def _reply(connection: Connection, script: Script, names: Sequence[bytes], arguments: Sequence[bytes]) -> Reply:
+    connection.send_packed_command((script.command(names, arguments),))
+    try:
+        return connection.read_response()
+    except NoScriptError:
+        # A server that was started anew, or that has never seen it.
+        connection.send_packed_command((script.command(names, arguments, by_text=True),))
+        return connection.read_response()

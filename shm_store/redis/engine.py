@@ -1,0 +1,117 @@
+"""Engine: the server or cluster that keeps the buckets, asked only as long as it answers."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Sequence
+from typing import Final
+
+import redis
+from redis.cluster import RedisCluster
+
+from shm_store.durations import NS_PER_SECOND
+from shm_store.errors import EngineError
+from shm_store.redis import address
+from shm_store.redis.breaker import Breaker
+from shm_store.redis.config import RedisConfig
+from shm_store.redis.connections import Clustered, Connections, Direct, Reply
+from shm_store.redis.scripts import Script
+
+_REMEDIES: Final = (
+    (redis.AuthenticationError, "check the user and the password in the URL"),
+    (redis.exceptions.NoPermissionError, "grant the user EVAL, EVALSHA and the commands of the scripts on the prefix"),
+    (redis.exceptions.ReadOnlyError, "give the address of the primary, or let Sentinel find it"),
+    (redis.exceptions.OutOfMemoryError, "raise the server's maxmemory, or set maxmemory-policy to volatile-ttl"),
+    (redis.exceptions.ClusterCrossSlotError, "take together only keys that share a hash tag"),
+    (redis.TimeoutError, "see whether the server is stopped or overloaded, or raise the timeout"),
+)
+_REMEDY: Final = "see whether the server runs and can be reached"
+
+
+class Engine:
+    """Runs scripts on a server, and does not ask one that has just failed.
+
+    Connects when it is first needed; goes on after a fork, with connections of its own. Safe to share between threads.
+
+    Attributes:
+        name: Its address, without any secret.
+    """
+
+    def __init__(self, url: str, config: RedisConfig) -> None:
+        """Have the engine that `url` names.
+
+        Raises:
+            ConfigurationError: It names none.
+        """
+        self._address = address.read(url)
+        self._config = config
+        self._connections: Connections | None = None
+        self._breaker = Breaker(round(config.seconds("backoff") * NS_PER_SECOND))
+        self.name = self._address.shown
+        _engines.add(self)
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether the last that was heard of it is a failure."""
+        return self._breaker.is_open
+
+    def run(
+        self, script: Script, names: Sequence[bytes], arguments: Sequence[bytes], *, again: bool = True
+    ) -> Reply:
+        """Return the reply to a script; see `Connections.run`.
+
+        Raises:
+            EngineError: There is none.
+        """
+        breaker = self._breaker
+        if not breaker.admits():
+            reason = f"it failed less than {self._config.backoff:g} s ago, and is not asked before that has passed"
+            raise EngineError(self.name, script.name, reason, _REMEDY)
+        try:
+            connections = self._connections
+            if connections is None:
+                connections = self._connections = self._connected()
+            reply = connections.run(script, names, arguments, again=again)
+        except (redis.RedisError, OSError) as error:
+            breaker.failed()
+            raise EngineError(self.name, script.name, _reason(error), _remedy(error)) from error
+        if breaker.is_open:
+            breaker.answered()
+        return reply
+
+    def after_fork(self) -> None:
+        """Leave to the parent what is connected."""
+        self._breaker.after_fork()
+        if self._connections is not None:
+            self._connections.after_fork()
+
+    def close(self) -> None:
+        """Close what is connected; it connects again when it is needed."""
+        connections, self._connections = self._connections, None
+        if connections is not None:
+            connections.close()
+
+    def _connected(self) -> Connections:
+        client = address.client(self._address, self._config)
+        return Clustered(client) if isinstance(client, RedisCluster) else Direct(client)
+
+
+def _reason(error: Exception) -> str:
+    text = str(error) or type(error).__name__
+    return text.splitlines()[0].rstrip(".")
+
+
+def _remedy(error: Exception) -> str:
+    return next((remedy for kind, remedy in _REMEDIES if isinstance(error, kind)), _REMEDY)
+
+
+_engines: Final[weakref.WeakSet[Engine]] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for engine in list(_engines):
+        engine.after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,70 @@
+"""In flight: says to the server, again and again, what this process still has in flight."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+
+from shm_store.errors import StoreError
+
+
+class Heartbeat:
+    """Renews what is in flight, in a thread that runs while there is any.
+
+    Renewed three times before it would no longer count. What a server that fails could not be told may end too early.
+    """
+
+    def __init__(self, renew: Callable[[str, Sequence[str]], None], period_s: float) -> None:
+        """Begin with nothing.
+
+        Args:
+            renew: Renews units of a key, by their tags.
+            period_s: Seconds between two renewals.
+        """
+        self._renew = renew
+        self._period_s = period_s
+        self.after_fork()
+
+    def after_fork(self) -> None:
+        """Forget what the parent has in flight, and its thread."""
+        self._tags: dict[str, str] = {}
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def add(self, tag: str, key: str) -> None:
+        """Renew units of a key from now on."""
+        self._tags[tag] = key
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="shm-store-in-flight", daemon=True)
+                self._thread.start()
+
+    def discard(self, tag: str) -> None:
+        """Renew them no longer."""
+        self._tags.pop(tag, None)
+
+    def close(self) -> None:
+        """Renew nothing any more."""
+        self._tags.clear()
+        self._wake.set()
+
+    def _run(self) -> None:
+        while True:
+            self._wake.wait(self._period_s)
+            with self._lock:
+                if not self._tags:
+                    self._thread = None
+                    return
+            self._renew_all()
+
+    def _renew_all(self) -> None:
+        by_key: dict[str, list[str]] = {}
+        for tag, key in list(self._tags.items()):
+            by_key.setdefault(key, []).append(tag)
+        for key, tags in by_key.items():
+            try:
+                self._renew(key, tags)
+            except StoreError:
+                # It is told again; who takes hears of it as well.
+                return

@@ -1,0 +1,103 @@
+-- One call of any number of takes: all of them take, or none does.
+--
+-- A take is { name, is_flight, code, limit, interval, burst, cost, is_shadow }; its name is the position of the first of
+-- its names. Answers { "cost", position, capacity } if a cost is none that its bucket can have, and nothing is stored.
+
+local function decide_flight(flight, limit, cost)
+  flight.limit = limit
+  local left = limit - flight.units - cost
+  if left < 0 then
+    return { false, limit, max(left + cost, 0), 0, 0 }
+  end
+  flight.units = flight.units + cost
+  return { true, limit, left, 0, 0 }
+end
+
+local function decide_bucket(bucket, now, cost)
+  local allowed, remaining, reset_after, retry_after, after =
+    ALGORITHMS[bucket.code].decide(bucket.state, bucket.terms, now, cost)
+  bucket.state = after
+  return { allowed, bucket.terms[3], remaining, reset_after, retry_after }
+end
+
+-- In a call of several that was denied: what its bucket has, if nothing is taken.
+local function undisturbed(account, is_flight, now)
+  if is_flight then
+    return { true, account.limit, max(account.limit - account.base, 0), 0, 0 }
+  end
+  return { true, account.terms[3], left_of(account, now), max(account.base[2] - now, 0), 0 }
+end
+
+local function account_of(accounts, take, now, min_ttl)
+  local name, is_flight, code, limit, interval, burst = unpack(take, 1, 6)
+  local account = accounts[name]
+  if not account then
+    if is_flight then
+      account = flight_of(KEYS, name)
+    else
+      local terms = { limit, interval, burst }
+      account = bucket_of(KEYS[name], now, min_ttl) or new_bucket(KEYS[name], code, terms)
+      adopt(account, code, terms, now)
+    end
+    accounts[name] = account
+  end
+  return account
+end
+
+local function save_all(takes, accounts, answers, violated, call)
+  for position, take in ipairs(takes) do
+    local account, is_flight = accounts[take[1]], take[2]
+    if is_flight and answers[position][1] and not violated then
+      redis.call("ZADD", account.set, account.now + call.lease, call.tag .. "-" .. position .. ":" .. take[7])
+    end
+  end
+  for name, account in pairs(accounts) do
+    if account.set then
+      account.units = violated and account.base or account.units
+      save_flight(account, call.lease)
+    else
+      account.state = violated and account.base or account.state
+      if account.is_requoted or account.state ~= account.base then
+        save(account, call.tag, call.now, call.min_ttl)
+      end
+    end
+  end
+end
+
+local function take_all(takes, call)
+  local accounts, answers, states, violated, order = {}, {}, {}, false, {}
+  -- The enforced ones first: one in shadow mode decides on what they leave.
+  for _, shadow in ipairs({ false, true }) do
+    for position, take in ipairs(takes) do
+      if take[8] == shadow then
+        order[#order + 1] = position
+      end
+    end
+  end
+  for _, position in ipairs(order) do
+    local take = takes[position]
+    local account, is_flight, cost = account_of(accounts, take, call.now, call.min_ttl), take[2], take[7]
+    local capacity = is_flight and take[4] or account.terms[3]
+    if cost < 1 or cost > capacity then
+      return { "cost", position, capacity }
+    end
+    answers[position] = is_flight and decide_flight(account, capacity, cost) or decide_bucket(account, call.now, cost)
+    states[position] = account.state
+    violated = violated or not answers[position][1] and not take[8]
+  end
+  if not call.is_peek then
+    save_all(takes, accounts, answers, violated, call)
+  end
+  for position, take in ipairs(takes) do
+    local account, answer = accounts[take[1]], answers[position]
+    local is_taken = answer[1] and not violated
+    if answer[1] and violated then
+      answers[position] = undisturbed(account, take[2], call.now)
+    end
+    if call.is_reserved then
+      local state = states[position] or fresh()
+      answers[position] = { answers[position], is_taken, account.tag or "", state[1], state[2], state[3] }
+    end
+  end
+  return answers
+end

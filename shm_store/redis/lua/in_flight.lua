@@ -1,0 +1,31 @@
+-- Units in flight: of each key a sorted set of reservations, `id:units`, by the instant from which they no longer count,
+-- and under a second name the limit that was last asked for and how many units there are.
+--
+-- Leases go by the server's clock, whatever tests tell: a process says again and again that what it has is still in flight; of one that died it counts until the lease ends.
+
+local function flight_of(names, at)
+  local now = now_of(0)
+  local flight = { set = names[at], sum = names[at + 1], limit = 0, units = 0, now = now }
+  local text = redis.call("GET", flight.sum)
+  if text then
+    flight.limit, flight.units = cmsgpack.unpack(text)
+  end
+  flight.ended = redis.call("ZRANGEBYSCORE", flight.set, "-inf", now)
+  for _, member in ipairs(flight.ended) do
+    flight.units = flight.units - tonumber(string.match(member, ":(%d+)$"))
+  end
+  if redis.call("ZCARD", flight.set) == #flight.ended then
+    flight.units = 0
+  end
+  flight.base = flight.units
+  return flight
+end
+
+local function save_flight(flight, lease)
+  if #flight.ended > 0 then
+    redis.call("ZREMRANGEBYSCORE", flight.set, "-inf", flight.now)
+  end
+  local last = math.ceil(lease / 1000)
+  redis.call("PEXPIRE", flight.set, last)
+  redis.call("SET", flight.sum, cmsgpack.pack(flight.limit, flight.units), "PX", last)
+end

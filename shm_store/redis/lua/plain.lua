@@ -1,0 +1,28 @@
+-- A take from a bucket that is new, or has the very quota that is asked for: nearly every one. All others go on to `take`.
+
+local code, limit, interval, burst, min_ttl = cmsgpack.unpack(ARGV[1])
+local cost, tag, now = tonumber(ARGV[2]), ARGV[3], now_of(tonumber(ARGV[4]))
+
+do
+  local terms, state, own = { limit, interval, burst }, fresh(), tag
+  local text = redis.call("GET", KEYS[1])
+  local is_plain = cost >= 1 and cost <= burst
+  if text then
+    local first, idle_at, third, code_now, limit_now, interval_now, burst_now, tag_now, override = cmsgpack.unpack(text)
+    is_plain = is_plain and not override and code == code_now and limit == limit_now and interval == interval_now
+      and burst == burst_now
+    if idle_at + min_ttl > now then
+      state, own = { first, idle_at, third }, tag_now
+    end
+  end
+  if is_plain then
+    local allowed, remaining, reset_after, retry_after, after = algorithm.decide(state, terms, now, cost)
+    if allowed then
+      redis.call(
+        "SET", KEYS[1], cmsgpack.pack(after[1], after[2], after[3], code, limit, interval, burst, own, false),
+        "PX", math.ceil((after[2] + min_ttl - now) / 1000)
+      )
+    end
+    return cmsgpack.pack({ allowed, burst, remaining, reset_after, retry_after })
+  end
+end

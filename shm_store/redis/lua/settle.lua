@@ -1,0 +1,49 @@
+-- Gives back what was taken and not used, and takes what was used beyond, as far as there is any.
+--
+-- A part is { name, is_flight, units, tag, first, idle_at, third }: what a take has left, and the units to give back, or
+-- to take if they are below zero. Of one in flight the tag is what it is called in the set.
+
+local settings = cmsgpack.unpack(ARGV[2])
+local tag, now, min_ttl, lease = settings[1], now_of(settings[2]), settings[3], settings[4]
+
+local function refund(bucket, part)
+  if bucket.tag == part[4] then
+    local taken = { part[5], part[6], part[7] }
+    bucket.state = ALGORITHMS[bucket.code].refund(bucket.state, bucket.terms, taken, now, part[3])
+  end
+end
+
+local function charge(bucket, units)
+  local cost = min(units, left_of(bucket, now))
+  if cost > 0 then
+    local _, _, _, _, after = ALGORITHMS[bucket.code].decide(bucket.state, bucket.terms, now, cost)
+    bucket.state = after
+  end
+end
+
+for _, part in ipairs(cmsgpack.unpack(ARGV[1])) do
+  if part[2] then
+    local flight = flight_of(KEYS, part[1])
+    if redis.call("ZREM", flight.set, part[4]) == 1 then
+      local is_over = false
+      for _, member in ipairs(flight.ended) do
+        is_over = is_over or member == part[4]
+      end
+      flight.units = is_over and flight.units or max(flight.units - part[3], 0)
+      save_flight(flight, lease)
+    end
+  else
+    local bucket = bucket_of(KEYS[part[1]], now, min_ttl)
+    if bucket then
+      if part[3] > 0 then
+        refund(bucket, part)
+      else
+        charge(bucket, 0 - part[3])
+      end
+      if bucket.state ~= bucket.base then
+        save(bucket, tag, now, min_ttl)
+      end
+    end
+  end
+end
+return 1

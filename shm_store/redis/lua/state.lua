@@ -1,0 +1,19 @@
+-- The algorithms of shm_store/algorithms, with the same five functions each, for a server that has only doubles: what they
+-- have in common.
+--
+-- A double holds every integer up to 2^53. Times are whole microseconds, the unit of the server's clock: until 2055 an
+-- instant and two intervals of 100 years fit. Limits, bursts and intervals are below 2^52. `divided` alone meets numbers
+-- that are larger. An exact instant of gcra is `idle_at` - `third` / limit.
+--
+-- A state is {first, idle_at, third}, terms are {limit, interval, burst}. `decide` returns whether a take is allowed,
+-- what remains, the time until the bucket is full, the time until the take would be allowed, and the state after it.
+
+local fmod, min, max = math.fmod, math.min, math.max
+
+local function fresh()
+  return { 0, 0, 0 }
+end
+
+local function is_fresh(state)
+  return state[1] == 0 and state[2] == 0 and state[3] == 0
+end

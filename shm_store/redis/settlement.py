@@ -1,0 +1,100 @@
+"""Settlements: how what one call has taken ends, also when its caller forgot it or the server failed meanwhile."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections import deque
+from collections.abc import Sequence
+from weakref import WeakSet
+
+from shm_store.errors import StoreError
+from shm_store.redis.calls import Calls, Taken
+from shm_store.redis.in_flight import Heartbeat
+from shm_store.reservation import Settle
+
+
+class Settlement:
+    """Settles one call, when it is called with the units that were really used; None for the cost of each take.
+
+    The first call counts, whatever becomes of it: units that were given back twice would be there twice.
+    """
+
+    def __init__(self, calls: Calls, heartbeat: Heartbeat, outcome: Sequence[Taken]) -> None:
+        """Remember what was taken."""
+        self._calls = calls
+        self._heartbeat = heartbeat
+        self._outcome = outcome
+        self._pid = os.getpid()
+        self._is_settled = False
+
+    def __call__(self, used: Sequence[int] | None = None) -> None:
+        """Give back what of each take was not used, and take what was used beyond.
+
+        Raises:
+            StoreError: The server failed; what could not be given back stays spent.
+        """
+        units = [0] * len(self._outcome)
+        if used is not None:
+            units = [taken.take.cost - each for taken, each in zip(self._outcome, used, strict=True)]
+        self._settle(units)
+
+    def end_in_flight(self) -> None:
+        """Give back what is in flight; what was taken besides stays spent.
+
+        Raises:
+            StoreError: The server failed.
+        """
+        self._settle([0] * len(self._outcome))
+
+    def _settle(self, units: Sequence[int]) -> None:
+        # A forked child has nothing of its parent's to give back.
+        if self._is_settled or os.getpid() != self._pid:
+            return
+        self._is_settled = True
+        returns = []
+        for taken, each in zip(self._outcome, units, strict=True):
+            if taken.is_flight:
+                self._heartbeat.discard(taken.tag)
+            back = taken.take.cost if taken.is_flight else each
+            if taken.is_taken and back:
+                returns.append((taken, back))
+        if returns:
+            self._calls.settle(returns)
+
+
+class Settlements:
+    """The settlements of one store that are still to come."""
+
+    def __init__(self, calls: Calls, heartbeat: Heartbeat) -> None:
+        """Begin with none."""
+        self._calls = calls
+        self._heartbeat = heartbeat
+        self._open: WeakSet[Settlement] = WeakSet()
+        self._later: deque[Settle] = deque()
+
+    def open(self, outcome: Sequence[Taken]) -> Settlement:
+        """Return the settlement of a call that was allowed."""
+        settlement = Settlement(self._calls, self._heartbeat, outcome)
+        self._open.add(settlement)
+        for taken in outcome:
+            if taken.is_flight and taken.is_taken:
+                self._heartbeat.add(taken.tag, taken.take.key)
+        return settlement
+
+    def abandon(self, settle: Settle) -> None:
+        """Settle what nobody refers to any more, at the next operation: no garbage collector is to wait for a server."""
+        self._later.append(settle)
+
+    def catch_up(self) -> None:
+        """Settle what was left for later."""
+        while self._later:
+            with contextlib.suppress(IndexError, StoreError):
+                self._later.popleft()(None)
+
+    def close(self) -> None:
+        """End what is in flight: whoever closes the store gives up what it holds."""
+        self.catch_up()
+        for settlement in list(self._open):
+            with contextlib.suppress(StoreError):
+                settlement.end_in_flight()

@@ -1,0 +1,235 @@
+"""RedisStore: one limit per key for every process of any number of hosts, kept by Redis or Valkey."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Callable, Collection, Sequence
+from types import TracebackType
+from typing import Final, Self
+
+from shm_store import waiting
+from shm_store.arguments import LIMITS, QUOTAS, CheckedTake, Kinds, checked_takes, require_key
+from shm_store.durations import Duration
+from shm_store.errors import ConfigurationError, StoreClosedError
+from shm_store.limiter import KeyReserve, KeyTake
+from shm_store.quota import Concurrency, Quota
+from shm_store.rate_info import RateInfo
+from shm_store.redis.calls import Calls
+from shm_store.redis.config import RedisConfig
+from shm_store.redis.engine import Engine
+from shm_store.redis.in_flight import Heartbeat
+from shm_store.redis.settlement import Settlements
+from shm_store.reservation import Reservation
+
+# What is in flight is renewed as often before it would no longer count.
+_RENEWALS: Final = 3
+
+
+class RedisStore:
+    """A rate limiter whose buckets are kept by Redis >= 6.2 or Valkey >= 7.2; implements `RateLimiter`.
+
+    Each operation is one script, which the server runs at once, by its own clock and in microseconds. Safe to use from
+    any number of threads, processes and hosts, and across `fork`. An operation waits for the server for at most the
+    timeout; after one that failed, all fail at once until the back-off has passed, but for one that asks again.
+
+    Limits and bursts are at most 2**52 - 1, and intervals whole microseconds. In a cluster the keys of one call are
+    those of one client; see `shm_store.redis.names`.
+
+    Raises:
+        EngineError: By any operation: the server did not answer, or refused.
+        ConfigurationError: By any operation: the server cannot count by the quota.
+        CostError: By `take` and `peek`: the cost is no integer from 1 to the most units at once.
+        TypeError: By any operation on a key: the key is no `str`.
+        StoreClosedError: By any operation after `close`.
+    """
+
+    def __init__(self, engine: Engine, config: RedisConfig, clock: Callable[[], int] | None) -> None:
+        """Keep buckets in `engine`; use `open` instead."""
+        self._engine = engine
+        self._quota = config.quota
+        self._calls = Calls(engine, config, clock)
+        self._calls.check(self._quota)
+        self._heartbeat = Heartbeat(self._calls.renew, config.seconds("in_flight_ttl") / _RENEWALS)
+        self._settlements = Settlements(self._calls, self._heartbeat)
+        self._closed = False
+        _stores.add(self)
+
+    @classmethod
+    def open(cls, url: str, config: RedisConfig | None = None, *, clock: Callable[[], int] | None = None) -> Self:
+        """Return a store on the server that `url` names; it is connected to when it is first needed.
+
+        Args:
+            url: `redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE]`, `rediss://` for TLS, `unix://PATH`,
+                `redis+cluster://HOST:PORT,HOST:PORT`, or `redis+sentinel://HOST:PORT,HOST:PORT/NAME`; options of
+                redis-py after a `?`, such as `ssl_ca_certs`.
+            config: The settings; the defaults if None.
+            clock: Returns nanoseconds since 1970, in place of the server's clock; for tests.
+
+        Raises:
+            ConfigurationError: The URL cannot be used.
+        """
+        config = config or RedisConfig()
+        return cls(Engine(url, config), config, clock)
+
+    @property
+    def name(self) -> str:
+        """The address of the server, without any secret."""
+        return self._engine.name
+
+    @property
+    def quota(self) -> Quota:
+        """What is taken by where no other quota is named."""
+        return self._quota
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether the server has failed this process, and has not answered since."""
+        return self._engine.is_failing
+
+    def take(self, key: str, cost: int = 1, quota: Quota | None = None) -> RateInfo:
+        """Take `cost` units of the bucket `key`, all or none; `quota` replaces the store's default."""
+        self._begin()
+        require_key(key)
+        return self._calls.take(key, cost, self._quota if quota is None else quota)
+
+    def peek(self, key: str, cost: int = 1, quota: Quota | None = None) -> RateInfo:
+        """Answer what the same take would answer, and change nothing."""
+        self._begin()
+        require_key(key)
+        asked = self._quota if quota is None else quota
+        self._calls.check(asked)
+        return self._calls.take_all([CheckedTake(key, asked, cost, shadow=False)], is_peek=True)[0]
+
+    def take_all(self, takes: Sequence[KeyTake], *, shadow: Collection[int] = ()) -> list[RateInfo]:
+        """Take from several buckets, from all of them or from none; see `RateLimiter.take_all`.
+
+        Raises:
+            CostError: As by `take`; its `index` says which take.
+            ConfigurationError: A take is malformed, a key comes with two quotas, or in a cluster the keys are in
+                several slots.
+        """
+        checked = self._checked(takes, shadow, QUOTAS)
+        return self._calls.take_all(checked) if checked else []
+
+    def reserve(
+        self,
+        key: str | Sequence[KeyReserve],
+        cost: int = 1,
+        quota: Quota | Concurrency | None = None,
+        *,
+        shadow: Collection[int] = (),
+    ) -> Reservation:
+        """Take from one bucket, or as `take_all` does, what may be given back in part; limits what is in flight.
+
+        What a process had in flight when it was killed is free after `in_flight_ttl`. What cannot be given back because
+        the server fails stays spent.
+
+        Raises:
+            CostError: As by `take`; its `index` says which take.
+            ConfigurationError: As by `take_all`; or there is no take.
+        """
+        if not isinstance(key, str) and (cost, quota) != (1, None):
+            raise ConfigurationError("takes", key, "leave out cost and quota: each take has its own")
+        takes: Sequence[KeyReserve] = [(key, quota, cost)] if isinstance(key, str) else key
+        checked = self._checked(takes, shadow, LIMITS)
+        if not checked:
+            raise ConfigurationError("takes", key, "give at least one")
+        outcome = self._calls.reserve(checked)
+        allowed = all(taken.info.allowed for taken in outcome if not taken.take.shadow)
+        settle = self._settlements.open(outcome) if allowed else None
+        return Reservation([taken.info for taken in outcome], settle, self._settlements.abandon)
+
+    def acquire(self, key: str, timeout: Duration | None = None, cost: int = 1, quota: Quota | None = None) -> RateInfo:
+        """Take units as soon as they are there; return the denial at once if that cannot be in time.
+
+        Args:
+            key: The key.
+            timeout: Longest wait, 0 to 100 years; None for any.
+            cost: Units to take.
+            quota: As for `take`.
+
+        Raises:
+            ConfigurationError: The timeout is no duration.
+        """
+        return waiting.acquire(self.take, key, timeout, cost, quota)
+
+    async def acquire_async(
+        self,
+        key: str,
+        timeout: Duration | None = None,  # noqa: ASYNC109 - known to be too short before the wait begins
+        cost: int = 1,
+        quota: Quota | None = None,
+    ) -> RateInfo:
+        """Do the same, and let other tasks run meanwhile, but for the time that the server takes to answer."""
+        return await waiting.acquire_async(self.take, key, timeout, cost, quota)
+
+    def get(self, key: str) -> tuple[int, int]:
+        """Return (limit, remaining) of the bucket `key` now; (0, 0) if it is absent or expired."""
+        self._begin()
+        require_key(key)
+        return self._calls.get(key)
+
+    def set(self, key: str, limit: int, interval: Duration) -> None:
+        """Store an override: `key` has a full bucket of `limit` units per `interval`, kept until `reset`.
+
+        Raises:
+            ConfigurationError: The limit or the interval is out of range.
+        """
+        quota = Quota(limit, interval, algorithm=self._quota.algorithm)
+        self._begin()
+        require_key(key)
+        self._calls.set(key, quota)
+
+    def reset(self, key: str) -> bool:
+        """Forget the bucket `key`, its override, and what is in flight of it; return whether there was any."""
+        self._begin()
+        require_key(key)
+        return self._calls.reset(key)
+
+    def garbage_collect(self) -> int:
+        """Return 0: the server forgets by itself what has expired."""
+        self._begin()
+        return 0
+
+    def close(self) -> None:
+        """Give back what is in flight, and close the connections; what is spent stays so. May be called again."""
+        if self._closed:
+            return
+        self._settlements.close()
+        self._closed = True
+        self._heartbeat.close()
+        self._engine.close()
+
+    def after_fork(self) -> None:
+        """Leave to the parent what it has in flight."""
+        self._heartbeat.after_fork()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _begin(self) -> None:
+        """Begin an operation on keys, with what others have left for it."""
+        if self._closed:
+            raise StoreClosedError(self._engine.name)
+        self._settlements.catch_up()
+
+    def _checked(self, takes: Sequence[KeyReserve], shadow: Collection[int], kinds: Kinds) -> list[CheckedTake]:
+        self._begin()
+        return list(checked_takes(takes, shadow, self._quota, kinds))
+
+
+_stores: Final[weakref.WeakSet[RedisStore]] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for store in list(_stores):
+        store.after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork)
