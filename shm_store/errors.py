@@ -166,7 +166,7 @@ class BackendError(StoreError):
 
 
 class EngineError(StoreError):
-    """Redis or Valkey, which keeps the buckets, did not do what it was asked, or was not asked as it failed just before.
+    """Redis or Valkey, which keeps the buckets, did not do what it was asked; or was not asked, as it had just failed.
 
     Whether it did it nobody knows: units may have been taken, and none were given back.
     """

@@ -106,7 +106,9 @@ class Calls:
         """
         call = _new_tag()
         outcome = []
-        for position, (take, reserved) in enumerate(zip(takes, self._run(takes, call, is_reserved=True), strict=True), 1):
+        for position, (take, reserved) in enumerate(
+            zip(takes, self._run(takes, call, is_reserved=True), strict=True), 1
+        ):
             answer, is_taken, tag, *state = reserved
             if isinstance(take.quota, Concurrency):
                 tag = f"{call.decode()}-{position}:{take.cost}"

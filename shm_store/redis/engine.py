@@ -56,9 +56,7 @@ class Engine:
         """Whether the last that was heard of it is a failure."""
         return self._breaker.is_open
 
-    def run(
-        self, script: Script, names: Sequence[bytes], arguments: Sequence[bytes], *, again: bool = True
-    ) -> Reply:
+    def run(self, script: Script, names: Sequence[bytes], arguments: Sequence[bytes], *, again: bool = True) -> Reply:
         """Return the reply to a script; see `Connections.run`.
 
         Raises:

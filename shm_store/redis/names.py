@@ -11,9 +11,7 @@ from hashlib import blake2b
 from typing import Final
 
 # What a policy puts before who is charged: its name, the route, the method.
-_SCOPED: Final = re.compile(
-    r"([^:]+:(?:route=[^:]*:)?(?:method=[^:]*:)?)((?:client|header|key):.*|global)", re.DOTALL
-)
+_SCOPED: Final = re.compile(r"([^:]+:(?:route=[^:]*:)?(?:method=[^:]*:)?)((?:client|header|key):.*|global)", re.DOTALL)
 # A client chooses what it writes; a server that keeps a name per client must not keep all of it.
 _LENGTH_MAX: Final = 256
 #: What begins the digest in place of a long name; no other has it there, as they would have `%25`.

@@ -83,7 +83,7 @@ class Settlements:
         return settlement
 
     def abandon(self, settle: Settle) -> None:
-        """Settle what nobody refers to any more, at the next operation: no garbage collector is to wait for a server."""
+        """Settle what nobody refers to any more, at the next operation: no garbage collector waits for a server."""
         self._later.append(settle)
 
     def catch_up(self) -> None:

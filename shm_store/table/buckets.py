@@ -153,7 +153,7 @@ class Buckets:
         return account.capacity, account.left(now_ns)
 
     def set(self, hold: Hold, place: Place, quota: Quota) -> None:
-        """Store an override with a full bucket; a key that has one keeps its algorithm."""
+        """Store an override with a full bucket; a key that has a bucket keeps its algorithm."""
         now_ns, slot = self.clock(), self.slots.find(place)
         if slot is None:
             code, terms = self.asked(quota)
@@ -161,6 +161,8 @@ class Buckets:
             self.admit(hold, place, state=FRESH, terms=terms, flags=flags, kept=())
         else:
             account = self._stored_quota(place, slot, now_ns)
+            if self.is_expired(slot.words, now_ns):
+                account.code = CODES[quota.algorithm]
             account.flags, account.terms, account.base = OVERRIDE, self.placed(account.code, quota.terms), FRESH
             # Even over an override of the same quota: hints and reservations of the old bucket end.
             account.stored[TAG] = account.stored[TAG] & ~OVERRIDE

@@ -125,6 +125,12 @@ class Call:
         accounts = [account for account, decision in self._decisions.values() if not decision.allowed]
         return {owner for account in accounts if isinstance(account, InFlight) for owner in account.owners}
 
+    def adopt(self) -> None:
+        """Store the quotas that were asked about: they hold from now on, whatever was decided."""
+        for account in self.accounts.values():
+            if account.slot is not None and account.is_requoted():
+                self._buckets.alter(self._hold, account)
+
     def take_back(self) -> None:
         """Take nothing."""
         for account in self.accounts.values():
@@ -184,7 +190,7 @@ class Call:
         return account
 
     def _keep(self, account: Account) -> None:
-        """Remember an account of the call; another quota holds from now on, whatever is decided."""
+        """Remember an account of the call, and the slot it would get."""
         self.accounts[account.place.fingerprint] = account
         self._keys[account.place.stripe] += 1
         if self._keys[account.place.stripe] > KEYS_MAX:
@@ -193,8 +199,6 @@ class Call:
             )
         if account.victim is not None:
             self._kept.add((account.place.set_index, account.victim.slot.number))
-        elif account.is_requoted():
-            self._buckets.alter(self._hold, account)
 
 
 def blocked(quota: Quota | Concurrency, block: Slot, now_ns: int, cost: int, index: int) -> RateInfo:

@@ -59,6 +59,7 @@ class Takes:
             for stripe in hold.stripes:
                 hold.records[stripe][OTHER] += 1
             return Undecided(owners)
+        call.adopt()
         if call.violated:
             call.take_back()
         self._buckets.store(hold, call.accounts.values())
@@ -92,7 +93,7 @@ class Takes:
         """Take units that were used already: as many as there are, under whatever quota the key has by now."""
         now_ns = self._buckets.clock()
         slot = self._buckets.slots.find(taken.place)
-        if slot is not None:
+        if slot is not None and not self._buckets.is_expired(slot.words, now_ns):
             account = self._buckets.stored(taken.place, slot, now_ns)
             if account.is_requoted():
                 self._buckets.alter(hold, account)

@@ -3,16 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
-from shm_store import Config, RateLimiter, ShmStore
+from shm_store import Config, ShmStore
 from shm_store.redis import RedisConfig, RedisStore
 from tests.clock import Clock
 from tests.engines import Server, engines
 
-OpenStore = Callable[..., RateLimiter]
-KINDS = ["shm", *engines()]
+Store = ShmStore | RedisStore
+OpenStore = Callable[..., Store]
+
+
+class Opener:
+    """Opens stores that share their buckets: five units per three seconds. Can be sent to another process."""
+
+    def __init__(self, name: str, url: str | None) -> None:
+        """Have stores on a segment, or with a prefix on the server of a URL."""
+        self._name = name
+        self._url = url
+
+    def __call__(self, *, clock: Clock | None = None, initial_size: int = 8, **settings: Any) -> Store:  # noqa: ANN401
+        for name, value in (("limit", 5), ("interval", "3s")):
+            settings.setdefault(name, value)
+        if self._url is not None:
+            return RedisStore.open(self._url, RedisConfig(prefix=self._name, **settings), clock=clock)
+        config = Config(initial_size=initial_size, name=self._name, **settings)
+        return ShmStore.open(config) if clock is None else ShmStore.open(config, clock=clock)
 
 
 @pytest.fixture(scope="session")
@@ -30,24 +48,19 @@ def servers() -> Iterator[Callable[[str], Server]]:
         each.close()
 
 
-@pytest.fixture(params=KINDS)
-def open_store(
-    request: pytest.FixtureRequest, segment_name: str, clock: Clock | None, servers: Callable[[str], Server]
-) -> Iterator[OpenStore]:
-    """Open stores on one segment or prefix, and one clock: five units per three seconds."""
-    opened: list[RateLimiter] = []
-    engine: str = request.param
+@pytest.fixture(params=["shm", *engines()])
+def opener(request: pytest.FixtureRequest, segment_name: str, servers: Callable[[str], Server]) -> Opener:
+    return Opener(segment_name, None if request.param == "shm" else servers(request.param).url)
 
-    def build(*, initial_size: int = 8, **settings: object) -> RateLimiter:
-        settings = {"limit": 5, "interval": "3s"} | settings
-        if engine == "shm":
-            config = Config(initial_size=initial_size, name=segment_name, **settings)  # type: ignore[arg-type]
-            store: RateLimiter = ShmStore.open(config, clock=clock)
-        else:
-            url = servers(engine).url
-            store = RedisStore.open(url, RedisConfig(prefix=segment_name, **settings), clock=clock)  # type: ignore[arg-type]
-        opened.append(store)
-        return store
+
+@pytest.fixture
+def open_store(opener: Opener, clock: Clock) -> Iterator[OpenStore]:
+    """Open stores that share their buckets and the test's clock."""
+    opened: list[Store] = []
+
+    def build(**settings: Any) -> Store:  # noqa: ANN401 - of a configuration
+        opened.append(opener(clock=clock, **settings))
+        return opened[-1]
 
     yield build
     for store in opened:

@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from shm_store import Config, RateInfo, RateLimiter, ShmStore, StoreClosedError
+from shm_store import CostError, Quota, RateInfo, RateLimiter, StoreClosedError
 from tests.clock import Clock
-from tests.contract.conftest import OpenStore
+from tests.contract.conftest import Opener, OpenStore
 
 KEY = "client:203.0.113.7"
 
@@ -49,6 +49,30 @@ def test_set_replaces_the_quota_and_fills_the_bucket(store: RateLimiter) -> None
     info = store.take(KEY)
     assert (info.limit, info.remaining, info.reset_after) == (11, 10, 5.0)
     assert store.get(KEY) == (11, 10)
+
+
+def test_set_on_an_expired_key_is_as_on_an_absent_one(open_store: OpenStore, clock: Clock) -> None:
+    """It has the store's default algorithm; only a key with a live bucket keeps its own."""
+    store, gcra = open_store(min_ttl="1s"), Quota(5, "3s", algorithm="gcra")
+    store.take("live", quota=gcra)
+    store.set("live", 5, "3s")
+    assert store.take("live").reset_after == 0.6
+    store.take(KEY, quota=gcra)
+    clock.advance(60)
+    store.set(KEY, 5, "3s")
+    assert store.take(KEY).reset_after == 3.0
+
+
+def test_take_that_cannot_be_changes_nothing(store: RateLimiter, clock: Clock) -> None:
+    """Neither the bucket nor its quota."""
+    store.take(KEY)
+    clock.advance(1)
+    with pytest.raises(CostError):
+        store.take(KEY, 17, Quota(9, "10s"))
+    with pytest.raises(CostError):
+        store.take_all([(KEY, Quota(9, "10s"), 1), ("other", None, 6)])
+    assert store.get(KEY) == (5, 4)
+    assert store.take(KEY).reset_after == 2.0
 
 
 def test_window_is_anchored_at_the_first_take(store: RateLimiter, clock: Clock) -> None:
@@ -100,15 +124,15 @@ def test_twice_the_limit_from_threads_allows_exactly_the_limit(store: RateLimite
     assert store.take(KEY).allowed
 
 
-def _take_many(name: str, count: int) -> list[RateInfo]:
-    with ShmStore.open(Config(limit=1000, interval="1h", initial_size=8, name=name)) as store:
+def _take_many(opener: Opener, count: int) -> list[RateInfo]:
+    with opener(limit=1000, interval="1h") as store:
         return [store.take(KEY) for _ in range(count)]
 
 
-def test_twice_the_limit_from_processes_allows_exactly_the_limit(segment_name: str) -> None:
-    """The same with processes that share nothing but the segment's name."""
+def test_twice_the_limit_from_processes_allows_exactly_the_limit(opener: Opener) -> None:
+    """The same with processes that share nothing but a name."""
     with multiprocessing.get_context("spawn").Pool(4) as pool:
-        infos = [info for part in pool.starmap(_take_many, [(segment_name, 500)] * 4) for info in part]
+        infos = [info for part in pool.starmap(_take_many, [(opener, 500)] * 4) for info in part]
     _check_shared_out(infos, 1000)
 
 

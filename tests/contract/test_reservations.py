@@ -46,6 +46,15 @@ def test_reservation_takes_what_was_used_beyond_it(store: RateLimiter) -> None:
     assert store.get("a") == (5, 0)
 
 
+def test_reservation_takes_nothing_of_an_expired_bucket(open_store: OpenStore, clock: Clock) -> None:
+    """Expired is the same as absent, swept or not."""
+    store = open_store(min_ttl="1s")
+    reservation = store.reserve("a", 1)
+    clock.advance(60)
+    reservation.commit(3)
+    assert store.take("a").remaining == 4
+
+
 def test_reservation_is_settled_once(store: RateLimiter) -> None:
     """The first settlement counts."""
     reservation = store.reserve("a", 3)

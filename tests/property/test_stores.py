@@ -1,7 +1,7 @@
 """Stores answer alike: the same operations at the same instants, on shared memory and on a server.
 
-The server counts in microseconds. Here a nanosecond of shared memory stands for one of them, so that the numbers of both
-must be the same, whatever is rounded.
+The server counts in microseconds. Here a nanosecond of shared memory stands for one of them, so that the numbers of
+both must be the same, whatever is rounded.
 """
 
 from __future__ import annotations
@@ -122,7 +122,8 @@ class Side:
         return self.store.get(key)
 
     def _set(self, key: str, terms: tuple[int, int, int | None]) -> object:
-        return self.store.set(key, terms[0], self._interval(terms[1]))
+        self.store.set(key, terms[0], self._interval(terms[1]))
+        return None
 
     def _reset(self, key: str) -> object:
         return self.store.reset(key)
@@ -140,7 +141,8 @@ class Side:
         return f"{interval * self._scale}ns"
 
     def _read(self, info: RateInfo) -> object:
-        return info.allowed, info.limit, info.remaining, info.reset_after_ns / self._unit, info.retry_after_ns / self._unit
+        times = info.reset_after_ns / self._unit, info.retry_after_ns / self._unit
+        return info.allowed, info.limit, info.remaining, *times
 
 
 @pytest.fixture(scope="module", params=engines())
