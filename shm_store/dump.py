@@ -36,6 +36,7 @@ from shm_store.table.layout import (
     LABEL_DENIED,
     LABEL_LENGTH,
     LABEL_TEXT,
+    LEASE,
     LIMIT,
     MIN_TTL_AT,
     OVERRIDE,
@@ -111,8 +112,8 @@ class Loaded(msgspec.Struct, frozen=True):
 def dump(name: str, file: BinaryIO) -> int | None:
     """Write the table `name` to `file`; return how many slots, or None if there is no such table.
 
-    What processes have in flight stays where it is. A table in use changes while it is written: stop its users first
-    where every unit counts.
+    What processes have in flight, and what the host was issued of limits that it shares, stays where it is. A table in
+    use changes while it is written: stop its users first where every unit counts.
 
     Raises:
         StoreError: As by `ShmStore.attach`.
@@ -205,7 +206,7 @@ class _Loading:
 
 def _is_kept(segment: Segment, slot: Snapshot, now_ns: int) -> bool:
     flags, is_idle = slot.words[TAG], slot.words[IDLE_AT] + segment.words[MIN_TTL_AT] <= now_ns
-    return not flags & HOLDER and bool(flags & OVERRIDE or not is_idle)
+    return not flags & (HOLDER | LEASE) and bool(flags & OVERRIDE or not is_idle)
 
 
 def _saved(slot: Snapshot) -> Saved:

@@ -12,6 +12,7 @@ from shm_store.arguments import LIMITS, QUOTAS, Kinds, checked_takes, not_a_quot
 from shm_store.config import Config
 from shm_store.durations import NS_PER_SECOND, Duration, to_ns
 from shm_store.errors import ConfigurationError
+from shm_store.leasing import Leasing
 from shm_store.limiter import KeyReserve, KeyTake, Take
 from shm_store.quota import INTERVAL_MAX_NS, INTERVAL_MIN_NS, Concurrency, Quota
 from shm_store.rate_info import RateInfo
@@ -214,6 +215,11 @@ class ShmStore(WholeTable):
         """End the block of `key`; return whether there was one."""
         place = self._place(key)
         return self._table.stripes.run(place.stripe, lambda hold: self._table.takes.blocks.lift(hold, place))
+
+    def leasing(self, ask: Take) -> Leasing:
+        """Return what takes from leases in this table, and calls `ask` where they do not decide."""
+        self._require_open()
+        return Leasing(self._table, self._clock, ask)
 
     def digest(self, key: str) -> str:
         """Return the digits that name a key where its text is not to be shown; the same as `Entry.digest`."""

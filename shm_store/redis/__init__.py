@@ -1,6 +1,7 @@
 """The limiter on Redis or Valkey, for limits that several hosts share."""
 
+from shm_store.redis.calls import Issue, Order
 from shm_store.redis.config import RedisConfig
 from shm_store.redis.store import RedisStore
 
-__all__ = ["RedisConfig", "RedisStore"]
+__all__ = ["Issue", "Order", "RedisConfig", "RedisStore"]

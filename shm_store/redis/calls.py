@@ -56,6 +56,42 @@ class Taken(NamedTuple):
         return isinstance(self.take.quota, Concurrency)
 
 
+class Order(NamedTuple):
+    """What a host wants to be issued, and what it gives back with it.
+
+    Attributes:
+        host: Names the host.
+        number: Names what is issued, from 2**20 to 2**49.
+        cost: Units that it needs now; 0: it only gives back.
+        returned: The number of what it was issued last.
+        unspent: Units of that which it did not spend.
+        hosts: How many hosts there are.
+        share: The part of what is left that all hosts together may be issued at once.
+        most: Most units at once.
+    """
+
+    host: str
+    number: int
+    cost: int
+    returned: int
+    unspent: int
+    hosts: int
+    share: float
+    most: int
+
+
+class Issue(NamedTuple):
+    """What a host was issued.
+
+    Attributes:
+        info: What is left, and the times.
+        units: How many units; 0 if there were too few.
+    """
+
+    info: RateInfo
+    units: int
+
+
 class Calls:
     """Runs scripts for one store.
 
@@ -130,6 +166,20 @@ class Calls:
     def renew(self, key: str, tags: Sequence[str]) -> None:
         """Say that units of a key are still in flight."""
         self._engine.run(scripts.RENEW, self._names.flight(key), (_encode(tags), b"%d" % self._lease))
+
+    def lease(self, key: str, quota: Quota, order: Order) -> Issue:
+        """Have units issued to a host.
+
+        Raises:
+            CostError: As by `take`.
+        """
+        _, arguments = self._ask(quota)
+        settings = _encode((_new_tag().decode(), int(self._told()), *order))
+        reply = self._engine.run(scripts.LEASE, self._names.leased(key), (arguments, settings))
+        answer = _decode(reply)
+        if answer[0] == "cost":
+            raise CostError(order.cost, answer[2])
+        return Issue(_info(answer[:5]), answer[5])
 
     def get(self, key: str) -> tuple[int, int]:
         """Return (limit, remaining) of a key; (0, 0) if there is nothing."""

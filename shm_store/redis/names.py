@@ -26,6 +26,7 @@ class Names:
         self._buckets = prefix + ":{"
         self._flights = prefix + "/in-flight:{"
         self._units = prefix + "/units:{"
+        self._leases = prefix + "/leases:{"
 
     def bucket(self, key: str) -> bytes:
         """Return the name of a key's bucket."""
@@ -35,6 +36,10 @@ class Names:
         """Return the names of what a key has in flight: the set of reservations, and the sum of their units."""
         name = tagged(key)
         return tuple((head + name).encode("utf-8", "surrogatepass") for head in (self._flights, self._units))  # type: ignore[return-value]
+
+    def leased(self, key: str) -> tuple[bytes, bytes]:
+        """Return the names of a key's bucket, and of what hosts were issued of it."""
+        return self.bucket(key), (self._leases + tagged(key)).encode("utf-8", "surrogatepass")
 
     def all(self, key: str) -> tuple[bytes, bytes, bytes]:
         """Return all names of a key."""

@@ -10,12 +10,12 @@ from typing import Final, Self
 
 from shm_store import waiting
 from shm_store.arguments import LIMITS, QUOTAS, CheckedTake, Kinds, checked_takes, require_key
-from shm_store.durations import Duration
+from shm_store.durations import NS_PER_SECOND, Duration
 from shm_store.errors import ConfigurationError, StoreClosedError
 from shm_store.limiter import KeyReserve, KeyTake
 from shm_store.quota import Concurrency, Quota
 from shm_store.rate_info import RateInfo
-from shm_store.redis.calls import Calls
+from shm_store.redis.calls import Calls, Issue, Order
 from shm_store.redis.config import RedisConfig
 from shm_store.redis.engine import Engine
 from shm_store.redis.in_flight import Heartbeat
@@ -47,6 +47,7 @@ class RedisStore:
     def __init__(self, engine: Engine, config: RedisConfig, clock: Callable[[], int] | None) -> None:
         """Keep buckets in `engine`; use `open` instead."""
         self._engine = engine
+        self._config = config
         self._quota = config.quota
         self._calls = Calls(engine, config, clock)
         self._calls.check(self._quota)
@@ -81,6 +82,11 @@ class RedisStore:
     def quota(self) -> Quota:
         """What is taken by where no other quota is named."""
         return self._quota
+
+    @property
+    def timeout_ns(self) -> int:
+        """The longest that an operation waits for the server."""
+        return round(self._config.seconds("timeout") * NS_PER_SECOND)
 
     @property
     def is_failing(self) -> bool:
@@ -163,6 +169,16 @@ class RedisStore:
     ) -> RateInfo:
         """Do the same, and let other tasks run meanwhile, but for the time that the server takes to answer."""
         return await waiting.acquire_async(self.take, key, timeout, cost, quota)
+
+    def lease(self, key: str, quota: Quota, order: Order) -> Issue:
+        """Have units issued to a host, ahead of the takes that spend them; for `shm_store.tiers.LeaseStore`.
+
+        Raises:
+            CostError: As by `take`.
+        """
+        self._begin()
+        require_key(key)
+        return self._calls.lease(key, quota, order)
 
     def get(self, key: str) -> tuple[int, int]:
         """Return (limit, remaining) of the bucket `key` now; (0, 0) if it is absent or expired."""

@@ -29,6 +29,7 @@ from shm_store.table.layout import (
     IDLE,
     IDLE_AT,
     INTERVAL,
+    LEASE,
     LIMIT,
     LOST,
     OVERRIDE,
@@ -42,7 +43,7 @@ from shm_store.table.process import is_alive
 from shm_store.table.segment import Segment
 from shm_store.table.slots import Slots
 
-_KNOWN_FLAGS: Final = OVERRIDE | HOLDER | BLOCK | ALGORITHM_MASK << ALGORITHM_SHIFT
+_KNOWN_FLAGS: Final = OVERRIDE | HOLDER | BLOCK | LEASE | ALGORITHM_MASK << ALGORITHM_SHIFT
 
 
 def faults(segment: Segment, now_ns: int) -> list[str]:
@@ -116,6 +117,8 @@ def _slot(words: memoryview, record: memoryview, now_ns: int) -> Iterator[str]:
     yield from _holder(words) if words[TAG] & HOLDER else bucket_faults(words, now_ns)
     if words[TAG] >> GENERATION_SHIFT > record[GENERATION] or words[TAG] & FLAGS & ~_KNOWN_FLAGS:
         yield f"I7: the tag is {words[TAG]:#x} in generation {record[GENERATION]}"
+    if words[TAG] & LEASE and not words[FIRST] <= words[BURST] <= words[LIMIT]:
+        yield f"I14: the lease has spent {words[FIRST]} of {words[BURST]}, of a limit of {words[LIMIT]}"
     if words[TAG] & BLOCK and words[IDLE_AT] > record[BLOCKED]:
         yield f"I13: the block ends at {words[IDLE_AT]}, those of its stripe at {record[BLOCKED]}"
 

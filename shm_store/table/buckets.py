@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from typing import Final
 
+from msgspec.structs import astuple
+
 from shm_store.algorithms import FRESH, State, Terms
 from shm_store.config import OnFull
 from shm_store.quota import Quota
@@ -246,6 +248,15 @@ class Buckets:
             self.labels.write(place.set_index, slot.number, place.key)
         # The fingerprint last: until then the slot is vacant, whatever its words say.
         self.slots.publish(place.set_index, slot.number, place.fingerprint)
+        return tag
+
+    def rewrite(self, hold: Hold, slot: Slot, state: State, terms: Terms, flags: int) -> int:
+        """Store other words in a slot, all of them or none, and return its new tag."""
+        tag = next_tag(hold.records[hold.stripes[0]], flags)
+        words = *astuple(state), *terms[:3], tag
+        numbered = zip(range(FIRST, TAG + 1), words, strict=True)
+        change = [each for word, value in numbered for each in (slot.at + word, value)]
+        self._journal.write(hold.seat, {hold.stripes[0]: change})
         return tag
 
     def advance(self, hold: Hold, slot: Slot, state: State, after: State) -> None:

@@ -9,6 +9,7 @@ from shm_store.quota import Quota
 from shm_store.table.call import Taken
 from shm_store.table.labels import Labels
 from shm_store.table.layout import FIRST, LABEL_ALLOWED, LABEL_DENIED, SEAT_PHASES, TAG, Word, word
+from shm_store.table.leases import DENIAL, UNITS, Spent
 from shm_store.table.slots import Place, Slot
 from shm_store.table.stripes import Stripes
 
@@ -24,11 +25,13 @@ Hint: TypeAlias = tuple[
     Callable[[], None],  # release
     Word,  # the slot's tag,
     int,  # and what it was
-    int,  # end of the window
+    int,  # end of the window, or of the lease
     Word,  # units taken in it
+    int,  # most that may be taken in it
     int,  # limit
+    int,  # when the limit is full again
     Word,  # the stripe's counters: allowed,
-    Word,  # and denied
+    "Word | None",  # and denied; None if it does not deny, but asks elsewhere
     Quota | None,  # the quota that was passed
     "Word | None",  # where takes are counted by key: allowed,
     "Word | None",  # and denied
@@ -68,25 +71,50 @@ class Hints:
             taken: What became of its last take.
             quota: The quota that was passed with it.
         """
-        if taken.slot is None or taken.algorithm not in COUNTING:
-            return
-        place, words = taken.place, taken.slot.words
+        if taken.slot is not None and taken.algorithm in COUNTING:
+            limit, ends_ns = taken.info.limit, taken.state.idle_at_ns
+            bounds = ends_ns, limit, limit, ends_ns
+            self._note(key, taken.place, slot=taken.slot, tag=taken.tag, bounds=bounds, quota=quota)
+
+    def remember_lease(self, key: str, spent: Spent, quota: Quota | None) -> None:
+        """Keep a hint to the lease that `key` was taken from; see `remember`."""
+        _, ends_ns, resets_ns, limit, again_ns, most, _ = spent.slot.words.tolist()
+        # The hot path has one instant for both: when to come back, and when the limit is full again.
+        if spent.kind == UNITS or resets_ns == again_ns:
+            bounds = ends_ns, most, limit, resets_ns
+            denies = spent.kind == DENIAL
+            self._note(key, spent.place, slot=spent.slot, tag=spent.tag, bounds=bounds, quota=quota, denies=denies)
+
+    def _note(
+        self,
+        key: str,
+        place: Place,
+        *,
+        slot: Slot,
+        tag: int,
+        bounds: tuple[int, int, int, int],
+        quota: Quota | None,
+        denies: bool = True,
+    ) -> None:
         stripe = place.stripe
         semaphore = self._stripes.semaphores[stripe]
         allowed, denied = self._stripes.outcomes[stripe]
+        ends_ns, most, limit, resets_ns = bounds
         hint = (
             SEAT_PHASES + stripe,
             semaphore.acquire,
             semaphore.release,
-            word(words, TAG),
-            taken.tag,
-            taken.state.idle_at_ns,
-            word(words, FIRST),
-            taken.info.limit,
+            word(slot.words, TAG),
+            tag,
+            ends_ns,
+            word(slot.words, FIRST),
+            most,
+            limit,
+            resets_ns,
             allowed,
-            denied,
+            denied if denies else None,
             quota,
-            *self._usage(place, taken.slot),
+            *self._usage(place, slot),
         )
         self._keep(key, hint)
 

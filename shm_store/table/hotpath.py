@@ -2,7 +2,7 @@
 
 Everything it needs is bound in one closure, and one look-up in `hints` yields the rest; whatever else it is asked goes
 to `take_slowly`, and so does a stripe that stays taken. A hint is believed only while its slot has the tag that it
-names (I7), and until the window that it names ends: under one tag, a window lasts as long as it was to (I12). The
+names (I7), and until the window or lease that it names ends: under one tag, it lasts as long as it was to (I12). The
 closure repeats, in line, what `Stripes.run` and `algorithms.window` say: a call for each would double its cost.
 `tests/property` holds all ways of a take against one model.
 """
@@ -20,7 +20,7 @@ from shm_store.table.seats import Seats
 from shm_store.table.stripes import TRIES, Stripes, is_damage
 
 
-def bind(  # noqa: C901 - one closure, whose calls are what it saves
+def bind(  # noqa: C901, PLR0915 - one closure, whose calls are what it saves
     *,
     hints: dict[str, Hint],
     seats: Seats,
@@ -47,7 +47,12 @@ def bind(  # noqa: C901 - one closure, whose calls are what it saves
         if cost is not one:
             return take_slowly(key, cost, quota)
         try:
-            phase, acquire, release, tagged, tag, ends_ns, used, limit, allowed, denied, hinted, let, kept = hints[key]
+            # fmt: off
+            (
+                phase, acquire, release, tagged, tag, ends_ns, used, most, limit, resets_ns,
+                allowed, denied, hinted, let, kept,
+            ) = hints[key]
+            # fmt: on
             # CPython switches threads, and runs signal handlers, at calls and jumps: not within this line.
             seat, seats.spare = seats.spare, None
             if seat is None:
@@ -55,25 +60,28 @@ def bind(  # noqa: C901 - one closure, whose calls are what it saves
         except LookupError:
             return take_slowly(key, cost, quota)
         units = missed
-        left_ns = 0
+        now_ns = 0
         tries = TRIES
         while True:
             try:
                 seat[phase] = BUSY
                 if acquire(False):
-                    left_ns = ends_ns - clock()
-                    if tagged[()] == tag and left_ns > 0 and quota is hinted:
+                    now_ns = clock()
+                    if tagged[()] == tag and now_ns < ends_ns and quota is hinted:
                         units = used[()] + 1
-                        if units <= limit:
+                        if units <= most:
                             used[()] = units
                             # `+=` would cost 15 ns more.
                             allowed[()] = allowed[()] + 1
                             if let is not None:
                                 let[()] = let[()] + 1
-                        else:
+                        elif denied is not None:
                             denied[()] = denied[()] + 1
                             if kept is not None:
                                 kept[()] = kept[()] + 1
+                        else:
+                            units = missed
+                            records[phase - SEAT_PHASES][OTHER] += 1
                     else:
                         records[phase - SEAT_PHASES][OTHER] += 1
                     release()
@@ -90,12 +98,13 @@ def bind(  # noqa: C901 - one closure, whose calls are what it saves
                 break
         # Outside the `try`: settle would return it a second time.
         seats.spare = seat
-        if units <= limit:
-            return RateInfo(True, limit, limit - units, left_ns)
+        if units <= most:
+            return RateInfo(True, limit, limit - units, resets_ns - now_ns)
         if units is missed:
             # `Seats.lost` must not take this frame for one that uses it.
             del seat
             return take_slowly(key, cost, quota)
+        left_ns = resets_ns - now_ns
         return RateInfo(False, limit, 0, left_ns, left_ns)
 
     return take

@@ -75,7 +75,15 @@ its record.
               5          start     clock ticks
               6          as in a slot
     block     a slot whose flags say so: until `idle_at`, nothing is taken from a key
-    flags     bit 0 override, bit 1 holder, bits 2-4 algorithm, bit 5 block
+    lease     a slot whose flags say so: what this host was issued of a limit that others share, until `idle_at`; its
+              algorithm says which of three it is (shm_store/table/leases.py)
+              0          spent     units           at most `burst`
+              1          idle_at   ns, monotonic   when it ends
+              2          resets    ns, monotonic   when the limit is full again
+              3          limit     units           most units at once
+              4          number                    what the issuer calls it; of a denial, when to ask again
+              5          burst     units           up to which `spent` may go
+    flags     bit 0 override, bit 1 holder, bits 2-4 algorithm, bit 5 block, bit 6 lease
     label     0          allowed   count           the set's stripe, like the whole record; takes of the slot's key
               1          denied    count           those in shadow mode included
               2          quiet     ns, monotonic   until then, what the log says of its denials was said
@@ -91,7 +99,7 @@ from typing import Final, NamedTuple, TypeAlias
 MAGIC: Final = int.from_bytes(b"shmstore", "little")
 # Left by a creator that died before it wrote MAGIC: the segment may be made anew.
 MAGIC_UNFINISHED: Final = int.from_bytes(b"unfinish", "little")
-VERSION: Final = 4
+VERSION: Final = 5
 
 WORD: Final = 8
 SEATS: Final = 512
@@ -141,6 +149,7 @@ HOLDER: Final = 2
 ALGORITHM_SHIFT: Final = 2
 ALGORITHM_MASK: Final = 7
 BLOCK: Final = 32
+LEASE: Final = 64
 
 LABEL_USAGE: Final = 2
 LABEL_ALLOWED, LABEL_DENIED, LABEL_QUIET, LABEL_LENGTH, LABEL_TEXT = range(5)

@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from shm_store.quota import Quota
 from shm_store.table.labels import encoded
 from shm_store.table.layout import (
     FINGERPRINT,
@@ -18,6 +19,7 @@ from shm_store.table.layout import (
     GENERATION,
     GENERATION_SHIFT,
     HOLDER,
+    LEASE,
     MIN_TTL_AT,
     SLOT_WORDS,
     TAG,
@@ -117,6 +119,10 @@ class Slots:
         """Return where the block of a key belongs: in the key's set, with its second half."""
         return self._beside(place, b"block")
 
+    def place_of_lease(self, place: Place, quota: Quota) -> Place:
+        """Return where the lease of a key by a quota belongs: in the key's set, with its second half."""
+        return self._beside(place, repr((quota.terms, quota.algorithm)).encode())
+
     def _beside(self, place: Place, what: bytes) -> Place:
         digest = hashlib.blake2b(place.fingerprint + what, key=self._secret, digest_size=WORD).digest()
         fingerprint = _occupying(digest + place.fingerprint[WORD:])
@@ -168,11 +174,19 @@ class Slots:
 
     def holders(self, place: Place) -> list[Slot]:
         """Return the slots of the units of a key that processes have in flight."""
+        return self._of_key(place, HOLDER)
+
+    def leases(self, place: Place) -> list[Slot]:
+        """Return the slots of what this host was issued of a key."""
+        return self._of_key(place, LEASE)
+
+    def _of_key(self, place: Place, flag: int) -> list[Slot]:
+        """Return the slots of a key whose flags have one."""
         half = int.from_bytes(place.fingerprint[WORD:], "little")
         seconds = self._fingerprint_column(place.set_index, 1)
         found = [self.slot(place.set_index, number) for number, second in enumerate(seconds) if second == half]
         # A slot that was vacated keeps no half, but one whose key died in the middle of its coming might.
-        return [slot for slot in found if slot.words[TAG] & HOLDER]
+        return [slot for slot in found if slot.words[TAG] & flag]
 
     def column(self, set_index: int, word: int) -> list[int]:
         """Return one word of every slot of a set."""

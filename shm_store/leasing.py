@@ -1,0 +1,117 @@
+"""Leasing: takes from what a table was issued of limits that other hosts share, and puts there what it is issued."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from shm_store.limiter import Take
+from shm_store.quota import Quota
+from shm_store.rate_info import RateInfo
+from shm_store.table import hotpath
+from shm_store.table.hints import Hints
+from shm_store.table.leases import DENIAL, NUMBER_MIN, UNITS, Due, Lease, Leases
+from shm_store.table.slots import Place
+from shm_store.table.table import Table
+
+__all__ = ["DENIAL", "NUMBER_MIN", "UNITS", "Held", "Lease", "Leasing", "Pending"]
+
+
+class Pending(msgspec.Struct, frozen=True):
+    """A take that a lease does not decide.
+
+    Attributes:
+        place: Where the lease belongs.
+        tag: The tag of the lease that is pending for this take; None if the issuer is to be asked for this take alone.
+        number: The number of the lease before; 0 if there was none.
+        unspent: Units of that one that were not spent, and are not any more.
+    """
+
+    place: Place
+    tag: int | None
+    number: int
+    unspent: int
+
+
+class Held(msgspec.Struct, frozen=True):
+    """A lease as it was put into the table.
+
+    Attributes:
+        place: Where it belongs.
+        tag: Its tag.
+        number: Its number.
+    """
+
+    place: Place
+    tag: int
+    number: int
+
+
+class Leasing:
+    """The leases of one table, as this process uses them.
+
+    Attributes:
+        take: Take one unit from a lease that is known, at the cost of a take from shared memory; all else goes to
+            `ask`, which is to call `spend` first.
+    """
+
+    take: Take
+
+    def __init__(self, table: Table, clock: Callable[[], int], ask: Take) -> None:
+        """Use the leases of `table`."""
+        self._table = table
+        self._clock = clock
+        self._leases = Leases(table.buckets)
+        self._hints = Hints(table.stripes, table.buckets.labels)
+        self.take = hotpath.bind(
+            hints=self._hints.recent, seats=table.seats, stripes=table.stripes, clock=clock, take_slowly=ask
+        )
+
+    def recall(self, key: str) -> bool:
+        """Return whether the short way is worth a try that was not taken."""
+        return self._hints.recall(key)
+
+    def spend(self, key: str, cost: int, quota: Quota, passed: Quota | None, patience_ns: int) -> RateInfo | Pending:
+        """Take from a lease; if it does not decide, say so to all processes, and return what the issuer is told.
+
+        Args:
+            key: The key.
+            cost: Units, from 1 on.
+            quota: What is asked about.
+            passed: The same, or None if it was not named.
+            patience_ns: After how long another process asks, if this one has not told what it was issued.
+        """
+        slots = self._table.buckets.slots
+        place = slots.place_of_lease(slots.place(key), quota)
+        outcome = self._table.stripes.run(place.stripe, lambda hold: self._leases.spend(hold, place, cost, patience_ns))
+        if isinstance(outcome, Due):
+            return Pending(place, outcome.tag, outcome.number, outcome.unspent)
+        self._hints.remember_lease(key, outcome, passed)
+        return outcome.info
+
+    def deposit(self, pending: Pending, lease: Lease) -> Held | None:
+        """Let all processes of the host take from what was issued; return None if there is no room for it any more.
+
+        Args:
+            pending: What has become due.
+            lease: What was issued, or denied.
+        """
+        tag, place = pending.tag, pending.place
+        if tag is None:
+            return None
+        new = self._table.stripes.run(place.stripe, lambda hold: self._leases.deposit(hold, place, tag, lease))
+        return None if new is None else Held(place, new, lease.number)
+
+    def give_up(self, place: Place, tag: int) -> int:
+        """End a lease; return how many units of it were not spent, and are not any more."""
+        return self._table.stripes.run(place.stripe, lambda hold: self._leases.give_up(hold, place, tag))
+
+    def forget(self, key: str) -> None:
+        """End all leases of a key, whose limit has changed."""
+        place = self._table.buckets.slots.place(key)
+        self._table.stripes.run(place.stripe, lambda hold: self._leases.forget(hold, place))
+
+    def close(self) -> None:
+        """Forget where leases are."""
+        self._hints.clear()

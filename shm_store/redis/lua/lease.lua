@@ -1,0 +1,45 @@
+-- Issues units of a bucket to a host, ahead of the takes that will spend them there; takes back what it did not spend.
+--
+-- The names are those of the bucket, and of what each host was issued last: { number, tag of the bucket, its state }.
+
+local code, limit, interval, burst, min_ttl = cmsgpack.unpack(ARGV[1])
+local settings = cmsgpack.unpack(ARGV[2])
+local tag, now, host, number, cost = settings[1], now_of(settings[2]), settings[3], settings[4], settings[5]
+local returned, unspent, hosts, share, most = settings[6], settings[7], settings[8], settings[9], settings[10]
+
+local bucket = bucket_of(KEYS[1], now, min_ttl) or new_bucket(KEYS[1], code, { limit, interval, burst })
+adopt(bucket, code, { limit, interval, burst }, now)
+local algorithm, terms = ALGORITHMS[bucket.code], bucket.terms
+if cost > terms[3] or cost < 0 then
+  return cmsgpack.pack({ "cost", 1, terms[3] })
+end
+
+if unspent > 0 then
+  local text = redis.call("HGET", KEYS[2], host)
+  if text then
+    local last, its_tag, first, idle_at, third = cmsgpack.unpack(text)
+    -- Once: the same units must not come back twice.
+    redis.call("HDEL", KEYS[2], host)
+    if last == returned and its_tag == bucket.tag then
+      bucket.state = algorithm.refund(bucket.state, terms, { first, idle_at, third }, now, unspent)
+    end
+  end
+end
+
+local answer = { true, terms[3], 0, 0, 0, 0 }
+if cost > 0 then
+  local left = terms[3] - min(algorithm.spent(bucket.state, terms, now), terms[3])
+  local units = max(cost, min(most, math.floor(left * share / hosts)))
+  local allowed, remaining, reset_after, retry_after, after = algorithm.decide(bucket.state, terms, now, units)
+  bucket.state = after
+  answer = { allowed, terms[3], remaining, reset_after, retry_after, allowed and units or 0 }
+end
+if bucket.is_requoted or bucket.state ~= bucket.base then
+  save(bucket, tag, now, min_ttl)
+end
+if answer[6] > 0 then
+  local state = bucket.state
+  redis.call("HSET", KEYS[2], host, cmsgpack.pack(number, bucket.tag, state[1], state[2], state[3]))
+  redis.call("PEXPIRE", KEYS[2], max(math.ceil((state[2] + min_ttl - now) / 1000), 1))
+end
+return cmsgpack.pack(answer)

@@ -1,0 +1,7 @@
+"""Stores of two tiers: a server that several hosts share, and each host's own table in shared memory."""
+
+from shm_store.tiers.counted import CountedStore
+from shm_store.tiers.fallback import FallbackStore
+from shm_store.tiers.leases import LeaseConfig, LeaseStore
+
+__all__ = ["CountedStore", "FallbackStore", "LeaseConfig", "LeaseStore"]

@@ -1,0 +1,119 @@
+"""CountedStore: limits that hosts share, of which each host's processes count together what operators want to know."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from types import TracebackType
+from typing import Final, Self
+
+from shm_store import waiting
+from shm_store.durations import Duration
+from shm_store.limiter import KeyReserve, KeyTake, Take
+from shm_store.quota import Concurrency, Quota
+from shm_store.rate_info import RateInfo
+from shm_store.redis import RedisStore
+from shm_store.reservation import Reservation
+from shm_store.store import ShmStore
+from shm_store.tally import Tally
+
+
+class CountedStore:
+    """A store on Redis or Valkey beside a table of this host; implements `RateLimiter` and `Bookkeeping`.
+
+    The server decides. The table has what the host's processes tell operators: how policies decide, and of which
+    denials the log has told.
+
+    Attributes:
+        take: See RateLimiter.
+        peek: See RateLimiter.
+    """
+
+    take: Take
+    peek: Take
+
+    def __init__(self, shared: RedisStore, table: ShmStore) -> None:
+        """Decide by `shared`, and count in `table`; both are closed with this store."""
+        self._shared: Final = shared
+        self._table: Final = table
+        self.take = shared.take
+        self.peek = shared.peek
+
+    @property
+    def has_fallback(self) -> bool:
+        """Whether it decides while the server fails."""
+        return False
+
+    @property
+    def quota(self) -> Quota:
+        """What is taken by where no other quota is named."""
+        return self._shared.quota
+
+    def take_all(self, takes: Sequence[KeyTake], *, shadow: Collection[int] = ()) -> list[RateInfo]:
+        """Take from several buckets, from all of them or from none."""
+        return self._shared.take_all(takes, shadow=shadow)
+
+    def reserve(
+        self,
+        key: str | Sequence[KeyReserve],
+        cost: int = 1,
+        quota: Quota | Concurrency | None = None,
+        *,
+        shadow: Collection[int] = (),
+    ) -> Reservation:
+        """Take what may be given back in part; limit what is in flight."""
+        return self._shared.reserve(key, cost, quota, shadow=shadow)
+
+    def acquire(self, key: str, timeout: Duration | None = None, cost: int = 1, quota: Quota | None = None) -> RateInfo:
+        """Take units as soon as they are there; return the denial at once if that cannot be in time."""
+        return waiting.acquire(self.take, key, timeout, cost, quota)
+
+    async def acquire_async(
+        self,
+        key: str,
+        timeout: Duration | None = None,  # noqa: ASYNC109 - known to be too short before the wait begins
+        cost: int = 1,
+        quota: Quota | None = None,
+    ) -> RateInfo:
+        """Do the same, and let other tasks run meanwhile, but for the time that the server takes to answer."""
+        return await waiting.acquire_async(self.take, key, timeout, cost, quota)
+
+    def get(self, key: str) -> tuple[int, int]:
+        """Return (limit, remaining) of the bucket `key`; (0, 0) if it is absent or expired."""
+        return self._shared.get(key)
+
+    def set(self, key: str, limit: int, interval: Duration) -> None:
+        """Store an override on the server."""
+        self._shared.set(key, limit, interval)
+
+    def reset(self, key: str) -> bool:
+        """Forget the bucket `key` and its override, on the server; return whether there was one."""
+        return self._shared.reset(key)
+
+    def garbage_collect(self) -> int:
+        """Reclaim the slots of expired buckets of the table in one whole pass; return how many."""
+        return self._table.garbage_collect()
+
+    def tally(self, policy: str) -> Tally:
+        """Return what this process counts in, of how the policy of that name decides."""
+        return self._table.tally(policy)
+
+    def begins_burst(self, key: str, seconds: float) -> bool:
+        """Return whether nobody of the host has called this for `key` within the time that he gave."""
+        return self._table.begins_burst(key, seconds)
+
+    def digest(self, key: str) -> str:
+        """Return the digits that name a key where its text is not to be shown; other ones on other hosts."""
+        return self._table.digest(key)
+
+    def close(self) -> None:
+        """Let go of the server and the table; may be called again."""
+        self._shared.close()
+        self._table.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

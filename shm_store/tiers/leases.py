@@ -1,0 +1,254 @@
+"""LeaseStore: each host is issued units ahead by the server, and spends them at the speed of shared memory."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+import weakref
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from shm_store.arguments import not_a_quota, require_key
+from shm_store.durations import NS_PER_SECOND, Duration, to_ns
+from shm_store.errors import ConfigurationError, EngineError
+from shm_store.leasing import DENIAL, NUMBER_MIN, UNITS, Held, Lease, Pending
+from shm_store.quota import Quota, require_integer
+from shm_store.rate_info import RateInfo
+from shm_store.redis import Issue, Order, RedisStore
+from shm_store.store import ShmStore
+from shm_store.tiers.counted import CountedStore
+
+#: A lease lasts for this part of the interval at most.
+_PART: Final = 10
+#: In these, what is issued of one window is of no use in the next.
+_WINDOWED: Final = frozenset(("token-bucket", "fixed-window"))
+# Leases that this process knows to hand back; the oldest are left to end by themselves.
+_HELD_MAX: Final = 8_192
+# How long handing back may take.
+_CLOSING_S: Final = 1.0
+# Beyond the server's timeout, until others do not wait for a process that has asked.
+_GRACE_NS: Final = NS_PER_SECOND
+
+
+class LeaseConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How units are issued: `remaining * share / hosts` of them, 1 at least and `most` at most.
+
+    Attributes:
+        hosts: How many hosts share the limits, 1 to 2**20; all of them are told the same.
+        share: The part of what is left that all hosts together may have at once, above 0 and at most 1.
+        most: Most units of one lease, 1 to 2**32.
+        lifetime: How long a lease lasts at most, 1 ms to 1 h, and at most a tenth of the interval.
+
+    Raises:
+        ConfigurationError: A value is of the wrong type or out of range.
+    """
+
+    hosts: int
+    share: float = 0.5
+    most: int = 1_000
+    lifetime: Duration = "5s"
+
+    def __post_init__(self) -> None:
+        """Validate every field, and store the duration as seconds."""
+        require_integer("hosts", self.hosts, 1, 2**20)
+        require_integer("most", self.most, 1, 2**32)
+        if not isinstance(self.share, float | int) or isinstance(self.share, bool) or not 0 < self.share <= 1:
+            raise ConfigurationError("share", self.share, "give a number above 0 and at most 1")
+        ns = to_ns("lifetime", self.lifetime, minimum_ns=1_000_000, maximum_ns=3_600 * NS_PER_SECOND)
+        msgspec.structs.force_setattr(self, "lifetime", ns / NS_PER_SECOND)
+
+    @property
+    def lifetime_ns(self) -> int:
+        """How long a lease lasts at most."""
+        return to_ns("lifetime", self.lifetime, minimum_ns=0, maximum_ns=3_600 * NS_PER_SECOND)
+
+
+class LeaseStore(CountedStore):
+    """A store on Redis or Valkey whose units this host is issued in batches; implements `RateLimiter`.
+
+    A take of a key is decided in the table as long as the host has units of it, or was denied any; the process that
+    finds none left asks the server for more, for all processes of the host, and those that come meanwhile ask for
+    themselves alone. Everything but `take` and `acquire` is the server's affair; what was issued counts as spent there.
+
+    No unit is spent that was not issued, and none is issued twice. With `token-bucket` and `fixed-window` none is spent
+    in another window than it was issued in; with the others, at most `hosts` batches are. At most `hosts - 1` batches
+    lie with hosts that do not need them; the next take there gives them back once the lease has ended. See
+    docs/distributed.md.
+
+    A change of a limit by `set` or `reset` holds at once on this host, and on others when their leases end.
+
+    Args:
+        shared: The store on the server.
+        table: The table.
+        config: How units are issued.
+        otherwise: What decides where no lease does; `shared` if None.
+        clock: Returns nanoseconds, as the table's.
+    """
+
+    def __init__(
+        self,
+        shared: RedisStore,
+        table: ShmStore,
+        config: LeaseConfig,
+        *,
+        otherwise: CountedStore | None = None,
+        clock: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        super().__init__(shared, table)
+        self._config = config
+        self._otherwise: Final = CountedStore(shared, table) if otherwise is None else otherwise
+        self._clock = clock
+        self._patience_ns = shared.timeout_ns + _GRACE_NS
+        self._lifetime_ns = config.lifetime_ns
+        # Whatever process of the host asks, it asks for the host.
+        self._host = table.digest("host")
+        self._held: dict[tuple[str, Quota], Held] = {}
+        self._leasing = table.leasing(self._ask)
+        self.take = self._leasing.take
+        self.peek = self._otherwise.peek
+        self.take_all = self._otherwise.take_all  # type: ignore[method-assign]
+        self.reserve = self._otherwise.reserve  # type: ignore[method-assign]
+        self.get = self._otherwise.get  # type: ignore[method-assign]
+        _stores.add(self)
+
+    def set(self, key: str, limit: int, interval: Duration) -> None:
+        """Store an override on the server; leases of other hosts hold until they end."""
+        self._shared.set(key, limit, interval)
+        self._leasing.forget(key)
+
+    def reset(self, key: str) -> bool:
+        """Forget the bucket `key` and its override, on the server; leases of other hosts hold until they end."""
+        was_held = self._shared.reset(key)
+        self._leasing.forget(key)
+        return was_held
+
+    def close(self) -> None:
+        """Hand back what this process was issued and nobody has spent, and let go of the server and the table."""
+        self.take = self._shared.take
+        self._hand_back()
+        self._leasing.close()
+        super().close()
+
+    def after_fork(self) -> None:
+        """Leave to the parent what it was issued."""
+        self._held = {}
+
+    def _ask(self, key: str, cost: int = 1, quota: Quota | None = None) -> RateInfo:
+        """Take where the short way does not lead: from a lease, or from one that is issued now."""
+        require_key(key)
+        if cost == 1 and self._leasing.recall(key):
+            return self.take(key, cost, quota)
+        asked = self.quota if quota is None else quota
+        if not isinstance(asked, Quota):
+            raise not_a_quota("quota", asked)
+        if type(cost) is not int or not 1 <= cost <= asked.terms.burst:
+            # Whether it can be, if the key has an override, the server knows.
+            return self._otherwise.take(key, cost, quota)
+        spent = self._leasing.spend(key, cost, asked, quota, self._patience_ns)
+        if isinstance(spent, RateInfo):
+            return spent
+        if spent.tag is None:
+            return self._otherwise.take(key, cost, quota)
+        return self._issued(spent, spent.tag, key, cost, asked)
+
+    def _issued(self, pending: Pending, tag: int, key: str, cost: int, quota: Quota) -> RateInfo:
+        number = random.getrandbits(48) + NUMBER_MIN
+        began_ns = self._clock()
+        config = self._config
+        order = Order(
+            self._host, number, cost, pending.number, pending.unspent, config.hosts, config.share, config.most
+        )
+        try:
+            issue = self._shared.lease(key, quota, order)
+        except EngineError:
+            self._leasing.give_up(pending.place, tag)
+            if self._otherwise.has_fallback:
+                return self._otherwise.take(key, cost, quota)
+            raise
+        except BaseException:
+            self._leasing.give_up(pending.place, tag)
+            raise
+        if issue.units:
+            lease = self._units(issue, cost, quota, number, began_ns)
+            held = self._leasing.deposit(pending, lease)
+            if held is not None:
+                self._remember(key, quota, held)
+            return RateInfo(True, lease.limit, lease.limit - lease.spent, issue.info.reset_after_ns)
+        if issue.info.remaining:
+            # For fewer units there may be room.
+            self._leasing.give_up(pending.place, tag)
+        else:
+            self._leasing.deposit(pending, self._denial(issue.info, quota, began_ns))
+        return issue.info
+
+    def _units(self, issue: Issue, cost: int, quota: Quota, number: int, began_ns: int) -> Lease:
+        """Return the lease of what was issued, of which `cost` units are spent."""
+        info, lasts_ns = issue.info, self._lasts_ns(quota)
+        if quota.algorithm in _WINDOWED:
+            lasts_ns = min(lasts_ns, info.reset_after_ns)
+        most = info.limit - info.remaining
+        return Lease(
+            kind=UNITS,
+            limit=info.limit,
+            spent=most - issue.units + cost,
+            most=most,
+            number=number,
+            ends_ns=began_ns + lasts_ns,
+            resets_ns=began_ns + info.reset_after_ns,
+        )
+
+    def _denial(self, info: RateInfo, quota: Quota, began_ns: int) -> Lease:
+        return Lease(
+            kind=DENIAL,
+            limit=info.limit,
+            spent=info.limit,
+            most=info.limit,
+            number=max(began_ns + info.retry_after_ns, NUMBER_MIN),
+            ends_ns=began_ns + min(info.retry_after_ns, self._lasts_ns(quota)),
+            resets_ns=began_ns + info.reset_after_ns,
+        )
+
+    def _lasts_ns(self, quota: Quota) -> int:
+        return min(self._lifetime_ns, quota.interval_ns // _PART)
+
+    def _remember(self, key: str, quota: Quota, held: Held) -> None:
+        self._held.pop((key, quota), None)
+        self._held[key, quota] = held
+        if len(self._held) > _HELD_MAX:
+            try:
+                del self._held[next(iter(self._held))]
+            except (KeyError, StopIteration, RuntimeError):
+                # Another thread does it.
+                return
+
+    def _hand_back(self) -> None:
+        deadline = time.monotonic() + _CLOSING_S
+        held, self._held = self._held, {}
+        for (key, quota), lease in held.items():
+            if time.monotonic() > deadline:
+                return
+            try:
+                unspent = self._leasing.give_up(lease.place, lease.tag)
+                if unspent:
+                    self._shared.lease(key, quota, self._returning(lease, unspent))
+            except EngineError:
+                # What is not handed back comes back with the next window.
+                return
+
+    def _returning(self, lease: Held, unspent: int) -> Order:
+        config = self._config
+        return Order(self._host, 0, 0, lease.number, unspent, config.hosts, config.share, config.most)
+
+
+_stores: Final[weakref.WeakSet[LeaseStore]] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for store in list(_stores):
+        store.after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork)
