@@ -11,12 +11,12 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         key: Its text, with an ellipsis at its end if there was no room for all of it; None if keys are not kept.
         digest: 16 hexadecimal digits of its fingerprint, which name it where its text is not to be shown.
-        algorithm: The algorithm it is limited by; `concurrency` for units in flight; empty if all that there is of it
-            is a block.
+        algorithm: The algorithm it is limited by; `concurrency` for units in flight; `lease` for what the host was
+            issued of a limit that it shares; empty if all that there is of it is a block.
         limit: Units per interval, or in flight.
-        interval: Seconds; 0.0 for units in flight.
+        interval: Seconds; 0.0 for units in flight, and for a lease.
         burst: Most units at once.
-        remaining: Units that are left now; 0 while it is blocked.
+        remaining: Units that are left now, of a lease to this host; 0 while it is blocked.
         reset_after: Seconds until the bucket is full again; 0.0 if it is, or if only units in flight can end.
         override: Whether its quota was stored for it alone.
         blocked_for: Seconds until its block ends; 0.0 if it has none.

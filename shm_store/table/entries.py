@@ -25,6 +25,7 @@ from shm_store.table.layout import (
     INTERVAL,
     LABEL_ALLOWED,
     LABEL_DENIED,
+    LEASE,
     LIMIT,
     OVERRIDE,
     TAG,
@@ -93,7 +94,13 @@ def _live(table: Table, set_index: int, now_ns: int) -> list[int]:
         number
         for number, (occupied, tag, idle_at_ns, units) in enumerate(zip(*columns, strict=True))
         if occupied and not tag & BLOCK
-        if (units if tag & HOLDER else tag & OVERRIDE or not slots.is_past(idle_at_ns, now_ns))
+        if (
+            units
+            if tag & HOLDER
+            else idle_at_ns > now_ns
+            if tag & LEASE
+            else tag & OVERRIDE or not slots.is_past(idle_at_ns, now_ns)
+        )
     ]
 
 
@@ -116,6 +123,9 @@ def _entries(table: Table, slots: Iterable[Snapshot]) -> Iterator[Entry]:
         if flags & HOLDER:
             if slot.words[FIRST]:
                 yield _in_flight(table, slot)
+        elif flags & LEASE:
+            if idle_at_ns > now_ns:
+                yield _lease(table, slot, now_ns)
         else:
             # Arithmetic on a damaged slot: `faults` says what is wrong with it.
             with contextlib.suppress(ValueError, ArithmeticError, IndexError):
@@ -164,6 +174,23 @@ def _in_flight(table: Table, slot: Snapshot) -> Entry:
         allowed=allowed,
         denied=denied,
         pid=slot.words[HOLDER_PID],
+    )
+
+
+def _lease(table: Table, slot: Snapshot, now_ns: int) -> Entry:
+    allowed, denied = _usage(slot)
+    words = slot.words
+    return Entry(
+        key=text_of_slot(table, slot),
+        digest=digest_of(slot.fingerprint),
+        algorithm="lease",
+        limit=words[LIMIT],
+        interval=0.0,
+        burst=words[LIMIT],
+        remaining=max(words[BURST] - words[FIRST], 0),
+        reset_after=max(words[THIRD] - now_ns, 0) / NS_PER_SECOND,
+        allowed=allowed,
+        denied=denied,
     )
 
 

@@ -106,6 +106,7 @@ class LeaseStore(CountedStore):
         # Whatever process of the host asks, it asks for the host.
         self._host = table.digest("host")
         self._held: dict[tuple[str, Quota], Held] = {}
+        self._closed = False
         self._leasing = table.leasing(self._ask)
         self.take = self._leasing.take
         self.peek = self._otherwise.peek
@@ -126,7 +127,13 @@ class LeaseStore(CountedStore):
         return was_held
 
     def close(self) -> None:
-        """Hand back what this process was issued and nobody has spent, and let go of the server and the table."""
+        """Hand back what this process was issued and nobody has spent, and let go of the server and the table.
+
+        May be called again.
+        """
+        if self._closed:
+            return
+        self._closed = True
         self.take = self._shared.take
         self._hand_back()
         self._leasing.close()

@@ -11,7 +11,8 @@ from types import FrameType
 from typing import TYPE_CHECKING, Final, NamedTuple
 from unittest import mock
 
-from shm_store import Concurrency, Config, Quota, Reservation, ShmStore
+from shm_store import Concurrency, Config, Quota, RateInfo, Reservation, ShmStore
+from shm_store.leasing import UNITS, Lease
 from shm_store.table import audit
 from tests.clock import Clock
 from tests.dead import dead_seat
@@ -30,6 +31,8 @@ GCRA: Final = Quota(3, INTERVAL_S, burst=LIMIT, algorithm="gcra")
 SLIDING: Final = Quota(LIMIT, INTERVAL_S, algorithm="sliding-window")
 SHORTER: Final = Quota(LIMIT, INTERVAL_S / 2)
 LONGER: Final = Quota(LIMIT, INTERVAL_S * 2)
+#: Asked about for keys of which this host is issued units; nothing else makes it.
+LEASED: Final = Quota(100, INTERVAL_S)
 
 
 class World:
@@ -59,6 +62,9 @@ class World:
         return count
 
     def _take(self, store: ShmStore, key: str, quota: Quota | Concurrency | None, held: list[Reservation]) -> bool:
+        if quota is LEASED:
+            # Those who are left are issued no more.
+            return _take_leased(store, key, units=0).allowed
         if not isinstance(quota, Concurrency):
             return store.take(key, quota=quota).allowed
         held.append(store.reserve(key, 1, quota))
@@ -173,6 +179,43 @@ def _leave_in_flight(world: World) -> None:
     assert ended(in_child(die)) == -signal.SIGKILL
 
 
+def _take_leased(store: ShmStore, key: str, units: int = LIMIT) -> RateInfo:
+    """Take from a lease, or from one of so many units that is issued now, if any are."""
+
+    def ask(key: str, cost: int = 1, quota: Quota | None = None) -> RateInfo:
+        spent = leasing.spend(key, cost, LEASED, quota, patience_ns=10**9)
+        if isinstance(spent, RateInfo):
+            return spent
+        if spent.tag is not None and units:
+            ends_ns = store._clock() + 10**9
+            lease = Lease(kind=UNITS, limit=100, spent=cost, most=units, ends_ns=ends_ns, resets_ns=ends_ns)
+            leasing.deposit(spent, lease)
+        elif spent.tag is not None:
+            leasing.give_up(spent.place, spent.tag)
+        return RateInfo(bool(units), 100, 0, 0)
+
+    leasing = store.leasing(ask)
+    return leasing.take(key, 1, LEASED)
+
+
+def _take_leased_twice(store: ShmStore) -> None:
+    """Take from a lease, and again by the short way."""
+
+    def ask(key: str, cost: int = 1, quota: Quota | None = None) -> RateInfo:
+        spent = leasing.spend(key, cost, LEASED, quota, patience_ns=10**9)
+        assert isinstance(spent, RateInfo)
+        return spent
+
+    leasing = store.leasing(ask)
+    for _ in range(2):
+        leasing.take("leased", 1, LEASED)
+
+
+def _give_up(store: ShmStore) -> None:
+    """Forget the leases of a key."""
+    store.leasing(store.take).forget("leased")
+
+
 def _recover(store: ShmStore) -> None:
     store._table.recovery.recover_dead(timeout_ns=10**9)
 
@@ -274,6 +317,25 @@ OPERATIONS: Final[dict[str, Operation]] = {
     ),
     "sweep of the dead": Operation(
         _leave_in_flight, lambda store: store.garbage_collect(), {"in flight": {3}}, quotas={"in flight": AT_ONCE}
+    ),
+    "issue of a lease": Operation(
+        lambda world: world.store.take("known"),
+        lambda store: _take_leased(store, "leased"),
+        # What was issued to a process that died then is lost.
+        {"leased": {0, LIMIT - 1}, "known": {LIMIT - 1}},
+        quotas={"leased": LEASED},
+    ),
+    "take of a lease": Operation(
+        lambda world: _take_leased(world.store, "leased"),
+        _take_leased_twice,
+        {"leased": {LIMIT - 1, LIMIT - 2, LIMIT - 3}},
+        quotas={"leased": LEASED},
+    ),
+    "end of a lease": Operation(
+        lambda world: _take_leased(world.store, "leased"),
+        _give_up,
+        {"leased": {LIMIT - 1, 0}},
+        quotas={"leased": LEASED},
     ),
     "recovery": Operation(_leave_held, _recover, {"known": {LIMIT - 2}}),
 }

@@ -1,0 +1,274 @@
+"""Leases: units that a host is issued ahead, and what becomes of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import pytest
+
+from shm_store import Concurrency, ConfigurationError, CostError, EngineError, Quota, StoreClosedError
+from shm_store.algorithms import ALGORITHMS
+from shm_store.table import audit
+from shm_store.tiers import LeaseConfig
+from tests.clock import Clock
+from tests.engines import Server
+from tests.fork import ended, in_child
+from tests.tiers.conftest import Hosts
+
+KEY = "client:203.0.113.7"
+every_algorithm = pytest.mark.parametrize("algorithm", ALGORITHMS)
+
+
+def test_lease_is_spent_without_the_server(hosts: Hosts, common_server: Server, scripts_run: Callable[[], int]) -> None:
+    """Half of what is left by two hosts: of 1,000 units the first lease has 250, for all processes of the host."""
+    first = hosts.leasing(common_server)
+    second = hosts.leasing(common_server, table=hosts.table(first))
+    # From now on the server knows the script.
+    first.take("another")
+    before = scripts_run()
+    infos = [store.take(KEY) for _ in range(125) for store in (first, second)]
+    assert scripts_run() - before == 1
+    assert [info.remaining for info in infos] == list(range(999, 749, -1))
+    assert {(info.allowed, info.limit, info.reset_after) for info in infos} == {(True, 1_000, 60.0)}
+    first.take(KEY)
+    assert scripts_run() - before == 2
+
+
+@every_algorithm
+@pytest.mark.parametrize("count", [1, 3])
+def test_hosts_share_exactly_the_limit(
+    hosts: Hosts, common_server: Server, scripts_run: Callable[[], int], algorithm: str, count: int
+) -> None:
+    """With demand above the limit, and a clock that stands still, all of it is admitted, and not one unit more."""
+    stores = [hosts.leasing(common_server, hosts=count, redis_algorithm=algorithm) for _ in range(count)]
+    before = scripts_run()
+    infos = [store.take(KEY) for _ in range(1_200) for store in stores]
+    assert sum(info.allowed for info in infos) == 1_000
+    assert not any(info.allowed for info in infos[-count:])
+    assert scripts_run() - before <= 1_000 // 20
+
+
+@every_algorithm
+def test_denial_is_remembered_until_it_ends(
+    hosts: Hosts, common_server: Server, clock: Clock, scripts_run: Callable[[], int], algorithm: str
+) -> None:
+    """By all processes of the host, for the lifetime of a lease at most; what it says is what the server has said."""
+    store = hosts.leasing(common_server, hosts=1, redis_algorithm=algorithm)
+    other = hosts.leasing(common_server, table=hosts.table(store), hosts=1, redis_algorithm=algorithm)
+    while store.take(KEY).allowed:
+        pass
+    denied, before = store.take(KEY), scripts_run()
+    assert [each.take(KEY) for each in (store, other) for _ in range(5)] == [denied] * 10
+    assert scripts_run() == before
+    clock.advance(min(denied.retry_after, 5.0))
+    again = other.take(KEY)
+    assert scripts_run() == before + 1
+    assert again.allowed == (denied.retry_after <= 5.0)
+
+
+@pytest.mark.parametrize("algorithm", ["token-bucket", "fixed-window"])
+def test_lease_ends_with_its_window(hosts: Hosts, common_server: Server, clock: Clock, algorithm: str) -> None:
+    """What was issued in a window is not spent in the next one, which has its whole limit and no more."""
+    store = hosts.leasing(common_server, redis_algorithm=algorithm)
+    clock.advance(60 - clock() / 1e9 % 60)
+    store.take("other")
+    clock.advance(59)
+    store.take(KEY)
+    ends_after = store.take(KEY).reset_after
+    clock.advance(ends_after)
+    assert sum(store.take(KEY).allowed for _ in range(1_500)) == 1_000
+
+
+def test_lease_that_has_ended_gives_back_what_was_not_spent(hosts: Hosts, common_server: Server, clock: Clock) -> None:
+    """With the next take of the key on the host, whichever process makes it."""
+    store = hosts.leasing(common_server)
+    other = hosts.leasing(common_server, table=hosts.table(store))
+    for _ in range(10):
+        store.take(KEY)
+    assert store.get(KEY) == (1_000, 750)
+    clock.advance(5)
+    other.take(KEY)
+    # 10 spent; of 990 that were left, a quarter was issued.
+    assert store.get(KEY) == (1_000, 990 - 247)
+    assert other.take(KEY).remaining == 990 - 2
+
+
+def test_closing_hands_back_what_was_not_spent(hosts: Hosts, common_server: Server) -> None:
+    """And what another process of the host spends meanwhile is not handed back."""
+    store = hosts.leasing(common_server)
+    other = hosts.leasing(common_server, table=hosts.table(store))
+    for _ in range(4):
+        store.take(KEY)
+        other.take(KEY)
+    store.close()
+    assert other.get(KEY) == (1_000, 992)
+    assert other.take(KEY).allowed
+    with pytest.raises(StoreClosedError):
+        store.take(KEY)
+
+
+def test_forked_child_hands_back_nothing_of_its_parents(hosts: Hosts, common_server: Server) -> None:
+    """The units are the parent's to spend."""
+    store = hosts.leasing(common_server)
+    store.take(KEY)
+    assert ended(in_child(store.close)) == 0
+    assert store.get(KEY) == (1_000, 750)
+    assert store.take(KEY).remaining == 998
+
+
+def test_process_that_dies_forfeits_nothing_it_shared(hosts: Hosts, common_server: Server) -> None:
+    """What it was issued lies in the table: the others go on spending it."""
+    store = hosts.leasing(common_server)
+
+    def die() -> None:
+        store.take(KEY)
+        os.kill(os.getpid(), 9)
+
+    assert ended(in_child(die)) == -9
+    assert store.take(KEY).remaining == 998
+    assert store.get(KEY) == (1_000, 750)
+
+
+def test_process_that_dies_while_it_asks_keeps_nobody_waiting(
+    hosts: Hosts, common_server: Server, clock: Clock
+) -> None:
+    """Others ask for single units meanwhile; when it should have answered, one of them asks for a lease."""
+    store = hosts.leasing(common_server)
+
+    def die(*_: object) -> None:
+        os.kill(os.getpid(), 9)
+
+    def run() -> None:
+        store._shared.lease = die  # type: ignore[method-assign, assignment]
+        store.take(KEY)
+
+    assert ended(in_child(run)) == -9
+    assert [store.take(KEY).remaining for _ in range(2)] == [999, 998]
+    assert store.get(KEY) == (1_000, 998)
+    clock.advance(21)
+    store.take(KEY)
+    assert store.get(KEY) == (1_000, 998 - 249)
+
+
+def test_cost_is_taken_from_a_lease(hosts: Hosts, common_server: Server, scripts_run: Callable[[], int]) -> None:
+    """Or from one that has at least so many; one that has too few gives them back."""
+    store = hosts.leasing(common_server)
+    assert store.take(KEY, 100).remaining == 900
+    before = scripts_run()
+    assert store.take(KEY, 150).remaining == 750
+    assert scripts_run() == before
+    assert store.take(KEY, 600).remaining == 150
+    # Not 0, which fewer units would have been denied by.
+    assert (store.take(KEY, 200).allowed, store.take(KEY, 150).allowed) == (False, True)
+
+
+@pytest.mark.parametrize("cost", [0, -1, 1_001, True, 1.0])
+def test_cost_that_cannot_be_is_refused(hosts: Hosts, common_server: Server, cost: object) -> None:
+    """As by any store."""
+    store = hosts.leasing(common_server)
+    with pytest.raises(CostError):
+        store.take(KEY, cost)  # type: ignore[arg-type]
+    assert store.take(KEY).remaining == 999
+
+
+def test_change_of_a_limit_holds_at_once_on_its_host(hosts: Hosts, common_server: Server, clock: Clock) -> None:
+    """For units and for denials; on other hosts when their leases end."""
+    here, there = hosts.leasing(common_server), hosts.leasing(common_server)
+    for store in (here, there):
+        store.take(KEY)
+    here.set(KEY, 5, "60s")
+    assert here.take(KEY).limit == 5
+    assert there.take(KEY).limit == 1_000
+    clock.advance(5)
+    assert there.take(KEY).limit == 5
+    while here.take(KEY).allowed:
+        pass
+    here.reset(KEY)
+    info = here.take(KEY)
+    assert (info.allowed, info.limit, info.remaining) == (True, 1_000, 999)
+
+
+def test_quotas_of_one_key_have_leases_of_their_own(hosts: Hosts, common_server: Server) -> None:
+    """A lease by one quota decides no take by another."""
+    store = hosts.leasing(common_server)
+    narrow = Quota(3, "60s")
+    assert store.take(KEY).limit == 1_000
+    assert [store.take("other", quota=narrow).allowed for _ in range(5)] == [True] * 3 + [False] * 2
+    assert store.take("other", quota=Quota(900, "60s")).limit == 900
+
+
+def test_everything_else_is_the_servers(hosts: Hosts, common_server: Server) -> None:
+    """What was issued counts as spent there."""
+    store = hosts.leasing(common_server)
+    store.take(KEY)
+    assert store.peek(KEY).remaining == 749
+    assert [info.remaining for info in store.take_all([(KEY, None, 1), ("other", None, 2)])] == [749, 998]
+    with store.reserve("reserved", 3) as reservation:
+        reservation.refund()
+    assert store.get("reserved") == (1_000, 1_000)
+    with store.reserve(KEY, 1, Concurrency(1)):
+        assert not store.reserve(KEY, 1, Concurrency(1)).allowed
+
+
+def test_lease_outlasts_the_server(hosts: Hosts, server: Server, clock: Clock) -> None:
+    """What was issued can be spent while the server is down; then each take fails, or the table takes over."""
+    store = hosts.leasing(server, redis_timeout="200ms", redis_backoff="1ms")
+    table = hosts.table()
+    other = hosts.leasing(server, table=table, fallback=True, redis_timeout="200ms", redis_backoff="1ms")
+    store.take(KEY)
+    other.take(KEY)
+    server.kill()
+    assert sum(store.take(KEY).allowed for _ in range(249)) == 249
+    with pytest.raises(EngineError):
+        store.take(KEY)
+    # The table's part is half the limit; what the lease had comes first.
+    left = sum(other.take(KEY).allowed for _ in range(1_000))
+    assert left == 186 + 500
+    server.start()
+    clock.advance(60)
+    assert store.take(KEY).allowed
+
+
+def test_table_without_room_for_a_lease_asks_for_each_take(hosts: Hosts, common_server: Server) -> None:
+    """Exact, if not fast."""
+    table = hosts.table(initial_size=8)
+    for number in range(8):
+        table.set(f"kept {number}", 1, "1h")
+    store = hosts.leasing(common_server, table=table)
+    assert [store.take(KEY).remaining for _ in range(3)] == [999, 998, 997]
+
+
+def test_leases_are_seen_by_operators(hosts: Hosts, common_server: Server, clock: Clock) -> None:
+    """As what they are; and `check` finds nothing wrong with them."""
+    store = hosts.leasing(common_server)
+    for _ in range(10):
+        store.take(KEY)
+    (entry,) = store._table.inspect().entries()
+    assert (entry.key, entry.algorithm, entry.limit, entry.remaining) == (KEY, "lease", 1_000, 240)
+    assert (entry.reset_after, entry.interval, entry.allowed) == (60.0, 0.0, 9)
+    assert audit.faults(store._table._table.segment, clock()) == []
+    while store.take(KEY).allowed:
+        pass
+    (entry,) = store._table.inspect().entries()
+    assert (entry.algorithm, entry.remaining) == ("lease", 0)
+    assert audit.faults(store._table._table.segment, clock()) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "setting"),
+    [
+        ({"hosts": 0}, "hosts"),
+        ({"hosts": 1.5}, "hosts"),
+        ({"hosts": 1, "share": 0}, "share"),
+        ({"hosts": 1, "share": 1.1}, "share"),
+        ({"hosts": 1, "share": True}, "share"),
+        ({"hosts": 1, "most": 0}, "most"),
+        ({"hosts": 1, "lifetime": "0s"}, "lifetime"),
+    ],
+)
+def test_config_refuses_what_it_cannot_be(settings: dict[str, object], setting: str) -> None:
+    """One error that names the setting."""
+    with pytest.raises(ConfigurationError) as caught:
+        LeaseConfig(**settings)  # type: ignore[arg-type]
+    assert caught.value.setting == setting
