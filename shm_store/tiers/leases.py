@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import random
 import time
@@ -258,4 +259,11 @@ def _after_fork() -> None:
         store.after_fork()
 
 
+def _at_exit() -> None:
+    for store in list(_stores):
+        store.close()
+
+
 os.register_at_fork(after_in_child=_after_fork)
+# A worker of gunicorn that is told to end leaves by this way, and has no other.
+atexit.register(_at_exit)

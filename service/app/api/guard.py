@@ -9,7 +9,7 @@ import falcon
 import falcon.asgi
 import msgspec
 
-from shm_store import ShmStore, StoreError
+from shm_store import RateLimiter, StoreError
 from shm_store.falcon import FALCON, Clients, Headers, Outcome, RequestLimiter
 from shm_store.policy import Policy
 
@@ -35,7 +35,7 @@ class AdminGuard:
     """
 
     def __init__(
-        self, store: ShmStore, token: str, *, clients: Clients, headers: Headers, admitted: Policy, failures: Policy
+        self, store: RateLimiter, token: str, *, clients: Clients, headers: Headers, admitted: Policy, failures: Policy
     ) -> None:
         if clients.unknown == "skip":
             clients = msgspec.structs.replace(clients, unknown="share")

@@ -9,13 +9,15 @@ from typing import Annotated
 import msgspec
 from gunicorn.util import load_class
 
+from service.app.conf import store
 from service.app.conf.bind import addresses
 from service.app.conf.secrets import MASK, shown
+from service.app.conf.store import DEFAULT, Place
 from shm_store import Config, ConfigurationError
 from shm_store.falcon import Clients, Headers
 from shm_store.policy.recipe import header_prefix
+from shm_store.redis import RedisConfig
 
-_DEFAULT_STORE = "shm://shm-store"
 # Graphic characters of ASCII: what a header can carry as one word.
 _TOKEN = re.compile(r"[!-~]{16,}")
 _LOG_FORMATS = ("text", "json")
@@ -29,6 +31,10 @@ _CLIENTS = {
     "clients: ipv6_prefix": "ipv6_prefix",
     "clients: unknown": "unknown_clients",
 }
+# The setting of each field of RedisConfig that has another name.
+_REDIS = {"timeout": "redis_timeout", "backoff": "redis_backoff"}
+_FALLBACKS = ("none", "shm")
+_HOSTS_MAX = 2**20
 _UNIX_REMEDY = (
     "a UNIX socket has no client addresses: behind a proxy that names them set trusted_proxies to unix, else "
     "unknown_clients to share or skip, or bind HOST:PORT"
@@ -50,7 +56,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     label_size: Annotated[
         int, msgspec.Meta(description="Bytes of each key that are kept as text, for operators; 0 keeps none.")
     ] = 64
-    store: Annotated[str, msgspec.Meta(description="Where the buckets are: shm://NAME.")] = _DEFAULT_STORE
+    store: Annotated[
+        str, msgspec.Meta(description="Where the limits are kept: shm://NAME, redis://HOST or lease+redis://HOST.")
+    ] = DEFAULT
+    segment: Annotated[str, msgspec.Meta(description="The table of this host, beside a store on Redis.")] = "shm-store"
+    hosts: Annotated[int, msgspec.Meta(description="Hosts that share the limits of a store on Redis.")] = 1
+    fallback: Annotated[
+        str, msgspec.Meta(description="What decides while Redis fails: none, or shm, this host by its part.")
+    ] = "none"
+    redis_timeout: Annotated[float | str, msgspec.Meta(description="Longest that a request waits for Redis.")] = "100ms"
+    redis_backoff: Annotated[
+        float | str, msgspec.Meta(description="How long a worker does not ask a Redis that failed.")
+    ] = "1s"
     key_header: Annotated[
         str | None, msgspec.Meta(description="Header whose value is limited, instead of the client's address.")
     ] = None
@@ -81,6 +98,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def __post_init__(self) -> None:
         """Check every value by what will use it."""
         _ = self.store_config
+        self._check_shared()
         if self.key_header is not None:
             _check_header(self.key_header)
         _ = self.headers
@@ -129,9 +147,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return Headers(version="draft-11" if _DRAFT in chosen else None, legacy=_LEGACY in chosen)
 
     @property
+    def place(self) -> Place:
+        """Where the limits are kept."""
+        return store.read(self.store)
+
+    @property
     def store_config(self) -> Config:
-        """The settings of the store, as the library takes them."""
-        name = _segment_name(self.store)
+        """The settings of the table, as the library takes them."""
+        place = self.place
+        name = self.segment if place.segment is None else place.segment
         try:
             return Config(
                 limit=self.limit,
@@ -143,21 +167,40 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
                 name=name,
             )
         except ConfigurationError as error:
-            if error.setting == "name":
-                raise ConfigurationError("store", self.store, f"after shm://, {error.remedy}") from error
-            raise
+            if error.setting != "name":
+                raise
+            if place.segment is None:
+                raise ConfigurationError("segment", name, error.remedy) from error
+            raise ConfigurationError("store", self.store, f"after shm://, {error.remedy}") from error
+
+    @property
+    def redis_config(self) -> RedisConfig:
+        """The settings of a store on Redis, as the library takes them."""
+        try:
+            return RedisConfig(
+                limit=self.limit,
+                interval=self.interval,
+                min_ttl=self.min_ttl,
+                timeout=self.redis_timeout,
+                backoff=self.redis_backoff,
+            )
+        except ConfigurationError as error:
+            setting = _REDIS.get(error.setting, error.setting)
+            raise ConfigurationError(setting, error.value, error.remedy) from error
+
+    def _check_shared(self) -> None:
+        """Check what a store on Redis has besides."""
+        _ = self.redis_config
+        if not 1 <= self.hosts <= _HOSTS_MAX:
+            raise ConfigurationError("hosts", self.hosts, f"give an integer from 1 to {_HOSTS_MAX}")
+        if self.fallback not in _FALLBACKS:
+            raise ConfigurationError("fallback", self.fallback, f"choose one of {', '.join(_FALLBACKS)}")
+        if self.place.url is not None and self.admin_token is not None:
+            remedy = "leave it out: /admin shows and changes the limits of a shm:// store"
+            raise ConfigurationError("admin_token", MASK, remedy)
 
     def _listens_on_unix(self) -> bool:
         return any(address.startswith("unix:") for address in addresses(self.bind))
-
-
-def _segment_name(store: str) -> str:
-    scheme, separator, name = store.partition("://")
-    if scheme in {"redis", "rediss", "valkey"}:
-        raise ConfigurationError("store", store, "not available yet: use shm://NAME")
-    if scheme != "shm" or not separator:
-        raise ConfigurationError("store", store, f"use shm://NAME, for example {_DEFAULT_STORE}")
-    return name
 
 
 def _check_header(name: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -23,17 +22,17 @@ from service.app.api.pages import Dashboard, FrontPage
 from service.app.api.probes import HealthProbe, Ping
 from service.app.api.problems import ERROR_HANDLERS, serialize_problem
 from service.app.conf import ADMIN, ADMIN_FAILURES, Settings, default_policy, running
+from service.app.construct.stores import open_stores
 from service.business.features.limits import Limits
 from service.business.features.links import Links
 from service.business.platform.shared_memory import StoreLimits
 from service.business.platform.sqlite import SCHEMA, Connections, SqliteLinks
-from shm_store import Config, LayoutMismatchError, ShmStore
+from shm_store import RateLimiter, ShmStore
 from shm_store.falcon import RateLimitMiddleware
 from shm_store.policy import Policy, RunningPolicies
 from shm_store.prometheus import TableCollector
 from shm_store.stats import sweeper_state
 
-_log = logging.getLogger("gunicorn.error")
 _App = TypeVar("_App", bound="falcon.App[Any, Any]")
 
 
@@ -61,30 +60,21 @@ def asgi(
     return _compose(falcon.asgi.App(router=router), router, *_configuration(settings, policies))
 
 
-def prepare_store(settings: Settings) -> None:
-    """Create the store, or verify that the one there was made with the same geometry.
-
-    Raises:
-        shm_store.StoreError: It cannot be used; the error says why.
-    """
-    ShmStore.open(settings.store_config).close()
-
-
 def _compose(app: _App, router: DefaultRouter, settings: Settings, policies: RunningPolicies) -> _App:
     # Nothing here starts a thread or opens a connection: with preload_app it runs before the workers are forked.
-    store = _open_store(settings.store_config)
+    limiter, table = open_stores(settings)
     is_asgi = isinstance(app, falcon.asgi.App)
 
     app.req_options.media_handlers = app.resp_options.media_handlers = json_handlers()
-    app.add_middleware([*_guards(store, settings), _limiter(store, router, settings, policies), ReadBody()])
+    app.add_middleware([*_guards(limiter, settings), _limiter(limiter, router, settings, policies), ReadBody()])
     app.set_error_serializer(serialize_problem)
     for error, handler in ERROR_HANDLERS.items():
         twin: Callable[..., Any] = coroutine(handler) if is_asgi else handler
         app.add_error_handler(error, twin)
 
-    routes = [*_routes(store, settings)]
+    routes = [*_routes(table, settings)]
     if settings.admin_token is not None:
-        routes += _admin_routes(store)
+        routes += _admin_routes(table)
     routes.append(_Route("/openapi.json", OpenApi(["/openapi.json", *(route.path for route in routes)])))
     for path, resource, blocking in routes:
         app.add_route(path, asynchronous(resource, blocking=blocking) if is_asgi else resource)
@@ -97,19 +87,19 @@ class _Route(NamedTuple):
     blocking: bool = False
 
 
-def _routes(store: ShmStore, settings: Settings) -> Iterator[_Route]:
+def _routes(table: ShmStore, settings: Settings) -> Iterator[_Route]:
     links = Links(SqliteLinks(Connections(Path(settings.database), SCHEMA)))
     yield _Route("/", FrontPage())
-    yield _Route("/healthz", HealthProbe(lambda: sweeper_state(store.sweeper_age())))
-    yield _Route("/metrics", Metrics(TableCollector(store.inspect())), blocking=True)
+    yield _Route("/healthz", HealthProbe(lambda: sweeper_state(table.sweeper_age())))
+    yield _Route("/metrics", Metrics(TableCollector(table.inspect())), blocking=True)
     yield _Route("/v1/ping", Ping())
     yield _Route("/v1/links", LinkCollection(links), blocking=True)
     yield _Route("/v1/links/{code}", LinkItem(links), blocking=True)
     yield _Route("/r/{code}", FollowLink(links), blocking=True)
 
 
-def _admin_routes(store: ShmStore) -> Iterator[_Route]:
-    limits = Limits(StoreLimits(store))
+def _admin_routes(table: ShmStore) -> Iterator[_Route]:
+    limits = Limits(StoreLimits(table))
     yield _Route("/dashboard", Dashboard())
     yield _Route("/admin/status", TableStatus(limits), blocking=True)
     yield _Route("/admin/limits", LimitCollection(limits), blocking=True)
@@ -118,10 +108,10 @@ def _admin_routes(store: ShmStore) -> Iterator[_Route]:
     yield _Route("/admin/blocks/{key:path}", BlockItem(limits), blocking=True)
 
 
-def _guards(store: ShmStore, settings: Settings) -> Iterator[AdminGuard]:
+def _guards(limiter: RateLimiter, settings: Settings) -> Iterator[AdminGuard]:
     if settings.admin_token is not None:
         yield AdminGuard(
-            store,
+            limiter,
             settings.admin_token,
             clients=settings.clients,
             headers=settings.headers,
@@ -131,37 +121,18 @@ def _guards(store: ShmStore, settings: Settings) -> Iterator[AdminGuard]:
 
 
 def _limiter(
-    store: ShmStore, router: DefaultRouter, settings: Settings, policies: RunningPolicies
+    limiter: RateLimiter, router: DefaultRouter, settings: Settings, policies: RunningPolicies
 ) -> RateLimitMiddleware:
     # Operators have limits of their own: theirs must not be spent by whoever shares their address.
     guarded = () if settings.admin_token is None else GUARDED
     return RateLimitMiddleware(
-        store,
+        limiter,
         router=router,
         policies=policies,
         exempt=["/healthz", "/metrics", *guarded],
         clients=settings.clients,
         headers=settings.headers,
     )
-
-
-def _open_store(config: Config) -> ShmStore:
-    """Open the store; where its table was made with another geometry, with that one.
-
-    `prepare_store` has refused to start on such a table. After a reload it is too late for that: workers that fail
-    would take the whole service down, and with the table as it is the limits are exact.
-    """
-    try:
-        return ShmStore.open(config)
-    except LayoutMismatchError as error:
-        attached = ShmStore.attach(config.name)
-        if attached is None:
-            raise
-        with attached:
-            made = attached.config
-        _log.error("the table stays as it is until it is dropped: %s", error)
-        geometry = {name: getattr(made, name) for name in ("initial_size", "stripes", "label_size")}
-        return ShmStore.open(msgspec.structs.replace(config, **geometry))
 
 
 def _configuration(text: str | None, policies: Sequence[Policy]) -> tuple[Settings, RunningPolicies]:

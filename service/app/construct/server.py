@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from service.app.conf import Loaded, Settings
+from service.app.conf import Loaded, Settings, shown
 from shm_store.durations import to_text
 
 _WILDCARDS = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - recognised, not bound
@@ -31,11 +31,18 @@ def announcement(loaded: Loaded, listeners: Sequence[object], workers: int) -> s
     interval = to_text(settings.store_config.quota.interval_ns)
     return (
         f"Serving {', '.join(urls)} with {workers} workers ({settings.worker_class})\n"
-        f"Limit: {settings.limit} requests per {interval} and {who}, shared by all workers in {settings.store}\n"
+        f"Limit: {settings.limit} requests per {interval} and {who}, shared by {_sharing(settings)}\n"
         f"{_others(loaded)}"
         f"{_dashboard(settings, urls[0])}"
         f"Try:   {_curl(urls[0])}\n"
     )
+
+
+def _sharing(settings: Settings) -> str:
+    where = shown("store", settings.store)
+    if settings.place.url is None:
+        return f"all workers in {where}"
+    return f"all workers of all hosts in {where}, and counted in shm://{settings.segment}"
 
 
 def _others(loaded: Loaded) -> str:

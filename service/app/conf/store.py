@@ -1,0 +1,47 @@
+"""Where the limits are kept, as one line of text says it."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from service.app.conf.secrets import shown
+from shm_store import ConfigurationError
+from shm_store.redis import address
+
+DEFAULT: Final = "shm://shm-store"
+_SHM: Final = "shm"
+_LEASE: Final = "lease+"
+
+
+class Place(NamedTuple):
+    """Where the limits are kept.
+
+    Attributes:
+        segment: The segment; None: on a server.
+        url: The server; None: in the segment.
+        leases: Whether the server issues units to each host.
+    """
+
+    segment: str | None = None
+    url: str | None = None
+    leases: bool = False
+
+
+def read(store: str) -> Place:
+    """Return what the setting says.
+
+    Raises:
+        ConfigurationError: It cannot be used.
+    """
+    scheme, separator, rest = store.partition("://")
+    if scheme == _SHM and separator:
+        return Place(segment=rest)
+    url = store.removeprefix(_LEASE)
+    if not separator or url.partition("://")[0] not in address.SCHEMES:
+        remedy = f"use shm://NAME, redis://HOST:PORT or lease+redis://HOST:PORT, for example {DEFAULT}"
+        raise ConfigurationError("store", shown("store", store), remedy)
+    try:
+        address.read(url)
+    except ConfigurationError as error:
+        raise ConfigurationError("store", shown("store", store), error.remedy) from error
+    return Place(url=url, leases=url != store)
