@@ -79,10 +79,11 @@ $(BENCH_INSTALLED): $(INSTALLED)
 	@$(BIN)/python -m pip install -q -c constraints.txt 'shm-store[bench]'
 	@touch $@
 
-# Debian packages, named like the command that they bring. $(1): their names; $(2): what becomes of those that do without.
+# Debian packages, named like the command that they bring, or PACKAGE/COMMAND. $(1): their names; $(2): what becomes of
+# those that do without.
 define debian
 	@PATH="$$PATH:/usr/sbin"; \
-	missing() { for tool in $(1); do command -v $$tool >/dev/null || echo $$tool; done; }; \
+	missing() { for tool in $(1); do command -v $${tool#*/} >/dev/null || echo $${tool%/*}; done; }; \
 	test -n "$$(missing)" || exit 0; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	  echo "installing" $$(missing) "..."; \
@@ -92,10 +93,12 @@ define debian
 	test -z "$$(missing)" || echo "not installed:" $$(missing) "- $(2)" >&2
 endef
 
-# The load generator and the browser of tests/e2e, the model checker of tests/model with the compiler it needs, and the
-# rule checker of tests/infra. That one is taken out of its package, whose installation would start a server.
+# The load generator and the browser of tests/e2e, the model checker of tests/model with the compiler it needs, the second
+# engine of tests/contract (its tools and its server are one program), and the rule checker of tests/infra. That one is
+# taken out of its package, whose installation would start a server.
 tools: $(INSTALLED)
 	$(call debian,wrk spin gcc chromium,the tests that need them will be skipped)
+	$(call debian,redis-tools/redis-check-rdb,tests will run on Valkey alone)
 	@PATH="$$PATH:$(BIN)"; command -v promtool >/dev/null || { echo "fetching promtool ..."; cd $(VENV) \
 	  && { apt-get download prometheus || { apt-get update && apt-get download prometheus; }; } >/dev/null 2>&1 \
 	  && dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x --strip-components=3 -C bin ./usr/bin/promtool \

@@ -85,7 +85,7 @@ def test_limit_is_exact_across_hosts(make_host: MakeHost, engine: Server, wrk: W
         host.stop()
 
 
-def test_worker_that_ends_hands_back_its_leases(make_host: MakeHost, engine: Server) -> None:
+def test_worker_that_ends_hands_back_its_leases(make_host: MakeHost) -> None:
     """At a reload and at the end: of what was issued, what nobody has spent can be spent elsewhere at once."""
     first, second = (make_host("lease+", limit=100) for _ in range(2))
     first.start()
@@ -146,7 +146,7 @@ def test_service_starts_without_the_server(make_host: MakeHost, engine: Server) 
 def test_password_is_shown_nowhere(make_host: MakeHost, engine: Server) -> None:
     """Not when the service starts, nor when the server cannot be had."""
     engine.kill()
-    secret = "correct-horse-battery"
+    secret = "correct-horse-battery"  # noqa: S105 - of nothing
     host = make_host(store=f"redis://user:{secret}@127.0.0.1:{engine.port}/0?client_name={secret}")
     host.start()
     assert host.get("/v1/ping").status == HTTPStatus.OK
