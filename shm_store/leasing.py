@@ -41,11 +41,13 @@ class Held(msgspec.Struct, frozen=True):
         place: Where it belongs.
         tag: Its tag.
         number: Its number.
+        ends_ns: When it ends.
     """
 
     place: Place
     tag: int
     number: int
+    ends_ns: int
 
 
 class Leasing:
@@ -101,7 +103,7 @@ class Leasing:
         if tag is None:
             return None
         new = self._table.stripes.run(place.stripe, lambda hold: self._leases.deposit(hold, place, tag, lease))
-        return None if new is None else Held(place, new, lease.number)
+        return None if new is None else Held(place, new, lease.number, lease.ends_ns)
 
     def give_up(self, place: Place, tag: int) -> int:
         """End a lease; return how many units of it were not spent, and are not any more."""

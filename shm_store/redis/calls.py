@@ -20,7 +20,7 @@ from shm_store.redis import scripts
 from shm_store.redis.config import RedisConfig
 from shm_store.redis.engine import Engine
 from shm_store.redis.names import Names
-from shm_store.redis.scripts import Script
+from shm_store.redis.scripts import Call, Script, bulk
 
 _NS_PER_US: Final = 1_000
 # Below it the sum of two is a number that a double holds.
@@ -31,6 +31,26 @@ _CODES: Final = {name: code for code, name in enumerate(ALGORITHMS)}
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder().decode
+
+
+# The command of a take: as `Call.packed` would make it, in a third of the time. A tag has 12 digits.
+_TAKE: Final = b"%b$%d\r\n%b\r\n%b$%d\r\n%b\r\n$12\r\n%b\r\n$%d\r\n%b\r\n"
+
+
+class _Asked(NamedTuple):
+    """What takes by a quota.
+
+    Attributes:
+        script: The script.
+        arguments: What it is told of the quota.
+        head: What its command begins with.
+        told: The arguments, as the command has them.
+    """
+
+    script: Script
+    arguments: bytes
+    head: bytes
+    told: bytes
 
 
 class Taken(NamedTuple):
@@ -107,7 +127,7 @@ class Calls:
         self._names = Names(config.prefix)
         self._min_ttl = round(config.seconds("min_ttl") * 1e6)
         self._lease = round(config.seconds("in_flight_ttl") * 1e6)
-        self._asked: dict[Quota, tuple[Script, bytes]] = {}
+        self._asked: dict[Quota, _Asked] = {}
 
     def check(self, quota: object) -> None:
         """Raise ConfigurationError unless the server can count by a quota."""
@@ -119,9 +139,10 @@ class Calls:
         Raises:
             CostError: The cost is no integer from 1 to the most units of the bucket.
         """
-        script, arguments = self._asked.get(quota) or self._ask(quota)
-        arguments_ = (arguments, b"%d" % _units(cost), _new_tag(), self._told())
-        answer = _decode(self._engine.run(script, (self._names.bucket(key),), arguments_))
+        asked = self._asked.get(quota) or self._ask(quota)
+        name, units, tag, told = self._names.bucket(key), b"%d" % _units(cost), _new_tag(), self._told()
+        packed = _TAKE % (asked.head, len(name), name, asked.told, len(units), units, tag, len(told), told)
+        answer = _decode(self._engine.run(Call(asked.script, (name,), (asked.arguments, units, tag, told), packed)))
         if answer[0] == "cost":
             raise CostError(cost, answer[2])
         return _info(answer)
@@ -161,11 +182,11 @@ class Calls:
         for taken, units in takens:
             parts.append((len(names) + 1, taken.is_flight, units, taken.tag, *taken.state))
             names += self._names.flight(taken.take.key) if taken.is_flight else (self._names.bucket(taken.take.key),)
-        self._engine.run(scripts.SETTLE, names, (_encode(parts), self._settings(_new_tag())), again=False)
+        self._engine.run(Call(scripts.SETTLE, names, (_encode(parts), self._settings(_new_tag()))), again=False)
 
     def renew(self, key: str, tags: Sequence[str]) -> None:
         """Say that units of a key are still in flight."""
-        self._engine.run(scripts.RENEW, self._names.flight(key), (_encode(tags), b"%d" % self._lease))
+        self._engine.run(Call(scripts.RENEW, self._names.flight(key), (_encode(tags), b"%d" % self._lease)))
 
     def lease(self, key: str, quota: Quota, order: Order) -> Issue:
         """Have units issued to a host.
@@ -173,9 +194,8 @@ class Calls:
         Raises:
             CostError: As by `take`.
         """
-        _, arguments = self._ask(quota)
         settings = _encode((_new_tag().decode(), int(self._told()), *order))
-        reply = self._engine.run(scripts.LEASE, self._names.leased(key), (arguments, settings))
+        reply = self._engine.run(Call(scripts.LEASE, self._names.leased(key), (self._ask(quota).arguments, settings)))
         answer = _decode(reply)
         if answer[0] == "cost":
             raise CostError(order.cost, answer[2])
@@ -183,19 +203,19 @@ class Calls:
 
     def get(self, key: str) -> tuple[int, int]:
         """Return (limit, remaining) of a key; (0, 0) if there is nothing."""
-        reply = self._engine.run(scripts.GET, self._names.all(key), (self._told(), b"%d" % self._min_ttl))
+        reply = self._engine.run(Call(scripts.GET, self._names.all(key), (self._told(), b"%d" % self._min_ttl)))
         limit, remaining = _decode(reply)
         return limit, remaining
 
     def set(self, key: str, quota: Quota) -> None:
         """Store an override."""
-        _, arguments = self._ask(quota)
-        self._engine.run(scripts.SET, (self._names.bucket(key),), (arguments, _new_tag(), self._told()))
+        arguments = self._ask(quota).arguments, _new_tag(), self._told()
+        self._engine.run(Call(scripts.SET, (self._names.bucket(key),), arguments))
 
     def reset(self, key: str) -> bool:
         """Forget a key; return whether there was anything."""
         arguments = (self._told(), b"%d" % self._min_ttl)
-        return bool(self._engine.run(scripts.RESET, self._names.all(key), arguments))
+        return bool(self._engine.run(Call(scripts.RESET, self._names.all(key), arguments)))
 
     def _run(
         self, takes: Sequence[CheckedTake], tag: bytes, *, is_peek: bool = False, is_reserved: bool = False
@@ -211,7 +231,7 @@ class Calls:
                 names += own
             told.append((positions[own[0]], is_flight, *self._terms(take.quota), _units(take.cost), take.shadow))
         settings = self._settings(tag, is_peek=is_peek, is_reserved=is_reserved)
-        answers: list[Any] = _decode(self._engine.run(scripts.TAKE_ALL, names, (_encode(told), settings)))
+        answers: list[Any] = _decode(self._engine.run(Call(scripts.TAKE_ALL, names, (_encode(told), settings))))
         if answers[0] == "cost":
             index = answers[1] - 1
             raise CostError(takes[index].cost, answers[2], index)
@@ -238,16 +258,17 @@ class Calls:
             raise ConfigurationError("interval", quota.interval, "this store knows no part of a microsecond")
         return _CODES[quota.algorithm], limit, interval_ns // _NS_PER_US, burst
 
-    def _ask(self, quota: object) -> tuple[Script, bytes]:
+    def _ask(self, quota: object) -> _Asked:
         """Return what takes by a quota, and what it is told of it."""
         if not isinstance(quota, Quota):
             raise not_a_quota("quota", quota)
         asked = self._asked.get(quota)
         if asked is None:
-            words = (*self._terms(quota), self._min_ttl)
+            arguments = b"".join(map(_encode, (*self._terms(quota), self._min_ttl)))
+            script = scripts.TAKE[quota.algorithm]
             if len(self._asked) >= _REMEMBERED:
                 self._asked.clear()
-            asked = self._asked[quota] = scripts.TAKE[quota.algorithm], b"".join(map(_encode, words))
+            asked = self._asked[quota] = _Asked(script, arguments, script.head(1, 4), bulk(arguments))
         return asked
 
 
@@ -257,7 +278,7 @@ def _units(cost: object) -> int:
 
 
 def _new_tag() -> bytes:
-    return b"%x" % random.getrandbits(48)
+    return b"%012x" % random.getrandbits(48)
 
 
 def _info(answer: Sequence[Any]) -> RateInfo:

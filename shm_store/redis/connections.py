@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
 from typing import Any, Protocol, TypeAlias
 
 import redis
 from redis.cluster import RedisCluster
 from redis.exceptions import NoScriptError
 
-from shm_store.redis.scripts import Script
+from shm_store.redis.scripts import Call
 
 # Of several kinds: TCP, TLS, a socket of the file system, and one that asks Sentinel where to connect.
 Connection: TypeAlias = Any
@@ -20,13 +19,11 @@ Reply: TypeAlias = Any
 class Connections(Protocol):
     """What runs scripts."""
 
-    def run(self, script: Script, names: Sequence[bytes], arguments: Sequence[bytes], *, again: bool) -> Reply:
+    def run(self, call: Call, *, again: bool) -> Reply:
         """Return the reply to a script.
 
         Args:
-            script: The script.
-            names: The names it works on.
-            arguments: What it is told.
+            call: The call of the script.
             again: Whether to run it once more if the connection turns out to be lost, when nobody knows if it has run.
 
         Raises:
@@ -57,21 +54,27 @@ class Direct:
         # Its ends are appended to and popped from by several threads at once, without a lock.
         self._idle: deque[Connection] = deque()
 
-    def run(self, script: Script, names: Sequence[bytes], arguments: Sequence[bytes], *, again: bool) -> Reply:
+    def run(self, call: Call, *, again: bool) -> Reply:
         """Return the reply to a script."""
         try:
             connection = self._idle.pop()
         except IndexError:
             connection, again = self._pool.get_connection(), False
         try:
-            reply = _reply(connection, script, names, arguments)
+            connection.send_packed_command((call.packed(),))
+            try:
+                reply = connection.read_response()
+            except NoScriptError:
+                # A server that was started anew, or that has never seen it.
+                connection.send_packed_command((call.packed(by_text=True),))
+                reply = connection.read_response()
         except redis.ConnectionError:
             # A server that was started anew: what was connected to the old one has ended.
             self._drop(connection)
             if not again:
                 raise
             self._drop_idle()
-            return self.run(script, names, arguments, again=False)
+            return self.run(call, again=False)
         except redis.ResponseError:
             # The last one of a server that is a replica by now.
             self._drop(connection)
@@ -111,12 +114,13 @@ class Clustered:
         """Connect as `client` does."""
         self._client = client
 
-    def run(self, script: Script, names: Sequence[bytes], arguments: Sequence[bytes], *, again: bool) -> Reply:  # noqa: ARG002 - the client looks where the node has gone, and no further
+    def run(self, call: Call, *, again: bool) -> Reply:  # noqa: ARG002 - the client looks where a slot went, no further
         """Return the reply to a script."""
+        script, words = call.script, (*call.names, *call.arguments)
         try:
-            return self._client.evalsha(script.digest, len(names), *names, *arguments)
+            return self._client.evalsha(script.digest, len(call.names), *words)
         except NoScriptError:
-            return self._client.eval(script.text, len(names), *names, *arguments)
+            return self._client.eval(script.text, len(call.names), *words)
 
     def after_fork(self) -> None:
         """Leave to the parent what is connected: redis-py does, by itself."""
@@ -124,13 +128,3 @@ class Clustered:
     def close(self) -> None:
         """Close what is connected."""
         self._client.close()
-
-
-def _reply(connection: Connection, script: Script, names: Sequence[bytes], arguments: Sequence[bytes]) -> Reply:
-    connection.send_packed_command((script.command(names, arguments),))
-    try:
-        return connection.read_response()
-    except NoScriptError:
-        # A server that was started anew, or that has never seen it.
-        connection.send_packed_command((script.command(names, arguments, by_text=True),))
-        return connection.read_response()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Sequence
 from typing import Final
 
 import redis
@@ -16,7 +15,7 @@ from shm_store.redis import address
 from shm_store.redis.breaker import Breaker
 from shm_store.redis.config import RedisConfig
 from shm_store.redis.connections import Clustered, Connections, Direct, Reply
-from shm_store.redis.scripts import Script
+from shm_store.redis.scripts import Call
 
 _REMEDIES: Final = (
     (redis.AuthenticationError, "check the user and the password in the URL"),
@@ -56,24 +55,24 @@ class Engine:
         """Whether the last that was heard of it is a failure."""
         return self._breaker.is_open
 
-    def run(self, script: Script, names: Sequence[bytes], arguments: Sequence[bytes], *, again: bool = True) -> Reply:
+    def run(self, call: Call, *, again: bool = True) -> Reply:
         """Return the reply to a script; see `Connections.run`.
 
         Raises:
             EngineError: There is none.
         """
         breaker = self._breaker
-        if not breaker.admits():
+        if breaker.is_open and not breaker.admits():
             reason = f"it failed less than {self._config.backoff:g} s ago, and is not asked before that has passed"
-            raise EngineError(self.name, script.name, reason, _REMEDY)
+            raise EngineError(self.name, call.script.name, reason, _REMEDY)
         try:
             connections = self._connections
             if connections is None:
                 connections = self._connections = self._connected()
-            reply = connections.run(script, names, arguments, again=again)
+            reply = connections.run(call, again=again)
         except (redis.RedisError, OSError) as error:
             breaker.failed()
-            raise EngineError(self.name, script.name, _reason(error), _remedy(error)) from error
+            raise EngineError(self.name, call.script.name, _reason(error), _remedy(error)) from error
         if breaker.is_open:
             breaker.answered()
         return reply

@@ -21,7 +21,7 @@ _NEEDED: Final = {
 
 
 class Script:
-    """A script, and the commands that run it.
+    """A script.
 
     Attributes:
         name: What it does.
@@ -34,23 +34,45 @@ class Script:
         self.name = name
         self.text = "\n".join(parts)
         self.digest = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
-        self._by_digest = b"$7\r\nEVALSHA\r\n" + _bulk(self.digest.encode())
-        self._by_text = b"$4\r\nEVAL\r\n" + _bulk(self.text.encode())
 
-    def command(self, names: Sequence[bytes], arguments: Sequence[bytes], *, by_text: bool = False) -> bytes:
-        """Return the command that runs it by its digest, or, for a server that does not know it yet, by its text."""
-        count = b"%d" % len(names)
-        head = b"*%d\r\n%b$%d\r\n%b\r\n" % (
-            3 + len(names) + len(arguments),
-            self._by_text if by_text else self._by_digest,
-            len(count),
-            count,
-        )
-        return head + b"".join([b"$%d\r\n%b\r\n" % (len(each), each) for each in (*names, *arguments)])
+    def head(self, names: int, arguments: int, *, by_text: bool = False) -> bytes:
+        """Return what a command that runs it begins with; its names and arguments follow, each as `bulk` writes it."""
+        what, which = ("EVAL", self.text) if by_text else ("EVALSHA", self.digest)
+        words = what.encode(), which.encode(), b"%d" % names
+        return b"*%d\r\n" % (len(words) + names + arguments) + b"".join(map(bulk, words))
 
 
-def _bulk(text: bytes) -> bytes:
-    return b"$%d\r\n%b\r\n" % (len(text), text)
+class Call:
+    """A call of a script.
+
+    Attributes:
+        script: The script.
+        names: The names it works on.
+        arguments: What it is told.
+    """
+
+    __slots__ = ("_packed", "arguments", "names", "script")
+
+    def __init__(
+        self, script: Script, names: Sequence[bytes], arguments: Sequence[bytes], packed: bytes | None = None
+    ) -> None:
+        """Call a script; `packed` is the command that does it, where that is known already."""
+        self.script = script
+        self.names = names
+        self.arguments = arguments
+        self._packed = packed
+
+    def packed(self, *, by_text: bool = False) -> bytes:
+        """Return the command: by the script's digest, or, for a server that does not know it, by its text."""
+        if self._packed is not None and not by_text:
+            return self._packed
+        head = self.script.head(len(self.names), len(self.arguments), by_text=by_text)
+        return head + b"".join(map(bulk, (*self.names, *self.arguments)))
+
+
+def bulk(word: bytes) -> bytes:
+    """Return a word of a command as the protocol has it."""
+    return b"$%d\r\n%b\r\n" % (len(word), word)
 
 
 def _part(name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Sequence
-from typing import TypeVar, overload
+from typing import Final, TypeVar, overload
 
 from shm_store.errors import EngineError
 from shm_store.limiter import KeyReserve, KeyTake
@@ -19,6 +19,8 @@ T = TypeVar("T")
 
 # Quotas whose parts are remembered; all are dropped when there would be more.
 _REMEMBERED = 1_024
+#: The name under which `Inspection.policies` has the operations, as `errors`, that the table did for the server.
+TALLY: Final = "(server)"
 _log = logging.getLogger("shm_store.fallback")
 
 
@@ -45,6 +47,7 @@ class FallbackStore(CountedStore):
         self._hosts = hosts
         self._parts: dict[Quota, Quota] = {}
         self._is_lost = False
+        self._tally = table.tally(TALLY)
         self.take = self._take
         self.peek = self._peek
 
@@ -95,6 +98,7 @@ class FallbackStore(CountedStore):
         try:
             result = shared()
         except EngineError as error:
+            self._tally.errors[()] += 1
             if not self._is_lost:
                 self._is_lost = True
                 _log.error("this host's table decides, by 1/%d of each limit: %s", self._hosts, error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import random
 import time
@@ -14,7 +15,7 @@ import msgspec
 
 from shm_store.arguments import not_a_quota, require_key
 from shm_store.durations import NS_PER_SECOND, Duration, to_ns
-from shm_store.errors import ConfigurationError, EngineError
+from shm_store.errors import ConfigurationError, EngineError, StoreError
 from shm_store.leasing import DENIAL, NUMBER_MIN, UNITS, Held, Lease, Pending
 from shm_store.quota import Quota, require_integer
 from shm_store.rate_info import RateInfo
@@ -76,8 +77,8 @@ class LeaseStore(CountedStore):
 
     No unit is spent that was not issued, and none is issued twice. With `token-bucket` and `fixed-window` none is spent
     in another window than it was issued in; with the others, at most `hosts` batches are. At most `hosts - 1` batches
-    lie with hosts that do not need them; the next take there gives them back once the lease has ended. See
-    docs/distributed.md.
+    lie with hosts that do not need them; once their lease has ended, the next take of the key there gives them back, or
+    a later one that has units issued of another. See docs/distributed.md.
 
     A change of a limit by `set` or `reset` holds at once on this host, and on others when their leases end.
 
@@ -184,6 +185,7 @@ class LeaseStore(CountedStore):
             held = self._leasing.deposit(pending, lease)
             if held is not None:
                 self._remember(key, quota, held)
+            self._return_one()
             return RateInfo(True, lease.limit, lease.limit - lease.spent, issue.info.reset_after_ns)
         if issue.info.remaining:
             # For fewer units there may be room.
@@ -197,15 +199,16 @@ class LeaseStore(CountedStore):
         info, lasts_ns = issue.info, self._lasts_ns(quota)
         if quota.algorithm in _WINDOWED:
             lasts_ns = min(lasts_ns, info.reset_after_ns)
-        most = info.limit - info.remaining
+        most, ends_ns = info.limit - info.remaining, began_ns + lasts_ns
         return Lease(
             kind=UNITS,
             limit=info.limit,
             spent=most - issue.units + cost,
             most=most,
             number=number,
-            ends_ns=began_ns + lasts_ns,
-            resets_ns=began_ns + info.reset_after_ns,
+            ends_ns=ends_ns,
+            # A bucket of gcra may be full again before: what it has here is more than what is left of it.
+            resets_ns=max(began_ns + info.reset_after_ns, ends_ns),
         )
 
     def _denial(self, info: RateInfo, quota: Quota, began_ns: int) -> Lease:
@@ -232,18 +235,40 @@ class LeaseStore(CountedStore):
                 # Another thread does it.
                 return
 
+    def _return_one(self) -> None:
+        """Give back what is left of one lease that has ended, of a key that may not come to this host again."""
+        now_ns = self._clock()
+        while self._held:
+            try:
+                (key, quota), lease = next(iter(self._held.items()))
+                if now_ns < lease.ends_ns:
+                    return
+                del self._held[key, quota]
+            except (KeyError, StopIteration, RuntimeError):
+                # Another thread does it.
+                return
+            if self._gives_back(key, quota, lease):
+                return
+
+    def _gives_back(self, key: str, quota: Quota, lease: Held) -> bool:
+        """End a lease; return whether there was anything to give back."""
+        unspent = self._leasing.give_up(lease.place, lease.tag)
+        if unspent:
+            # What is not given back comes back with the next window.
+            with contextlib.suppress(EngineError):
+                self._shared.lease(key, quota, self._returning(lease, unspent))
+        return bool(unspent)
+
     def _hand_back(self) -> None:
         deadline = time.monotonic() + _CLOSING_S
         held, self._held = self._held, {}
         for (key, quota), lease in held.items():
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline or self._shared.is_failing:
                 return
             try:
-                unspent = self._leasing.give_up(lease.place, lease.tag)
-                if unspent:
-                    self._shared.lease(key, quota, self._returning(lease, unspent))
-            except EngineError:
-                # What is not handed back comes back with the next window.
+                self._gives_back(key, quota, lease)
+            except StoreError:
+                # The table is closed.
                 return
 
     def _returning(self, lease: Held, unspent: int) -> Order:

@@ -20,7 +20,17 @@ from tests.bench.machine import Machine, program
 from tests.bench.runs import run
 
 #: In the order of the report.
-MODULES: Final = ("takes", "populations", "startup", "processes", "threads", "scaling", "falcon_app", "servers")
+MODULES: Final = (
+    "takes",
+    "populations",
+    "startup",
+    "processes",
+    "threads",
+    "scaling",
+    "falcon_app",
+    "servers",
+    "past_one_host",
+)
 REPORT: Final = "report"
 #: Programs that a module cannot do without.
 NEEDS: Final = {"servers": ("wrk", "nginx")}

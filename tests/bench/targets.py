@@ -135,6 +135,13 @@ TARGETS: Final = (
     ),
     Target("wrk through 4 sync workers, ours / bare", "servers", "sync, ours / bare", 0.97, least=True),
     Target(
+        "take on Valkey / bare call of its script",
+        "past_one_host",
+        "take, RedisStore / bare script call, redis-py's connection",
+        1.15,
+    ),
+    Target("take from a lease / from shared memory", "past_one_host", "take from a lease / take, shared memory", 1.3),
+    Target(
         "shared memory a slot, without labels, bytes",
         "startup",
         "shared memory a slot, 1M slots",

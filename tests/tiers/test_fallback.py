@@ -9,6 +9,7 @@ import pytest
 from shm_store import Concurrency, ConfigurationError, CostError, EngineError, Quota
 from shm_store.limiter import Bookkeeping
 from shm_store.tiers import CountedStore, FallbackStore
+from shm_store.tiers.fallback import TALLY
 from tests.clock import Clock
 from tests.engines import Server
 from tests.tiers.conftest import Hosts
@@ -43,6 +44,7 @@ def test_table_takes_over_and_hands_back(
         # The new one knows nothing of before.
         assert store.take(KEY).remaining == 8
     assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
+    assert store._table.inspect().policies()[TALLY].errors == 6
     assert "1/3 of each limit" in caplog.text
     assert store.get(KEY) == (9, 8)
 

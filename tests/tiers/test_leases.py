@@ -94,6 +94,29 @@ def test_lease_that_has_ended_gives_back_what_was_not_spent(hosts: Hosts, common
     assert other.take(KEY).remaining == 990 - 2
 
 
+def test_lease_of_a_key_that_comes_no_more_is_given_back(hosts: Hosts, common_server: Server, clock: Clock) -> None:
+    """One at a time, when units of another key are issued."""
+    store = hosts.leasing(common_server)
+    for key in ("a", "b"):
+        store.take(key)
+    clock.advance(5)
+    other = hosts.leasing(common_server)
+    assert [other.get(key)[1] for key in "ab"] == [750, 750]
+    store.take("c")
+    assert [other.get(key)[1] for key in "ab"] == [999, 750]
+    store.take("d")
+    assert [other.get(key)[1] for key in "abcd"] == [999, 999, 750, 750]
+
+
+def test_lease_says_nothing_before_now(hosts: Hosts, common_server: Server, clock: Clock) -> None:
+    """A bucket of gcra that had lost little is full before the lease ends."""
+    store = hosts.leasing(common_server, redis_algorithm="gcra", share=0.01)
+    store.take(KEY)
+    clock.advance(4)
+    for _ in range(3):
+        assert store.take(KEY).reset_after >= 0
+
+
 def test_closing_hands_back_what_was_not_spent(hosts: Hosts, common_server: Server) -> None:
     """And what another process of the host spends meanwhile is not handed back."""
     store = hosts.leasing(common_server)
