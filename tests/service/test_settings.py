@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 import pytest
 
+from service.app.cli.show import as_table
 from service.app.conf import SettingError, Settings, load
 from service.app.construct import wsgi
 from shm_store import Config, ShmStore
@@ -53,8 +54,16 @@ def test_settings_leave_the_last_word_to_gunicorn() -> None:
         ("ttl_interval", "1ms"),
         ("min_ttl", "-1s"),
         ("initial_size", "1.5"),
-        ("store", "redis://127.0.0.1"),
         ("store", "shm://a/b"),
+        ("store", "shm-store"),
+        ("store", "http://127.0.0.1"),
+        ("store", "lease+shm://a"),
+        ("store", "redis+sentinel://127.0.0.1"),
+        ("segment", "a/b"),
+        ("hosts", "0"),
+        ("fallback", "redis"),
+        ("redis_timeout", "0s"),
+        ("redis_backoff", "2h"),
         ("workers", "0"),
         ("bind", "unix:/run/service.sock"),
         ("database", ":memory:"),
@@ -181,6 +190,50 @@ def test_bad_token_is_refused_and_not_shown(name: str, token: str) -> None:
     assert error.value == "***"
     assert "secret" not in "".join(traceback.format_exception(error)).partition("with pytest.raises")[2]
     assert str(error).startswith(f"{'admin_token' if name == 'SERVICE_ADMIN_TOKEN' else name} is '***' (environment")
+
+
+@pytest.mark.parametrize(
+    ("store", "url", "leases"),
+    [
+        ("shm://mine", None, False),
+        ("redis://10.0.0.5:6379/2", "redis://10.0.0.5:6379/2", False),
+        ("lease+rediss://10.0.0.5", "rediss://10.0.0.5", True),
+        ("lease+redis+cluster://a:1,b:2", "redis+cluster://a:1,b:2", True),
+        ("redis+sentinel://a:1,b:2/primary", "redis+sentinel://a:1,b:2/primary", False),
+    ],
+)
+def test_store_is_named_in_one_line(store: str, url: str | None, leases: bool) -> None:  # noqa: FBT001 - a parameter
+    """A segment, or a server with or without leases; the host has a table in any case."""
+    settings = load({"segment": "table"}, {"SERVICE_STORE": store}).settings
+    assert (settings.place.url, settings.place.leases) == (url, leases)
+    assert settings.store_config.name == ("mine" if url is None else "table")
+
+
+@pytest.mark.parametrize(
+    "store",
+    [
+        f"redis://user:{SECRET}@127.0.0.1/0?ssl_password={SECRET}",
+        f"lease+rediss://:{SECRET}/{SECRET}@127.0.0.1",
+        f"redis://:{SECRET}@127.0.0.1?socket_timeout=5",
+        f"redis://:{SECRET}@127.0.0.1:port",
+        f"http://:{SECRET}@127.0.0.1",
+        f"redis+sentinel://:{SECRET}@127.0.0.1",
+    ],
+)
+def test_password_of_a_store_is_not_shown(store: str) -> None:
+    """Neither where settings are shown, nor by an error about one that cannot be used."""
+    try:
+        shown = repr(load({}, {"SERVICE_STORE": store}).settings) + as_table(load({}, {"SERVICE_STORE": store}))
+    except SettingError as error:
+        shown = "".join(traceback.format_exception(error)).partition("raise SettingError")[2] + repr(error.value)
+    assert SECRET not in shown
+    assert "127.0.0.1" in shown
+
+
+def test_admin_api_goes_with_a_table_only() -> None:
+    """It would show and change what does not decide."""
+    with pytest.raises(SettingError, match=r"admin_token is '\*\*\*'.*shm://"):
+        load({}, {"SERVICE_STORE": "redis://127.0.0.1", "SERVICE_ADMIN_TOKEN": SECRET})
 
 
 @pytest.mark.parametrize("text", ["admin_token = 5\n", 'admin_tokn = "{}"\n', 'admin_token = "{}\n'])

@@ -9,7 +9,7 @@ MASK: Final = "***"
 _SECRETS: Final = frozenset(("admin_token",))
 _STORE: Final = "store"
 # Who logs in, and options, of which any may be a password.
-_PRIVATE: Final = re.compile(r"(?<=://)[^/?#]*@|\?.*", re.DOTALL)
+_PRIVATE: Final = re.compile(r"(?<=://).*@|\?.*", re.DOTALL)
 
 
 def shown(setting: str, value: object) -> object:

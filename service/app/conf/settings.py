@@ -14,6 +14,7 @@ from service.app.conf.bind import addresses
 from service.app.conf.secrets import MASK, shown
 from service.app.conf.store import DEFAULT, Place
 from shm_store import Config, ConfigurationError
+from shm_store.config import require_name
 from shm_store.falcon import Clients, Headers
 from shm_store.policy.recipe import header_prefix
 from shm_store.redis import RedisConfig
@@ -169,8 +170,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         except ConfigurationError as error:
             if error.setting != "name":
                 raise
-            if place.segment is None:
-                raise ConfigurationError("segment", name, error.remedy) from error
             raise ConfigurationError("store", self.store, f"after shm://, {error.remedy}") from error
 
     @property
@@ -191,6 +190,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def _check_shared(self) -> None:
         """Check what a store on Redis has besides."""
         _ = self.redis_config
+        try:
+            require_name(self.segment)
+        except ConfigurationError as error:
+            raise ConfigurationError("segment", self.segment, error.remedy) from error
         if not 1 <= self.hosts <= _HOSTS_MAX:
             raise ConfigurationError("hosts", self.hosts, f"give an integer from 1 to {_HOSTS_MAX}")
         if self.fallback not in _FALLBACKS:
