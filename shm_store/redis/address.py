@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Any, Final, NamedTuple
-from urllib.parse import SplitResult, parse_qs, unquote, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 import redis
 from redis.backoff import NoBackoff
@@ -29,13 +29,16 @@ SCHEMES: Final = {
     "rediss+sentinel": "rediss",
 }
 _EXAMPLE: Final = "give a URL, for example redis://localhost:6379/0"
+_QUOTED: Final = "write @, /, ? and # of a user or password as %40, %2F, %3F and %23"
 # What the store relies on.
 _OURS: Final = frozenset(
     (
         "decode_responses",
         "encoding",
         "health_check_interval",
+        "max_connections",
         "protocol",
+        "retry",
         "retry_on_error",
         "retry_on_timeout",
         "socket_connect_timeout",
@@ -43,7 +46,27 @@ _OURS: Final = frozenset(
         "timeout",
     )
 )
+# Others of redis-py take what no text is: it would fail only where it connects.
+_OPTIONS: Final = frozenset(
+    (
+        "client_name",
+        "db",
+        "password",
+        "socket_keepalive",
+        "ssl_ca_certs",
+        "ssl_ca_data",
+        "ssl_ca_path",
+        "ssl_cert_reqs",
+        "ssl_certfile",
+        "ssl_check_hostname",
+        "ssl_ciphers",
+        "ssl_keyfile",
+        "ssl_password",
+        "username",
+    )
+)
 _NODE: Final = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^:\[\]]+)(?::(?P<port>[0-9]{1,5}))?")
+_DATABASE: Final = re.compile(r"(/[0-9]{0,9})?")
 _PORT: Final = 6379
 _SENTINEL_PORT: Final = 26379
 
@@ -79,14 +102,15 @@ def read(url: object) -> Address:
         shown = _shown(parts)
     except ValueError:
         raise ConfigurationError("url", "<text>", _EXAMPLE) from None
-    if parts.scheme not in SCHEMES:
+    if "@" in f"{parts.path}{parts.query}{parts.fragment}":
+        # Of a password with a character that ends the host, or with no scheme before it, a part would be shown.
+        raise ConfigurationError("url", "<text>", f"{_EXAMPLE}; {_QUOTED}")
+    if parts.scheme not in SCHEMES or f"{parts.scheme}://" not in url.lower():
         raise ConfigurationError("url", shown, f"begin with one of {', '.join(f'{each}://' for each in SCHEMES)}")
-    ours = _OURS & set(parse_qs(parts.query, keep_blank_values=True))
-    if ours:
-        raise ConfigurationError("url", shown, f"leave out {min(ours)}: the store has settings of its own")
+    _check_options(parts.query, shown)
     kind = parts.scheme.partition("+")[2]
     if not kind:
-        target = urlunsplit(parts._replace(scheme=SCHEMES[parts.scheme]))
+        target = _joined(SCHEMES[parts.scheme], parts.netloc, parts.path, parts.query)
         address = Address(shown, target)
         _check(address)
         return address
@@ -102,7 +126,7 @@ def read(url: object) -> Address:
     user, at, _ = parts.netloc.rpartition("@")
     host, port = nodes[0]
     where = f"{user}{at}{f'[{host}]' if ':' in host else host}:{port}"
-    target = urlunsplit((SCHEMES[parts.scheme], where, path if service else "", parts.query, ""))
+    target = _joined(SCHEMES[parts.scheme], where, path if service else "", parts.query)
     address = Address(shown, target, nodes, service, is_cluster=kind == "cluster")
     _check(address)
     return address
@@ -139,11 +163,19 @@ def client(address: Address, config: RedisConfig) -> redis.Redis | RedisCluster:
     return found
 
 
+def _check_options(query: str, shown: str) -> None:
+    options = set(parse_qs(query, keep_blank_values=True))
+    if ours := _OURS & options:
+        raise ConfigurationError("url", shown, f"leave out {min(ours)}: the store has settings of its own")
+    if others := options - _OPTIONS:
+        raise ConfigurationError("url", shown, f"leave out {min(others)}: there are {', '.join(sorted(_OPTIONS))}")
+
+
 def _nodes(text: str, shown: str, port: int) -> tuple[tuple[str, int], ...]:
     nodes = []
     for each in text.split(","):
         node = _NODE.fullmatch(each)
-        if node is None:
+        if node is None or not 0 < int(node["port"] or port) < 2**16:
             raise ConfigurationError("url", shown, "name the nodes as HOST:PORT, with commas between them")
         nodes.append((node["host"].strip("[]"), int(node["port"] or port)))
     return tuple(nodes)
@@ -152,12 +184,26 @@ def _nodes(text: str, shown: str, port: int) -> tuple[tuple[str, int], ...]:
 def _check(address: Address) -> None:
     """Have redis-py read what is left to it."""
     try:
+        parts = urlsplit(address.url)
+        if parts.scheme == "unix":
+            if parts.netloc.rpartition("@")[2] or not parts.path.strip("/"):
+                raise ValueError("a socket is named by its whole path, as in unix:///run/redis.sock")
+        elif not _DATABASE.fullmatch(parts.path):
+            # redis-py would take the first.
+            raise ValueError("the path is no number of a database")
+        for host in (parts.hostname or "", *(host for host, _ in address.nodes)):
+            host.encode("idna")
         # Nothing is connected by this.
         redis.ConnectionPool.from_url(address.url).make_connection()
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, redis.RedisError) as error:
         raise ConfigurationError("url", address.shown, f"{error}; {_EXAMPLE}") from error
 
 
 def _shown(parts: SplitResult) -> str:
     """Return a URL that anybody may read: neither who logs in, nor any option, which may be a secret."""
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    return _joined(parts.scheme, parts.netloc.rpartition("@")[2], parts.path)
+
+
+def _joined(scheme: str, place: str, path: str, query: str = "") -> str:
+    """Return a URL; with its slashes also if there is no host, as for a socket, where `urlunsplit` leaves them out."""
+    return f"{scheme}://{place}{path}{query and '?'}{query}"

@@ -7,8 +7,10 @@ from typing import Any, Protocol, TypeAlias
 
 import redis
 from redis.cluster import RedisCluster
+from redis.crc import key_slot
 from redis.exceptions import NoScriptError
 
+from shm_store.errors import ConfigurationError
 from shm_store.redis.scripts import Call
 
 # Of several kinds: TCP, TLS, a socket of the file system, and one that asks Sentinel where to connect.
@@ -28,7 +30,9 @@ class Connections(Protocol):
 
         Raises:
             redis.RedisError: There is none.
+            redis.exceptions.RedisClusterException: There is none.
             OSError: There is none.
+            ConfigurationError: The names are not all in one slot of the cluster; nothing was asked.
         """
         ...
 
@@ -60,6 +64,12 @@ class Direct:
             connection = self._idle.pop()
         except IndexError:
             connection, again = self._pool.get_connection(), False
+        else:
+            if not again and _has_ended(connection):
+                # Nothing was asked yet, so that it is no second time.
+                self._drop(connection)
+                self._drop_idle()
+                connection = self._pool.get_connection()
         try:
             connection.send_packed_command((call.packed(),))
             try:
@@ -71,13 +81,14 @@ class Direct:
         except redis.ConnectionError:
             # A server that was started anew: what was connected to the old one has ended.
             self._drop(connection)
+            self._drop_idle()
             if not again:
                 raise
-            self._drop_idle()
             return self.run(call, again=False)
-        except redis.ResponseError:
-            # The last one of a server that is a replica by now.
+        except (redis.TimeoutError, redis.exceptions.ReadOnlyError):
+            # A server that is no longer the primary, or whose host is gone: each of the others would cost a back-off.
             self._drop(connection)
+            self._drop_idle()
             raise
         except BaseException:
             # Whatever comes next on it would be the reply to this.
@@ -116,6 +127,9 @@ class Clustered:
 
     def run(self, call: Call, *, again: bool) -> Reply:  # noqa: ARG002 - the client looks where a slot went, no further
         """Return the reply to a script."""
+        if len(call.names) > 1 and len(set(map(key_slot, call.names))) > 1:
+            texts = [name.decode("utf-8", "replace") for name in call.names]
+            raise ConfigurationError("takes", texts, "in a cluster, take together only the keys of one client")
         script, words = call.script, (*call.names, *call.arguments)
         try:
             return self._client.evalsha(script.digest, len(call.names), *words)
@@ -128,3 +142,11 @@ class Clustered:
     def close(self) -> None:
         """Close what is connected."""
         self._client.close()
+
+
+def _has_ended(connection: Connection) -> bool:
+    """Return whether the server has closed a connection, or said what nobody asked for."""
+    try:
+        return bool(connection.can_read())
+    except (redis.RedisError, OSError):
+        return True

@@ -8,6 +8,7 @@ from typing import Final
 
 import redis
 from redis.cluster import RedisCluster
+from redis.exceptions import RedisClusterException
 
 from shm_store.durations import NS_PER_SECOND
 from shm_store.errors import EngineError
@@ -23,6 +24,7 @@ _REMEDIES: Final = (
     (redis.exceptions.ReadOnlyError, "give the address of the primary, or let Sentinel find it"),
     (redis.exceptions.OutOfMemoryError, "raise the server's maxmemory, or set maxmemory-policy to volatile-ttl"),
     (redis.exceptions.ClusterCrossSlotError, "take together only keys that share a hash tag"),
+    (redis.exceptions.AskError, "name the nodes of a cluster as redis+cluster://HOST:PORT,HOST:PORT"),
     (redis.TimeoutError, "see whether the server is stopped or overloaded, or raise the timeout"),
 )
 _REMEDY: Final = "see whether the server runs and can be reached"
@@ -47,6 +49,7 @@ class Engine:
         self._config = config
         self._connections: Connections | None = None
         self._breaker = Breaker(round(config.seconds("backoff") * NS_PER_SECOND))
+        self._remedy = _REMEDY
         self.name = self._address.shown
         _engines.add(self)
 
@@ -64,15 +67,16 @@ class Engine:
         breaker = self._breaker
         if breaker.is_open and not breaker.admits():
             reason = f"it failed less than {self._config.backoff:g} s ago, and is not asked before that has passed"
-            raise EngineError(self.name, call.script.name, reason, _REMEDY)
+            raise EngineError(self.name, call.script.name, reason, self._remedy)
         try:
             connections = self._connections
             if connections is None:
                 connections = self._connections = self._connected()
             reply = connections.run(call, again=again)
-        except (redis.RedisError, OSError) as error:
+        except (redis.RedisError, RedisClusterException, OSError) as error:
+            self._remedy = _remedy(error)
             breaker.failed()
-            raise EngineError(self.name, call.script.name, _reason(error), _remedy(error)) from error
+            raise EngineError(self.name, call.script.name, _reason(error), self._remedy) from error
         if breaker.is_open:
             breaker.answered()
         return reply

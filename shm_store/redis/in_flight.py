@@ -36,7 +36,8 @@ class Heartbeat:
         """Renew units of a key from now on."""
         self._tags[tag] = key
         with self._lock:
-            if self._thread is None:
+            # Once it is closed the thread would never wait.
+            if self._thread is None and not self._wake.is_set():
                 self._thread = threading.Thread(target=self._run, name="shm-store-in-flight", daemon=True)
                 self._thread.start()
 
@@ -53,7 +54,7 @@ class Heartbeat:
         while True:
             self._wake.wait(self._period_s)
             with self._lock:
-                if not self._tags:
+                if not self._tags or self._wake.is_set():
                     self._thread = None
                     return
             self._renew_all()

@@ -1,0 +1,99 @@
+"""The breaker, on a clock that the test moves."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from shm_store.durations import NS_PER_SECOND
+from shm_store.redis.breaker import Breaker
+from tests.clock import Clock
+from tests.fork import ended, in_child
+
+THREADS = 16
+
+
+@pytest.fixture
+def breaker(clock: Clock) -> Breaker:
+    """Backs off for a second."""
+    return Breaker(NS_PER_SECOND, clock)
+
+
+def _admitted_at_once(breaker: Breaker) -> int:
+    """How many of many threads that ask at one moment are admitted."""
+    barrier = threading.Barrier(THREADS)
+
+    def ask() -> int:
+        barrier.wait()
+        return sum(breaker.admits() for _ in range(100))
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        return sum(each.result() for each in [pool.submit(ask) for _ in range(THREADS)])
+
+
+def test_closed_breaker_admits_all(breaker: Breaker) -> None:
+    """While the server answers, all ask it."""
+    assert _admitted_at_once(breaker) == THREADS * 100
+    assert not breaker.is_open
+
+
+def test_open_breaker_admits_nobody(breaker: Breaker, clock: Clock) -> None:
+    """After a failure nobody asks, up to the last nanosecond of the back-off."""
+    breaker.failed()
+    assert breaker.is_open
+    clock.advance(1 - 1e-9)
+    assert _admitted_at_once(breaker) == 0
+    clock.advance(1e-9)
+    assert breaker.admits()
+
+
+def test_one_of_many_threads_asks_again_per_backoff(breaker: Breaker, clock: Clock) -> None:
+    """Of all who come after a back-off one asks, also when the one before it never told how it went."""
+    breaker.failed()
+    for _ in range(20):
+        clock.advance(1)
+        assert _admitted_at_once(breaker) == 1
+
+
+def test_a_failure_of_the_one_who_asks_backs_off_anew(breaker: Breaker, clock: Clock) -> None:
+    """The back-off counts from when the failure was known, not from when it was asked."""
+    breaker.failed()
+    clock.advance(1)
+    assert breaker.admits()
+    clock.advance(0.75)
+    breaker.failed()
+    clock.advance(0.75)
+    assert not breaker.admits()
+    clock.advance(0.25)
+    assert breaker.admits()
+
+
+def test_breaker_heals(breaker: Breaker, clock: Clock) -> None:
+    """One answer, and all ask again at once; the next failure finds it as it was in the beginning."""
+    breaker.failed()
+    clock.advance(1)
+    assert breaker.admits()
+    breaker.answered()
+    assert not breaker.is_open
+    assert _admitted_at_once(breaker) == THREADS * 100
+    breaker.failed()
+    assert not breaker.admits()
+
+
+def test_breaker_survives_a_fork_while_a_thread_is_told(breaker: Breaker, clock: Clock) -> None:
+    """The child of a process one thread of which held the lock asks by itself; its failures are its own."""
+    breaker.failed()
+    clock.advance(1)
+
+    def child() -> None:
+        breaker.after_fork()
+        assert breaker.is_open
+        assert breaker.admits()
+        breaker.answered()
+
+    with breaker._lock:
+        assert ended(in_child(child)) == 0
+        assert not breaker.admits()
+    assert breaker.is_open
