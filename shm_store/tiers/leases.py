@@ -80,7 +80,8 @@ class LeaseStore(CountedStore):
     lie with hosts that do not need them; once their lease has ended, the next take of the key there gives them back, or
     a later one that has units issued of another. See docs/distributed.md.
 
-    A change of a limit by `set` or `reset` holds at once on this host, and on others when their leases end.
+    A change of a limit by `set` or `reset` holds at once on this host; on others when their leases end, or when half of
+    the wait has passed that they were told with a denial. One quota in place of another holds at once everywhere.
 
     Args:
         shared: The store on the server.
@@ -212,13 +213,16 @@ class LeaseStore(CountedStore):
         )
 
     def _denial(self, info: RateInfo, quota: Quota, began_ns: int) -> Lease:
+        # Half the way to the promised instant, again and again: few questions, and a limit that was raised meanwhile, or
+        # units that came back, are not missed for all of it.
+        lasts_ns = max(self._lasts_ns(quota), info.retry_after_ns // 2)
         return Lease(
             kind=DENIAL,
             limit=info.limit,
             spent=info.limit,
             most=info.limit,
             number=max(began_ns + info.retry_after_ns, NUMBER_MIN),
-            ends_ns=began_ns + min(info.retry_after_ns, self._lasts_ns(quota)),
+            ends_ns=began_ns + min(info.retry_after_ns, lasts_ns),
             resets_ns=began_ns + info.reset_after_ns,
         )
 
