@@ -62,7 +62,7 @@ def until_answered(action: Callable[[], Any]) -> Any:  # noqa: ANN401 - of the a
 
 def scripts_run(client: redis.Redis) -> int:
     """How many scripts a server was asked to run since it started, whether it knew them or not."""
-    stats: dict[str, dict[str, int]] = client.info("commandstats")  # type: ignore[assignment]
+    stats: dict[str, dict[str, int]] = client.info("commandstats")
     return sum(stats.get(f"cmdstat_{name}", {}).get("calls", 0) for name in ("eval", "evalsha"))
 
 
@@ -263,7 +263,7 @@ def test_one_of_many_asks_a_server_that_does_not_answer(server: Server, open_sto
     """After each back-off one call of all threads waits; the server finds no more than that when it goes on."""
     store = open_store(server.url, timeout="0.1s", backoff="0.2s")
     store.peek("k")
-    waited = []
+    waited: list[float] = []
 
     def call() -> None:
         while len(waited) < 3:

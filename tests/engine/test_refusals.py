@@ -94,13 +94,13 @@ def test_password_for_a_server_that_has_none(server: Server, open_store: OpenSto
 def test_user_without_permission(engine: str, open_store: OpenStore, rules: list[str]) -> None:
     """A user who may not run scripts, touch the names, or run what scripts do, is told to be granted that."""
     with Server(engine) as server, server.client() as client:
-        client.execute_command("ACL", "SETUSER", "web", "on", ">pw", *rules)  # type: ignore[no-untyped-call]
+        client.execute_command("ACL", "SETUSER", "web", "on", ">pw", *rules)
         store = open_store(f"redis://web:pw@127.0.0.1:{server.port}")
         reason, remedy, cause = refused(store)
         assert "permission" in reason or "can't run this command" in reason
         assert remedy.startswith("grant the user EVAL, EVALSHA")
         assert isinstance(cause, redis.ResponseError)
-        client.execute_command("ACL", "SETUSER", "web", "+@all", "~*")  # type: ignore[no-untyped-call]
+        client.execute_command("ACL", "SETUSER", "web", "+@all", "~*")
         assert until_answered(lambda: store.take("k")).allowed
 
 
@@ -109,7 +109,7 @@ def test_documented_permissions_are_enough(server: Server, open_store: OpenStore
     rules = ["~shm-store*", "+evalsha", "+eval", "+get", "+set", "+del", "+time", "+hget", "+hset", "+hdel", "+pexpire"]
     rules += ["+zadd", "+zrem", "+zcard", "+zrangebyscore", "+zremrangebyscore"]
     with server.client() as client:
-        client.execute_command("ACL", "SETUSER", "web", "on", ">pw", *rules)  # type: ignore[no-untyped-call]
+        client.execute_command("ACL", "SETUSER", "web", "on", ">pw", *rules)
     store = open_store(f"redis://web:pw@127.0.0.1:{server.port}")
     for operation in OPERATIONS.values():
         operation(store)

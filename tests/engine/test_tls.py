@@ -54,7 +54,7 @@ def test_certificate_of_another_host(open_store: OpenStore, tmp_path: Path) -> N
     with Server("redis", tls=_certificate(tmp_path, "server")) as server:
         certificate, key = _certificate(tmp_path, "foreign", "DNS:elsewhere.example")
         with server.client() as client:
-            client.config_set("tls-cert-file", str(certificate), "tls-key-file", str(key))  # type: ignore[arg-type]
+            client.config_set("tls-cert-file", str(certificate), "tls-key-file", str(key))
         store = open_store(f"{server.url}?ssl_ca_certs={certificate}")
         assert "certificate verify failed" in failure(lambda: store.take("k")).reason
 
