@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from typing import Literal, TypeAlias
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-import msgspec
 import pytest
 
 from shm_store.policy import Policy
@@ -18,13 +18,14 @@ from tests.engines import Server
 from tests.http.test_wsgi import ask
 
 REQUESTS = 20
+OnError: TypeAlias = Literal["allow", "deny"]
 
 
-def limited(app: WSGIApplication, store: RedisStore, on_error: str) -> RateLimitMiddleware:
+def limited(app: WSGIApplication, store: RedisStore, on_error: OnError) -> RateLimitMiddleware:
     """Five requests per hour, and two at once."""
-    terms = {"name": "burst", "quota": "5/hour"}, {"name": "in-flight", "concurrency": 2}
-    policies = [msgspec.convert(each | {"on_error": on_error}, Policy) for each in terms]
-    return RateLimitMiddleware(app, store, policies=policies)
+    burst = Policy(name="burst", quota="5/hour", on_error=on_error)
+    in_flight = Policy(name="in-flight", concurrency=2, on_error=on_error)
+    return RateLimitMiddleware(app, store, policies=[burst, in_flight])
 
 
 def pong(_: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -34,7 +35,7 @@ def pong(_: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
 
 @pytest.mark.parametrize(("on_error", "status"), [("allow", "200 OK"), ("deny", "503 Service Unavailable")])
 def test_server_that_fails(
-    server: Server, open_store: OpenStore, caplog: pytest.LogCaptureFixture, on_error: str, status: str
+    server: Server, open_store: OpenStore, caplog: pytest.LogCaptureFixture, on_error: OnError, status: str
 ) -> None:
     """While it fails all requests are served, or all are refused, as is said; each is counted, and one is logged."""
     store = open_store(server.url, backoff="1h")
@@ -54,7 +55,7 @@ def test_server_that_fails(
 
 
 @pytest.mark.parametrize("on_error", ["allow", "deny"])
-def test_requests_are_counted_again_by_themselves(server: Server, open_store: OpenStore, on_error: str) -> None:
+def test_requests_are_counted_again_by_themselves(server: Server, open_store: OpenStore, on_error: OnError) -> None:
     """When the server is back, limits are enforced again without any help."""
     store = open_store(server.url)
     app = limited(pong, store, on_error)
