@@ -152,15 +152,20 @@ def client(address: Address, config: RedisConfig) -> redis.Redis | RedisCluster:
     }
     if address.is_cluster:
         nodes = [ClusterNode(*node) for node in address.nodes[1:]]  # type: ignore[no-untyped-call]
-        return RedisCluster.from_url(address.url, startup_nodes=nodes, dynamic_startup_nodes=False, **ours)
+        # It asks the node of the first slots for its commands: others, too, if that one is down.
+        ours["retry"] = Retry(NoBackoff(), len(nodes))
+        found = RedisCluster.from_url(address.url, startup_nodes=nodes, dynamic_startup_nodes=False, **ours)
+        # But no script twice: it may give back.
+        found.set_retry(Retry(NoBackoff(), 0))
+        return found
     if address.service is None:
         return redis.Redis.from_url(address.url, **ours)
     options: dict[str, Any] = parse_url(address.url) | ours  # type: ignore[no-untyped-call]
     options["ssl"] = options.pop("connection_class", None) is redis.SSLConnection
     del options["host"], options["port"]
     sentinel = Sentinel(address.nodes, sentinel_kwargs=ours)  # type: ignore[no-untyped-call]
-    found: redis.Redis = sentinel.master_for(address.service, **options)  # type: ignore[no-untyped-call]
-    return found
+    primary: redis.Redis = sentinel.master_for(address.service, **options)  # type: ignore[no-untyped-call]
+    return primary
 
 
 def _check_options(query: str, shown: str) -> None:

@@ -18,14 +18,19 @@ from shm_store.redis.config import RedisConfig
 from shm_store.redis.connections import Clustered, Connections, Direct, Reply
 from shm_store.redis.scripts import Call
 
+_PERMISSION: Final = "grant the user EVAL, EVALSHA and the commands of the scripts on the prefix"
+# What servers say of a command within a script, which redis-py does not tell from other errors.
+_FORBIDDEN: Final = ("ACL failure in script", "The user executing the script can't")
 _REMEDIES: Final = (
     (redis.AuthenticationError, "check the user and the password in the URL"),
-    (redis.exceptions.NoPermissionError, "grant the user EVAL, EVALSHA and the commands of the scripts on the prefix"),
+    (redis.exceptions.NoPermissionError, _PERMISSION),
     (redis.exceptions.ReadOnlyError, "give the address of the primary, or let Sentinel find it"),
     (redis.exceptions.OutOfMemoryError, "raise the server's maxmemory, or set maxmemory-policy to volatile-ttl"),
     (redis.exceptions.ClusterCrossSlotError, "take together only keys that share a hash tag"),
     (redis.exceptions.AskError, "name the nodes of a cluster as redis+cluster://HOST:PORT,HOST:PORT"),
     (redis.TimeoutError, "see whether the server is stopped or overloaded, or raise the timeout"),
+    # The last of those that are one.
+    (redis.ResponseError, "see what the server says, and whether it is Redis >= 6.2 or Valkey >= 7.2"),
 )
 _REMEDY: Final = "see whether the server runs and can be reached"
 
@@ -104,6 +109,8 @@ def _reason(error: Exception) -> str:
 
 
 def _remedy(error: Exception) -> str:
+    if isinstance(error, redis.ResponseError) and str(error).startswith(_FORBIDDEN):
+        return _PERMISSION
     return next((remedy for kind, remedy in _REMEDIES if isinstance(error, kind)), _REMEDY)
 
 

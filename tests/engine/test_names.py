@@ -56,6 +56,7 @@ def _hash_tag(name: bytes) -> bytes:
 @example("p:client:a}b", "p:client:a%7Db")
 @example("", "%")
 @example("a:client:x", "client:x}a:")
+@example("p:client:a}b", "b}p:client:a")
 @example("x" * 257, "%-" + "0" * 32)
 def test_different_keys_never_share_a_name(one: str, other: str) -> None:
     """No key is another one's, whatever a client writes into it, and none is two."""

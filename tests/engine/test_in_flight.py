@@ -1,0 +1,66 @@
+"""Units in flight: those of the dead are free after a while, and those of the living are not."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+from shm_store.quota import Concurrency
+from tests.engine.conftest import OpenStore
+from tests.engines import PATIENCE_S, Server
+from tests.fork import ended, in_child
+
+TTL_S = 1
+QUOTA = Concurrency(2)
+
+
+def test_units_of_a_killed_process_are_free_after_a_while(server: Server, open_store: OpenStore) -> None:
+    """What a process had in flight when it was killed counts until it is no longer renewed, and then no more."""
+    store = open_store(server.url, in_flight_ttl=TTL_S)
+    reading, writing = os.pipe()
+
+    def child() -> None:
+        reservation = store.reserve("k", 2, QUOTA)
+        os.write(writing, b"1" if reservation.allowed else b"0")
+        time.sleep(PATIENCE_S)
+
+    pid = in_child(child)
+    assert os.read(reading, 1) == b"1"
+    os.close(reading)
+    os.close(writing)
+    # Beyond the time for which it would count without its heartbeat.
+    time.sleep(1.5 * TTL_S)
+    assert not store.reserve("k", 1, QUOTA).allowed
+    os.kill(pid, signal.SIGKILL)
+    assert ended(pid) == -signal.SIGKILL
+    assert not store.reserve("k", 1, QUOTA).allowed
+    deadline = time.monotonic() + PATIENCE_S
+    while not (reservation := store.reserve("k", 2, QUOTA)).allowed:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    reservation.commit()
+
+
+def test_units_outlast_a_server_that_pauses(server: Server, open_store: OpenStore) -> None:
+    """A server that hangs for less than units count does not forget them: it is told again when it goes on."""
+    store = open_store(server.url, in_flight_ttl="2s", timeout="0.1s", backoff="10ms")
+    reservation = store.reserve("k", 2, QUOTA)
+    server.freeze()
+    time.sleep(0.9)
+    server.thaw()
+    # Longer than what was left of them.
+    time.sleep(2.5)
+    assert store.get("k") == (2, 0)
+    reservation.commit()
+    assert store.get("k") == (0, 0)
+
+
+def test_units_that_are_closed_with_the_store_are_free(server: Server, open_store: OpenStore) -> None:
+    """A process that ends as it should leaves nothing in flight, and no thread."""
+    store, other = open_store(server.url), open_store(server.url)
+    reservation = store.reserve("k", 2, QUOTA)
+    assert not other.reserve("k", 1, QUOTA).allowed
+    store.close()
+    assert other.reserve("k", 2, QUOTA).allowed
+    reservation.commit()

@@ -1,0 +1,156 @@
+"""A server that answers, and refuses: each refusal is named, with what to do about it."""
+
+from __future__ import annotations
+
+import socket
+import threading
+
+import pytest
+import redis
+
+from shm_store.redis import RedisStore
+from tests.engine.conftest import OpenStore
+from tests.engine.test_failures import OPERATIONS, failure, until_answered
+from tests.engines import PATIENCE_S, Server
+
+LOGIN = "check the user and the password in the URL"
+
+
+def refused(store: RedisStore) -> tuple[str, str, BaseException | None]:
+    """Why a take was refused, what to do, and the cause."""
+    error = failure(lambda: store.take("k"))
+    assert store.is_failing
+    return error.reason, error.remedy, error.__cause__
+
+
+def test_read_only_replica(engine: str, open_store: OpenStore) -> None:
+    """A replica is no place for limits; promoted, it counts, by the same connections or others."""
+    with Server(engine) as primary, Server(engine, "--replicaof", "127.0.0.1", str(primary.port)) as replica:
+        store = open_store(replica.url)
+        reason, remedy, cause = refused(store)
+        assert "replica" in reason
+        assert remedy == "give the address of the primary, or let Sentinel find it"
+        assert isinstance(cause, redis.exceptions.ReadOnlyError)
+        with replica.client() as client:
+            client.replicaof("NO", "ONE")
+        assert until_answered(lambda: store.take("k")).remaining == 4
+
+
+def test_primary_that_becomes_a_replica(server: Server, open_store: OpenStore) -> None:
+    """Connections to a server that is demoted are not used again, all of them: the primary is elsewhere by now."""
+    store = open_store(server.url, backoff="1ms")
+    store.take("k")
+    direct = store._engine._connections
+    assert direct is not None
+    direct._idle.extend(direct._pool.get_connection() for _ in range(4))  # type: ignore[attr-defined]
+    with Server() as primary, server.client() as client:
+        client.replicaof("127.0.0.1", str(primary.port))
+        refused(store)
+        assert not direct._idle  # type: ignore[attr-defined]
+
+
+def test_out_of_memory(engine: str, open_store: OpenStore) -> None:
+    """A server that may store no more admits nobody uncounted, says so, and counts again when it has room."""
+    with Server(engine, "--maxmemory-policy", "noeviction") as server, server.client() as client:
+        store = open_store(server.url)
+        assert store.take("k").remaining == 4
+        client.config_set("maxmemory", "1")
+        reason, remedy, cause = refused(store)
+        assert reason.startswith("command not allowed when used memory > 'maxmemory'") or "OOM" in reason
+        assert remedy == "raise the server's maxmemory, or set maxmemory-policy to volatile-ttl"
+        assert isinstance(cause, redis.exceptions.OutOfMemoryError)
+        client.config_set("maxmemory", "0")
+        assert until_answered(lambda: store.take("k")).remaining == 3
+
+
+@pytest.mark.parametrize("secret", ["", ":wrong@", "nobody:right@"], ids=["none", "wrong", "unknown-user"])
+def test_password_that_is_not_the_servers(engine: str, open_store: OpenStore, secret: str) -> None:
+    """Without the password, or with another, the error says where to look, and shows none."""
+    with Server(engine, "--requirepass", "right") as server:
+        store = open_store(f"redis://{secret}127.0.0.1:{server.port}")
+        reason, remedy, cause = refused(store)
+        assert isinstance(cause, redis.AuthenticationError)
+        assert remedy == LOGIN
+        error = failure(lambda: store.take("k"))
+        for text in (reason, str(error), str(cause), store.name):
+            assert "wrong" not in text.replace("wrong number", "")
+            assert "right" not in text
+        assert open_store(server.url).take("k").allowed
+
+
+def test_password_for_a_server_that_has_none(server: Server, open_store: OpenStore) -> None:
+    """A password that the server does not ask for is refused by it, and said to be the matter."""
+    store = open_store(f"redis://:secret@127.0.0.1:{server.port}")
+    _, remedy, cause = refused(store)
+    assert isinstance(cause, redis.AuthenticationError)
+    assert remedy == LOGIN
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [["-@scripting", "~*", "+ping"], ["+@all", "~other:*"], ["+@all", "~*", "-set", "-get"]],
+    ids=["no-scripts", "other-prefix", "no-commands"],
+)
+def test_user_without_permission(engine: str, open_store: OpenStore, rules: list[str]) -> None:
+    """A user who may not run scripts, touch the names, or run what scripts do, is told to be granted that."""
+    with Server(engine) as server, server.client() as client:
+        client.execute_command("ACL", "SETUSER", "web", "on", ">pw", *rules)
+        store = open_store(f"redis://web:pw@127.0.0.1:{server.port}")
+        reason, remedy, cause = refused(store)
+        assert "permission" in reason or "can't run this command" in reason
+        assert remedy.startswith("grant the user EVAL, EVALSHA")
+        assert isinstance(cause, redis.ResponseError)
+        client.execute_command("ACL", "SETUSER", "web", "+@all", "~*")
+        assert until_answered(lambda: store.take("k")).allowed
+
+
+def test_documented_permissions_are_enough(server: Server, open_store: OpenStore) -> None:
+    """Nothing but scripts, and what they run, on names with the prefix is needed."""
+    rules = ["~shm-store*", "+evalsha", "+eval", "+get", "+set", "+del", "+time", "+hget", "+hset", "+hdel", "+pexpire"]
+    rules += ["+zadd", "+zrem", "+zcard", "+zrangebyscore", "+zremrangebyscore"]
+    with server.client() as client:
+        client.execute_command("ACL", "SETUSER", "web", "on", ">pw", *rules)
+    store = open_store(f"redis://web:pw@127.0.0.1:{server.port}")
+    for operation in OPERATIONS.values():
+        operation(store)
+
+
+def test_too_many_clients(server: Server, open_store: OpenStore) -> None:
+    """A server that takes no more connections says so; the store connects when it does again."""
+    store = open_store(server.url)
+    with server.client() as client:
+        client.config_set("maxclients", 1)
+        reason, _, _ = refused(store)
+        assert "max number of clients" in reason
+        client.config_set("maxclients", 100)
+        assert until_answered(lambda: store.take("k")).allowed
+
+
+def test_something_else_under_the_name_of_a_bucket(server: Server, open_store: OpenStore) -> None:
+    """A name that another program uses is an error of that key's, with the server's words."""
+    store = open_store(server.url)
+    with server.client() as client:
+        client.lpush("shm-store:{k}", "x")
+        reason, remedy, _ = refused(store)
+        assert remedy.startswith("see what the server says")
+        assert "WRONGTYPE" in reason or "wrong kind of value" in reason
+        assert until_answered(lambda: store.take("other")).allowed
+
+
+def test_server_that_is_none(open_store: OpenStore) -> None:
+    """What answers in another language is an error as any other."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(2**16)
+                connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+                connection.recv(2**16)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        store = open_store(f"redis://127.0.0.1:{listener.getsockname()[1]}")
+        refused(store)
+        store.close()
+        thread.join(PATIENCE_S)
