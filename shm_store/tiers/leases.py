@@ -51,7 +51,7 @@ class LeaseConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     hosts: int
     share: float = 0.5
     most: int = 1_000
-    lifetime: Duration = "5s"
+    lifetime: Duration = "1min"
 
     def __post_init__(self) -> None:
         """Validate every field, and store the duration as seconds."""
@@ -213,8 +213,8 @@ class LeaseStore(CountedStore):
         )
 
     def _denial(self, info: RateInfo, quota: Quota, began_ns: int) -> Lease:
-        # Half the way to the promised instant, again and again: few questions, and a limit that was raised meanwhile, or
-        # units that came back, are not missed for all of it.
+        # Half the way to the promised instant, again and again: few questions, and what has changed meanwhile is not
+        # missed for all of it.
         lasts_ns = max(self._lasts_ns(quota), info.retry_after_ns // 2)
         return Lease(
             kind=DENIAL,

@@ -53,7 +53,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     intervals: int = 3
     share: float = 0.5
     most: int = 1_000
-    lifetime: float = 5.0
+    lifetime: float = 60.0
     latency: int = 300
     loss: float = 0.0
     crashes: float = 0.0

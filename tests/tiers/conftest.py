@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -70,6 +71,7 @@ class Hosts:
         redis = {name[6:]: value for name, value in settings.items() if name.startswith("redis_")}
         leases = {name: value for name, value in settings.items() if not name.startswith("redis_")}
         leases.setdefault("hosts", 2)
+        leases.setdefault("lifetime", "5s")
         config = LeaseConfig(**leases)
         shared, table = self.shared(server, **redis), table or self.table()
         otherwise = FallbackStore(shared, table, config.hosts) if fallback else None
@@ -78,10 +80,11 @@ class Hosts:
         return store
 
     def close(self) -> None:
-        for store in reversed(self._stores):
-            store.close()
-        for name in self._names:
-            remove(name)
+        with ExitStack() as stack:
+            for name in self._names:
+                stack.callback(remove, name)
+            for store in self._stores:
+                stack.callback(store.close)
 
 
 @pytest.fixture

@@ -53,7 +53,7 @@ def test_hosts_share_exactly_the_limit(
 def test_denial_is_remembered_until_it_ends(
     hosts: Hosts, common_server: Server, clock: Clock, scripts_run: Callable[[], int], algorithm: str
 ) -> None:
-    """By all processes of the host, for half of the wait that it says, or for the lifetime of a lease if that is longer."""
+    """By all processes of the host, for half of the wait that it says, or the lifetime of a lease if that is longer."""
     store = hosts.leasing(common_server, hosts=1, redis_algorithm=algorithm)
     other = hosts.leasing(common_server, table=hosts.table(store), hosts=1, redis_algorithm=algorithm)
     while store.take(KEY).allowed:
