@@ -15,7 +15,7 @@ BENCH_ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test soak model coverage lint bench clean tools bench-tools
+.PHONY: help run test soak model coverage lint bench simulation clean tools bench-tools
 
 help:
 	@echo "make run       serve the example API on 127.0.0.1:8000"
@@ -25,6 +25,7 @@ help:
 	@echo "make coverage  branch coverage of the pure modules and the table"
 	@echo "make lint      ruff and mypy"
 	@echo "make bench     measure everything, half an hour, into docs/performance.md; BENCH_ARGS=--quick tries it out"
+	@echo "make simulation  hosts that share a limit, up to 1,000 of them, into docs/distributed.md"
 	@echo "make clean     remove the environment, builds and caches"
 
 run: $(INSTALLED)
@@ -53,6 +54,9 @@ lint: $(INSTALLED)
 
 bench: $(BENCH_INSTALLED) bench-tools
 	$(BIN)/python -m tests.bench $(BENCH_ARGS)
+
+simulation: $(BENCH_INSTALLED)
+	$(BIN)/python -m tests.simulation
 
 clean:
 	rm -rf $(VENV) build dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
