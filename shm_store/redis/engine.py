@@ -79,9 +79,14 @@ class Engine:
                 connections = self._connections = self._connected()
             reply = connections.run(call, again=again)
         except (redis.RedisError, RedisClusterException, OSError) as error:
-            self._remedy = _remedy(error)
-            breaker.failed()
-            raise EngineError(self.name, call.script.name, _reason(error), self._remedy) from error
+            remedy = _remedy(error)
+            if type(error) is redis.ResponseError:
+                # The server answers, and of its kinds of trouble this is none: it may be about this one key.
+                breaker.answered()
+            else:
+                self._remedy = remedy
+                breaker.failed()
+            raise EngineError(self.name, call.script.name, _reason(error), remedy) from error
         if breaker.is_open:
             breaker.answered()
         return reply
