@@ -21,6 +21,7 @@ from shm_store.redis.scripts import Call
 _PERMISSION: Final = "grant the user EVAL, EVALSHA and the commands of the scripts on the prefix"
 # What servers say of a command within a script, which redis-py does not tell from other errors.
 _FORBIDDEN: Final = ("ACL failure in script", "The user executing the script can't")
+_ANSWER: Final = "see what the server says, and whether it is Redis >= 6.2 or Valkey >= 7.2"
 _REMEDIES: Final = (
     (redis.AuthenticationError, "check the user and the password in the URL"),
     (redis.exceptions.NoPermissionError, _PERMISSION),
@@ -30,7 +31,7 @@ _REMEDIES: Final = (
     (redis.exceptions.AskError, "name the nodes of a cluster as redis+cluster://HOST:PORT,HOST:PORT"),
     (redis.TimeoutError, "see whether the server is stopped or overloaded, or raise the timeout"),
     # The last of those that are one.
-    (redis.ResponseError, "see what the server says, and whether it is Redis >= 6.2 or Valkey >= 7.2"),
+    (redis.ResponseError, _ANSWER),
 )
 _REMEDY: Final = "see whether the server runs and can be reached"
 
@@ -80,8 +81,8 @@ class Engine:
             reply = connections.run(call, again=again)
         except (redis.RedisError, RedisClusterException, OSError) as error:
             remedy = _remedy(error)
-            if type(error) is redis.ResponseError:
-                # The server answers, and of its kinds of trouble this is none: it may be about this one key.
+            if remedy == _ANSWER:
+                # It answers, and of the troubles of a server this is none: it may be about this one key.
                 breaker.answered()
             else:
                 self._remedy = remedy

@@ -131,9 +131,9 @@ def test_something_else_under_the_name_of_a_bucket(server: Server, open_store: O
     store = open_store(server.url)
     with server.client() as client:
         client.lpush("shm-store:{k}", "x")
-        reason, remedy, _ = refused(store)
-        assert remedy.startswith("see what the server says")
-        assert "WRONGTYPE" in reason or "wrong kind of value" in reason
+        error = failure(lambda: store.take("k"))
+        assert error.remedy.startswith("see what the server says")
+        assert "WRONGTYPE" in error.reason or "wrong kind of value" in error.reason
         # Nothing is wrong with the server, and no other key has to wait.
         assert store.take("other").allowed
 
