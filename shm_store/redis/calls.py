@@ -139,7 +139,7 @@ class Calls:
         Raises:
             CostError: The cost is no integer from 1 to the most units of the bucket.
         """
-        asked = self._asked.get(quota) or self._ask(quota)
+        asked = self._ask(quota)
         name, units, tag, told = self._names.bucket(key), b"%d" % _units(cost), _new_tag(), self._told()
         packed = _TAKE % (asked.head, len(name), name, asked.told, len(units), units, tag, len(told), told)
         answer = _decode(self._engine.run(Call(asked.script, (name,), (asked.arguments, units, tag, told), packed)))

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from shm_store import CostError, Quota, RateInfo, RateLimiter, StoreClosedError
+from shm_store import ConfigurationError, CostError, Quota, RateInfo, RateLimiter, StoreClosedError
 from tests.clock import Clock
 from tests.contract.conftest import Opener, OpenStore
 
@@ -61,6 +61,15 @@ def test_set_on_an_expired_key_is_as_on_an_absent_one(open_store: OpenStore, clo
     clock.advance(60)
     store.set(KEY, 5, "3s")
     assert store.take(KEY).reset_after == 3.0
+
+
+@pytest.mark.parametrize("quota", ["5/s", ["5/s"], 5])
+def test_quota_that_is_none_is_refused(store: RateLimiter, quota: object) -> None:
+    """One error names it; nothing is taken."""
+    for call in (store.take, store.peek):
+        with pytest.raises(ConfigurationError, match="give a Quota"):
+            call(KEY, 1, quota)  # type: ignore[arg-type]
+    assert store.get(KEY) == (0, 0)
 
 
 def test_take_that_cannot_be_changes_nothing(store: RateLimiter, clock: Clock) -> None:

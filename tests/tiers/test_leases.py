@@ -9,6 +9,7 @@ import pytest
 
 from shm_store import Concurrency, ConfigurationError, CostError, EngineError, Quota, StoreClosedError
 from shm_store.algorithms import ALGORITHMS
+from shm_store.redis import Order
 from shm_store.table import audit
 from shm_store.tiers import LeaseConfig
 from tests.clock import Clock
@@ -76,11 +77,10 @@ def test_lease_ends_with_its_window(hosts: Hosts, common_server: Server, clock: 
     """What was issued in a window is not spent in the next one, which has its whole limit and no more."""
     store = hosts.leasing(common_server, redis_algorithm=algorithm)
     clock.advance(60 - clock() / 1e9 % 60)
-    store.take("other")
-    clock.advance(59)
     store.take(KEY)
-    ends_after = store.take(KEY).reset_after
-    clock.advance(ends_after)
+    clock.advance(59)
+    assert [store.take(KEY).reset_after for _ in range(2)] == [1.0, 1.0]
+    clock.advance(1)
     assert sum(store.take(KEY).allowed for _ in range(1_500)) == 1_000
 
 
@@ -119,6 +119,24 @@ def test_lease_says_nothing_before_now(hosts: Hosts, common_server: Server, cloc
     clock.advance(4)
     for _ in range(3):
         assert store.take(KEY).reset_after >= 0
+
+
+def test_units_are_given_back_once(hosts: Hosts, common_server: Server) -> None:
+    """Of the lease that was issued last to the host, however often it is said; and of no other."""
+    shared, quota = hosts.shared(common_server), Quota(1_000, "60s")
+
+    def order(number: int, cost: int, returned: int, unspent: int, host: str = "here") -> int:
+        shared.lease(KEY, quota, Order(host, number, cost, returned, unspent, 2, 0.5, 100))
+        return shared.get(KEY)[1]
+
+    assert order(1, 1, 0, 0) == 900
+    assert order(2, 1, 0, 0, host="there") == 800
+    assert order(0, 0, 1, 40) == 840
+    assert order(0, 0, 1, 40) == 840
+    assert order(0, 0, 1, 40, host="there") == 840
+    assert order(3, 1, 0, 0) == 740
+    assert order(0, 0, 1, 40) == 740
+    assert order(0, 0, 3, 40) == 740
 
 
 def test_closing_hands_back_what_was_not_spent(hosts: Hosts, common_server: Server) -> None:
@@ -255,6 +273,17 @@ def test_lease_outlasts_the_server(hosts: Hosts, server: Server, clock: Clock) -
     server.start()
     clock.advance(60)
     assert store.take(KEY).allowed
+
+
+def test_server_that_failed_is_asked_for_a_lease_again(hosts: Hosts, server: Server) -> None:
+    """As soon as it answers, and not only when the process that had asked it would be given up."""
+    store = hosts.leasing(server, redis_timeout="200ms", redis_backoff="1ms")
+    server.kill()
+    with pytest.raises(EngineError):
+        store.take(KEY)
+    server.start()
+    store.take(KEY)
+    assert store.get(KEY) == (1_000, 750)
 
 
 def test_table_without_room_for_a_lease_asks_for_each_take(hosts: Hosts, common_server: Server) -> None:
