@@ -20,7 +20,7 @@ local function flight_of(names, at)
     flight.limit, flight.units = cmsgpack.unpack(text)
   else
     -- Nothing is in flight, or a server without room has given up this name and not the other.
-    flight.units = units_of(redis.call("ZRANGE", flight.set, 0, -1))
+    flight.units = units_of(redis.call("ZRANGEBYSCORE", flight.set, "-inf", "+inf"))
   end
   flight.ended = redis.call("ZRANGEBYSCORE", flight.set, "-inf", now)
   flight.units = flight.units - units_of(flight.ended)
