@@ -27,7 +27,8 @@ _NS_PER_US: Final = 1_000
 _LIMIT_MAX: Final = 2**52 - 1
 # Quotas whose arguments are remembered; all are dropped when there would be more.
 _REMEMBERED: Final = 1_024
-_CODES: Final = {name: code for code, name in enumerate(ALGORITHMS)}
+_ALGORITHMS: Final = tuple(ALGORITHMS)
+_CODES: Final = {name: code for code, name in enumerate(_ALGORITHMS)}
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder().decode
@@ -106,10 +107,14 @@ class Issue(NamedTuple):
     Attributes:
         info: What is left, and the times.
         units: How many units; 0 if there were too few.
+        algorithm: The algorithm that counts them: of the override, if the key has one.
+        interval_ns: The interval of the same.
     """
 
     info: RateInfo
     units: int
+    algorithm: str
+    interval_ns: int
 
 
 class Calls:
@@ -199,7 +204,8 @@ class Calls:
         answer = _decode(reply)
         if answer[0] == "cost":
             raise CostError(order.cost, answer[2])
-        return Issue(_info(answer[:5]), answer[5])
+        *told, units, code, interval = answer
+        return Issue(_info(told), units, _ALGORITHMS[code], interval * _NS_PER_US)
 
     def get(self, key: str) -> tuple[int, int]:
         """Return (limit, remaining) of a key; (0, 0) if there is nothing."""

@@ -19,8 +19,14 @@ from shm_store.redis.connections import Clustered, Connections, Direct, Reply
 from shm_store.redis.scripts import Call
 
 _PERMISSION: Final = "grant the user EVAL, EVALSHA and the commands of the scripts on the prefix"
-# What servers say of a command within a script, which redis-py does not tell from other errors.
-_FORBIDDEN: Final = ("ACL failure in script", "The user executing the script can't")
+# What servers say that redis-py does not tell from other errors: of a command within a script, and of themselves.
+_SAID: Final = {
+    "ACL failure in script": _PERMISSION,
+    "The user executing the script can't": _PERMISSION,
+    "NOREPLICAS": "see why its replicas have left it, or lower min-replicas-to-write",
+    "MISCONF": "see why it cannot write its snapshots, or let it write none: set save to nothing",
+    "BUSY": "end the script that it is busy with, by SCRIPT KILL",
+}
 _ANSWER: Final = "see what the server says, and whether it is Redis >= 6.2 or Valkey >= 7.2"
 _REMEDIES: Final = (
     (redis.AuthenticationError, "check the user and the password in the URL"),
@@ -29,6 +35,7 @@ _REMEDIES: Final = (
     (redis.exceptions.OutOfMemoryError, "raise the server's maxmemory, or set maxmemory-policy to volatile-ttl"),
     (redis.exceptions.ClusterCrossSlotError, "take together only keys that share a hash tag"),
     (redis.exceptions.AskError, "name the nodes of a cluster as redis+cluster://HOST:PORT,HOST:PORT"),
+    (redis.exceptions.ClusterDownError, "see whether the cluster has a primary for each of its slots"),
     (redis.TimeoutError, "see whether the server is stopped or overloaded, or raise the timeout"),
     # The last of those that are one.
     (redis.ResponseError, _ANSWER),
@@ -115,8 +122,10 @@ def _reason(error: Exception) -> str:
 
 
 def _remedy(error: Exception) -> str:
-    if isinstance(error, redis.ResponseError) and str(error).startswith(_FORBIDDEN):
-        return _PERMISSION
+    if isinstance(error, redis.ResponseError):
+        for begin, remedy in _SAID.items():
+            if str(error).startswith(begin):
+                return remedy
     return next((remedy for kind, remedy in _REMEDIES if isinstance(error, kind)), _REMEDY)
 
 

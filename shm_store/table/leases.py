@@ -23,6 +23,7 @@ from shm_store.table.layout import (
     BURST,
     DENIED,
     FIRST,
+    FLAGS,
     IDLE_AT,
     INTERVAL,
     LEASE,
@@ -122,7 +123,8 @@ class Leases:
         """
         now_ns = self._buckets.clock()
         slot = self._buckets.slots.find(place)
-        if slot is not None and now_ns < slot.words[IDLE_AT]:
+        # No generation: left by a death in the middle of a removal. A hint to it would outlast it (I7).
+        if slot is not None and now_ns < slot.words[IDLE_AT] and slot.words[TAG] > FLAGS:
             spent = self._spend(hold, place, slot, cost, now_ns)
             if spent is not None:
                 return spent
@@ -138,7 +140,7 @@ class Leases:
             words[FIRST] += cost
             info = RateInfo(True, words[LIMIT], words[LIMIT] - words[FIRST], max(words[THIRD] - now_ns, 0))
         elif kind == DENIAL:
-            # It was given for a single unit: there is less for more of them.
+            # It holds for a single unit: there is less for more of them.
             wait_ns = max(words[INTERVAL] - now_ns, 1)
             info = RateInfo(False, words[LIMIT], 0, max(words[THIRD] - now_ns, wait_ns), wait_ns)
         else:

@@ -182,23 +182,23 @@ class LeaseStore(CountedStore):
             self._leasing.give_up(pending.place, tag)
             raise
         if issue.units:
-            lease = self._units(issue, cost, quota, number, began_ns)
+            lease = self._units(issue, cost, number, began_ns)
             held = self._leasing.deposit(pending, lease)
             if held is not None:
                 self._remember(key, quota, held)
             self._return_one()
             return RateInfo(True, lease.limit, lease.limit - lease.spent, issue.info.reset_after_ns)
-        if issue.info.remaining:
-            # For fewer units there may be room.
+        if issue.info.remaining or (cost > 1 and issue.algorithm not in _WINDOWED):
+            # For fewer units there may be room, or there will be before.
             self._leasing.give_up(pending.place, tag)
         else:
-            self._leasing.deposit(pending, self._denial(issue.info, quota, began_ns))
+            self._leasing.deposit(pending, self._denial(issue, began_ns))
         return issue.info
 
-    def _units(self, issue: Issue, cost: int, quota: Quota, number: int, began_ns: int) -> Lease:
+    def _units(self, issue: Issue, cost: int, number: int, began_ns: int) -> Lease:
         """Return the lease of what was issued, of which `cost` units are spent."""
-        info, lasts_ns = issue.info, self._lasts_ns(quota)
-        if quota.algorithm in _WINDOWED:
+        info, lasts_ns = issue.info, self._lasts_ns(issue)
+        if issue.algorithm in _WINDOWED:
             lasts_ns = min(lasts_ns, info.reset_after_ns)
         most, ends_ns = info.limit - info.remaining, began_ns + lasts_ns
         return Lease(
@@ -212,10 +212,11 @@ class LeaseStore(CountedStore):
             resets_ns=max(began_ns + info.reset_after_ns, ends_ns),
         )
 
-    def _denial(self, info: RateInfo, quota: Quota, began_ns: int) -> Lease:
+    def _denial(self, issue: Issue, began_ns: int) -> Lease:
+        info = issue.info
         # Half the way to the promised instant, again and again: few questions, and what has changed meanwhile is not
         # missed for all of it.
-        lasts_ns = max(self._lasts_ns(quota), info.retry_after_ns // 2)
+        lasts_ns = max(self._lasts_ns(issue), info.retry_after_ns // 2)
         return Lease(
             kind=DENIAL,
             limit=info.limit,
@@ -226,8 +227,8 @@ class LeaseStore(CountedStore):
             resets_ns=began_ns + info.reset_after_ns,
         )
 
-    def _lasts_ns(self, quota: Quota) -> int:
-        return min(self._lifetime_ns, quota.interval_ns // _PART)
+    def _lasts_ns(self, issue: Issue) -> int:
+        return min(self._lifetime_ns, issue.interval_ns // _PART)
 
     def _remember(self, key: str, quota: Quota, held: Held) -> None:
         self._held.pop((key, quota), None)

@@ -64,3 +64,23 @@ def test_units_that_are_closed_with_the_store_are_free(server: Server, open_stor
     store.close()
     assert other.reserve("k", 2, QUOTA).allowed
     reservation.commit()
+
+
+def test_units_outlast_the_name_of_their_sum(server: Server, open_store: OpenStore) -> None:
+    """A server that is out of memory gives up either name: as long as it has the reservations, they count."""
+    store = open_store(server.url, in_flight_ttl=TTL_S)
+    held = [store.reserve("k", 1, Concurrency(3)) for _ in range(2)]
+    with server.client() as client:
+        client.delete(store._calls._names.flight("k")[1])
+    more = [store.reserve("k", 1, Concurrency(3)) for _ in range(2)]
+    assert [reservation.allowed for reservation in more] == [True, False]
+    for reservation in held + more:
+        reservation.commit()
+
+
+def test_units_of_any_number_are_given_back(server: Server, open_store: OpenStore) -> None:
+    """A number that Lua would write with an exponent is told from no other."""
+    store = open_store(server.url)
+    quota = Concurrency(2**52 - 1)
+    store.reserve("k", 2**52 - 1, quota).commit()
+    assert store.reserve("k", 2**52 - 1, quota).allowed

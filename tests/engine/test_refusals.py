@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
+import time
 
 import pytest
 import redis
@@ -61,6 +63,55 @@ def test_out_of_memory(engine: str, open_store: OpenStore) -> None:
         assert isinstance(cause, redis.exceptions.OutOfMemoryError)
         client.config_set("maxmemory", "0")
         assert until_answered(lambda: store.take("k")).remaining == 3
+
+
+def _says(listener: socket.socket, reply: bytes) -> None:
+    """Answer every command on one connection with the same."""
+    connection, _ = listener.accept()
+    with connection:
+        while words := connection.recv(2**16):
+            connection.sendall(reply * len(re.findall(rb"^\*", words, re.MULTILINE)))
+
+
+def test_too_few_replicas(engine: str, open_store: OpenStore) -> None:
+    """A server that may not write still denies: that it answers once in a while is no reason to ask it each time."""
+    with Server(engine) as server, server.client() as client:
+        store = open_store(server.url, backoff="1h")
+        store.take("k", 5)
+        client.config_set("min-replicas-to-write", "1")
+        assert not store.take("k").allowed
+        error = failure(lambda: store.take("other"))
+        assert error.remedy == "see why its replicas have left it, or lower min-replicas-to-write"
+        assert store.is_failing
+
+
+def test_snapshots_that_cannot_be_written(engine: str, open_store: OpenStore) -> None:
+    """What servers do unless they are told otherwise: a full disk ends all writing."""
+    with Server(engine, "--save", "3600 1", "--dbfilename", "dump.rdb") as server, server.client() as client:
+        store = open_store(server.url, backoff="1ms")
+        # The file cannot be put in the place of a folder.
+        (server.folder / "dump.rdb" / "full").mkdir(parents=True)
+        store.take("k")
+        client.bgsave()
+        deadline = time.monotonic() + PATIENCE_S
+        while client.info("persistence")["rdb_last_bgsave_status"] != "err":
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        reason, remedy, _ = refused(store)
+        assert reason.startswith("MISCONF")
+        assert remedy == "see why it cannot write its snapshots, or let it write none: set save to nothing"
+        client.config_set("save", "")
+        assert until_answered(lambda: store.take("k")).remaining == 3
+
+
+@pytest.mark.parametrize("error", ["CLUSTERDOWN", "MASTERDOWN", "BUSY", "LOADING"])
+def test_server_that_is_out_of_order(open_store: OpenStore, error: str) -> None:
+    """It is left alone for a back-off: in a cluster, redis-py waits each time."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=_says, args=(listener, f"-{error} the server is\r\n".encode()), daemon=True).start()
+        store = open_store(f"redis://127.0.0.1:{listener.getsockname()[1]}", backoff="1h")
+        refused(store)
+        assert "is not asked before that has passed" in failure(lambda: store.take("k")).reason
 
 
 @pytest.mark.parametrize("secret", ["", ":wrong@", "nobody:right@"], ids=["none", "wrong", "unknown-user"])

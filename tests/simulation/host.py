@@ -93,7 +93,7 @@ class Host:
             spent = most - answer.units + cost
             self._lease = Lease(number, answer.limit, spent, most, asked + lasts)
             return Info(True, answer.limit, answer.limit - spent)
-        if not answer.remaining:
+        if not answer.remaining and (cost == 1 or self._is_windowed):
             lasts = min(answer.retry_after, max(self._lasts, answer.retry_after // 2))
             self._lease = Lease(0, answer.limit, answer.limit, answer.limit, asked + lasts)
         return Info(False, answer.limit, answer.remaining)

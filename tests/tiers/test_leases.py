@@ -11,6 +11,7 @@ from shm_store import Concurrency, ConfigurationError, CostError, EngineError, Q
 from shm_store.algorithms import ALGORITHMS
 from shm_store.redis import Order
 from shm_store.table import audit
+from shm_store.table.layout import FLAGS, TAG
 from shm_store.tiers import LeaseConfig
 from tests.clock import Clock
 from tests.engines import Server
@@ -215,6 +216,50 @@ def test_cost_that_cannot_be_is_refused(hosts: Hosts, common_server: Server, cos
     with pytest.raises(CostError):
         store.take(KEY, cost)  # type: ignore[arg-type]
     assert store.take(KEY).remaining == 999
+
+
+def test_denial_of_several_units_denies_nobody_else(hosts: Hosts, common_server: Server, clock: Clock) -> None:
+    """It says when so many may be taken, and one may be taken long before."""
+    store = hosts.leasing(common_server, hosts=1)
+    quota = Quota(100, "100s", algorithm="gcra")
+    while store.take(KEY, 100, quota).allowed:
+        pass
+    assert store.take(KEY, 50, quota).retry_after == 50
+    assert store.take(KEY, 1, quota).retry_after == 1
+    clock.advance(1)
+    assert store.take(KEY, 1, quota).allowed
+
+
+def test_removal_that_a_death_ended_is_spent_by_nobody(hosts: Hosts, common_server: Server) -> None:
+    """A lease that is being given up has lost its tag, not yet its place: no process may remember it as it is."""
+    store = hosts.leasing(common_server, hosts=1)
+    store.take(KEY)
+    slots = store._table._table.buckets.slots
+    place = slots.place_of_lease(slots.place(KEY), store.quota)
+    slot = slots.find(place)
+    assert slot is not None
+    slot.words[TAG] &= FLAGS
+    assert store.take(KEY).remaining == 998
+    slot = slots.find(place)
+    assert slot is not None
+    slots.vacate(place.set_index, slot)
+    # What was given up may have gone back: another one is asked for.
+    store.take(KEY)
+    assert slots.find(place) is not None
+
+
+@every_algorithm
+def test_lease_of_an_override_lasts_as_its_quota_says(
+    hosts: Hosts, common_server: Server, clock: Clock, algorithm: str
+) -> None:
+    """And not as the one that is asked about: what was issued in a window is not spent in the next one."""
+    store = hosts.leasing(common_server, hosts=1)
+    other = hosts.shared(common_server)
+    quota = Quota(100, "60s", algorithm=algorithm)
+    store.set(KEY, 10, "1s")
+    assert store.take(KEY, 1, quota).allowed
+    clock.advance(1)
+    assert sum(store.take(KEY, 1, quota).allowed for _ in range(20)) + other.get(KEY)[1] == 10
 
 
 def test_change_of_a_limit_holds_at_once_on_its_host(hosts: Hosts, common_server: Server, clock: Clock) -> None:

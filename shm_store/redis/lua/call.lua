@@ -48,7 +48,8 @@ local function save_all(takes, accounts, answers, violated, call)
   for position, take in ipairs(takes) do
     local account, is_flight = accounts[take[1]], take[2]
     if is_flight and answers[position][1] and not violated then
-      local member = call.tag .. "-" .. position .. ":" .. take[7]
+      -- Of a large number Lua would write no more than 14 digits.
+      local member = string.format("%s-%d:%.0f", call.tag, position, take[7])
       if redis.call("ZADD", account.set, account.now + call.lease, member) == 0 then
         -- The same call once more, whose first reply was lost: its units are counted already.
         account.units = account.units - take[7]

@@ -1,7 +1,16 @@
 -- Units in flight: of each key a sorted set of reservations, `id:units`, by the instant from which they no longer count,
 -- and under a second name the limit that was last asked for and how many units there are.
 --
--- Leases go by the server's clock, whatever tests tell: a process says again and again that what it has is still in flight; of one that died it counts until the lease ends.
+-- They go by the server's clock, whatever tests tell: a process says again and again that what it has is still in
+-- flight; of one that died it counts until its time has passed.
+
+local function units_of(members)
+  local units = 0
+  for _, member in ipairs(members) do
+    units = units + tonumber(string.match(member, ":(%d+)$"))
+  end
+  return units
+end
 
 local function flight_of(names, at)
   local now = now_of(0)
@@ -9,11 +18,12 @@ local function flight_of(names, at)
   local text = redis.call("GET", flight.sum)
   if text then
     flight.limit, flight.units = cmsgpack.unpack(text)
+  else
+    -- Nothing is in flight, or a server without room has given up this name and not the other.
+    flight.units = units_of(redis.call("ZRANGEBYSCORE", flight.set, "-inf", "+inf"))
   end
   flight.ended = redis.call("ZRANGEBYSCORE", flight.set, "-inf", now)
-  for _, member in ipairs(flight.ended) do
-    flight.units = flight.units - tonumber(string.match(member, ":(%d+)$"))
-  end
+  flight.units = flight.units - units_of(flight.ended)
   if redis.call("ZCARD", flight.set) == #flight.ended then
     flight.units = 0
   end

@@ -26,13 +26,13 @@ if unspent > 0 then
   end
 end
 
-local answer = { true, terms[3], 0, 0, 0, 0 }
+local answer = { true, terms[3], 0, 0, 0, 0, bucket.code, terms[2] }
 if cost > 0 then
   local left = terms[3] - min(algorithm.spent(bucket.state, terms, now), terms[3])
   local units = max(cost, min(most, math.floor(left * share / hosts)))
   local allowed, remaining, reset_after, retry_after, after = algorithm.decide(bucket.state, terms, now, units)
   bucket.state = after
-  answer = { allowed, terms[3], remaining, reset_after, retry_after, allowed and units or 0 }
+  answer = { allowed, terms[3], remaining, reset_after, retry_after, allowed and units or 0, bucket.code, terms[2] }
 end
 if bucket.is_requoted or bucket.state ~= bucket.base then
   save(bucket, tag, now, min_ttl)
