@@ -71,6 +71,7 @@ def _table() -> Iterator[str]:
         ("30 hosts, `sliding-window`", {"hosts": 30, "algorithm": "sliding-window"}),
         ("30 hosts, 1 % of messages lost", {"hosts": 30, "loss": 0.01}),
         ("30 hosts, 30 crashes or exits an interval", {"hosts": 30, "crashes": 30.0}),
+        ("1,000 hosts, limit 30,000", {"hosts": 1_000, "limit": 30_000}),
         ("1,000 hosts, limit 1,000,000", {"hosts": 1_000, "limit": 1_000_000, "intervals": 1, "demand": 3.0}),
     ]
     found = []
