@@ -27,6 +27,8 @@ LOADS: Final[dict[str, dict[str, Any]]] = {
     "some, skewed": {"hosts": 20, "skew": 1.5, "demand": 2.0},
     "many": {"hosts": 200, "demand": 5.0},
     "idle": {"hosts": 10, "demand": 0.5},
+    # At the end of a quiet window hosts hold leases, which the next one would gladly spend.
+    "quiet and busy": {"hosts": 10, "demand": 3.0, "lull": 0.1},
     "all at once": {"hosts": 10, "share": 1.0, "most": 10_000, "demand": 3.0},
 }
 

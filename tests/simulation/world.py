@@ -30,6 +30,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
         interval: Microseconds.
         hosts: How many hosts.
         demand: Requests, as a multiple of the limit.
+        lull: The part of them that comes in every second interval, from the first on.
         skew: How unevenly they come to hosts: the n-th has 1 / n^skew of them.
         intervals: For how many intervals.
         share: See LeaseConfig, as for the next two.
@@ -49,6 +50,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     interval: int = 60 * SECOND
     hosts: int = 3
     demand: float = 3.0
+    lull: float = 1.0
     skew: float = 1.0
     intervals: int = 3
     share: float = 0.5
@@ -125,6 +127,8 @@ class World:
         for at in self._times(self._scenario.demand * self._scenario.limit / self._scenario.interval, ends):
             while self._events and self._events[0][0] <= at:
                 self._next()
+            if self._is_lull(at) and self._random.random() >= self._scenario.lull:
+                continue
             self._arrived.append(at)
             self._arrive(at, bisect(weights, self._random.random() * weights[-1]))
         while self._events:
@@ -149,6 +153,9 @@ class World:
             if at >= ends:
                 return
             yield int(at)
+
+    def _is_lull(self, at: int) -> bool:
+        return self._scenario.lull < 1 and (at - START) // self._scenario.interval % 2 == 0
 
     def _at(self, when: int, happen: Callable[[int], None]) -> None:
         heapq.heappush(self._events, (when, next(self._order), happen))
