@@ -39,7 +39,7 @@ test: $(INSTALLED) tools
 
 soak: $(INSTALLED)
 	EVERY_OPCODE=1 EXAMPLES=5000 KILLS=2000 FLOOD_KEYS=5000000 \
-	  $(BIN)/python -m pytest tests/crash tests/property tests/stress --timeout=3600 $(PYTEST_ARGS)
+	  $(BIN)/python -m pytest tests/crash tests/property tests/simulation tests/stress --timeout=3600 $(PYTEST_ARGS)
 
 model: $(INSTALLED) tools
 	$(BIN)/python -m pytest tests/model -v $(PYTEST_ARGS)

@@ -94,7 +94,8 @@ class Host:
             self._lease = Lease(number, answer.limit, spent, most, asked + lasts)
             return Info(True, answer.limit, answer.limit - spent)
         if not answer.remaining and (cost == 1 or self._is_windowed):
-            lasts = min(answer.retry_after, max(self._lasts, answer.retry_after // 2))
+            # Upwards: the library halves nanoseconds, and no request comes between two microseconds.
+            lasts = min(answer.retry_after, max(self._lasts, (answer.retry_after + 1) // 2))
             self._lease = Lease(0, answer.limit, answer.limit, answer.limit, asked + lasts)
         return Info(False, answer.limit, answer.remaining)
 

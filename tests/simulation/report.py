@@ -61,10 +61,17 @@ def _table() -> Iterator[str]:
         ("3 hosts", {"hosts": 3}),
         ("3 hosts, demand 1.1 of the limit", {"hosts": 3, "demand": 1.1}),
         ("30 hosts", {"hosts": 30}),
+        ("30 hosts, demand 0.8 of the limit", {"hosts": 30, "demand": 0.8}),
+        ("30 hosts, demand 0.8 of the limit, `gcra`", {"hosts": 30, "demand": 0.8, "algorithm": "gcra"}),
+        (
+            "30 hosts, demand 0.8 of the limit, `sliding-window`",
+            {"hosts": 30, "demand": 0.8, "algorithm": "sliding-window"},
+        ),
         ("30 hosts, `gcra`", {"hosts": 30, "algorithm": "gcra"}),
         ("30 hosts, `sliding-window`", {"hosts": 30, "algorithm": "sliding-window"}),
         ("30 hosts, 1 % of messages lost", {"hosts": 30, "loss": 0.01}),
         ("30 hosts, 30 crashes or exits an interval", {"hosts": 30, "crashes": 30.0}),
+        ("1,000 hosts, limit 30,000", {"hosts": 1_000, "limit": 30_000}),
         ("1,000 hosts, limit 1,000,000", {"hosts": 1_000, "limit": 1_000_000, "intervals": 1, "demand": 3.0}),
     ]
     found = []
@@ -74,8 +81,9 @@ def _table() -> Iterator[str]:
             (
                 name,
                 number(each.calls),
+                number(each.steady) if settings.get("intervals") != 1 else "",
                 f"{each.waited:.1%}",
-                str(max(0, each.over)),
+                "" if each.over is None else str(max(0, each.over)),
                 f"{each.ahead:,} of {each.ahead_bound:,}",
                 f"{each.under:,} of {each.under_bound:,}",
             )
@@ -84,13 +92,14 @@ def _table() -> Iterator[str]:
         (
             "limit 10,000 a minute, demand 3 times the limit",
             "scripts / admitted",
+            "after the first window",
             "requests that wait",
             "over the limit in a window",
             "spent ahead of its issue, and bound",
             "left lying, and bound",
         ),
         found,
-        alignment=("---", *["---:"] * 5),
+        alignment=("---", *["---:"] * 6),
     )
 
 

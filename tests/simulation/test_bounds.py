@@ -27,6 +27,8 @@ LOADS: Final[dict[str, dict[str, Any]]] = {
     "some, skewed": {"hosts": 20, "skew": 1.5, "demand": 2.0},
     "many": {"hosts": 200, "demand": 5.0},
     "idle": {"hosts": 10, "demand": 0.5},
+    # At the end of a quiet window hosts hold leases, which the next one would gladly spend.
+    "quiet and busy": {"hosts": 10, "demand": 3.0, "lull": 0.1},
     "all at once": {"hosts": 10, "share": 1.0, "most": 10_000, "demand": 3.0},
 }
 
@@ -46,7 +48,7 @@ def test_bounds_hold(algorithm: str, trouble: dict[str, Any], load: dict[str, An
         found = figures.of(run)
         assert found.unissued <= 0
         assert found.ahead <= found.ahead_bound
-        assert found.over <= 0
+        assert found.over is None or found.over <= 0
         # What was lost was counted as spent; and who was failed was not denied, but not admitted either.
         assert found.under <= found.under_bound + run.lost + run.failed
 

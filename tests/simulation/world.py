@@ -30,6 +30,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
         interval: Microseconds.
         hosts: How many hosts.
         demand: Requests, as a multiple of the limit.
+        lull: The part of them that comes in every second interval, from the first on.
         skew: How unevenly they come to hosts: the n-th has 1 / n^skew of them.
         intervals: For how many intervals.
         share: See LeaseConfig, as for the next two.
@@ -49,6 +50,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     interval: int = 60 * SECOND
     hosts: int = 3
     demand: float = 3.0
+    lull: float = 1.0
     skew: float = 1.0
     intervals: int = 3
     share: float = 0.5
@@ -74,13 +76,13 @@ class Run(NamedTuple):
     Attributes:
         scenario: What was simulated.
         arrived: When requests came.
-        admitted: When requests were admitted.
+        admitted: When requests that were admitted had their unit: from the lease, or from the server.
         issued: When units were issued, and how many; below 0: given back.
         failed: Requests that the server failed.
         waited: Requests that waited for the server.
-        calls: Scripts that the server has run.
-        lost: Units that were issued to a host that crashed before it spent them, or never heard of them.
-        first: When the first request came, which windows of a token bucket begin with.
+        calls: When the server ran a script.
+        lost: Units that a host had when it crashed, that it never heard of, or whose return the server never heard of.
+        first: When the server first issued a unit, which windows of a token bucket begin with.
     """
 
     scenario: Scenario
@@ -89,7 +91,7 @@ class Run(NamedTuple):
     issued: list[tuple[int, int]]
     failed: int
     waited: int
-    calls: int
+    calls: list[int]
     lost: int
     first: int
 
@@ -112,6 +114,7 @@ class World:
         self._arrived: list[int] = []
         self._admitted: list[int] = []
         self._issued: list[tuple[int, int]] = []
+        self._calls: list[int] = []
         self._failed = self._waited = self._lost = 0
 
     def run(self) -> Run:
@@ -124,6 +127,8 @@ class World:
         for at in self._times(self._scenario.demand * self._scenario.limit / self._scenario.interval, ends):
             while self._events and self._events[0][0] <= at:
                 self._next()
+            if self._is_lull(at) and self._random.random() >= self._scenario.lull:
+                continue
             self._arrived.append(at)
             self._arrive(at, bisect(weights, self._random.random() * weights[-1]))
         while self._events:
@@ -136,9 +141,9 @@ class World:
             self._issued,
             self._failed,
             self._waited,
-            self._engine.calls,
+            self._calls,
             self._lost,
-            self._arrived[0],
+            self._issued[0][0],
         )
 
     def _times(self, rate: float, ends: int) -> Iterator[int]:
@@ -148,6 +153,9 @@ class World:
             if at >= ends:
                 return
             yield int(at)
+
+    def _is_lull(self, at: int) -> bool:
+        return self._scenario.lull < 1 and (at - START) // self._scenario.interval % 2 == 0
 
     def _at(self, when: int, happen: Callable[[int], None]) -> None:
         heapq.heappush(self._events, (when, next(self._order), happen))
@@ -168,15 +176,16 @@ class World:
             return
         self._waited += 1
         if host.is_pending:
-            self._ask(now, index, self._engine.take, lambda later, answer: self._served(later, bool(answer.units)))
+            self._ask(now, index, self._engine.take, lambda there, answer: self._served(there, bool(answer.units)))
             return
         order = host.order()
         self._ask(
             now,
             index,
             lambda there: self._engine.issue(there, order),
-            lambda later, answer: self._served(later, host.receive(now, order.number, answer).allowed),
-            host.give_up,
+            lambda there, answer: self._served(there, host.receive(now, order.number, answer).allowed),
+            failed=host.give_up,
+            carried=order.unspent,
         )
 
     def _ask(
@@ -185,9 +194,21 @@ class World:
         index: int,
         run: Callable[[int], Answer],
         answered: Callable[[int, Answer], None],
+        *,
         failed: Callable[[], None] = lambda: None,
+        carried: int = 0,
     ) -> None:
-        """Have the server run a script; a host that hears nothing gives up, and does not ask for a while."""
+        """Have the server run a script; a host that hears nothing gives up, and does not ask for a while.
+
+        Args:
+            now: When it is asked.
+            index: Who asks.
+            run: What it does at an instant.
+            answered: Is given the instant at which it was done, and the answer: what the server decides is spent then,
+                and not when the answer comes.
+            failed: What the host does that hears nothing.
+            carried: Units that are given back with it, and lost with it.
+        """
         life, gives_up = self._lives[index], now + self._scenario.timeout
 
         def there(when: int) -> None:
@@ -197,7 +218,7 @@ class World:
                 self._lost += answer.units
                 self._at(gives_up, silent)
             else:
-                self._at(when + back, lambda later: hear(later, answer))
+                self._at(when + back, lambda _later: hear(when, answer))
 
         def hear(when: int, answer: Answer) -> None:
             if self._lives[index] == life:
@@ -212,6 +233,7 @@ class World:
                 failed()
 
         if self._random.random() < self._scenario.loss:
+            self._lost += carried
             self._at(gives_up, silent)
         else:
             self._at(now + self._delay(), there)
@@ -219,13 +241,14 @@ class World:
     def _ran(self, when: int, run: Callable[[int], Answer]) -> Answer:
         before = self._engine.issued
         answer = run(when)
+        self._calls.append(when)
         if self._engine.issued != before:
             self._issued.append((when, self._engine.issued - before))
         return answer
 
-    def _served(self, now: int, allowed: bool) -> None:  # noqa: FBT001 - what was decided
+    def _served(self, when: int, allowed: bool) -> None:  # noqa: FBT001 - what was decided
         if allowed:
-            self._admitted.append(now)
+            self._admitted.append(when)
 
     def _delay(self) -> int:
         return 1 + int(self._random.expovariate(1 / self._scenario.latency)) if self._scenario.latency else 0
