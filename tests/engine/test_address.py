@@ -8,7 +8,7 @@ import traceback
 
 import pytest
 import redis
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from redis.connection import parse_url
 from redis.sentinel import SentinelConnectionPool
@@ -155,6 +155,7 @@ def test_option_works_or_is_refused(option: str) -> None:
             read(url)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60) | st.text("redis:/@[]?#%&=,0123456789ab.+", max_size=30).map("redis://".__add__))
 def test_any_text_is_an_address_or_a_clear_error(text: str) -> None:
     """No text has any other error than the one that says what to write."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from redis.crc import key_slot
 
@@ -52,6 +52,7 @@ def _hash_tag(name: bytes) -> bytes:
     return found[1]
 
 
+@settings(deadline=None)
 @given(KEYS, KEYS)
 @example("p:client:a}b", "p:client:a%7Db")
 @example("", "%")
@@ -63,6 +64,7 @@ def test_different_keys_never_share_a_name(one: str, other: str) -> None:
     assert (NAMES.bucket(one) == NAMES.bucket(other)) == (one == other)
 
 
+@settings(deadline=None)
 @given(KEYS, KEYS)
 def test_different_kinds_never_share_a_name(one: str, other: str) -> None:
     """What is a bucket of one key is nothing else of any other, also under prefixes that begin with one another."""
@@ -75,6 +77,7 @@ def test_different_kinds_never_share_a_name(one: str, other: str) -> None:
     assert len(set().union(*groups)) == sum(map(len, groups))
 
 
+@settings(deadline=None)
 @given(WHO, st.lists(st.tuples(POLICY, SCOPE), min_size=2, max_size=4, unique=True))
 def test_policies_of_one_client_share_a_slot(who: str, policies: list[tuple[str, str]]) -> None:
     """All that one request is charged to can be taken at once in a cluster: buckets, units in flight, leases."""
@@ -85,6 +88,7 @@ def test_policies_of_one_client_share_a_slot(who: str, policies: list[tuple[str,
     assert len({NAMES.bucket(key) for key in keys}) == len(keys)
 
 
+@settings(deadline=None)
 @given(KEYS)
 def test_every_name_has_a_hash_tag(key: str) -> None:
     """No key chooses its tag, nor has none: a client's braces decide over no slot but its own."""
