@@ -68,11 +68,14 @@ def percent(part: int, whole: int) -> str:
 
 
 def quota(entry: Entry) -> str:
-    """Return the limit of a key: as it is written for `set`, or how many may be in flight."""
+    """Return the limit of a key: as it is written for `set`; how many may be in flight; of a lease, its number alone."""
     if not entry.algorithm:
         return "-"
     if entry.pid is not None:
         return f"{entry.limit} at once"
+    if not entry.interval:
+        # Of a lease, which knows no interval.
+        return str(entry.limit)
     return f"{entry.limit}/{to_text(round(entry.interval * NS_PER_SECOND))}"
 
 

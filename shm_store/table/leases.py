@@ -135,7 +135,7 @@ class Leases:
         return self._begin(hold, place, slot, now_ns + patience_ns)
 
     def _spend(self, hold: Hold, place: Place, slot: Slot, cost: int, now_ns: int) -> Spent | None:
-        words, record, kind = slot.words, hold.records[place.stripe], _kind(slot)
+        words, kind = slot.words, _kind(slot)
         if kind == UNITS and words[FIRST] + cost <= words[BURST]:
             words[FIRST] += cost
             info = RateInfo(True, words[LIMIT], words[LIMIT] - words[FIRST], max(words[THIRD] - now_ns, 0))
@@ -145,10 +145,13 @@ class Leases:
             info = RateInfo(False, words[LIMIT], 0, max(words[THIRD] - now_ns, wait_ns), wait_ns)
         else:
             return None
-        record[ALLOWED if info.allowed else DENIED] += 1
-        if self._buckets.labels is not None:
-            self._buckets.labels.count(place.set_index, slot.number, allowed=info.allowed)
+        self._count(hold, place, slot, allowed=info.allowed)
         return Spent(info, place, slot, words[TAG], kind)
+
+    def _count(self, hold: Hold, place: Place, slot: Slot, *, allowed: bool) -> None:
+        hold.records[place.stripe][ALLOWED if allowed else DENIED] += 1
+        if self._buckets.labels is not None:
+            self._buckets.labels.count(place.set_index, slot.number, allowed=allowed)
 
     def _begin(self, hold: Hold, place: Place, slot: Slot | None, until_ns: int) -> Due:
         number = unspent = 0
@@ -167,7 +170,7 @@ class Leases:
         return admitted.words[TAG]
 
     def deposit(self, hold: Hold, place: Place, tag: int, lease: Lease) -> int | None:
-        """Put what was issued in place of the lease that is pending.
+        """Put what was issued in place of the lease that is pending, and count the take that asked for it.
 
         Args:
             hold: The stripe.
@@ -178,9 +181,12 @@ class Leases:
         Returns:
             Its tag; None if the one that is pending is gone: then what was issued is lost.
         """
-        hold.records[place.stripe][OTHER] += 1
         slot = self._buckets.slots.find(place)
-        return None if slot is None or slot.words[TAG] != tag else self._put(hold, place, slot, lease)
+        if slot is None or slot.words[TAG] != tag:
+            hold.records[place.stripe][OTHER] += 1
+            return None
+        self._count(hold, place, slot, allowed=lease.kind == UNITS)
+        return self._put(hold, place, slot, lease)
 
     def give_up(self, hold: Hold, place: Place, tag: int) -> int:
         """End a lease; return how many units of it were not spent, and are not any more."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
-from shm_store import Concurrency, Quota
+from shm_store import Concurrency, Quota, RateInfo
+from shm_store.leasing import UNITS, Lease, Pending
 from tests.cli.conftest import OpenTable, Run, spend
 
 
@@ -68,6 +71,26 @@ def test_ls_shows_what_was_taken(run: Run, open_table: OpenTable) -> None:
     assert rows["api:stopped"] == ["5/1h", "0", "3", "h", "1", "0", "blocked"]
     assert rows["web:vip"] == ["100/1h", "100", "-", "0", "0", "override"]
     assert rows["api:bad"] == ["-", "0", "120", "min", "0", "0", "blocked"]
+
+
+def test_ls_shows_what_was_issued_to_the_host(run: Run, open_table: OpenTable) -> None:
+    """With what is left of it here, and the limit that it is of."""
+    store = open_table()
+
+    def ask(key: str, cost: int = 1, quota: Quota | None = None) -> RateInfo:
+        pending = leasing.spend(key, cost, store.quota, quota, patience_ns=10**9)
+        assert isinstance(pending, Pending)
+        ends_ns = time.monotonic_ns() + 60 * 10**9
+        lease = Lease(kind=UNITS, limit=900, spent=101, most=300, ends_ns=ends_ns, resets_ns=ends_ns)
+        leasing.deposit(pending, lease)
+        return RateInfo(True, 900, 799, 0)
+
+    leasing = store.leasing(ask)
+    leasing.take("shared")
+    (entry,) = run("ls", "--json").json["entries"]
+    assert (entry["algorithm"], entry["limit"], entry["remaining"]) == ("lease", 900, 199)
+    assert run("ls").out.splitlines()[-1].split()[:2] == ["900", "199"]
+    assert "900 by lease" in run("get", "shared").out
 
 
 def test_ls_shows_what_is_in_flight(run: Run, open_table: OpenTable) -> None:

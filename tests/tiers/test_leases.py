@@ -347,7 +347,7 @@ def test_leases_are_seen_by_operators(hosts: Hosts, common_server: Server, clock
         store.take(KEY)
     (entry,) = store._table.inspect().entries()
     assert (entry.key, entry.algorithm, entry.limit, entry.remaining) == (KEY, "lease", 1_000, 240)
-    assert (entry.reset_after, entry.interval, entry.allowed) == (60.0, 0.0, 9)
+    assert (entry.reset_after, entry.interval, entry.allowed) == (60.0, 0.0, 10)
     assert audit.faults(store._table._table.segment, clock()) == []
     while store.take(KEY).allowed:
         pass
