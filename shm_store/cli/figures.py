@@ -68,7 +68,7 @@ def percent(part: int, whole: int) -> str:
 
 
 def quota(entry: Entry) -> str:
-    """Return the limit of a key: as it is written for `set`; how many may be in flight; of a lease, its number alone."""
+    """Return the limit of a key: as it is written for `set`, or how many may be in flight; of a lease, its number."""
     if not entry.algorithm:
         return "-"
     if entry.pid is not None:

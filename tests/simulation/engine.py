@@ -35,6 +35,7 @@ class Engine:
     Attributes:
         calls: How many scripts it has run.
         issued: Units that it has issued and not got back.
+        refused: Units that came back when the host had been issued others.
     """
 
     def __init__(self, algorithm: str, terms: Terms) -> None:
@@ -42,7 +43,7 @@ class Engine:
         self._terms = terms
         self._state = FRESH
         self._last: dict[str, tuple[int, State]] = {}
-        self.calls = self.issued = 0
+        self.calls = self.issued = self.refused = 0
 
     def restart(self) -> None:
         """Forget everything."""
@@ -56,11 +57,14 @@ class Engine:
     def issue(self, now: int, order: Order) -> Answer:
         """Take back what was not spent of the last lease, and issue another."""
         if order.unspent:
-            number, taken = self._last.pop(order.host, (0, FRESH))
+            number, taken = self._last.get(order.host, (0, FRESH))
             if number == order.returned:
+                del self._last[order.host]
                 before = self._spent(now)
                 self._state = self._algorithm.refund(self._state, self._terms, taken, now, order.unspent)
                 self.issued -= before - self._spent(now)
+            else:
+                self.refused += order.unspent
         if not order.cost:
             self.calls += 1
             return Answer(0, self._terms.burst, 0, 0, 0)

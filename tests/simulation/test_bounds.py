@@ -14,6 +14,8 @@ from tests.simulation.world import SECOND, Run, Scenario, World
 #: Seeds of each kind of run; `make soak` has more.
 SEEDS: Final = range(max(int(os.environ.get("EXAMPLES", "100")) // 50, 2))
 WINDOWED: Final = ("token-bucket", "fixed-window")
+#: Requests at the end of an interval that the server decides in the next; what they are compared with decides at once.
+UNDER_WAY: Final = 5
 TROUBLES: Final[dict[str, dict[str, Any]]] = {
     "calm": {},
     "slow": {"latency": 20_000},
@@ -50,7 +52,7 @@ def test_bounds_hold(algorithm: str, trouble: dict[str, Any], load: dict[str, An
         assert found.ahead <= found.ahead_bound
         assert found.over is None or found.over <= 0
         # What was lost was counted as spent; and who was failed was not denied, but not admitted either.
-        assert found.under <= found.under_bound + run.lost + run.failed
+        assert found.under <= found.under_bound + run.lost + run.failed + (algorithm not in WINDOWED) * UNDER_WAY
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)

@@ -81,7 +81,8 @@ class Run(NamedTuple):
         failed: Requests that the server failed.
         waited: Requests that waited for the server.
         calls: When the server ran a script.
-        lost: Units that a host had when it crashed, that it never heard of, or whose return the server never heard of.
+        lost: Units that a host had when it crashed, that it never heard of, or whose return came to the server too late
+            or never.
         first: When the server first issued a unit, which windows of a token bucket begin with.
     """
 
@@ -142,7 +143,7 @@ class World:
             self._failed,
             self._waited,
             self._calls,
-            self._lost,
+            self._lost + self._engine.refused,
             self._issued[0][0],
         )
 

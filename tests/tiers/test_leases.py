@@ -136,8 +136,9 @@ def test_units_are_given_back_once(hosts: Hosts, common_server: Server) -> None:
     assert order(0, 0, 1, 40) == 840
     assert order(0, 0, 1, 40, host="there") == 840
     assert order(3, 1, 0, 0) == 740
+    # What comes too late takes nothing from the lease after it.
     assert order(0, 0, 1, 40) == 740
-    assert order(0, 0, 3, 40) == 740
+    assert order(0, 0, 3, 40) == 780
 
 
 def test_closing_hands_back_what_was_not_spent(hosts: Hosts, common_server: Server) -> None:

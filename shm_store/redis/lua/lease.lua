@@ -18,10 +18,12 @@ if unspent > 0 then
   local text = redis.call("HGET", KEYS[2], host)
   if text then
     local last, its_tag, first, idle_at, third = cmsgpack.unpack(text)
-    -- Once: the same units must not come back twice.
-    redis.call("HDEL", KEYS[2], host)
-    if last == returned and its_tag == bucket.tag then
-      bucket.state = algorithm.refund(bucket.state, terms, { first, idle_at, third }, now, unspent)
+    if last == returned then
+      -- Once: the same units must not come back twice.
+      redis.call("HDEL", KEYS[2], host)
+      if its_tag == bucket.tag then
+        bucket.state = algorithm.refund(bucket.state, terms, { first, idle_at, third }, now, unspent)
+      end
     end
   end
 end
