@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import weakref
 from typing import Final
 
@@ -19,10 +20,16 @@ from shm_store.redis.connections import Clustered, Connections, Direct, Reply
 from shm_store.redis.scripts import Call
 
 _PERMISSION: Final = "grant the user EVAL, EVALSHA and the commands of the scripts on the prefix"
+# What Redis before 7.0 puts before what a command within a script has said.
+_WITHIN: Final = re.compile(r"Error running script \(call to f_[0-9a-f]+\): (?:@user_script:\s?\d+: )+-?")
+_READONLY: Final = "give the address of the primary, or let Sentinel find it"
+_MEMORY: Final = "raise the server's maxmemory, or set maxmemory-policy to volatile-ttl"
 # What servers say that redis-py does not tell from other errors: of a command within a script, and of themselves.
 _SAID: Final = {
     "ACL failure in script": _PERMISSION,
     "The user executing the script can't": _PERMISSION,
+    "READONLY": _READONLY,
+    "OOM": _MEMORY,
     "NOREPLICAS": "see why its replicas have left it, or lower min-replicas-to-write",
     "MISCONF": "see why it cannot write its snapshots, or let it write none: set save to nothing",
     "BUSY": "end the script that it is busy with, by SCRIPT KILL",
@@ -31,8 +38,8 @@ _ANSWER: Final = "see what the server says, and whether it is Redis >= 6.2 or Va
 _REMEDIES: Final = (
     (redis.AuthenticationError, "check the user and the password in the URL"),
     (redis.exceptions.NoPermissionError, _PERMISSION),
-    (redis.exceptions.ReadOnlyError, "give the address of the primary, or let Sentinel find it"),
-    (redis.exceptions.OutOfMemoryError, "raise the server's maxmemory, or set maxmemory-policy to volatile-ttl"),
+    (redis.exceptions.ReadOnlyError, _READONLY),
+    (redis.exceptions.OutOfMemoryError, _MEMORY),
     (redis.exceptions.ClusterCrossSlotError, "take together only keys that share a hash tag"),
     (redis.exceptions.AskError, "name the nodes of a cluster as redis+cluster://HOST:PORT,HOST:PORT"),
     (redis.exceptions.ClusterDownError, "see whether the cluster has a primary for each of its slots"),
@@ -118,13 +125,14 @@ class Engine:
 
 def _reason(error: Exception) -> str:
     text = str(error) or type(error).__name__
-    return text.splitlines()[0].rstrip(".")
+    return _WITHIN.sub("", text.splitlines()[0]).rstrip(".")
 
 
 def _remedy(error: Exception) -> str:
     if isinstance(error, redis.ResponseError):
+        said = _WITHIN.sub("", str(error))
         for begin, remedy in _SAID.items():
-            if str(error).startswith(begin):
+            if said.startswith(begin):
                 return remedy
     return next((remedy for kind, remedy in _REMEDIES if isinstance(error, kind)), _REMEDY)
 

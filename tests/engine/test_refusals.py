@@ -11,6 +11,7 @@ import pytest
 import redis
 
 from shm_store.redis import RedisStore
+from shm_store.redis.engine import _reason, _remedy
 from tests.engine.conftest import OpenStore
 from tests.engine.test_failures import OPERATIONS, failure, until_answered
 from tests.engines import PATIENCE_S, Server
@@ -187,6 +188,22 @@ def test_something_else_under_the_name_of_a_bucket(server: Server, open_store: O
         assert "WRONGTYPE" in error.reason or "wrong kind of value" in error.reason
         # Nothing is wrong with the server, and no other key has to wait.
         assert store.take("other").allowed
+
+
+@pytest.mark.parametrize(
+    ("said", "remedy"),
+    [
+        ("-READONLY You can't write against a read only replica.", "give the address of the primary"),
+        ("-OOM command not allowed when used memory > 'maxmemory'.", "raise the server's maxmemory"),
+        ("-NOREPLICAS Not enough good replicas to write.", "see why its replicas have left it"),
+        ("The user executing the script can't run this command or subcommand", "grant the user"),
+    ],
+)
+def test_what_older_servers_say_within_a_script(said: str, remedy: str) -> None:
+    """Redis 6.2 tells first in which line of which script it was."""
+    text = f"Error running script (call to f_{'0' * 40}): @user_script:95: @user_script: 95: {said}"
+    assert _remedy(redis.ResponseError(text)).startswith(remedy)
+    assert _reason(redis.ResponseError(text)) == said.removeprefix("-").rstrip(".")
 
 
 def test_server_that_is_none(open_store: OpenStore) -> None:
