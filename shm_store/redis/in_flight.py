@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Sequence
 
@@ -11,7 +12,8 @@ from shm_store.errors import StoreError
 class Heartbeat:
     """Renews what is in flight, in a thread that runs while there is any.
 
-    Renewed three times before it would no longer count. What a server that fails could not be told may end too early.
+    Renewed three times before it would no longer count. What a server that fails could not be told may end too early,
+    and so may what no thread could be started for.
     """
 
     def __init__(self, renew: Callable[[str, Sequence[str]], None], period_s: float) -> None:
@@ -38,8 +40,11 @@ class Heartbeat:
         with self._lock:
             # Once it is closed the thread would never wait.
             if self._thread is None and not self._wake.is_set():
-                self._thread = threading.Thread(target=self._run, name="shm-store-in-flight", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="shm-store-in-flight", daemon=True)
+                # The system may have none to spare, and a process that ends starts none: the next one tries again.
+                with contextlib.suppress(RuntimeError):
+                    thread.start()
+                    self._thread = thread
 
     def discard(self, tag: str) -> None:
         """Renew them no longer."""
@@ -67,5 +72,5 @@ class Heartbeat:
             try:
                 self._renew(key, tags)
             except StoreError:
-                # It is told again; who takes hears of it as well.
-                return
+                # It is told again; who takes hears of it as well. A server that is gone is not asked for the others.
+                continue

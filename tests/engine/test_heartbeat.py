@@ -48,6 +48,10 @@ def heartbeat(renewals: Renewals) -> Iterator[Heartbeat]:
     heartbeat.close()
 
 
+def _refuse(_: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
+
+
 def _end(heartbeat: Heartbeat) -> None:
     """Wait until its thread has ended."""
     thread = heartbeat._thread
@@ -84,6 +88,28 @@ def test_heartbeat_outlasts_failures(heartbeat: Heartbeat, renewals: Renewals) -
     renewals.failures = BEATS
     heartbeat.add("1", "a")
     assert [renewals.next() for _ in range(BEATS + 2)] == [("a", ["1"])] * (BEATS + 2)
+
+
+def test_heartbeat_without_a_thread_has_one_with_the_next(
+    heartbeat: Heartbeat, renewals: Renewals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that may start no more threads, or ends, keeps what it took; when it may again, all is renewed."""
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", _refuse)
+        heartbeat.add("1", "a")
+    heartbeat.add("2", "a")
+    assert renewals.next() == ("a", ["1", "2"])
+
+
+def test_heartbeat_of_a_key_that_fails_goes_on_with_the_others(heartbeat: Heartbeat, renewals: Renewals) -> None:
+    """What the server cannot do for one key, it may for the next; one that is gone is not asked by the store."""
+    heartbeat.add("1", "a")
+    heartbeat.add("2", "b")
+    while renewals.next()[0] != "b":
+        pass
+    renewals.forget()
+    renewals.failures = 2 * BEATS
+    assert {renewals.next()[0] for _ in range(BEATS)} == {"a", "b"}
 
 
 def test_closed_heartbeat_stays_so(heartbeat: Heartbeat) -> None:
