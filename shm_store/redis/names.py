@@ -12,7 +12,8 @@ from typing import Final
 
 # What a policy puts before who is charged: its name, the route, the method.
 _SCOPED: Final = re.compile(r"([^:]+:(?:route=[^:]*:)?(?:method=[^:]*:)?)((?:client|header|key):.*|global)", re.DOTALL)
-# A client chooses what it writes; a server that keeps a name per client must not keep all of it.
+# A client chooses what it writes; a server that keeps a name per client must not keep all of it. Nor of what comes before
+# who is charged, which some callers make of a path: such a key is all who.
 _LENGTH_MAX: Final = 256
 #: What begins the digest in place of a long name; no other has it there, as they would have `%25`.
 _DIGEST: Final = "%-"
@@ -53,7 +54,7 @@ def tagged(key: str) -> str:
     'client:203.0.113.7}burst:'
     """
     scoped = _SCOPED.fullmatch(key)
-    rest, who = scoped.groups() if scoped else ("", key)
+    rest, who = scoped.groups() if scoped and scoped.start(2) <= _LENGTH_MAX else ("", key)
     if len(who) > _LENGTH_MAX:
         who = _DIGEST + blake2b(who.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
     elif "}" in who or "%" in who:

@@ -59,6 +59,7 @@ def _hash_tag(name: bytes) -> bytes:
 @example("a:client:x", "client:x}a:")
 @example("p:client:a}b", "b}p:client:a")
 @example("x" * 257, "%-" + "0" * 32)
+@example("x" * 257 + ":client:a", "client:a")
 def test_different_keys_never_share_a_name(one: str, other: str) -> None:
     """No key is another one's, whatever a client writes into it, and none is two."""
     assert (NAMES.bucket(one) == NAMES.bucket(other)) == (one == other)
@@ -101,6 +102,13 @@ def test_every_name_has_a_hash_tag(key: str) -> None:
 def test_long_keys_have_short_names(size: int) -> None:
     """A client that writes a megabyte into a header does not have the server keep it, and is still one of its own."""
     names = {NAMES.bucket(f"policy:header:{'a' * size}{end}") for end in "bc"}
+    assert len(names) == 2
+    assert max(map(len, names)) < 100
+
+
+def test_long_policies_have_short_names() -> None:
+    """A caller that makes keys of its own may put a path before who is charged, and a client choose that."""
+    names = {NAMES.bucket(f"{'a' * 1_000_000}:client:{end}") for end in "bc"}
     assert len(names) == 2
     assert max(map(len, names)) < 100
 
