@@ -12,8 +12,8 @@ from typing import Final
 
 # What a policy puts before who is charged: its name, the route, the method.
 _SCOPED: Final = re.compile(r"([^:]+:(?:route=[^:]*:)?(?:method=[^:]*:)?)((?:client|header|key):.*|global)", re.DOTALL)
-# A client chooses what it writes; a server that keeps a name per client must not keep all of it. Nor of what comes before
-# who is charged, which some callers make of a path: such a key is all who.
+# A client chooses what it writes; a server that keeps a name per client must not keep all of it. Nor of what comes
+# before who is charged, which some callers make of a path: such a key is all who.
 _LENGTH_MAX: Final = 256
 #: What begins the digest in place of a long name; no other has it there, as they would have `%25`.
 _DIGEST: Final = "%-"
