@@ -63,13 +63,13 @@ class Direct:
         try:
             connection = self._idle.pop()
         except IndexError:
-            connection, again = self._pool.get_connection(), False
+            connection, again = self._connected(), False
         else:
             if not again and _has_ended(connection):
                 # Nothing was asked yet, so that it is no second time.
                 self._drop(connection)
                 self._drop_idle()
-                connection = self._pool.get_connection()
+                connection = self._connected()
         try:
             connection.send_packed_command((call.packed(),))
             try:
@@ -105,6 +105,15 @@ class Direct:
         """Close what is connected and not in use."""
         self._drop_idle()
         self._pool.disconnect(inuse_connections=False)
+
+    def _connected(self) -> Connection:
+        try:
+            return self._pool.get_connection()
+        except BaseException:
+            # Of one that was interrupted while it connected, redis-py would go on with what there is: without the user
+            # or the database, or with a reply that is still to come. The pool has no others: those that work are ours.
+            self._pool.disconnect(inuse_connections=False)
+            raise
 
     def _drop_idle(self) -> None:
         for _ in range(len(self._idle)):

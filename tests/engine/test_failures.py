@@ -315,6 +315,27 @@ def test_server_without_an_answer_to_a_connection(open_store: OpenStore, tmp_pat
     assert "No such file" in error.reason
 
 
+def test_connecting_that_is_interrupted_begins_anew(
+    server: Server, open_store: OpenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A signal, or a timeout of gevent's, before the database is chosen: nothing is counted in another one."""
+    store = open_store(f"{server.url}/3")
+    send = redis.Connection.send_command
+
+    def interrupted(self: redis.Connection, *words: object, **options: object) -> None:
+        if words[0] == "SELECT":
+            raise KeyboardInterrupt
+        send(self, *words, **options)  # type: ignore[no-untyped-call]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(redis.Connection, "send_command", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            store.take("k")
+    assert store.take("k").remaining == 4
+    with server.client() as client:
+        assert client.info("keyspace").keys() == {"db3"}
+
+
 def test_socket_of_the_file_system(open_store: OpenStore, tmp_path: Path) -> None:
     """A server on the same host is reached by a socket, too."""
     with Server("valkey", "--unixsocket", f"{tmp_path}/s") as server:
