@@ -60,11 +60,11 @@ class Leasing:
 
     take: Take
 
-    def __init__(self, table: Table, clock: Callable[[], int], ask: Take) -> None:
-        """Use the leases of `table`."""
+    def __init__(self, table: Table, clock: Callable[[], int], ask: Take, issuer: str) -> None:
+        """Use those leases of `table` that `issuer` has issued."""
         self._table = table
-        self._clock = clock
         self._leases = Leases(table.buckets)
+        self._issuer = issuer
         self._hints = Hints(table.stripes, table.buckets.labels)
         self.take = hotpath.bind(
             hints=self._hints.recent, seats=table.seats, stripes=table.stripes, clock=clock, take_slowly=ask
@@ -85,7 +85,7 @@ class Leasing:
             patience_ns: After how long another process asks, if this one has not told what it was issued.
         """
         slots = self._table.buckets.slots
-        place = slots.place_of_lease(slots.place(key), quota)
+        place = slots.place_of_lease(slots.place(key), quota, self._issuer)
         outcome = self._table.stripes.run(place.stripe, lambda hold: self._leases.spend(hold, place, cost, patience_ns))
         if isinstance(outcome, Due):
             return Pending(place, outcome.tag, outcome.number, outcome.unspent)
@@ -110,7 +110,7 @@ class Leasing:
         return self._table.stripes.run(place.stripe, lambda hold: self._leases.give_up(hold, place, tag))
 
     def forget(self, key: str) -> None:
-        """End all leases of a key, whose limit has changed."""
+        """End all leases of a key, whose limit has changed; those of other issuers, too."""
         place = self._table.buckets.slots.place(key)
         self._table.stripes.run(place.stripe, lambda hold: self._leases.forget(hold, place))
 

@@ -216,10 +216,10 @@ class ShmStore(WholeTable):
         place = self._place(key)
         return self._table.stripes.run(place.stripe, lambda hold: self._table.takes.blocks.lift(hold, place))
 
-    def leasing(self, ask: Take) -> Leasing:
-        """Return what takes from leases in this table, and calls `ask` where they do not decide."""
+    def leasing(self, ask: Take, issuer: str) -> Leasing:
+        """Return what takes from what `issuer` has issued to this table, and calls `ask` where that does not decide."""
         self._require_open()
-        return Leasing(self._table, self._clock, ask)
+        return Leasing(self._table, self._clock, ask, issuer)
 
     def digest(self, key: str) -> str:
         """Return the digits that name a key where its text is not to be shown; the same as `Entry.digest`."""

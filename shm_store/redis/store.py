@@ -79,6 +79,11 @@ class RedisStore:
         return self._engine.name
 
     @property
+    def realm(self) -> str:
+        """What tells its limits from those of other servers, and of other prefixes on the same one."""
+        return f"{self._engine.name} {self._config.prefix}"
+
+    @property
     def quota(self) -> Quota:
         """What is taken by where no other quota is named."""
         return self._quota

@@ -119,9 +119,15 @@ class Slots:
         """Return where the block of a key belongs: in the key's set, with its second half."""
         return self._beside(place, b"block")
 
-    def place_of_lease(self, place: Place, quota: Quota) -> Place:
-        """Return where the lease of a key by a quota belongs: in the key's set, with its second half."""
-        return self._beside(place, repr((quota.terms, quota.algorithm)).encode())
+    def place_of_lease(self, place: Place, quota: Quota, issuer: str) -> Place:
+        """Return where the lease of a key by a quota belongs: in the key's set, with its second half.
+
+        Args:
+            place: Where the key belongs.
+            quota: The quota.
+            issuer: Who issues it: what one has counted is another's to issue.
+        """
+        return self._beside(place, repr((quota.terms, quota.algorithm, issuer)).encode())
 
     def _beside(self, place: Place, what: bytes) -> Place:
         digest = hashlib.blake2b(place.fingerprint + what, key=self._secret, digest_size=WORD).digest()

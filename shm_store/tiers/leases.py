@@ -110,7 +110,7 @@ class LeaseStore(CountedStore):
         self._host = table.digest("host")
         self._held: dict[tuple[str, Quota], Held] = {}
         self._closed = False
-        self._leasing = table.leasing(self._ask)
+        self._leasing = table.leasing(self._ask, shared.realm)
         self.take = self._leasing.take
         self.peek = self._otherwise.peek
         self.take_all = self._otherwise.take_all  # type: ignore[method-assign]

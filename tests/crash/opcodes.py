@@ -194,7 +194,7 @@ def _take_leased(store: ShmStore, key: str, units: int = LIMIT) -> RateInfo:
             leasing.give_up(spent.place, spent.tag)
         return RateInfo(bool(units), 100, 0, 0)
 
-    leasing = store.leasing(ask)
+    leasing = store.leasing(ask, "server")
     return leasing.take(key, 1, LEASED)
 
 
@@ -206,14 +206,14 @@ def _take_leased_twice(store: ShmStore) -> None:
         assert isinstance(spent, RateInfo)
         return spent
 
-    leasing = store.leasing(ask)
+    leasing = store.leasing(ask, "server")
     for _ in range(2):
         leasing.take("leased", 1, LEASED)
 
 
 def _give_up(store: ShmStore) -> None:
     """Forget the leases of a key."""
-    store.leasing(store.take).forget("leased")
+    store.leasing(store.take, "server").forget("leased")
 
 
 def _recover(store: ShmStore) -> None:

@@ -16,6 +16,7 @@ from shm_store.tiers import LeaseConfig
 from tests.clock import Clock
 from tests.engines import Server
 from tests.fork import ended, in_child
+from tests.segments import new_segment_name
 from tests.tiers.conftest import Hosts
 
 KEY = "client:203.0.113.7"
@@ -236,7 +237,7 @@ def test_removal_that_a_death_ended_is_spent_by_nobody(hosts: Hosts, common_serv
     store = hosts.leasing(common_server, hosts=1)
     store.take(KEY)
     slots = store._table._table.buckets.slots
-    place = slots.place_of_lease(slots.place(KEY), store.quota)
+    place = slots.place_of_lease(slots.place(KEY), store.quota, store._shared.realm)
     slot = slots.find(place)
     assert slot is not None
     slot.words[TAG] &= FLAGS
@@ -287,6 +288,14 @@ def test_quotas_of_one_key_have_leases_of_their_own(hosts: Hosts, common_server:
     assert store.take(KEY).limit == 1_000
     assert [store.take("other", quota=narrow).allowed for _ in range(5)] == [True] * 3 + [False] * 2
     assert store.take("other", quota=Quota(900, "60s")).limit == 900
+
+
+def test_stores_that_share_a_table_only_share_no_lease(hosts: Hosts, common_server: Server) -> None:
+    """What one server, or one prefix, has issued is nothing that was counted by another."""
+    store = hosts.leasing(common_server, redis_prefix=f"one-{new_segment_name()}")
+    other = hosts.leasing(common_server, table=hosts.table(store), redis_prefix=f"other-{new_segment_name()}")
+    assert [each.take(KEY).remaining for each in (store, other)] == [999, 999]
+    assert [each.get(KEY) for each in (store, other)] == [(1_000, 750), (1_000, 750)]
 
 
 def test_everything_else_is_the_servers(hosts: Hosts, common_server: Server) -> None:
