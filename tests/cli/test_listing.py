@@ -85,7 +85,7 @@ def test_ls_shows_what_was_issued_to_the_host(run: Run, open_table: OpenTable) -
         leasing.deposit(pending, lease)
         return RateInfo(True, 900, 799, 0)
 
-    leasing = store.leasing(ask)
+    leasing = store.leasing(ask, "")
     leasing.take("shared")
     (entry,) = run("ls", "--json").json["entries"]
     assert (entry["algorithm"], entry["limit"], entry["remaining"]) == ("lease", 900, 199)
