@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Final, TypeVar, overload
 
@@ -19,6 +20,8 @@ T = TypeVar("T")
 
 # Quotas whose parts are remembered; all are dropped when there would be more.
 _REMEMBERED = 1_024
+# For how long the log does not tell again of a single request.
+_QUIET_S: Final = 60.0
 #: The name under which `Inspection.policies` has the operations, as `errors`, that the table did for the server.
 TALLY: Final = "(server)"
 _log = logging.getLogger("shm_store.fallback")
@@ -47,6 +50,7 @@ class FallbackStore(CountedStore):
         self._hosts = hosts
         self._parts: dict[Quota, Quota] = {}
         self._is_lost = False
+        self._quiet_until = 0.0
         self._tally = table.tally(TALLY)
         self.take = self._take
         self.peek = self._peek
@@ -99,14 +103,23 @@ class FallbackStore(CountedStore):
             result = shared()
         except EngineError as error:
             self._tally.errors[()] += 1
-            if not self._is_lost:
-                self._is_lost = True
-                _log.error("this host's table decides, by 1/%d of each limit: %s", self._hosts, error)
+            self._tell(error)
             return table()
         if self._is_lost:
             self._is_lost = False
             _log.warning("%s decides again", self._shared.name)
         return result
+
+    def _tell(self, error: EngineError) -> None:
+        """Log that the table decides: once while the server fails, and now and then of requests that it cannot do."""
+        if self._is_lost:
+            return
+        if self._shared.is_failing:
+            self._is_lost = True
+            _log.error("this host's table decides, by 1/%d of each limit: %s", self._hosts, error)
+        elif (now := time.monotonic()) >= self._quiet_until:
+            self._quiet_until = now + _QUIET_S
+            _log.error("this host's table decides a request, by 1/%d of each limit: %s", self._hosts, error)
 
     @overload
     def _part(self, quota: Quota | None) -> Quota: ...

@@ -49,6 +49,21 @@ def test_table_takes_over_and_hands_back(
     assert store.get(KEY) == (9, 8)
 
 
+def test_key_that_cannot_be_used_does_not_flood_the_log(
+    store: FallbackStore, server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The server decides on all others meanwhile, and nobody is told of a change that there is not."""
+    with server.client() as client:
+        client.lpush(store._shared._calls._names.bucket("bad"), "x")
+    with caplog.at_level(logging.INFO):
+        for _ in range(3):
+            assert store.take("bad").limit == 3
+            assert store.take(KEY).limit == 9
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert "decides a request" in caplog.text
+    assert store._table.inspect().policies()[TALLY].errors == 3
+
+
 def test_frozen_server_is_asked_once_in_a_backoff(hosts: Hosts, server: Server) -> None:
     """Of those that come while it does not answer, one waits for it."""
     store = FallbackStore(hosts.shared(server, timeout="100ms", backoff="1h"), hosts.table(), hosts=2)
