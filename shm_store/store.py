@@ -12,7 +12,6 @@ from shm_store.arguments import LIMITS, QUOTAS, Kinds, checked_takes, not_a_quot
 from shm_store.config import Config
 from shm_store.durations import NS_PER_SECOND, Duration, to_ns
 from shm_store.errors import ConfigurationError
-from shm_store.leasing import Leasing
 from shm_store.limiter import KeyReserve, KeyTake, Take
 from shm_store.quota import INTERVAL_MAX_NS, INTERVAL_MIN_NS, Concurrency, Quota
 from shm_store.rate_info import RateInfo
@@ -21,6 +20,7 @@ from shm_store.table import hotpath
 from shm_store.table.call import Wanted
 from shm_store.table.entries import digest_of
 from shm_store.table.hints import Hints
+from shm_store.table.leasing import Leasing
 from shm_store.table.seats import Role
 from shm_store.table.segment import Segment
 from shm_store.table.settlement import Settlements

@@ -131,7 +131,7 @@ class Calls:
         self._clock = clock
         self._names = Names(config.prefix)
         self._min_ttl = round(config.seconds("min_ttl") * 1e6)
-        self._lease = round(config.seconds("in_flight_ttl") * 1e6)
+        self._in_flight_ttl = round(config.seconds("in_flight_ttl") * 1e6)
         self._asked: dict[Quota, _Asked] = {}
 
     def check(self, quota: object) -> None:
@@ -191,7 +191,7 @@ class Calls:
 
     def renew(self, key: str, tags: Sequence[str]) -> None:
         """Say that units of a key are still in flight."""
-        self._engine.run(Call(scripts.RENEW, self._names.flight(key), (_encode(tags), b"%d" % self._lease)))
+        self._engine.run(Call(scripts.RENEW, self._names.flight(key), (_encode(tags), b"%d" % self._in_flight_ttl)))
 
     def lease(self, key: str, quota: Quota, order: Order) -> Issue:
         """Have units issued to a host.
@@ -244,7 +244,7 @@ class Calls:
         return answers
 
     def _settings(self, tag: bytes, *, is_peek: bool = False, is_reserved: bool = False) -> bytes:
-        return _encode((tag.decode(), int(self._told()), self._min_ttl, self._lease, is_peek, is_reserved))
+        return _encode((tag.decode(), int(self._told()), self._min_ttl, self._in_flight_ttl, is_peek, is_reserved))
 
     def _told(self) -> bytes:
         """Return the time that scripts are to go by; 0 for the server's own."""

@@ -144,9 +144,20 @@ class Clustered:
             return self._client.evalsha(script.digest, len(call.names), *words)
         except NoScriptError:
             return self._client.eval(script.text, len(call.names), *words)
+        except Exception:
+            raise
+        except BaseException:
+            # A connection that was interrupted while it was made would be used as it is.
+            self._drop_free()
+            raise
 
     def after_fork(self) -> None:
         """Leave to the parent what is connected: redis-py does, by itself."""
+
+    def _drop_free(self) -> None:
+        for node in self._client.get_nodes():  # type: ignore[no-untyped-call]
+            if node.redis_connection is not None:
+                node.redis_connection.connection_pool.disconnect(inuse_connections=False)
 
     def close(self) -> None:
         """Close what is connected."""

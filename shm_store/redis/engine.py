@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import weakref
 from typing import Final
 
 import redis
@@ -13,7 +11,7 @@ from redis.exceptions import RedisClusterException
 
 from shm_store.durations import NS_PER_SECOND
 from shm_store.errors import EngineError
-from shm_store.redis import address
+from shm_store.redis import address, forks
 from shm_store.redis.breaker import Breaker
 from shm_store.redis.config import RedisConfig
 from shm_store.redis.connections import Clustered, Connections, Direct, Reply
@@ -71,7 +69,7 @@ class Engine:
         self._breaker = Breaker(round(config.seconds("backoff") * NS_PER_SECOND))
         self._remedy = _REMEDY
         self.name = self._address.shown
-        _engines.add(self)
+        forks.register(self)
 
     @property
     def is_failing(self) -> bool:
@@ -135,14 +133,3 @@ def _remedy(error: Exception) -> str:
             if said.startswith(begin):
                 return remedy
     return next((remedy for kind, remedy in _REMEDIES if isinstance(error, kind)), _REMEDY)
-
-
-_engines: Final[weakref.WeakSet[Engine]] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for engine in list(_engines):
-        engine.after_fork()
-
-
-os.register_at_fork(after_in_child=_after_fork)

@@ -56,13 +56,18 @@ class Heartbeat:
         self._wake.set()
 
     def _run(self) -> None:
-        while True:
-            self._wake.wait(self._period_s)
-            with self._lock:
-                if not self._tags or self._wake.is_set():
-                    self._thread = None
-                    return
-            self._renew_all()
+        try:
+            while True:
+                self._wake.wait(self._period_s)
+                with self._lock:
+                    if not self._tags or self._wake.is_set():
+                        self._thread = None
+                        return
+                self._renew_all()
+        except BaseException:
+            # Whatever it was, the next that comes starts another one.
+            self._thread = None
+            raise
 
     def _renew_all(self) -> None:
         by_key: dict[str, list[str]] = {}

@@ -6,12 +6,16 @@ import contextlib
 import os
 from collections import deque
 from collections.abc import Sequence
+from typing import Final
 from weakref import WeakSet
 
 from shm_store.errors import StoreError
 from shm_store.redis.calls import Calls, Taken
 from shm_store.redis.in_flight import Heartbeat
 from shm_store.reservation import Settle
+
+# Settlements that one operation makes for others.
+_AT_ONCE: Final = 4
 
 
 class Settlement:
@@ -38,6 +42,11 @@ class Settlement:
         if used is not None:
             units = [taken.take.cost - each for taken, each in zip(self._outcome, used, strict=True)]
         self._settle(units)
+
+    def forget(self) -> None:
+        """Let what is in flight end by itself, unless it is settled before."""
+        for taken in self._outcome:
+            self._heartbeat.discard(taken.tag)
 
     def end_in_flight(self) -> None:
         """Give back what is in flight; what was taken besides stays spent.
@@ -83,18 +92,22 @@ class Settlements:
         return settlement
 
     def abandon(self, settle: Settle) -> None:
-        """Settle what nobody refers to any more, at the next operation: no garbage collector waits for a server."""
+        """Settle what nobody refers to any more, with later operations: no garbage collector waits for a server."""
+        if isinstance(settle, Settlement):
+            # From now on it would end by itself.
+            settle.forget()
         self._later.append(settle)
 
     def catch_up(self) -> None:
-        """Settle what was left for later."""
-        while self._later:
+        """Settle a few of those that were left for later: each is a round trip, for which an operation waits."""
+        for _ in range(_AT_ONCE):
+            if not self._later:
+                return
             with contextlib.suppress(IndexError, StoreError):
                 self._later.popleft()(None)
 
     def close(self) -> None:
         """End what is in flight: whoever closes the store gives up what it holds."""
-        self.catch_up()
         for settlement in list(self._open):
             with contextlib.suppress(StoreError):
                 settlement.end_in_flight()

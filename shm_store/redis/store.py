@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import weakref
 from collections.abc import Callable, Collection, Sequence
 from types import TracebackType
 from typing import Final, Self
@@ -15,6 +13,7 @@ from shm_store.errors import ConfigurationError, StoreClosedError
 from shm_store.limiter import KeyReserve, KeyTake
 from shm_store.quota import Concurrency, Quota
 from shm_store.rate_info import RateInfo
+from shm_store.redis import forks
 from shm_store.redis.calls import Calls, Issue, Order
 from shm_store.redis.config import RedisConfig
 from shm_store.redis.engine import Engine
@@ -54,7 +53,7 @@ class RedisStore:
         self._heartbeat = Heartbeat(self._calls.renew, config.seconds("in_flight_ttl") / _RENEWALS)
         self._settlements = Settlements(self._calls, self._heartbeat)
         self._closed = False
-        _stores.add(self)
+        forks.register(self)
 
     @classmethod
     def open(cls, url: str, config: RedisConfig | None = None, *, clock: Callable[[], int] | None = None) -> Self:
@@ -243,14 +242,3 @@ class RedisStore:
     def _checked(self, takes: Sequence[KeyReserve], shadow: Collection[int], kinds: Kinds) -> list[CheckedTake]:
         self._begin()
         return list(checked_takes(takes, shadow, self._quota, kinds))
-
-
-_stores: Final[weakref.WeakSet[RedisStore]] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for store in list(_stores):
-        store.after_fork()
-
-
-os.register_at_fork(after_in_child=_after_fork)

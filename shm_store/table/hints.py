@@ -78,12 +78,12 @@ class Hints:
 
     def remember_lease(self, key: str, spent: Spent, quota: Quota | None) -> None:
         """Keep a hint to the lease that `key` was taken from; see `remember`."""
-        _, ends_ns, resets_ns, limit, again_ns, most, _ = spent.slot.words.tolist()
+        _, ends_ns, resets_ns, limit, again_ns, most, tag = spent.words
         # The hot path has one instant for both: when to come back, and when the limit is full again.
         if spent.kind == UNITS or resets_ns == again_ns:
             bounds = ends_ns, most, limit, resets_ns
             denies = spent.kind == DENIAL
-            self._note(key, spent.place, slot=spent.slot, tag=spent.tag, bounds=bounds, quota=quota, denies=denies)
+            self._note(key, spent.place, slot=spent.slot, tag=tag, bounds=bounds, quota=quota, denies=denies)
 
     def _note(
         self,

@@ -80,14 +80,14 @@ class Spent(msgspec.Struct, frozen=True, gc=False):
         info: The answer.
         place: Where the lease belongs.
         slot: Its slot.
-        tag: Its slot's tag.
+        words: What its slot says.
         kind: UNITS or DENIAL.
     """
 
     info: RateInfo
     place: Place
     slot: Slot
-    tag: int
+    words: list[int]
     kind: int
 
 
@@ -146,7 +146,7 @@ class Leases:
         else:
             return None
         self._count(hold, place, slot, allowed=info.allowed)
-        return Spent(info, place, slot, words[TAG], kind)
+        return Spent(info, place, slot, words.tolist(), kind)
 
     def _count(self, hold: Hold, place: Place, slot: Slot, *, allowed: bool) -> None:
         hold.records[place.stripe][ALLOWED if allowed else DENIED] += 1

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import os
 import random
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 import msgspec
@@ -16,11 +15,13 @@ import msgspec
 from shm_store.arguments import not_a_quota, require_key
 from shm_store.durations import NS_PER_SECOND, Duration, to_ns
 from shm_store.errors import ConfigurationError, EngineError, StoreError
-from shm_store.leasing import DENIAL, NUMBER_MIN, UNITS, Held, Lease, Pending
-from shm_store.quota import Quota, require_integer
+from shm_store.limiter import KeyReserve, KeyTake
+from shm_store.quota import Concurrency, Quota, require_integer
 from shm_store.rate_info import RateInfo
-from shm_store.redis import Issue, Order, RedisStore
+from shm_store.redis import Issue, Order, RedisStore, forks
+from shm_store.reservation import Reservation
 from shm_store.store import ShmStore
+from shm_store.table.leasing import DENIAL, NUMBER_MIN, UNITS, Held, Lease, Pending
 from shm_store.tiers.counted import CountedStore
 
 #: A lease lasts for this part of the interval at most.
@@ -113,10 +114,27 @@ class LeaseStore(CountedStore):
         self._leasing = table.leasing(self._ask, shared.realm)
         self.take = self._leasing.take
         self.peek = self._otherwise.peek
-        self.take_all = self._otherwise.take_all  # type: ignore[method-assign]
-        self.reserve = self._otherwise.reserve  # type: ignore[method-assign]
-        self.get = self._otherwise.get  # type: ignore[method-assign]
+        forks.register(self)
         _stores.add(self)
+
+    def take_all(self, takes: Sequence[KeyTake], *, shadow: Collection[int] = ()) -> list[RateInfo]:
+        """Take from several buckets, from all of them or from none, on the server."""
+        return self._otherwise.take_all(takes, shadow=shadow)
+
+    def reserve(
+        self,
+        key: str | Sequence[KeyReserve],
+        cost: int = 1,
+        quota: Quota | Concurrency | None = None,
+        *,
+        shadow: Collection[int] = (),
+    ) -> Reservation:
+        """Take on the server what may be given back in part; limit what is in flight."""
+        return self._otherwise.reserve(key, cost, quota, shadow=shadow)
+
+    def get(self, key: str) -> tuple[int, int]:
+        """Return (limit, remaining) of the bucket `key` on the server, for which what was issued is spent."""
+        return self._otherwise.get(key)
 
     def set(self, key: str, limit: int, interval: Duration) -> None:
         """Store an override on the server; leases of other hosts hold until they end."""
@@ -284,16 +302,10 @@ class LeaseStore(CountedStore):
 _stores: Final[weakref.WeakSet[LeaseStore]] = weakref.WeakSet()
 
 
-def _after_fork() -> None:
-    for store in list(_stores):
-        store.after_fork()
-
-
 def _at_exit() -> None:
     for store in list(_stores):
         store.close()
 
 
-os.register_at_fork(after_in_child=_after_fork)
 # A worker of gunicorn that is told to end leaves by this way, and has no other.
 atexit.register(_at_exit)

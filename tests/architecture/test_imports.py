@@ -34,7 +34,7 @@ LAYERS: Final = (
     ("table.layout",),
     ("table",),
     ("redis",),
-    ("inspection", "housekeeping", "dump", "leasing"),
+    ("inspection", "housekeeping", "dump"),
     ("whole",),
     ("store",),
     ("decorator", "tiers"),

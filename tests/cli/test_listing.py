@@ -7,7 +7,7 @@ import time
 import pytest
 
 from shm_store import Concurrency, Quota, RateInfo
-from shm_store.leasing import UNITS, Lease, Pending
+from shm_store.table.leasing import UNITS, Lease, Pending
 from tests.cli.conftest import OpenTable, Run, spend
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import time
@@ -64,6 +65,20 @@ def test_units_that_are_closed_with_the_store_are_free(server: Server, open_stor
     store.close()
     assert other.reserve("k", 2, QUOTA).allowed
     reservation.commit()
+
+
+def test_units_that_were_forgotten_are_settled_a_few_at_a_time(server: Server, open_store: OpenStore) -> None:
+    """An operation does not wait for all of them; what nobody settles ends by itself."""
+    store = open_store(server.url, in_flight_ttl=TTL_S)
+    held = [store.reserve(f"k {number}", 1, QUOTA) for number in range(20)]
+    held.clear()
+    gc.collect()
+    store.peek("other")
+    with server.client() as client:
+        left = len(client.keys("*in-flight*"))
+        assert 10 <= left < 20
+        time.sleep(1.5 * TTL_S)
+        assert not client.keys("*in-flight*")
 
 
 def test_units_outlast_the_name_of_their_sum(server: Server, open_store: OpenStore) -> None:

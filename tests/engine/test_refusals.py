@@ -158,7 +158,20 @@ def test_user_without_permission(engine: str, open_store: OpenStore, rules: list
 
 def test_documented_permissions_are_enough(server: Server, open_store: OpenStore) -> None:
     """Nothing but scripts, and what they run, on names with the prefix is needed."""
-    rules = ["~shm-store*", "+evalsha", "+eval", "+get", "+set", "+del", "+time", "+hget", "+hset", "+hdel", "+pexpire"]
+    rules = [
+        "~shm-store*",
+        "+evalsha",
+        "+eval",
+        "+get",
+        "+set",
+        "+del",
+        "+time",
+        "+hget",
+        "+hset",
+        "+hdel",
+        "+hlen",
+        "+pexpire",
+    ]
     rules += ["+zadd", "+zrem", "+zcard", "+zrangebyscore", "+zremrangebyscore"]
     with server.client() as client:
         client.execute_command("ACL", "SETUSER", "web", "on", ">pw", *rules)

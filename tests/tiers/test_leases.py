@@ -100,6 +100,26 @@ def test_lease_that_has_ended_gives_back_what_was_not_spent(hosts: Hosts, common
     assert other.take(KEY).remaining == 990 - 2
 
 
+def test_server_forgets_hosts_that_are_no_more(hosts: Hosts, common_server: Server) -> None:
+    """However many there ever were, it keeps what some of them were issued last."""
+    shared, quota = hosts.shared(common_server), Quota(1_000, "60s")
+    for number in range(200):
+        shared.lease(KEY, quota, Order(f"host {number}", number, 1, 0, 0, 2, 0.5, 1))
+    assert common_server.client().hlen(shared._calls._names.leased(KEY)[1]) <= 70
+
+
+def test_cost_that_cannot_be_gives_back_all_the_same(hosts: Hosts, common_server: Server) -> None:
+    """What comes back with it is not lost."""
+    store = hosts.leasing(common_server)
+    store.take(KEY)
+    (held,) = store._held.values()
+    unspent = store._leasing.give_up(held.place, held.tag)
+    order = Order(store._host, 1, 2_000, held.number, unspent, 2, 0.5, 1)
+    with pytest.raises(CostError):
+        store._shared.lease(KEY, Quota(1_000, "60s"), order)
+    assert store.get(KEY) == (1_000, 999)
+
+
 def test_lease_of_a_key_that_comes_no_more_is_given_back(hosts: Hosts, common_server: Server, clock: Clock) -> None:
     """One at a time, when units of another key are issued."""
     store = hosts.leasing(common_server)

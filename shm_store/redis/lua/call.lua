@@ -50,7 +50,7 @@ local function save_all(takes, accounts, answers, violated, call)
     if is_flight and answers[position][1] and not violated then
       -- Of a large number Lua would write no more than 14 digits.
       local member = string.format("%s-%d:%.0f", call.tag, position, take[7])
-      if redis.call("ZADD", account.set, account.now + call.lease, member) == 0 then
+      if redis.call("ZADD", account.set, account.now + call.in_flight_ttl, member) == 0 then
         -- The same call once more, whose first reply was lost: its units are counted already.
         account.units = account.units - take[7]
       end
@@ -59,7 +59,7 @@ local function save_all(takes, accounts, answers, violated, call)
   for name, account in pairs(accounts) do
     if account.set then
       account.units = violated and account.base or account.units
-      save_flight(account, call.lease)
+      save_flight(account, call.in_flight_ttl)
     else
       account.state = violated and account.base or account.state
       if account.is_requoted or account.state ~= account.base then

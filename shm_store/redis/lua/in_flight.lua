@@ -31,11 +31,11 @@ local function flight_of(names, at)
   return flight
 end
 
-local function save_flight(flight, lease)
+local function save_flight(flight, in_flight_ttl)
   if #flight.ended > 0 then
     redis.call("ZREMRANGEBYSCORE", flight.set, "-inf", flight.now)
   end
-  local last = math.ceil(lease / 1000)
+  local last = math.ceil(in_flight_ttl / 1000)
   redis.call("PEXPIRE", flight.set, last)
   redis.call("SET", flight.sum, cmsgpack.pack(flight.limit, flight.units), "PX", last)
 end

@@ -10,9 +10,6 @@ local returned, unspent, hosts, share, most = settings[6], settings[7], settings
 local bucket = bucket_of(KEYS[1], now, min_ttl) or new_bucket(KEYS[1], code, { limit, interval, burst })
 adopt(bucket, code, { limit, interval, burst }, now)
 local algorithm, terms = ALGORITHMS[bucket.code], bucket.terms
-if cost > terms[3] or cost < 0 then
-  return cmsgpack.pack({ "cost", 1, terms[3] })
-end
 
 if unspent > 0 then
   local text = redis.call("HGET", KEYS[2], host)
@@ -29,7 +26,9 @@ if unspent > 0 then
 end
 
 local answer = { true, terms[3], 0, 0, 0, 0, bucket.code, terms[2] }
-if cost > 0 then
+if cost > terms[3] then
+  answer = { "cost", 1, terms[3] }
+elseif cost > 0 then
   local left = terms[3] - min(algorithm.spent(bucket.state, terms, now), terms[3])
   local units = max(cost, min(most, math.floor(left * share / hosts)))
   local allowed, remaining, reset_after, retry_after, after = algorithm.decide(bucket.state, terms, now, units)
@@ -39,8 +38,12 @@ end
 if bucket.is_requoted or bucket.state ~= bucket.base then
   save(bucket, tag, now, min_ttl)
 end
-if answer[6] > 0 then
+if (answer[6] or 0) > 0 then
   local state = bucket.state
+  if redis.call("HLEN", KEYS[2]) > 2 * hosts + 64 then
+    -- Hosts that are no more. Of those that are, what they have left is not given back for once.
+    redis.call("DEL", KEYS[2])
+  end
   redis.call("HSET", KEYS[2], host, cmsgpack.pack(number, bucket.tag, state[1], state[2], state[3]))
   redis.call("PEXPIRE", KEYS[2], max(math.ceil((state[2] + min_ttl - now) / 1000), 1))
 end

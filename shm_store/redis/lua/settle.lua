@@ -4,7 +4,7 @@
 -- to take if they are below zero. Of one in flight the tag is what it is called in the set.
 
 local settings = cmsgpack.unpack(ARGV[2])
-local tag, now, min_ttl, lease = settings[1], now_of(settings[2]), settings[3], settings[4]
+local tag, now, min_ttl, in_flight_ttl = settings[1], now_of(settings[2]), settings[3], settings[4]
 
 local function refund(bucket, part)
   if bucket.tag == part[4] then
@@ -30,7 +30,7 @@ for _, part in ipairs(cmsgpack.unpack(ARGV[1])) do
         is_over = is_over or member == part[4]
       end
       flight.units = is_over and flight.units or max(flight.units - part[3], 0)
-      save_flight(flight, lease)
+      save_flight(flight, in_flight_ttl)
     end
   else
     local bucket = bucket_of(KEYS[part[1]], now, min_ttl)
