@@ -62,8 +62,6 @@ def test_settings_leave_the_last_word_to_gunicorn() -> None:
         ("segment", "a/b"),
         ("hosts", "0"),
         ("fallback", "redis"),
-        ("redis_timeout", "0s"),
-        ("redis_backoff", "2h"),
         ("workers", "0"),
         ("bind", "unix:/run/service.sock"),
         ("database", ":memory:"),
@@ -190,6 +188,20 @@ def test_bad_token_is_refused_and_not_shown(name: str, token: str) -> None:
     assert error.value == "***"
     assert "secret" not in "".join(traceback.format_exception(error)).partition("with pytest.raises")[2]
     assert str(error).startswith(f"{'admin_token' if name == 'SERVICE_ADMIN_TOKEN' else name} is '***' (environment")
+
+
+@pytest.mark.parametrize(("name", "value"), [("redis_timeout", "0s"), ("redis_backoff", "2h"), ("redis_timeout", "x")])
+def test_setting_of_a_server_is_checked_where_there_is_one(name: str, value: str) -> None:
+    """It has no effect on a table."""
+    load({name: value}, {})
+    with pytest.raises(SettingError, match=f"{name} is '{value}'"):
+        load({name: value}, {"SERVICE_STORE": "redis://127.0.0.1"})
+
+
+def test_service_on_a_table_needs_no_redis_py() -> None:
+    """Nor the time it takes to import."""
+    code = "import sys, service.app.construct as c, service.app.conf as f; f.load({}, {}); sys.exit('redis' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 @pytest.mark.parametrize(

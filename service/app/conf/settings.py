@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 from gunicorn.util import load_class
@@ -17,7 +17,9 @@ from shm_store import Config, ConfigurationError
 from shm_store.config import require_name
 from shm_store.falcon import Clients, Headers
 from shm_store.policy.recipe import header_prefix
-from shm_store.redis import RedisConfig
+
+if TYPE_CHECKING:
+    from shm_store.redis import RedisConfig
 
 # Graphic characters of ASCII: what a header can carry as one word.
 _TOKEN = re.compile(r"[!-~]{16,}")
@@ -175,6 +177,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     @property
     def redis_config(self) -> RedisConfig:
         """The settings of a store on Redis, as the library takes them."""
+        from shm_store.redis import RedisConfig  # noqa: PLC0415 - see service.app.conf.store
+
         try:
             return RedisConfig(
                 limit=self.limit,
@@ -189,7 +193,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     def _check_shared(self) -> None:
         """Check what a store on Redis has besides."""
-        _ = self.redis_config
+        if self.place.url is not None:
+            _ = self.redis_config
         try:
             require_name(self.segment)
         except ConfigurationError as error:

@@ -6,7 +6,6 @@ from typing import Final, NamedTuple
 
 from service.app.conf.secrets import shown
 from shm_store import ConfigurationError
-from shm_store.redis import address
 
 DEFAULT: Final = "shm://shm-store"
 _SHM: Final = "shm"
@@ -37,6 +36,13 @@ def read(store: str) -> Place:
     if scheme == _SHM and separator:
         return Place(segment=rest)
     url = store.removeprefix(_LEASE)
+    try:
+        # Who keeps the limits in a segment needs no redis-py, whose import takes a third of a start.
+        from shm_store.redis import address  # noqa: PLC0415
+    except ImportError:
+        raise ConfigurationError(
+            "store", shown("store", store), "install shm-store[redis], or use shm://NAME"
+        ) from None
     if not separator or url.partition("://")[0] not in address.SCHEMES:
         remedy = f"use shm://NAME, redis://HOST:PORT or lease+redis://HOST:PORT, for example {DEFAULT}"
         raise ConfigurationError("store", shown("store", store), remedy)

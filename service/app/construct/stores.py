@@ -9,8 +9,6 @@ import msgspec
 
 from service.app.conf import Settings
 from shm_store import Config, LayoutMismatchError, RateLimiter, ShmStore
-from shm_store.redis import RedisStore
-from shm_store.tiers import CountedStore, FallbackStore, LeaseConfig, LeaseStore
 
 _log = logging.getLogger("gunicorn.error")
 
@@ -42,6 +40,9 @@ def open_stores(settings: Settings) -> Stores:
     place = settings.place
     if place.url is None:
         return Stores(table, table)
+    from shm_store.redis import RedisStore  # noqa: PLC0415 - see service.app.conf.store
+    from shm_store.tiers import CountedStore, FallbackStore, LeaseConfig, LeaseStore  # noqa: PLC0415
+
     shared = RedisStore.open(place.url, settings.redis_config)
     falls_back = settings.fallback == "shm"
     direct = FallbackStore(shared, table, settings.hosts) if falls_back else CountedStore(shared, table)
