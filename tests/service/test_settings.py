@@ -200,7 +200,7 @@ def test_setting_of_a_server_is_checked_where_there_is_one(name: str, value: str
 
 def test_service_on_a_table_needs_no_redis_py() -> None:
     """Nor the time it takes to import."""
-    code = "import sys, service.app.construct as c, service.app.conf as f; f.load({}, {}); sys.exit('redis' in sys.modules)"
+    code = "import sys; from service.app import conf, construct; conf.load({}, {}); sys.exit('redis' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -36,15 +36,16 @@ def read(store: str) -> Place:
     if scheme == _SHM and separator:
         return Place(segment=rest)
     url = store.removeprefix(_LEASE)
+    remedy = f"use shm://NAME, redis://HOST:PORT or lease+redis://HOST:PORT, for example {DEFAULT}"
+    if not separator:
+        raise ConfigurationError("store", shown("store", store), remedy)
     try:
         # Who keeps the limits in a segment needs no redis-py, whose import takes a third of a start.
         from shm_store.redis import address  # noqa: PLC0415
     except ImportError:
-        raise ConfigurationError(
-            "store", shown("store", store), "install shm-store[redis], or use shm://NAME"
-        ) from None
-    if not separator or url.partition("://")[0] not in address.SCHEMES:
-        remedy = f"use shm://NAME, redis://HOST:PORT or lease+redis://HOST:PORT, for example {DEFAULT}"
+        missing = "install shm-store[redis], or use shm://NAME"
+        raise ConfigurationError("store", shown("store", store), missing) from None
+    if url.partition("://")[0] not in address.SCHEMES:
         raise ConfigurationError("store", shown("store", store), remedy)
     try:
         address.read(url)
