@@ -6,8 +6,10 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 BENCH_INSTALLED := $(VENV)/.bench-installed
 
-# Tests that need the machine for themselves: they start services, put load on them, and kill them.
-ALONE := tests/crash/test_ground.py tests/crash/test_recovery.py tests/e2e tests/race tests/stress
+# Tests that need the machine for themselves: they start services, put load on them, and kill them. Some only start them.
+TOGETHER := $(patsubst %,tests/e2e/test_%.py,admin browser frameworks proxies)
+ALONE := $(filter-out $(TOGETHER),$(wildcard tests/e2e/test_*.py)) tests/crash/test_ground.py tests/crash/test_recovery.py \
+  tests/race tests/stress
 # More arguments for pytest, e.g. PYTEST_ARGS="-k sweeper".
 PYTEST_ARGS ?=
 # More arguments for the benchmarks, e.g. BENCH_ARGS=--quick or BENCH_ARGS="takes report".

@@ -26,9 +26,25 @@ MakeLife: TypeAlias = Callable[..., Life]
 ANSWERS: Final = {HTTPStatus.OK, HTTPStatus.TOO_MANY_REQUESTS}
 
 
-@pytest.fixture(params=["", "--preload"], ids=["plain", "preload"])
+# Every worker imports the application itself, or the master does for all. `make soak` has each event in both ways.
+_WAYS: Final = {"plain": "", "preload": "--preload"}
+_EVERY: Final = bool(os.environ.get("EVERY_OPCODE"))
+
+
+def _ways(*names: str) -> pytest.MarkDecorator:
+    """The ways of an event; all of them in `make soak`."""
+    names = tuple(_WAYS) if _EVERY else names
+    return pytest.mark.parametrize("make_life", [_WAYS[name] for name in names], ids=names, indirect=True)
+
+
+both = _ways("plain", "preload")
+plain = _ways("plain")
+preload = _ways("preload")
+
+
+@pytest.fixture
 def make_life(request: pytest.FixtureRequest, make_service: MakeService, wrk: Wrk) -> MakeLife:
-    """Make a service under load; every worker imports the application itself, or the master does for all."""
+    """Make a service under load."""
 
     def make(limit: int, gunicorn: str = "") -> Life:
         arguments = (APP, *f"{request.param} {gunicorn}".split())
@@ -37,6 +53,7 @@ def make_life(request: pytest.FixtureRequest, make_service: MakeService, wrk: Wr
     return make
 
 
+@both
 def test_life_with_five_reloads(make_life: MakeLife) -> None:
     """Five times SIGHUP, one after the other: nobody notices."""
     with make_life(7000) as life:
@@ -47,6 +64,7 @@ def test_life_with_five_reloads(make_life: MakeLife) -> None:
         life.assert_unnoticed(life.finish())
 
 
+@preload
 def test_life_with_more_and_fewer_workers(make_life: MakeLife) -> None:
     """Twice SIGTTIN, then twice SIGTTOU: nobody notices."""
     with make_life(3500) as life:
@@ -57,6 +75,7 @@ def test_life_with_more_and_fewer_workers(make_life: MakeLife) -> None:
         life.assert_unnoticed(life.finish())
 
 
+@plain
 def test_life_with_workers_of_fifty_requests(make_life: MakeLife) -> None:
     """Workers that make room for new ones after fifty requests each: nobody notices."""
     with make_life(1000, "--max-requests 50") as life:
@@ -64,6 +83,7 @@ def test_life_with_workers_of_fifty_requests(make_life: MakeLife) -> None:
         assert life.service.log.count("Autorestarting worker") >= 1000 // 50 - WORKERS
 
 
+@plain
 def test_life_with_workers_that_hang(make_life: MakeLife, tmp_path: Path) -> None:
     """Gunicorn ends two that hang, by SIGABRT and, as one is stopped too, by SIGKILL: nobody but their clients notices.
 
@@ -87,6 +107,7 @@ def test_life_with_workers_that_hang(make_life: MakeLife, tmp_path: Path) -> Non
         life.assert_unnoticed(life.finish())
 
 
+@both
 def test_life_with_killed_workers(make_life: MakeLife) -> None:
     """SIGKILL to a worker a second: each costs at most the unit it had in hand, and the connection that waited for it.
 
@@ -102,6 +123,7 @@ def test_life_with_killed_workers(make_life: MakeLife) -> None:
         assert _broken(answers) <= kills
 
 
+@plain
 def test_life_with_an_upgrade(make_life: MakeLife) -> None:
     """SIGUSR2, and SIGQUIT for the old master: its workers cost at most the unit each had in hand.
 
@@ -115,6 +137,7 @@ def test_life_with_an_upgrade(make_life: MakeLife) -> None:
         assert answers.statuses[HTTPStatus.INTERNAL_SERVER_ERROR] + _broken(answers) <= WORKERS
 
 
+@preload
 def test_life_with_another_master(make_life: MakeLife) -> None:
     """SIGKILL to the master, SIGTERM to its workers, and another start: the count goes on.
 
