@@ -48,14 +48,6 @@ class Settlement:
         for taken in self._outcome:
             self._heartbeat.discard(taken.tag)
 
-    def end_in_flight(self) -> None:
-        """Give back what is in flight; what was taken besides stays spent.
-
-        Raises:
-            StoreError: The server failed.
-        """
-        self._settle([0] * len(self._outcome))
-
     def _settle(self, units: Sequence[int]) -> None:
         # A forked child has nothing of its parent's to give back.
         if self._is_settled or os.getpid() != self._pid:
@@ -110,4 +102,4 @@ class Settlements:
         """End what is in flight: whoever closes the store gives up what it holds."""
         for settlement in list(self._open):
             with contextlib.suppress(StoreError):
-                settlement.end_in_flight()
+                settlement()
