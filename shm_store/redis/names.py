@@ -10,6 +10,8 @@ import re
 from hashlib import blake2b
 from typing import Final
 
+from shm_store.table.labels import encoded
+
 # What a policy puts before who is charged: its name, the route, the method.
 _SCOPED: Final = re.compile(r"([^:]+:(?:route=[^:]*:)?(?:method=[^:]*:)?)((?:client|header|key):.*|global)", re.DOTALL)
 # A client chooses what it writes; a server that keeps a name per client must not keep all of it. Nor of what comes
@@ -24,23 +26,22 @@ class Names:
 
     def __init__(self, prefix: str) -> None:
         """Begin all names with `prefix`."""
-        self._buckets = prefix + ":{"
-        self._flights = prefix + "/in-flight:{"
-        self._units = prefix + "/units:{"
-        self._leases = prefix + "/leases:{"
+        kinds = ("", "/in-flight", "/units", "/leases")
+        self._buckets, self._flights, self._units, self._leases = (f"{prefix}{kind}:{{".encode() for kind in kinds)
 
     def bucket(self, key: str) -> bytes:
         """Return the name of a key's bucket."""
-        return (self._buckets + tagged(key)).encode("utf-8", "surrogatepass")
+        return self._buckets + encoded(tagged(key))
 
     def flight(self, key: str) -> tuple[bytes, bytes]:
         """Return the names of what a key has in flight: the set of reservations, and the sum of their units."""
-        name = tagged(key)
-        return tuple((head + name).encode("utf-8", "surrogatepass") for head in (self._flights, self._units))  # type: ignore[return-value]
+        name = encoded(tagged(key))
+        return self._flights + name, self._units + name
 
     def leased(self, key: str) -> tuple[bytes, bytes]:
         """Return the names of a key's bucket, and of what hosts were issued of it."""
-        return self.bucket(key), (self._leases + tagged(key)).encode("utf-8", "surrogatepass")
+        name = encoded(tagged(key))
+        return self._buckets + name, self._leases + name
 
     def all(self, key: str) -> tuple[bytes, bytes, bytes]:
         """Return all names of a key."""
@@ -56,7 +57,7 @@ def tagged(key: str) -> str:
     scoped = _SCOPED.fullmatch(key)
     rest, who = scoped.groups() if scoped and scoped.start(2) <= _LENGTH_MAX else ("", key)
     if len(who) > _LENGTH_MAX:
-        who = _DIGEST + blake2b(who.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+        who = _DIGEST + blake2b(encoded(who), digest_size=16).hexdigest()
     elif "}" in who or "%" in who:
         who = who.replace("%", "%25").replace("}", "%7D")
     # An empty tag would be none.
