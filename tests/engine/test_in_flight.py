@@ -14,6 +14,7 @@ from tests.fork import ended, in_child
 
 TTL_S = 1
 QUOTA = Concurrency(2)
+IN_FLIGHT = "*in-flight*"
 
 
 def test_units_of_a_killed_process_are_free_after_a_while(server: Server, open_store: OpenStore) -> None:
@@ -68,17 +69,26 @@ def test_units_that_are_closed_with_the_store_are_free(server: Server, open_stor
 
 
 def test_units_that_were_forgotten_are_settled_a_few_at_a_time(server: Server, open_store: OpenStore) -> None:
-    """An operation does not wait for all of them; what nobody settles ends by itself."""
-    store = open_store(server.url, in_flight_ttl=TTL_S)
+    """An operation does not wait for all of them."""
+    store = open_store(server.url)
     held = [store.reserve(f"k {number}", 1, QUOTA) for number in range(20)]
     held.clear()
     gc.collect()
     store.peek("other")
     with server.client() as client:
-        left = len(client.keys("*in-flight*"))
-        assert 10 <= left < 20
+        assert 10 <= len(client.keys(IN_FLIGHT)) < 20
+
+
+def test_units_that_were_forgotten_end_by_themselves(server: Server, open_store: OpenStore) -> None:
+    """Nothing renews them any longer."""
+    store = open_store(server.url, in_flight_ttl=TTL_S)
+    held = [store.reserve("k", 1, QUOTA)]
+    with server.client() as client:
+        assert client.keys(IN_FLIGHT)
+        held.clear()
+        gc.collect()
         time.sleep(1.5 * TTL_S)
-        assert not client.keys("*in-flight*")
+        assert not client.keys(IN_FLIGHT)
 
 
 def test_units_outlast_the_name_of_their_sum(server: Server, open_store: OpenStore) -> None:

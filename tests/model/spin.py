@@ -36,12 +36,16 @@ def errors(name: str, directory: Path, search: Search, broken: str | None = None
     without = [f"-DBREAK_{broken}"] if broken else []
     for command in (
         ["spin", "-a", *search.model, *without, str(MODELS / name)],
-        # One that is broken fails long before it is searched.
+        # One that is broken fails long before it is searched, and sooner still if the search goes no deeper than that.
         ["gcc", "-O0" if broken else "-O2", "-w", "-DCOLLAPSE", *search.compiler, "-o", "pan", "pan.c"],
     ):
         subprocess.run(command, cwd=directory, check=True, capture_output=True)
     output = subprocess.run(
-        ["./pan", "-m2000000", "-w24", *search.options], cwd=directory, check=True, capture_output=True, text=True
+        ["./pan", "-m1500" if broken else "-m2000000", "-w24", *search.options],
+        cwd=directory,
+        check=True,
+        capture_output=True,
+        text=True,
     ).stdout
     found = re.search(r"errors: (\d+)", output)
     stored = re.search(r"([\d.e+]+) states, stored", output)
