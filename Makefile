@@ -6,10 +6,6 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 BENCH_INSTALLED := $(VENV)/.bench-installed
 
-# Tests that need the machine for themselves: they start services, put load on them, and kill them. Some only start them.
-TOGETHER := $(patsubst %,tests/e2e/test_%.py,admin browser frameworks proxies)
-ALONE := $(filter-out $(TOGETHER),$(wildcard tests/e2e/test_*.py)) tests/crash/test_ground.py tests/crash/test_recovery.py \
-  tests/race tests/stress
 # More arguments for pytest, e.g. PYTEST_ARGS="-k sweeper".
 PYTEST_ARGS ?=
 # More arguments for the benchmarks, e.g. BENCH_ARGS=--quick or BENCH_ARGS="takes report".
@@ -35,9 +31,8 @@ run: $(INSTALLED)
 
 # Status 5 is that of a run in which PYTEST_ARGS leaves no test.
 test: $(INSTALLED) tools
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal $(addprefix --ignore=,$(ALONE)) $(PYTEST_ARGS) \
-	  || test $$? = 5
-	$(BIN)/python -m pytest $(ALONE) $(PYTEST_ARGS) || test $$? = 5
+	$(BIN)/python -m pytest -m "not alone" -n auto --maxprocesses 4 --dist worksteal $(PYTEST_ARGS) || test $$? = 5
+	$(BIN)/python -m pytest -m alone $(addprefix tests/,crash e2e race stress) $(PYTEST_ARGS) || test $$? = 5
 
 soak: $(INSTALLED)
 	EVERY_OPCODE=1 EXAMPLES=5000 KILLS=2000 FLOOD_KEYS=5000000 \

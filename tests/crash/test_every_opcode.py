@@ -19,7 +19,7 @@ from tests.crash.opcodes import OPERATIONS, Operation, World, at_opcode
 from tests.fork import ended, in_child
 
 EVERY: Final = bool(os.environ.get("EVERY_OPCODE"))
-TRIED: Final = 40
+TRIED: Final = 30
 
 every_operation = pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
 

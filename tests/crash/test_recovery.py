@@ -17,6 +17,8 @@ from tests.conftest import OpenStore
 from tests.dead import dead_seat
 from tests.fork import ended, in_child
 
+pytestmark = pytest.mark.alone
+
 STOPPED_S = 2.0
 
 

@@ -46,6 +46,7 @@ def service(make_service: MakeService) -> Iterator[Service]:
     service.stop()
 
 
+@pytest.mark.alone
 def test_dashboard_shows_a_run_as_it_happens(service: Service, page: Page, wrk: Wrk) -> None:
     """While wrk is denied the page tells so, and at its end the page has wrk's figures; a phone shows all of it."""
     page.look(**DESKTOP, scheme="dark")

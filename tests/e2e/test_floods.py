@@ -6,8 +6,12 @@ from collections import Counter
 from http import HTTPStatus
 from typing import Final
 
+import pytest
+
 from tests.e2e.conftest import MakeService
 from tests.e2e.wrk import Wrk
+
+pytestmark = pytest.mark.alone
 
 LIMIT: Final = 100
 REQUESTS: Final = 10_000

@@ -64,6 +64,7 @@ def _scripts_run(engine: Server) -> int:
     return sum(stats.get(f"cmdstat_{name}", {}).get("calls", 0) for name in ("eval", "evalsha"))
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("scheme", ["", "lease+"])
 def test_limit_is_exact_across_hosts(make_host: MakeHost, engine: Server, wrk: Wrk, scheme: str) -> None:
     """Three masters of two workers admit exactly the limit between them; with leases by a twentieth of the calls."""
@@ -102,6 +103,7 @@ def test_worker_that_ends_hands_back_its_leases(make_host: MakeHost) -> None:
     second.stop()
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(("scheme", "fallback"), [("", "none"), ("lease+", "shm")])
 def test_host_serves_while_the_server_is_gone(
     make_host: MakeHost, engine: Server, wrk: Wrk, scheme: str, fallback: str

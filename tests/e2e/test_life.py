@@ -22,6 +22,8 @@ from tests.e2e.life import APP, Life
 from tests.e2e.service import WORKERS, eventually
 from tests.e2e.wrk import Answers, Wrk
 
+pytestmark = pytest.mark.alone
+
 MakeLife: TypeAlias = Callable[..., Life]
 ANSWERS: Final = {HTTPStatus.OK, HTTPStatus.TOO_MANY_REQUESTS}
 

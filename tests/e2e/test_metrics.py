@@ -14,6 +14,8 @@ from tests.e2e.conftest import MakeService
 from tests.e2e.service import Service, shm_store
 from tests.e2e.wrk import Wrk
 
+pytestmark = pytest.mark.alone
+
 Samples = dict[tuple[str, tuple[str, ...]], float]
 LIMIT: Final = 500
 CONNECTIONS: Final = 16

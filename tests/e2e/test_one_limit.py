@@ -12,6 +12,8 @@ from tests.e2e import processes
 from tests.e2e.conftest import MakeService
 from tests.e2e.wrk import Answers, Wrk
 
+pytestmark = pytest.mark.alone
+
 LIMIT: Final = 1000
 KEYS: Final = ("alpha", "beta", "gamma")
 NO_ERRORS: Final = {"connect": 0, "read": 0, "write": 0, "timeout": 0}

@@ -61,6 +61,7 @@ def buckets(segment: str) -> Iterator[Callable[[str], tuple[int, int]]]:
         yield get
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("routes", ["", 'routes = ["/v1/ping"]'], ids=["early", "late"])
 def test_policies_are_exact_together(
     make_service: MakeService,

@@ -8,6 +8,8 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
+import pytest
+
 from shm_store import ShmStore
 from tests.e2e.conftest import MakeService
 from tests.e2e.service import WORKERS, eventually, files_of, shm_store
@@ -17,6 +19,7 @@ LIMIT: Final = 1000
 SPENT: Final = 400
 
 
+@pytest.mark.alone
 def test_restart_continues_the_count(make_service: MakeService, wrk: Wrk) -> None:
     """Stopped and started in the middle, the service admits exactly `limit` in all."""
     service = make_service(limit=LIMIT)
@@ -30,6 +33,7 @@ def test_restart_continues_the_count(make_service: MakeService, wrk: Wrk) -> Non
     service.stop()
 
 
+@pytest.mark.alone
 def test_restart_under_load_continues_the_count(make_service: MakeService, wrk: Wrk) -> None:
     """Clients that keep asking while the service is stopped and started are admitted exactly `limit` times."""
     service = make_service(limit=3 * LIMIT)

@@ -16,6 +16,8 @@ from tests.e2e.life import APP, SWEEPER_WITHIN_S, Life
 from tests.e2e.service import eventually
 from tests.e2e.wrk import Wrk
 
+pytestmark = pytest.mark.alone
+
 KILLS = 5
 
 

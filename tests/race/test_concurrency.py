@@ -8,11 +8,15 @@ import sys
 import threading
 from typing import Final
 
+import pytest
+
 from shm_store import Config, ShmStore
 from shm_store.table.layout import OTHER
 from shm_store.table.stripes import Hold
 from tests.conftest import OpenStore
 from tests.fork import ended, in_child
+
+pytestmark = pytest.mark.alone
 
 THREADS: Final = 64
 LIMIT: Final = 4_000

@@ -15,6 +15,8 @@ from shm_store.table.layout import BUSY, IDLE, OTHER, SEAT_PHASES
 from tests.conftest import OpenStore
 from tests.dead import dead_seat
 
+pytestmark = pytest.mark.alone
+
 Moment = tuple[str, int, str]
 
 

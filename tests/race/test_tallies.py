@@ -12,6 +12,8 @@ import pytest
 from shm_store.tally import Counts, Tally
 from tests.conftest import OpenStore
 
+pytestmark = pytest.mark.alone
+
 THREADS = 8
 EACH = 20_000
 

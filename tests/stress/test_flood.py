@@ -43,7 +43,7 @@ MOMENT: Final = Quota(1, "10ms")
 # A heap that is filled and emptied again and again does not come out the same size each time.
 SLACK_KB: Final = 2_048
 
-pytestmark = pytest.mark.timeout(LIFETIME_S + 5)
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(LIFETIME_S + 5)]
 
 
 class Poured(NamedTuple):

@@ -19,6 +19,8 @@ from shm_store.table import audit
 from shm_store.table.layout import RECOVERIES_AT
 from tests.fork import in_child
 
+pytestmark = pytest.mark.alone
+
 PROCESSES: Final = 8
 KEYS: Final = [f"hot {number}" for number in range(4)]
 LIMIT: Final = 10**9
