@@ -34,9 +34,10 @@ test: $(INSTALLED) tools
 	$(BIN)/python -m pytest -m "not alone" -n auto --maxprocesses 4 --dist worksteal $(PYTEST_ARGS) || test $$? = 5
 	$(BIN)/python -m pytest -m alone $(addprefix tests/,crash e2e race stress) $(PYTEST_ARGS) || test $$? = 5
 
-soak: $(INSTALLED)
+soak: $(INSTALLED) tools
 	EVERY_OPCODE=1 EXAMPLES=5000 KILLS=2000 FLOOD_KEYS=5000000 \
-	  $(BIN)/python -m pytest tests/crash tests/property tests/simulation tests/stress --timeout=3600 $(PYTEST_ARGS)
+	  $(BIN)/python -m pytest $(addprefix tests/,crash property simulation stress e2e/test_life.py service/test_openapi.py) \
+	  --timeout=3600 $(PYTEST_ARGS)
 
 model: $(INSTALLED) tools
 	$(BIN)/python -m pytest tests/model -v $(PYTEST_ARGS)

@@ -18,7 +18,7 @@ from shm_store.quota import INTERVAL_MAX_NS
 from tests.property.logs import MODELS, Entry, Gcra
 
 # There are fifty tests here.
-EXAMPLES: Final = int(os.environ.get("EXAMPLES", "750")) // 5
+EXAMPLES: Final = int(os.environ.get("EXAMPLES", "500")) // 5
 MS: Final = 1_000_000
 YEAR_NS: Final = 365 * 86_400 * 10**9
 LIMIT_MAX: Final = 2**63 - 1
