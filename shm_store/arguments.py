@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
 from shm_store.errors import ConfigurationError
+from shm_store.limiter import KeyReserve
 from shm_store.quota import Concurrency, Quota
 
 
@@ -22,6 +23,23 @@ Kinds: TypeAlias = tuple[type[Quota] | type[Concurrency], ...]
 #: What `take_all` takes from, and what `reserve` does.
 QUOTAS: Final[Kinds] = (Quota,)
 LIMITS: Final[Kinds] = (Quota, Concurrency)
+
+
+def takes_of(key: str | Sequence[KeyReserve], cost: int, quota: Quota | Concurrency | None) -> Sequence[KeyReserve]:
+    """Return what a call of `reserve` takes, whether it names one key or lists takes.
+
+    Raises:
+        ConfigurationError: The list is empty, or a cost or a quota stands beside it.
+    """
+    if isinstance(key, str):
+        return [(key, quota, cost)]
+    if (cost, quota) != (1, None):
+        raise ConfigurationError("takes", key, "leave out cost and quota: each take has its own")
+    # What is no list of takes, `checked_takes` will say.
+    takes: Sequence[KeyReserve] = key
+    if isinstance(takes, Sequence) and not takes:
+        raise ConfigurationError("takes", key, "give at least one")
+    return takes
 
 
 def checked_takes(takes: object, shadow: object, default: Quota, kinds: Kinds) -> Iterator[CheckedTake]:

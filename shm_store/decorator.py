@@ -7,35 +7,17 @@ import inspect
 import os
 import threading
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, ParamSpec, Protocol, TypeVar, cast
+from typing import Any, Final, ParamSpec, TypeVar, cast
 
 from shm_store.durations import Duration
 from shm_store.errors import AcquireTimeoutError, ConfigurationError
 from shm_store.quota import Quota, require_integer
 from shm_store.rate_info import RateInfo
 from shm_store.store import ShmStore
-from shm_store.waiting import timeout_ns
+from shm_store.waiting import Waiting, timeout_ns
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-class Waiting(Protocol):
-    """A store that can wait."""
-
-    def acquire(self, key: str, timeout: Duration | None = None, cost: int = 1, quota: Quota | None = None) -> RateInfo:
-        """Take units as soon as they are there."""
-        ...
-
-    async def acquire_async(
-        self,
-        key: str,
-        timeout: Duration | None = None,  # noqa: ASYNC109 - known to be too short before the wait begins
-        cost: int = 1,
-        quota: Quota | None = None,
-    ) -> RateInfo:
-        """Take units as soon as they are there."""
-        ...
 
 
 def limited(

@@ -7,11 +7,9 @@ from collections.abc import Callable, Collection, Sequence
 from types import TracebackType
 from typing import Self
 
-from shm_store import waiting
-from shm_store.arguments import LIMITS, QUOTAS, Kinds, checked_takes, not_a_quota, require_key
+from shm_store.arguments import LIMITS, QUOTAS, Kinds, checked_takes, not_a_quota, require_key, takes_of
 from shm_store.config import Config
 from shm_store.durations import NS_PER_SECOND, Duration, to_ns
-from shm_store.errors import ConfigurationError
 from shm_store.limiter import KeyReserve, KeyTake, Take
 from shm_store.quota import INTERVAL_MAX_NS, INTERVAL_MIN_NS, Concurrency, Quota
 from shm_store.rate_info import RateInfo
@@ -26,10 +24,11 @@ from shm_store.table.segment import Segment
 from shm_store.table.settlement import Settlements
 from shm_store.table.slots import Place
 from shm_store.table.table import Table
+from shm_store.waiting import Waiting
 from shm_store.whole import WholeTable
 
 
-class ShmStore(WholeTable):
+class ShmStore(WholeTable, Waiting):
     """A rate limiter whose buckets live in shared memory; implements `RateLimiter`.
 
     Safe to use from any number of threads and processes, and across `fork`: a child goes on with the store its parent
@@ -146,40 +145,11 @@ class ShmStore(WholeTable):
             CostError: As by `take`; its `index` says which take.
             ConfigurationError: A take is malformed, or there is none.
         """
-        if not isinstance(key, str) and (cost, quota) != (1, None):
-            raise ConfigurationError("takes", key, "leave out cost and quota: each take has its own")
-        takes: Sequence[KeyReserve] = [(key, quota, cost)] if isinstance(key, str) else key
-        wanted = self._wanted(takes, shadow, LIMITS)
-        if not wanted:
-            raise ConfigurationError("takes", key, "give at least one")
+        wanted = self._wanted(takes_of(key, cost, quota), shadow, LIMITS)
         outcome = self._table.take_all(wanted)
         allowed = all(taken.info.allowed for each, taken in zip(wanted, outcome, strict=True) if not each.shadow)
         settle = self._settlements.open(self._table.stripes, self._table.takes, wanted, outcome) if allowed else None
         return Reservation([taken.info for taken in outcome], settle, self._settlements.abandon)
-
-    def acquire(self, key: str, timeout: Duration | None = None, cost: int = 1, quota: Quota | None = None) -> RateInfo:
-        """Take units as soon as they are there; return the denial at once if that cannot be in time.
-
-        Args:
-            key: The key.
-            timeout: Longest wait, 0 to 100 years; None for any. Only time on the system's clock makes it pass.
-            cost: Units to take.
-            quota: As for `take`.
-
-        Raises:
-            ConfigurationError: The timeout is no duration.
-        """
-        return waiting.acquire(self.take, key, timeout, cost, quota, clock=self._clock)
-
-    async def acquire_async(
-        self,
-        key: str,
-        timeout: Duration | None = None,  # noqa: ASYNC109 - known to be too short before the wait begins
-        cost: int = 1,
-        quota: Quota | None = None,
-    ) -> RateInfo:
-        """Do the same, and let other tasks run meanwhile; one that is cancelled while it waits has taken nothing."""
-        return await waiting.acquire_async(self.take, key, timeout, cost, quota, clock=self._clock)
 
     def get(self, key: str) -> tuple[int, int]:
         """Return (limit, remaining) of the bucket `key` now, blocked or not; (0, 0) if it is absent or expired."""

@@ -6,10 +6,9 @@ from collections.abc import Callable, Collection, Sequence
 from types import TracebackType
 from typing import Final, Self
 
-from shm_store import waiting
-from shm_store.arguments import LIMITS, QUOTAS, CheckedTake, Kinds, checked_takes, require_key
+from shm_store.arguments import LIMITS, QUOTAS, CheckedTake, Kinds, checked_takes, require_key, takes_of
 from shm_store.durations import NS_PER_SECOND, Duration
-from shm_store.errors import ConfigurationError, StoreClosedError
+from shm_store.errors import StoreClosedError
 from shm_store.limiter import KeyReserve, KeyTake
 from shm_store.quota import Concurrency, Quota
 from shm_store.rate_info import RateInfo
@@ -20,12 +19,13 @@ from shm_store.redis.engine import Engine
 from shm_store.redis.in_flight import Heartbeat
 from shm_store.redis.settlement import Settlements
 from shm_store.reservation import Reservation
+from shm_store.waiting import Waiting
 
 # What is in flight is renewed as often before it would no longer count.
 _RENEWALS: Final = 3
 
 
-class RedisStore:
+class RedisStore(Waiting):
     """A rate limiter whose buckets are kept by Redis >= 6.2 or Valkey >= 7.2; implements `RateLimiter`.
 
     Each operation is one script, which the server runs at once, by its own clock and in microseconds. Safe to use from
@@ -139,40 +139,10 @@ class RedisStore:
             CostError: As by `take`; its `index` says which take.
             ConfigurationError: As by `take_all`; or there is no take.
         """
-        if not isinstance(key, str) and (cost, quota) != (1, None):
-            raise ConfigurationError("takes", key, "leave out cost and quota: each take has its own")
-        takes: Sequence[KeyReserve] = [(key, quota, cost)] if isinstance(key, str) else key
-        checked = self._checked(takes, shadow, LIMITS)
-        if not checked:
-            raise ConfigurationError("takes", key, "give at least one")
-        outcome = self._calls.reserve(checked)
+        outcome = self._calls.reserve(self._checked(takes_of(key, cost, quota), shadow, LIMITS))
         allowed = all(taken.info.allowed for taken in outcome if not taken.take.shadow)
         settle = self._settlements.open(outcome) if allowed else None
         return Reservation([taken.info for taken in outcome], settle, self._settlements.abandon)
-
-    def acquire(self, key: str, timeout: Duration | None = None, cost: int = 1, quota: Quota | None = None) -> RateInfo:
-        """Take units as soon as they are there; return the denial at once if that cannot be in time.
-
-        Args:
-            key: The key.
-            timeout: Longest wait, 0 to 100 years; None for any.
-            cost: Units to take.
-            quota: As for `take`.
-
-        Raises:
-            ConfigurationError: The timeout is no duration.
-        """
-        return waiting.acquire(self.take, key, timeout, cost, quota)
-
-    async def acquire_async(
-        self,
-        key: str,
-        timeout: Duration | None = None,  # noqa: ASYNC109 - known to be too short before the wait begins
-        cost: int = 1,
-        quota: Quota | None = None,
-    ) -> RateInfo:
-        """Do the same, and let other tasks run meanwhile, but for the time that the server takes to answer."""
-        return await waiting.acquire_async(self.take, key, timeout, cost, quota)
 
     def lease(self, key: str, quota: Quota, order: Order) -> Issue:
         """Have units issued to a host, ahead of the takes that spend them; for `shm_store.tiers.LeaseStore`.

@@ -6,7 +6,6 @@ from collections.abc import Collection, Sequence
 from types import TracebackType
 from typing import Final, Self
 
-from shm_store import waiting
 from shm_store.durations import Duration
 from shm_store.limiter import KeyReserve, KeyTake, Take
 from shm_store.quota import Concurrency, Quota
@@ -15,9 +14,10 @@ from shm_store.redis import RedisStore
 from shm_store.reservation import Reservation
 from shm_store.store import ShmStore
 from shm_store.tally import Tally
+from shm_store.waiting import Waiting
 
 
-class CountedStore:
+class CountedStore(Waiting):
     """A store on Redis or Valkey beside a table of this host; implements `RateLimiter` and `Bookkeeping`.
 
     The server decides. The table has what the host's processes tell operators: how policies decide, and of which
@@ -62,20 +62,6 @@ class CountedStore:
     ) -> Reservation:
         """Take what may be given back in part; limit what is in flight."""
         return self._shared.reserve(key, cost, quota, shadow=shadow)
-
-    def acquire(self, key: str, timeout: Duration | None = None, cost: int = 1, quota: Quota | None = None) -> RateInfo:
-        """Take units as soon as they are there; return the denial at once if that cannot be in time."""
-        return waiting.acquire(self.take, key, timeout, cost, quota)
-
-    async def acquire_async(
-        self,
-        key: str,
-        timeout: Duration | None = None,  # noqa: ASYNC109 - known to be too short before the wait begins
-        cost: int = 1,
-        quota: Quota | None = None,
-    ) -> RateInfo:
-        """Do the same, and let other tasks run meanwhile, but for the time that the server takes to answer."""
-        return await waiting.acquire_async(self.take, key, timeout, cost, quota)
 
     def get(self, key: str) -> tuple[int, int]:
         """Return (limit, remaining) of the bucket `key`; (0, 0) if it is absent or expired."""

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Final, TypeVar, overload
 
+from shm_store.arguments import takes_of
 from shm_store.errors import EngineError
 from shm_store.limiter import KeyReserve, KeyTake
 from shm_store.quota import Concurrency, Quota, require_integer
@@ -89,7 +90,7 @@ class FallbackStore(CountedStore):
         """Take what may be given back in part; limit what is in flight. What the table gave is given back to it."""
 
         def parts() -> Reservation:
-            takes: Sequence[KeyReserve] = [(key, quota, cost)] if isinstance(key, str) else key
+            takes = takes_of(key, cost, quota)
             return self._table.reserve([(key, self._part(quota), cost) for key, quota, cost in takes], shadow=shadow)
 
         return self._tried(lambda: self._shared.reserve(key, cost, quota, shadow=shadow), parts)
