@@ -65,7 +65,7 @@ def gunicorn(
     arguments = ("-c", str(conf), "-k", workers.kind, *workers.arguments, workers.app)
     with closing(Service(directory, segment, settings, arguments, ("gunicorn",))) as service:
         service.start()
-        service.await_workers(wanted=workers.number)
+        service.await_workers()
         yield service
         service.stop()
 

@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 
 import pytest
 
-from tests.e2e.service import Service, files_of, shm_store
+from tests.e2e.service import FEW_WORKERS, WORKERS, Service, files_of, shm_store
 from tests.e2e.wrk import Wrk
 
 MakeService: TypeAlias = Callable[..., Service]
@@ -35,11 +35,16 @@ def segment() -> Iterator[str]:
 
 
 @pytest.fixture
-def make_service(tmp_path: Path, segment: str) -> Iterator[MakeService]:
-    """Make services on the test's segment, not yet started; settings by name, e.g. `limit=1000`."""
+def make_service(request: pytest.FixtureRequest, tmp_path: Path, segment: str) -> Iterator[MakeService]:
+    """Make services on the test's segment, not yet started; settings by name, e.g. `limit=1000`.
+
+    They have fewer workers where no load tells them apart: to start these is most of what such a test costs.
+    """
+    workers = FEW_WORKERS if request.node.get_closest_marker("alone") is None else WORKERS
     with ExitStack() as stack:
 
         def make(*, gunicorn: str = "", arguments: tuple[str, ...] = (), **settings: object) -> Service:
+            settings = {"workers": workers} | settings
             variables = {f"SERVICE_{name.upper()}": str(value) for name, value in settings.items()}
             service = Service(tmp_path, segment, variables | {"GUNICORN_CMD_ARGS": gunicorn}, arguments)
             stack.callback(service.close)

@@ -21,6 +21,7 @@ from tests.e2e import processes
 ROOT: Final = Path(__file__).parents[2]
 SERVE: Final = ("service", "serve", "--")
 WORKERS: Final = 4
+FEW_WORKERS: Final = 2
 _START_S: Final = 20.0
 _STOP_S: Final = 40.0
 _POLL_S: Final = 0.02
@@ -74,6 +75,11 @@ class Service:
         return self._successor or self._master.pid
 
     @property
+    def size(self) -> int:
+        """How many workers it was started with."""
+        return int(self._settings.get("SERVICE_WORKERS", WORKERS))
+
+    @property
     def log(self) -> str:
         """All that the service has written so far."""
         return self._log.read_text("utf-8")
@@ -94,11 +100,10 @@ class Service:
                 stderr=subprocess.STDOUT,
             )
         eventually(self._answers, within_s=_START_S, otherwise=lambda: f"the service does not answer:\n{self.log}")
-        wanted = int(self._settings.get("SERVICE_WORKERS", WORKERS))
         eventually(
-            lambda: len(self.workers()) == wanted,
+            lambda: len(self.workers()) == self.size,
             within_s=_START_S,
-            otherwise=lambda: f"workers {self.workers()}, wanted {wanted}:\n{self.log}",
+            otherwise=lambda: f"workers {self.workers()}, wanted {self.size}:\n{self.log}",
         )
 
     def refused(self, **settings: str) -> subprocess.CompletedProcess[str]:
@@ -138,7 +143,9 @@ class Service:
 
         eventually(lambda: bool(successors()), within_s=_START_S, otherwise=lambda: self.log)
         (successor,) = successors()
-        eventually(lambda: len(self.ready_workers(successor)) == WORKERS, within_s=_START_S, otherwise=lambda: self.log)
+        eventually(
+            lambda: len(self.ready_workers(successor)) == self.size, within_s=_START_S, otherwise=lambda: self.log
+        )
         processes.signal_and_wait(signal.SIGQUIT, self.pid, self.pid, within_s=_STOP_S)
         self._successor = successor
 
@@ -205,8 +212,9 @@ class Service:
         """The workers that take signals as workers do; before, one handles them as its master, and misses SIGTERM."""
         return {pid for pid in self.workers(master) if processes.catches(pid, signal.SIGABRT)}
 
-    def await_workers(self, *gone: int, wanted: int = WORKERS) -> None:
-        """Wait until there are `wanted` workers, all ready and none of them one of `gone`."""
+    def await_workers(self, *gone: int, more: int = 0) -> None:
+        """Wait until there are its workers, or so many `more`, all ready and none of them one of `gone`."""
+        wanted = self.size + more
         eventually(
             lambda: len(self.workers()) == len(self.ready_workers() - set(gone)) == wanted,
             within_s=_START_S,

@@ -73,7 +73,7 @@ def test_life_with_more_and_fewer_workers(make_life: MakeLife) -> None:
         # One after the other: two pending signals of one number are one signal.
         for step, number in ((1, signal.SIGTTIN), (2, signal.SIGTTIN), (1, signal.SIGTTOU), (0, signal.SIGTTOU)):
             life.service.signal(number)
-            life.service.await_workers(wanted=WORKERS + step)
+            life.service.await_workers(more=step)
         life.assert_unnoticed(life.finish())
 
 

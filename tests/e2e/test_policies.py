@@ -18,7 +18,7 @@ from shm_store.algorithms import ALGORITHMS
 from tests.e2e import processes
 from tests.e2e.conftest import MakeService
 from tests.e2e.limited import GUNICORN_CONF, POLICIES
-from tests.e2e.service import WORKERS, Service, eventually
+from tests.e2e.service import Service, eventually
 from tests.e2e.waiting import ROUTE, WAITING
 from tests.e2e.wrk import Wrk
 
@@ -307,5 +307,5 @@ def test_service_serves_the_shipped_policies(make_service: MakeService) -> None:
     service = make_service()
     service.start()
     assert "burst, create, writes (shadow), in-flight" in service.log
-    assert len(service.workers()) == WORKERS
+    assert len(service.workers()) == service.size
     service.stop()

@@ -12,7 +12,7 @@ import pytest
 
 from shm_store import ShmStore
 from tests.e2e.conftest import MakeService
-from tests.e2e.service import WORKERS, eventually, files_of, shm_store
+from tests.e2e.service import eventually, files_of, shm_store
 from tests.e2e.wrk import Wrk
 
 LIMIT: Final = 1000
@@ -72,11 +72,7 @@ def test_removed_table_is_logged_and_mended_by_a_reload(make_service: MakeServic
     eventually(lambda: "RemoveIPC" in service.log, within_s=5, otherwise=lambda: service.log)
     before = service.workers()
     service.signal(signal.SIGHUP)
-    eventually(
-        lambda: len(service.workers() - before) == WORKERS and not service.workers() & before,
-        within_s=20,
-        otherwise=lambda: service.log,
-    )
+    service.await_workers(*before)
     assert service.drain() == 50
     assert service.log.count("RemoveIPC") == 1
     service.stop()
@@ -156,11 +152,7 @@ def test_reload_with_another_geometry_goes_on_with_the_table(make_service: MakeS
     before = service.workers()
     config.write_text("initial_size = 8192\nlimit = 20\n")
     service.signal(signal.SIGHUP)
-    eventually(
-        lambda: len(service.workers()) == WORKERS and not before & service.workers(),
-        within_s=20,
-        otherwise=lambda: f"workers {service.workers()}, before {before}:\n{service.log}",
-    )
+    service.await_workers(*before)
     assert service.drain() == 16
     assert "initial_size is 4096 in the segment and 8192 in the configuration" in service.log
     service.stop()
