@@ -6,6 +6,9 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 BENCH_INSTALLED := $(VENV)/.bench-installed
 
+# How tests run beside each other, and which of them have a fuller form.
+BESIDE := -n auto --maxprocesses 4 --dist worksteal
+SOAKED := $(addprefix tests/,crash property simulation stress e2e/test_life.py service/test_openapi.py)
 # More arguments for pytest, e.g. PYTEST_ARGS="-k sweeper".
 PYTEST_ARGS ?=
 # More arguments for the benchmarks, e.g. BENCH_ARGS=--quick or BENCH_ARGS="takes report".
@@ -31,13 +34,16 @@ run: $(INSTALLED)
 
 # Status 5 is that of a run in which PYTEST_ARGS leaves no test.
 test: $(INSTALLED) tools
-	$(BIN)/python -m pytest -m "not alone" -n auto --maxprocesses 4 --dist worksteal $(PYTEST_ARGS) || test $$? = 5
+	$(BIN)/python -m pytest -m "not alone" $(BESIDE) $(PYTEST_ARGS) || test $$? = 5
 	$(BIN)/python -m pytest -m alone $(addprefix tests/,crash e2e race stress) $(PYTEST_ARGS) || test $$? = 5
 
+soak: export EVERY_OPCODE = 1
+soak: export EXAMPLES = 5000
+soak: export KILLS = 2000
+soak: export FLOOD_KEYS = 5000000
 soak: $(INSTALLED) tools
-	EVERY_OPCODE=1 EXAMPLES=5000 KILLS=2000 FLOOD_KEYS=5000000 \
-	  $(BIN)/python -m pytest $(addprefix tests/,crash property simulation stress e2e/test_life.py service/test_openapi.py) \
-	  --timeout=3600 $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(SOAKED) -m "not alone" $(BESIDE) --timeout=3600 $(PYTEST_ARGS) || test $$? = 5
+	$(BIN)/python -m pytest $(SOAKED) -m alone --timeout=3600 $(PYTEST_ARGS) || test $$? = 5
 
 model: $(INSTALLED) tools
 	$(BIN)/python -m pytest tests/model -v $(PYTEST_ARGS)
