@@ -210,13 +210,19 @@ class Service:
 
     def ready_workers(self, master: int = 0) -> set[int]:
         """The workers that take signals as workers do; before, one handles them as its master, and misses SIGTERM."""
-        return {pid for pid in self.workers(master) if processes.catches(pid, signal.SIGABRT)}
+        return set(filter(_is_ready, self.workers(master)))
 
     def await_workers(self, *gone: int, more: int = 0) -> None:
         """Wait until there are its workers, or so many `more`, all ready and none of them one of `gone`."""
         wanted = self.size + more
+
+        def are_there() -> bool:
+            # Looked at once: between two looks the last of `gone` and the first of the others may both be there.
+            workers = self.workers()
+            return len(workers) == wanted and workers.isdisjoint(gone) and all(map(_is_ready, workers))
+
         eventually(
-            lambda: len(self.workers()) == len(self.ready_workers() - set(gone)) == wanted,
+            are_there,
             within_s=_START_S,
             otherwise=lambda: f"workers {self.workers()}, wanted {wanted} without {gone}:\n{self.log}",
         )
@@ -235,6 +241,10 @@ class Service:
 
     def _described(self) -> list[str]:
         return [f"{pid} {processes.command_line(pid)}" for pid in self.processes()]
+
+
+def _is_ready(worker: int) -> bool:
+    return processes.catches(worker, signal.SIGABRT)
 
 
 def environment(segment: str, settings: dict[str, str]) -> dict[str, str]:
