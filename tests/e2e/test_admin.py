@@ -19,7 +19,7 @@ from tests.e2e import processes
 from tests.e2e.conftest import MakeService
 from tests.e2e.hanging import WORKER
 from tests.e2e.life import APP
-from tests.e2e.service import Service
+from tests.e2e.service import WORKERS, Service
 
 TOKEN: Final = "a-token-of-the-tests"  # noqa: S105 - guards a table of a test
 KEY: Final = "default:client:127.0.0.1"
@@ -54,7 +54,7 @@ def test_override_and_block_hold_in_every_worker_at_once(service: Service) -> No
 @pytest.mark.parametrize("gunicorn", ["--worker-class sync --preload", "--worker-class asgi"])
 def test_guessing_is_bounded_by_the_host(make_service: MakeService, gunicorn: str) -> None:
     """Four workers have ten wrong tokens between them, and what they have counted adds up; then the right one waits."""
-    service = make_service(workers=4, limit=LIMIT, admin_token=TOKEN, gunicorn=gunicorn)
+    service = make_service(workers=WORKERS, limit=LIMIT, admin_token=TOKEN, gunicorn=gunicorn)
     service.start()
     statuses = [service.get("/admin/limits", {"Authorization": f"Bearer guess-number-{n}"}).status for n in range(40)]
     assert statuses == [HTTPStatus.UNAUTHORIZED] * 10 + [HTTPStatus.TOO_MANY_REQUESTS] * 30

@@ -14,7 +14,7 @@ import pytest
 from shm_store import Quota, ShmStore
 from tests.e2e.chromium import CHROMIUM, Page
 from tests.e2e.conftest import MakeService
-from tests.e2e.service import ROOT, Service
+from tests.e2e.service import ROOT, WORKERS, Service
 from tests.e2e.wrk import Wrk
 
 PICTURES: Final = ROOT / "build" / "artefacts"
@@ -40,7 +40,7 @@ def page(tmp_path: Path) -> Iterator[Page]:
 
 @pytest.fixture
 def service(make_service: MakeService) -> Iterator[Service]:
-    service = make_service(workers=4, limit=LIMIT, interval="1h", admin_token=TOKEN)
+    service = make_service(workers=WORKERS, limit=LIMIT, interval="1h", admin_token=TOKEN)
     service.start()
     yield service
     service.stop()
@@ -132,7 +132,7 @@ def test_dashboard_keeps_the_token_in_the_tab(service: Service, page: Page) -> N
 def test_dashboard_goes_on_after_a_restart(make_service: MakeService, page: Page) -> None:
     """While nothing answers the page says so, and it is live again without anybody doing anything."""
     # A worker may be waiting at a connection that the browser has opened for later.
-    service = make_service(workers=4, admin_token=TOKEN, gunicorn="--graceful-timeout 1")
+    service = make_service(workers=WORKERS, admin_token=TOKEN, gunicorn="--graceful-timeout 1")
     service.start()
     page.open(service.url("/dashboard"))
     page.type_into("#token", TOKEN)

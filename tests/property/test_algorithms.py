@@ -17,7 +17,7 @@ from shm_store.algorithms import ALGORITHMS, FRESH, Algorithm, Decision, State, 
 from shm_store.quota import INTERVAL_MAX_NS
 from tests.property.logs import MODELS, Entry, Gcra
 
-# There are fifty tests here.
+# There are some seventy tests here.
 EXAMPLES: Final = int(os.environ.get("EXAMPLES", "500")) // 5
 MS: Final = 1_000_000
 YEAR_NS: Final = 365 * 86_400 * 10**9
