@@ -132,6 +132,15 @@ def test_acquire_of_more_than_there_ever_is_raises(store: ShmStore) -> None:
         store.acquire("a", None, 6)
 
 
+def test_store_waits_by_its_own_clock(store: ShmStore, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once, until the instant at which by that clock the units are there."""
+    sleep = Sleeper(clock)
+    monkeypatch.setattr("time.sleep", sleep)
+    store.take("a", 5)
+    assert store.acquire("a", "3s").allowed
+    assert sleep.slept == [3]
+
+
 def test_acquire_for_real(segment_name: str) -> None:
     """A store waits on the system's clock."""
     with ShmStore.open(Config(limit=1, interval="50ms", initial_size=8, name=segment_name)) as store:
