@@ -25,7 +25,7 @@ help:
 	@echo "make model     have SPIN search the model of the lock protocol"
 	@echo "make coverage  branch coverage of the pure modules and the table"
 	@echo "make lint      ruff and mypy"
-	@echo "make bench     measure everything, half an hour, into docs/performance.md; BENCH_ARGS=--quick tries it out"
+	@echo "make bench     measure everything, twenty minutes, into docs/performance.md; BENCH_ARGS=--quick tries it out"
 	@echo "make simulation  hosts that share a limit, up to 1,000 of them, into docs/distributed.md"
 	@echo "make clean     remove the environment, builds and caches"
 
