@@ -88,6 +88,12 @@ class Address(NamedTuple):
     service: str | None = None
     is_cluster: bool = False
 
+    @property
+    def database(self) -> int:
+        """The number of the database, whether it comes with the path or as an option."""
+        number: int = parse_url(self.url).get("db", 0)  # type: ignore[no-untyped-call]
+        return number
+
 
 def read(url: object) -> Address:
     """Return what a URL says.
@@ -196,7 +202,8 @@ def _check(address: Address) -> None:
         elif not _DATABASE.fullmatch(parts.path):
             # redis-py would take the first.
             raise ValueError("the path is no number of a database")
-        for host in (parts.hostname or "", *(host for host, _ in address.nodes)):
+        # As redis-py reads them.
+        for host in (unquote(parts.hostname or ""), *(host for host, _ in address.nodes)):
             host.encode("idna")
         # Nothing is connected by this.
         redis.ConnectionPool.from_url(address.url).make_connection()

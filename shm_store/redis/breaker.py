@@ -22,23 +22,22 @@ class Breaker:
         self._backoff_ns = backoff_ns
         self._clock = clock
         self._next_ns = 0
-        self._lock = threading.Lock()
+        # Reentrant, so that a signal handler may ask while its thread is told.
+        self._lock = threading.RLock()
 
     def admits(self) -> bool:
         """Return whether to ask now; of those who come after a back-off, the first is told to."""
         if not self.is_open:
             return True
-        # Whoever finds the lock taken comes while somebody else is told.
-        if self._clock() < self._next_ns or not self._lock.acquire(blocking=False):
+        if self._clock() < self._next_ns:
             return False
-        try:
+        # `with` leaves no instant in which the lock is taken, and an exception of a signal handler would keep it.
+        with self._lock:
             now_ns = self._clock()
             if now_ns < self._next_ns:
                 return False
             self._next_ns = now_ns + self._backoff_ns
             return True
-        finally:
-            self._lock.release()
 
     def failed(self) -> None:
         """Ask again only after a back-off."""
@@ -51,4 +50,4 @@ class Breaker:
 
     def after_fork(self) -> None:
         """Forget who held the lock: that thread exists in the parent only."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()

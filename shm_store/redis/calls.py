@@ -30,6 +30,8 @@ _REMEMBERED: Final = 1_024
 _ALGORITHMS: Final = tuple(ALGORITHMS)
 _CODES: Final = {name: code for code, name in enumerate(_ALGORITHMS)}
 
+# The system's: an application may seed its own alike in every process.
+_draw: Final = random.SystemRandom().getrandbits
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder().decode
 
@@ -284,7 +286,7 @@ def _units(cost: object) -> int:
 
 
 def _new_tag() -> bytes:
-    return b"%012x" % random.getrandbits(48)
+    return b"%012x" % _draw(48)
 
 
 def _info(answer: Sequence[Any]) -> RateInfo:

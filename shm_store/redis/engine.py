@@ -55,6 +55,7 @@ class Engine:
 
     Attributes:
         name: Its address, without any secret.
+        database: The number of the database there.
     """
 
     def __init__(self, url: str, config: RedisConfig) -> None:
@@ -69,6 +70,7 @@ class Engine:
         self._breaker = Breaker(round(config.seconds("backoff") * NS_PER_SECOND))
         self._remedy = _REMEDY
         self.name = self._address.shown
+        self.database = self._address.database
         forks.register(self)
 
     @property

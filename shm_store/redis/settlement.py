@@ -6,16 +6,12 @@ import contextlib
 import os
 from collections import deque
 from collections.abc import Sequence
-from typing import Final
 from weakref import WeakSet
 
 from shm_store.errors import StoreError
 from shm_store.redis.calls import Calls, Taken
 from shm_store.redis.in_flight import Heartbeat
 from shm_store.reservation import Settle
-
-# Settlements that one operation makes for others.
-_AT_ONCE: Final = 4
 
 
 class Settlement:
@@ -91,12 +87,12 @@ class Settlements:
         self._later.append(settle)
 
     def catch_up(self) -> None:
-        """Settle a few of those that were left for later: each is a round trip, for which an operation waits."""
-        for _ in range(_AT_ONCE):
-            if not self._later:
-                return
-            with contextlib.suppress(IndexError, StoreError):
-                self._later.popleft()(None)
+        """Settle one of those that were left for later: a round trip, for which an operation waits.
+
+        Where each call leaves one at most, this is enough for there never to be more.
+        """
+        with contextlib.suppress(IndexError, StoreError):
+            self._later.popleft()(None)
 
     def close(self) -> None:
         """End what is in flight: whoever closes the store gives up what it holds."""

@@ -79,8 +79,8 @@ class RedisStore(Waiting):
 
     @property
     def realm(self) -> str:
-        """What tells its limits from those of other servers, and of other prefixes on the same one."""
-        return f"{self._engine.name} {self._config.prefix}"
+        """What tells its limits from those of other servers, and of other databases and prefixes on the same one."""
+        return f"{self._engine.name} {self._engine.database} {self._config.prefix}"
 
     @property
     def quota(self) -> Quota:

@@ -10,7 +10,7 @@ from typing import Final, TypeVar, overload
 from shm_store.arguments import takes_of
 from shm_store.errors import EngineError
 from shm_store.limiter import KeyReserve, KeyTake
-from shm_store.quota import Concurrency, Quota, require_integer
+from shm_store.quota import INTERVAL_MAX_NS, Concurrency, Quota, require_integer
 from shm_store.rate_info import RateInfo
 from shm_store.redis import RedisStore
 from shm_store.reservation import Reservation
@@ -137,7 +137,9 @@ class FallbackStore(CountedStore):
         if part is None:
             if len(self._parts) >= _REMEMBERED:
                 self._parts.clear()
-            burst = None if whole.burst is None else max(whole.burst // self._hosts, 1)
-            limit = max(whole.limit // self._hosts, 1)
+            limit, burst = max(whole.limit // self._hosts, 1), None
+            if whole.burst is not None:
+                # Rounding down may take more of the limit: a burst has to come back within the longest interval.
+                burst = max(min(whole.burst // self._hosts, INTERVAL_MAX_NS * limit // whole.interval_ns), 1)
             part = self._parts[whole] = Quota(limit, f"{whole.interval_ns}ns", burst, whole.algorithm)
         return part

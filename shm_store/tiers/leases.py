@@ -31,6 +31,8 @@ _WINDOWED: Final = frozenset(("token-bucket", "fixed-window"))
 _HELD_MAX: Final = 8_192
 # How long handing back may take.
 _CLOSING_S: Final = 1.0
+# The system's: an application may seed its own alike in every process.
+_draw: Final = random.SystemRandom().getrandbits
 # Beyond the server's timeout, until others do not wait for a process that has asked.
 _GRACE_NS: Final = NS_PER_SECOND
 
@@ -149,7 +151,7 @@ class LeaseStore(CountedStore):
         return self._issued(spent, spent.tag, key, cost, asked)
 
     def _issued(self, pending: Pending, tag: int, key: str, cost: int, quota: Quota) -> RateInfo:
-        number = random.getrandbits(48) + NUMBER_MIN
+        number = _draw(48) + NUMBER_MIN
         began_ns = self._clock()
         config = self._config
         order = Order(

@@ -92,6 +92,7 @@ def test_cluster_that_cannot_be_reached_is_an_error_of_redis_py() -> None:
         (f"redis://:{SECRET}@h/database", "database"),
         (f"redis://:{SECRET}@h/1/2", "database"),
         (f"redis://:{SECRET}@a..b", "label"),
+        (f"redis://:{SECRET}@a%2E%2Eb", "label"),
         (f"redis://:{SECRET}/x@h", "%2F"),
         (f"redis://:{SECRET}?x@h", "%3F"),
         (f"redis://:{SECRET}#x@h", "%23"),

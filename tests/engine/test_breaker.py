@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from types import FrameType
 
 import pytest
 
@@ -82,6 +85,33 @@ def test_breaker_heals(breaker: Breaker, clock: Clock) -> None:
     assert not breaker.admits()
 
 
+class _InterruptError(Exception):
+    """What a signal handler raises."""
+
+
+@pytest.mark.parametrize("number", range(8))
+def test_exception_of_a_signal_handler_costs_a_backoff(breaker: Breaker, clock: Clock, number: int) -> None:
+    """It comes at the end of any call that is made while one is told to ask; the next one is told again."""
+    breaker.failed()
+    clock.advance(1)
+    ends = itertools.count()
+
+    def interrupt(_frame: FrameType, event: str, _arg: object) -> None:
+        if event in {"c_return", "return"} and next(ends) == number:
+            raise _InterruptError
+
+    sys.setprofile(interrupt)
+    try:
+        breaker.admits()
+    except _InterruptError:
+        pass
+    finally:
+        sys.setprofile(None)
+    clock.advance(1)
+    assert breaker.admits()
+    assert not breaker.admits()
+
+
 def test_breaker_survives_a_fork_while_a_thread_is_told(breaker: Breaker, clock: Clock) -> None:
     """The child of a process one thread of which held the lock asks by itself; its failures are its own."""
     breaker.failed()
@@ -93,7 +123,18 @@ def test_breaker_survives_a_fork_while_a_thread_is_told(breaker: Breaker, clock:
         assert breaker.admits()
         breaker.answered()
 
-    with breaker._lock:
-        assert ended(in_child(child)) == 0
-        assert not breaker.admits()
+    is_told, has_forked = threading.Event(), threading.Event()
+
+    def be_told() -> None:
+        with breaker._lock:
+            is_told.set()
+            has_forked.wait()
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(be_told)
+        is_told.wait()
+        pid = in_child(child)
+        has_forked.set()
+    assert ended(pid) == 0
     assert breaker.is_open
+    assert breaker.admits()

@@ -51,11 +51,17 @@ class Hosts:
         self._stores.append(table)
         return table
 
-    def shared(self, server: Server, **settings: Any) -> RedisStore:  # noqa: ANN401 - of a configuration
+    def shared(
+        self,
+        server: Server,
+        *,
+        database: int = 0,
+        **settings: Any,  # noqa: ANN401 - of a configuration
+    ) -> RedisStore:
         """A store on the server."""
         for name, value in (("limit", 1_000), ("interval", "60s"), ("timeout", TIMEOUT), ("prefix", self._prefix)):
             settings.setdefault(name, value)
-        store = RedisStore.open(server.url, RedisConfig(**settings), clock=self._clock)
+        store = RedisStore.open(f"{server.url}?db={database}", RedisConfig(**settings), clock=self._clock)
         self._stores.append(store)
         return store
 

@@ -91,6 +91,14 @@ def test_part_of_each_kind_of_limit(store: FallbackStore, server: Server) -> Non
         store.take(KEY, 4)
 
 
+def test_part_of_a_burst_comes_back_within_a_century(hosts: Hosts, server: Server) -> None:
+    """Also where rounding down takes more of the limit than of the burst, and the whole was just within it."""
+    store = FallbackStore(hosts.shared(server, timeout="200ms"), hosts.table(), hosts=2)
+    server.kill()
+    info = store.take(KEY, 1, Quota(3, "21900d", 5, "gcra"))
+    assert (info.allowed, info.limit) == (True, 1)
+
+
 def test_reservation_ends_where_it_began(store: FallbackStore, server: Server) -> None:
     """What the table gave goes back to the table, though the server is there again; and the other way round."""
     before = store.reserve(KEY, 2)

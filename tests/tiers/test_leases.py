@@ -284,6 +284,31 @@ def test_lease_of_an_override_lasts_as_its_quota_says(
     assert sum(store.take(KEY, 1, quota).allowed for _ in range(20)) + other.get(KEY)[1] == 10
 
 
+@pytest.mark.parametrize("algorithm", ["token-bucket", "fixed-window"])
+def test_lease_of_an_old_quota_goes_back_without_bringing_it_back(
+    hosts: Hosts, common_server: Server, clock: Clock, algorithm: str
+) -> None:
+    """A host that went by another configuration leaves: what was spent by the new one stays spent."""
+    old, new = hosts.leasing(common_server, hosts=1), hosts.shared(common_server)
+    quota = Quota(100, "1d", algorithm=algorithm)
+    assert old.take(KEY, 1, Quota(10, "10s", algorithm=algorithm)).allowed
+    while new.take(KEY, 1, quota).allowed:
+        pass
+    clock.advance(20)
+    old.close()
+    assert new.get(KEY) == (100, 0)
+    assert not new.take(KEY, 1, quota).allowed
+
+
+def test_lease_of_one_database_is_not_spent_for_another(hosts: Hosts, common_server: Server) -> None:
+    """Nor do denials of one count for the other, though the host, its table and the prefix are the same."""
+    first = hosts.leasing(common_server, redis_limit=10)
+    while first.take(KEY).allowed:
+        pass
+    second = hosts.leasing(common_server, table=hosts.table(first), redis_limit=10, redis_database=1)
+    assert second.take(KEY).remaining == 9
+
+
 def test_change_of_a_limit_holds_at_once_on_its_host(hosts: Hosts, common_server: Server, clock: Clock) -> None:
     """For units and for denials; on other hosts when their leases end, or half of what their denials say."""
     here, there = hosts.leasing(common_server), hosts.leasing(common_server)

@@ -8,7 +8,10 @@ local tag, now, host, number, cost = settings[1], now_of(settings[2]), settings[
 local returned, unspent, hosts, share, most = settings[6], settings[7], settings[8], settings[9], settings[10]
 
 local bucket = bucket_of(KEYS[1], now, min_ttl) or new_bucket(KEYS[1], code, { limit, interval, burst })
-adopt(bucket, code, { limit, interval, burst }, now)
+if cost > 0 then
+  -- Who only gives back may do so by a quota of before: it has no say in what the bucket counts by.
+  adopt(bucket, code, { limit, interval, burst }, now)
+end
 local algorithm, terms = ALGORITHMS[bucket.code], bucket.terms
 
 if unspent > 0 then
