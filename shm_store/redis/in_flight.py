@@ -30,7 +30,8 @@ class Heartbeat:
     def after_fork(self) -> None:
         """Forget what the parent has in flight, and its thread."""
         self._tags: dict[str, str] = {}
-        self._lock = threading.Lock()
+        # Reentrant, so that a signal handler may reserve while its thread starts the one that renews.
+        self._lock = threading.RLock()
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
 

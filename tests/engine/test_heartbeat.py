@@ -60,6 +60,26 @@ def _end(heartbeat: Heartbeat) -> None:
         assert not thread.is_alive()
 
 
+def test_signal_handler_may_reserve_while_the_thread_is_started(
+    heartbeat: Heartbeat, renewals: Renewals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It runs within a call of its own thread, and waits for nothing that this one has."""
+    start = threading.Thread.start
+
+    def interrupted(thread: threading.Thread) -> None:
+        monkeypatch.undo()
+        heartbeat.add("2", "a")
+        start(thread)
+
+    caller = threading.Thread(target=heartbeat.add, args=("1", "a"), daemon=True)
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    start(caller)
+    caller.join(PATIENCE_S)
+    assert not caller.is_alive()
+    while renewals.next() != ("a", ["1", "2"]):
+        pass
+
+
 def test_heartbeat_renews_again_and_again(heartbeat: Heartbeat, renewals: Renewals) -> None:
     """What is in flight is renewed until it is not, all of a key at once."""
     heartbeat.add("1", "a")
