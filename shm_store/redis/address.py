@@ -111,6 +111,8 @@ def read(url: object) -> Address:
     if "@" in f"{parts.path}{parts.query}{parts.fragment}":
         # Of a password with a character that ends the host, or with no scheme before it, a part would be shown.
         raise ConfigurationError("url", "<text>", f"{_EXAMPLE}; {_QUOTED}")
+    if any(map(str.isspace, url)):
+        raise ConfigurationError("url", shown, "leave out the spaces, or write %20 for one of a user or password")
     if parts.scheme not in SCHEMES or f"{parts.scheme}://" not in url.lower():
         raise ConfigurationError("url", shown, f"begin with one of {', '.join(f'{each}://' for each in SCHEMES)}")
     _check_options(parts.query, shown)
@@ -202,6 +204,11 @@ def _check(address: Address) -> None:
         elif not _DATABASE.fullmatch(parts.path):
             # redis-py would take the first.
             raise ValueError("the path is no number of a database")
+        elif not parts.hostname or parts.port == 0 or "," in parts.netloc.rpartition("@")[2]:
+            # redis-py would ask this host, and one of several names that there is not.
+            raise ValueError("there is no host, a port of 0, or more than one host")
+        if parts.path.strip("/") and parts.scheme != "unix" and "db" in parse_qs(parts.query):
+            raise ValueError("there are two databases, one after the host and one as db")
         # As redis-py reads them.
         for host in (unquote(parts.hostname or ""), *(host for host, _ in address.nodes)):
             host.encode("idna")

@@ -11,9 +11,8 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from shm_store.algorithms import ALGORITHMS
 from shm_store.arguments import CheckedTake, not_a_quota
-from shm_store.errors import ConfigurationError, CostError
+from shm_store.errors import CostError
 from shm_store.quota import Concurrency, Quota
 from shm_store.rate_info import RateInfo
 from shm_store.redis import scripts
@@ -21,20 +20,14 @@ from shm_store.redis.config import RedisConfig
 from shm_store.redis.engine import Engine
 from shm_store.redis.names import Names
 from shm_store.redis.scripts import Call, Script, bulk
+from shm_store.redis.terms import LIMIT_MAX, NAMES, NS_PER_US, terms_of
 
-_NS_PER_US: Final = 1_000
-# Below it the sum of two is a number that a double holds.
-_LIMIT_MAX: Final = 2**52 - 1
 # Quotas whose arguments are remembered; all are dropped when there would be more.
 _REMEMBERED: Final = 1_024
-_ALGORITHMS: Final = tuple(ALGORITHMS)
-_CODES: Final = {name: code for code, name in enumerate(_ALGORITHMS)}
-
 # The system's: an application may seed its own alike in every process.
 _draw: Final = random.SystemRandom().getrandbits
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder().decode
-
 
 # The command of a take: as `Call.packed` would make it, in a third of the time. A tag has 12 digits.
 _TAKE: Final = b"%b$%d\r\n%b\r\n%b$%d\r\n%b\r\n$12\r\n%b\r\n$%d\r\n%b\r\n"
@@ -207,7 +200,7 @@ class Calls:
         if answer[0] == "cost":
             raise CostError(order.cost, answer[2])
         *told, units, code, interval = answer
-        return Issue(_info(told), units, _ALGORITHMS[code], interval * _NS_PER_US)
+        return Issue(_info(told), units, NAMES[code], interval * NS_PER_US)
 
     def get(self, key: str) -> tuple[int, int]:
         """Return (limit, remaining) of a key; (0, 0) if there is nothing."""
@@ -237,7 +230,7 @@ class Calls:
             if own[0] not in positions:
                 positions[own[0]] = len(names) + 1
                 names += own
-            told.append((positions[own[0]], is_flight, *self._terms(take.quota), _units(take.cost), take.shadow))
+            told.append((positions[own[0]], is_flight, *terms_of(take.quota), _units(take.cost), take.shadow))
         settings = self._settings(tag, is_peek=is_peek, is_reserved=is_reserved)
         answers: list[Any] = _decode(self._engine.run(Call(scripts.TAKE_ALL, names, (_encode(told), settings))))
         if answers[0] == "cost":
@@ -250,21 +243,7 @@ class Calls:
 
     def _told(self) -> bytes:
         """Return the time that scripts are to go by; 0 for the server's own."""
-        return b"0" if self._clock is None else b"%d" % (self._clock() // _NS_PER_US)
-
-    def _terms(self, quota: Quota | Concurrency) -> tuple[int, int, int, int]:
-        """Return the code of a quota's algorithm, and its terms."""
-        if isinstance(quota, Concurrency):
-            if quota.limit > _LIMIT_MAX:
-                raise ConfigurationError("limit", quota.limit, f"this store counts to {_LIMIT_MAX}")
-            return 0, quota.limit, 0, 0
-        limit, interval_ns, burst, _ = quota.terms
-        for setting, value in (("limit", limit), ("burst", burst)):
-            if value > _LIMIT_MAX:
-                raise ConfigurationError(setting, value, f"this store counts to {_LIMIT_MAX}")
-        if interval_ns % _NS_PER_US:
-            raise ConfigurationError("interval", quota.interval, "this store knows no part of a microsecond")
-        return _CODES[quota.algorithm], limit, interval_ns // _NS_PER_US, burst
+        return b"0" if self._clock is None else b"%d" % (self._clock() // NS_PER_US)
 
     def _ask(self, quota: object) -> _Asked:
         """Return what takes by a quota, and what it is told of it."""
@@ -272,7 +251,7 @@ class Calls:
             raise not_a_quota("quota", quota)
         asked = self._asked.get(quota)
         if asked is None:
-            arguments = b"".join(map(_encode, (*self._terms(quota), self._min_ttl)))
+            arguments = b"".join(map(_encode, (*terms_of(quota), self._min_ttl)))
             script = scripts.TAKE[quota.algorithm]
             if len(self._asked) >= _REMEMBERED:
                 self._asked.clear()
@@ -282,7 +261,7 @@ class Calls:
 
 def _units(cost: object) -> int:
     """Return a cost as scripts take it, which know how many units a bucket has: 0 if it is none."""
-    return cost if type(cost) is int and 1 <= cost <= _LIMIT_MAX else 0
+    return cost if type(cost) is int and 1 <= cost <= LIMIT_MAX else 0
 
 
 def _new_tag() -> bytes:
@@ -291,4 +270,4 @@ def _new_tag() -> bytes:
 
 def _info(answer: Sequence[Any]) -> RateInfo:
     allowed, limit, remaining, reset_after, retry_after = answer
-    return RateInfo(allowed, limit, remaining, reset_after * _NS_PER_US, retry_after * _NS_PER_US)
+    return RateInfo(allowed, limit, remaining, reset_after * NS_PER_US, retry_after * NS_PER_US)

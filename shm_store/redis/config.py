@@ -10,6 +10,7 @@ import msgspec
 from shm_store.durations import NS_PER_SECOND, Duration, to_ns
 from shm_store.errors import ConfigurationError
 from shm_store.quota import INTERVAL_MAX_NS, Quota
+from shm_store.redis.terms import terms_of
 
 _MS: Final = 1_000_000
 # Without braces, which would choose the slot of a cluster.
@@ -24,7 +25,7 @@ class RedisConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     Attributes:
         limit: Units per interval of the default quota, 1 to 2**52 - 1.
-        interval: Interval of the default quota, 1 ms to 100 years.
+        interval: Interval of the default quota, 1 ms to 100 years, in whole microseconds.
         algorithm: Algorithm of the default quota.
         min_ttl: How long a bucket must have been idle before the server forgets it, 0 to 100 years.
         prefix: What the names of all keys on the server begin with: at most 200 letters, digits, `.`, `_`, `:` and `-`.
@@ -47,6 +48,7 @@ class RedisConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     def __post_init__(self) -> None:
         """Validate every field, and store durations as seconds so that equal configurations compare equal."""
+        terms_of(self.quota)
         self._store_seconds("interval", self.quota.interval_ns)
         self._check_duration("min_ttl", 0, INTERVAL_MAX_NS)
         self._check_duration("timeout", _MS, 60 * NS_PER_SECOND)

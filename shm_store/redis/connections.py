@@ -36,10 +36,6 @@ class Connections(Protocol):
         """
         ...
 
-    def after_fork(self) -> None:
-        """Leave to the parent what is connected."""
-        ...
-
     def close(self) -> None:
         """Close what is connected and not in use."""
         ...
@@ -97,10 +93,6 @@ class Direct:
         self._idle.append(connection)
         return reply
 
-    def after_fork(self) -> None:
-        """Leave to the parent what is connected."""
-        self._idle = deque()
-
     def close(self) -> None:
         """Close what is connected and not in use."""
         self._drop_idle()
@@ -150,9 +142,6 @@ class Clustered:
             # A connection that was interrupted while it was made would be used as it is.
             self._drop_free()
             raise
-
-    def after_fork(self) -> None:
-        """Leave to the parent what is connected: redis-py does, by itself."""
 
     def _drop_free(self) -> None:
         for node in self._client.get_nodes():  # type: ignore[no-untyped-call]

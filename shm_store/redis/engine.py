@@ -67,6 +67,7 @@ class Engine:
         self._address = address.read(url)
         self._config = config
         self._connections: Connections | None = None
+        self._left: list[Connections | None] = []
         self._breaker = Breaker(round(config.seconds("backoff") * NS_PER_SECOND))
         self._remedy = _REMEDY
         self.name = self._address.shown
@@ -107,10 +108,11 @@ class Engine:
         return reply
 
     def after_fork(self) -> None:
-        """Leave to the parent what is connected."""
+        """Leave to the parent what is connected, and redis-py's locks, which a thread of it may have held."""
         self._breaker.after_fork()
-        if self._connections is not None:
-            self._connections.after_fork()
+        # Kept: whatever of redis-py is deleted takes the same locks.
+        self._left.append(self._connections)
+        self._connections = None
 
     def close(self) -> None:
         """Close what is connected; it connects again when it is needed."""

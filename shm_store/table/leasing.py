@@ -85,11 +85,14 @@ class Leasing:
             patience_ns: After how long another process asks, if this one has not told what it was issued.
         """
         slots = self._table.buckets.slots
+        is_known = slots.knows(key)
         place = slots.place_of_lease(slots.place(key), quota, self._issuer)
         outcome = self._table.stripes.run(place.stripe, lambda hold: self._leases.spend(hold, place, cost, patience_ns))
         if isinstance(outcome, Due):
             return Pending(place, outcome.tag, outcome.number, outcome.unspent)
-        self._hints.remember_lease(key, outcome, passed)
+        # Never one that is long: clients may choose it.
+        if is_known:
+            self._hints.remember_lease(key, outcome, passed)
         return outcome.info
 
     def deposit(self, pending: Pending, lease: Lease) -> Held | None:

@@ -43,6 +43,9 @@ class CountedStore(Waiting):
         """Whether it decides while the server fails."""
         return False
 
+    def answered(self) -> None:
+        """Hear that the server has answered what was asked past this store."""
+
     @property
     def quota(self) -> Quota:
         """What is taken by where no other quota is named."""

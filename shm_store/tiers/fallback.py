@@ -106,10 +106,14 @@ class FallbackStore(CountedStore):
             self._tally.errors[()] += 1
             self._tell(error)
             return table()
+        self.answered()
+        return result
+
+    def answered(self) -> None:
+        """Log once that the server decides again."""
         if self._is_lost:
             self._is_lost = False
             _log.warning("%s decides again", self._shared.name)
-        return result
 
     def _tell(self, error: EngineError) -> None:
         """Log that the table decides: once while the server fails, and now and then of requests that it cannot do."""

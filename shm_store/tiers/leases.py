@@ -20,6 +20,7 @@ from shm_store.redis import Issue, Order, RedisStore, forks
 from shm_store.reservation import Reservation
 from shm_store.store import ShmStore
 from shm_store.table.leasing import DENIAL, NUMBER_MIN, UNITS, Held, Lease, Pending
+from shm_store.table.slots import PLACES_KEY_MAX
 from shm_store.tiers.config import LeaseConfig
 from shm_store.tiers.counted import CountedStore
 
@@ -167,6 +168,7 @@ class LeaseStore(CountedStore):
         except BaseException:
             self._leasing.give_up(pending.place, tag)
             raise
+        self._otherwise.answered()
         if issue.units:
             lease = self._units(issue, cost, number, began_ns)
             held = self._leasing.deposit(pending, lease)
@@ -217,6 +219,9 @@ class LeaseStore(CountedStore):
         return min(self._lifetime_ns, issue.interval_ns // _PART)
 
     def _remember(self, key: str, quota: Quota, held: Held) -> None:
+        if len(key) > PLACES_KEY_MAX:
+            # Clients may choose what is long. It ends by itself, as do the oldest.
+            return
         self._held.pop((key, quota), None)
         self._held[key, quota] = held
         if len(self._held) > _HELD_MAX:

@@ -51,6 +51,28 @@ def test_fork_in_the_middle_of_a_call(server: Server, open_store: OpenStore) -> 
     _own_replies(store, 20_000)
 
 
+def test_fork_while_a_thread_has_a_lock_of_redis_py(server: Server, open_store: OpenStore) -> None:
+    """It is taken to connect, and to end a connection; a child in which nobody gives it back does without."""
+    store = open_store(server.url, timeout="20s")
+    connected(store, 1)
+    pool = store._engine._connections._pool  # type: ignore[union-attr]
+    is_held, has_forked = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with pool._lock:
+            is_held.set()
+            has_forked.wait()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    is_held.wait()
+    child = in_child(lambda: _own_replies(store, 10_000))
+    has_forked.set()
+    thread.join()
+    assert ended(child) == 0
+    _own_replies(store, 20_000)
+
+
 def test_one_limit_across_a_fork(server: Server, open_store: OpenStore) -> None:
     """What parent and child take comes from one bucket, down to its last unit."""
     store = open_store(server.url, limit=100, timeout="10s")

@@ -190,12 +190,44 @@ def test_bad_token_is_refused_and_not_shown(name: str, token: str) -> None:
     assert str(error).startswith(f"{'admin_token' if name == 'SERVICE_ADMIN_TOKEN' else name} is '***' (environment")
 
 
-@pytest.mark.parametrize(("name", "value"), [("redis_timeout", "0s"), ("redis_backoff", "2h"), ("redis_timeout", "x")])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("redis_timeout", "0s"),
+        ("redis_backoff", "2h"),
+        ("redis_timeout", "x"),
+        ("interval", "1000000001ns"),
+    ],
+)
 def test_setting_of_a_server_is_checked_where_there_is_one(name: str, value: str) -> None:
     """It has no effect on a table."""
     load({name: value}, {})
     with pytest.raises(SettingError, match=f"{name} is '{value}'"):
         load({name: value}, {"SERVICE_STORE": "redis://127.0.0.1"})
+
+
+def test_limit_that_a_server_cannot_count_to_is_refused_at_the_start() -> None:
+    """And not by the first worker, or by the master when it reloads."""
+    load({"limit": str(2**52)}, {})
+    with pytest.raises(SettingError, match=f"limit is '{2**52}' .*this store counts to {2**52 - 1}"):
+        load({"limit": str(2**52)}, {"SERVICE_STORE": "lease+redis://127.0.0.1"})
+
+
+@pytest.mark.parametrize("told", [f'quota = "{2**52}/s"', f"concurrency = {2**52}", 'quota = "5/1000001ns"'])
+def test_policy_that_a_server_cannot_count_by_is_refused_at_the_start(tmp_path: Path, told: str) -> None:
+    """It would be an error of each request."""
+    path = tmp_path / "service.toml"
+    path.write_text(f'[[policy]]\nname = "p"\n{told}\n')
+    load({"config": str(path)}, {})
+    with pytest.raises(SettingError, match=r"policy 'p': (limit|interval) is .*this store"):
+        load({"config": str(path)}, {"SERVICE_STORE": "redis://127.0.0.1"})
+
+
+@pytest.mark.parametrize("store", ["redis://127.0.0.1", "shm://a"])
+def test_wrong_segment_is_named_wherever_limits_are(store: str) -> None:
+    """It is the table's name in any case."""
+    with pytest.raises(SettingError, match="segment is 'a b'"):
+        load({"segment": "a b"}, {"SERVICE_STORE": store})
 
 
 def test_service_on_a_table_needs_no_redis_py() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import time
 from collections.abc import Callable
 
 import pytest
@@ -298,6 +300,34 @@ def test_lease_of_an_old_quota_goes_back_without_bringing_it_back(
     old.close()
     assert new.get(KEY) == (100, 0)
     assert not new.take(KEY, 1, quota).allowed
+
+
+def test_log_says_that_the_server_issues_again(
+    hosts: Hosts, server: Server, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also where every operation is a take, which asks past the fallback; each loss is told once."""
+    store = hosts.leasing(server, fallback=True, redis_timeout="200ms", redis_backoff="1ms")
+    with caplog.at_level(logging.INFO, logger="shm_store.fallback"):
+        for _ in range(2):
+            store.take(KEY)
+            server.kill()
+            clock.advance(60)
+            store.take(KEY)
+            store.take(KEY)
+            server.start()
+            clock.advance(60)
+            time.sleep(0.01)
+            store.take(KEY)
+    assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"] * 2
+
+
+def test_long_keys_are_remembered_by_no_process(hosts: Hosts, common_server: Server) -> None:
+    """Clients may choose them, and as many as they like."""
+    store = hosts.leasing(common_server)
+    for length, remembered in ((257, 0), (256, 1)):
+        for _ in range(3):
+            store.take("k" * length)
+        assert len(store._held) == len(store._leasing._hints.recent) == remembered
 
 
 def test_lease_of_one_database_is_not_spent_for_another(hosts: Hosts, common_server: Server) -> None:

@@ -26,8 +26,12 @@ def default_policy(settings: Settings) -> Policy:
     return Policy(name=DEFAULT, quota=settings.store_config.quota, key=[*header, "client"])
 
 
-def file_policies(tables: Given | None) -> tuple[Policy, ...]:
+def file_policies(tables: Given | None, *, on_server: bool = False) -> tuple[Policy, ...]:
     """Return the policies of the file's `[[policy]]` tables.
+
+    Args:
+        tables: The tables, and where they are from.
+        on_server: Whether Redis or Valkey counts, which count in doubles and in microseconds.
 
     Raises:
         SettingError: One of them cannot be used.
@@ -42,4 +46,14 @@ def file_policies(tables: Given | None) -> tuple[Policy, ...]:
         if any(policy.name == name for policy in policies):
             remedy = f"this is the policy of {whose}: choose another name"
             raise SettingError(f"policy {name!r}: name", name, tables.source, remedy)
+    if on_server:
+        # Who keeps the limits in a segment needs no redis-py: see service.app.conf.store.
+        from shm_store.redis.terms import terms_of  # noqa: PLC0415
+
+        for policy in policies:
+            try:
+                terms_of(policy.limit)
+            except ConfigurationError as error:
+                setting = f"policy {policy.name!r}: {error.setting}"
+                raise SettingError(setting, error.value, tables.source, error.remedy) from error
     return policies

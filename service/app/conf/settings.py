@@ -172,6 +172,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         except ConfigurationError as error:
             if error.setting != "name":
                 raise
+            if place.segment is None:
+                raise ConfigurationError("segment", self.segment, error.remedy) from error
             raise ConfigurationError("store", self.store, f"after shm://, {error.remedy}") from error
 
     @property

@@ -1,0 +1,39 @@
+"""Terms: what the server can count by, in its units; a quota beyond that is an error before it is asked."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from shm_store.algorithms import ALGORITHMS
+from shm_store.errors import ConfigurationError
+from shm_store.quota import Concurrency, Quota
+
+#: Below it the sum of two is a number that a double holds.
+LIMIT_MAX: Final = 2**52 - 1
+#: The server's unit of time.
+NS_PER_US: Final = 1_000
+#: By the codes that scripts have for them.
+NAMES: Final = tuple(ALGORITHMS)
+_CODES: Final = {name: code for code, name in enumerate(NAMES)}
+
+
+def terms_of(quota: Quota | Concurrency) -> tuple[int, int, int, int]:
+    """Return the code of a quota's algorithm, its limit, its interval in microseconds and its burst.
+
+    Raises:
+        ConfigurationError: The server cannot count by it.
+    """
+    if isinstance(quota, Concurrency):
+        _check_units("limit", quota.limit)
+        return 0, quota.limit, 0, 0
+    limit, interval_ns, burst, _ = quota.terms
+    _check_units("limit", limit)
+    _check_units("burst", burst)
+    if interval_ns % NS_PER_US:
+        raise ConfigurationError("interval", quota.interval, "this store knows no part of a microsecond")
+    return _CODES[quota.algorithm], limit, interval_ns // NS_PER_US, burst
+
+
+def _check_units(setting: str, units: int) -> None:
+    if units > LIMIT_MAX:
+        raise ConfigurationError(setting, units, f"this store counts to {LIMIT_MAX}")
