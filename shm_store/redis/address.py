@@ -205,7 +205,7 @@ def _check(address: Address) -> None:
             # redis-py would take the first.
             raise ValueError("the path is no number of a database")
         elif not parts.hostname or parts.port == 0 or "," in parts.netloc.rpartition("@")[2]:
-            # redis-py would ask this host, and one of several names that there is not.
+            # redis-py would ask localhost, port 6379, or a host that has the names of several.
             raise ValueError("there is no host, a port of 0, or more than one host")
         if parts.path.strip("/") and parts.scheme != "unix" and "db" in parse_qs(parts.query):
             raise ValueError("there are two databases, one after the host and one as db")

@@ -5,7 +5,7 @@ Arguments and answers are MessagePack, which the server's Lua reads and writes b
 
 from __future__ import annotations
 
-import random
+import secrets
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -24,8 +24,6 @@ from shm_store.redis.terms import LIMIT_MAX, NAMES, NS_PER_US, terms_of
 
 # Quotas whose arguments are remembered; all are dropped when there would be more.
 _REMEMBERED: Final = 1_024
-# The system's: an application may seed its own alike in every process.
-_draw: Final = random.SystemRandom().getrandbits
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder().decode
 
@@ -265,7 +263,8 @@ def _units(cost: object) -> int:
 
 
 def _new_tag() -> bytes:
-    return b"%012x" % _draw(48)
+    # Not of `random`: an application may seed that alike in every process.
+    return b"%012x" % secrets.randbits(48)
 
 
 def _info(answer: Sequence[Any]) -> RateInfo:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import random
+import secrets
 import time
 import weakref
 from collections.abc import Callable, Collection, Sequence
@@ -32,8 +32,6 @@ _WINDOWED: Final = frozenset(("token-bucket", "fixed-window"))
 _HELD_MAX: Final = 8_192
 # How long handing back may take.
 _CLOSING_S: Final = 1.0
-# The system's: an application may seed its own alike in every process.
-_draw: Final = random.SystemRandom().getrandbits
 # Beyond the server's timeout, until others do not wait for a process that has asked.
 _GRACE_NS: Final = NS_PER_SECOND
 
@@ -152,7 +150,7 @@ class LeaseStore(CountedStore):
         return self._issued(spent, spent.tag, key, cost, asked)
 
     def _issued(self, pending: Pending, tag: int, key: str, cost: int, quota: Quota) -> RateInfo:
-        number = _draw(48) + NUMBER_MIN
+        number = secrets.randbits(48) + NUMBER_MIN
         began_ns = self._clock()
         config = self._config
         order = Order(
