@@ -67,7 +67,7 @@ class Engine:
         self._address = address.read(url)
         self._config = config
         self._connections: Connections | None = None
-        self._left: list[Connections | None] = []
+        self._left: list[Connections] = []
         self._breaker = Breaker(round(config.seconds("backoff") * NS_PER_SECOND))
         self._remedy = _REMEDY
         self.name = self._address.shown
@@ -110,9 +110,10 @@ class Engine:
     def after_fork(self) -> None:
         """Leave to the parent what is connected, and redis-py's locks, which a thread of it may have held."""
         self._breaker.after_fork()
-        # Kept: whatever of redis-py is deleted takes the same locks.
-        self._left.append(self._connections)
-        self._connections = None
+        connections, self._connections = self._connections, None
+        if connections is not None:
+            # Kept: whatever of redis-py is deleted takes the same locks.
+            self._left.append(connections)
 
     def close(self) -> None:
         """Close what is connected; it connects again when it is needed."""
