@@ -17,8 +17,6 @@ from shm_store.http.headers import Fields
 from shm_store.http.negotiation import Form
 from shm_store.rate_info import RateInfo
 
-#: The policy of a middleware without policies.
-DEFAULT_POLICY: Final = "default"
 PROBLEM_JSON: Final = "application/problem+json"
 # Nobody knows when a failed store is back; long enough not to add a retry storm to the failure.
 UNAVAILABLE_RETRY_AFTER_S: Final = 5

@@ -28,7 +28,7 @@ _REMEMBERED: Final = 4_096
 _REMEMBERED_LENGTH_MAX: Final = 256
 
 
-def key_function(recipe: Recipe, framework: Framework, clients: Clients, prefix: str = "") -> MakeKey:
+def key_function(recipe: Recipe, framework: Framework, clients: Clients, prefix: str) -> MakeKey:
     """Return the function that makes keys as a recipe says: `prefix`, what splits the buckets, and who is charged."""
     who = _who(recipe.who, framework, clients, "" if recipe.route or recipe.method else prefix)
     if not recipe.route and not recipe.method:

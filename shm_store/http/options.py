@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Any, Final, TypeAlias, TypedDict, TypeVar, get_args
+from typing import Any, Final, TypeAlias, TypedDict, TypeVar
 
 from shm_store.errors import ConfigurationError
 from shm_store.http.answers import Deny
@@ -12,7 +12,7 @@ from shm_store.http.clients import Clients
 from shm_store.http.headers import Headers
 from shm_store.policy import Policy, RunningPolicies, recipe
 from shm_store.policy.policy import OnError, is_method
-from shm_store.policy.recipe import Recipe, Source
+from shm_store.policy.recipe import Source
 from shm_store.quota import Quota
 
 T = TypeVar("T")
@@ -23,10 +23,12 @@ KeyFunction: TypeAlias = Callable[[Any], str | None]
 #: What a browser asks before it sends a request to another origin; it has no part in the client's doing.
 EXEMPT_METHODS: Final = ("OPTIONS",)
 CLIENT_KEY: Final[tuple[Source, ...]] = (recipe.CLIENT,)
+#: The policy of a middleware without policies.
+DEFAULT_POLICY: Final = "default"
 
 
 class Options(TypedDict, total=False):
-    """How requests are limited; without `policies` by one limit, for every request.
+    """How requests are limited; without `policies` by one policy, named `default`, for every request.
 
     Attributes:
         key: Whose bucket: a list of sources as in a Policy, `["header:X-Api-Key", "client"]`, or a plain function from
@@ -78,12 +80,6 @@ def checked_headers(headers: Headers | None) -> Headers:
     return Headers() if headers is None else _instance("headers", headers, Headers, example)
 
 
-def checked_quota(quota: Quota | None, default: Quota) -> Quota:
-    """Return a quota, and raise ConfigurationError if it is something else."""
-    example = "a Quota, for example Quota.parse('100/minute')"
-    return default if quota is None else _instance("quota", quota, Quota, example)
-
-
 def _instance(option: str, value: T, kind: type, example: str) -> T:
     if not isinstance(value, kind):
         raise ConfigurationError(option, value, f"give {example}")
@@ -131,21 +127,23 @@ def refuse_beside_policies(key: object, quota: object, cost: object, on_error: o
             raise ConfigurationError(option, value, "leave it out: each of the policies has its own")
 
 
-def checked_on_error(value: object) -> None:
-    """Raise ConfigurationError unless `value` says what to do while the store fails."""
-    if value not in get_args(OnError):
-        raise ConfigurationError("on_error", value, f"choose one of {', '.join(get_args(OnError))}")
-
-
-def checked_key(key: KeyFunction | Sequence[Source]) -> Recipe:
-    """Return the recipe of a `key`.
+def default_policy(
+    key: KeyFunction | Sequence[Source], quota: Quota | None, cost: int, on_error: OnError, default: Quota
+) -> Policy:
+    """Return the policy of a middleware without policies; `default` is its quota if none is given.
 
     Raises:
-        ConfigurationError: It is no list of sources, and no plain function.
+        ConfigurationError: An option cannot be used.
     """
-    if callable(key):
-        checked_function("key", key, "from the request to a str")
-    read = recipe.read([key] if callable(key) else key)
-    if read.route:
+    if quota is not None:
+        _instance("quota", quota, Quota, "a Quota, for example Quota.parse('100/minute')")
+    sources = [key] if callable(key) else key
+    try:
+        policy = Policy(name=DEFAULT_POLICY, quota=quota or default, key=sources, cost=cost, on_error=on_error)
+    except ConfigurationError as error:
+        # The caller has named no policy: the error names the option.
+        option = error.setting.removeprefix(f"policy {DEFAULT_POLICY!r}: ")
+        raise ConfigurationError(option, error.value, error.remedy) from error
+    if policy.recipe.route:
         raise ConfigurationError("key", key, "leave 'route' to a policy: give policies")
-    return read
+    return policy

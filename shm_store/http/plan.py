@@ -93,9 +93,8 @@ class RunningPlan:
         log: logging.Logger,
         *,
         tally_of: Callable[[str], Tally],
-        only: Rule | None = None,
     ) -> None:
-        """Follow `policies`; by the rule `only` as long as there are none.
+        """Follow `policies`.
 
         Raises:
             ConfigurationError: A policy needs the route, which requests of the framework do not have.
@@ -106,11 +105,7 @@ class RunningPlan:
         self._clients = clients
         self._log = log
         self._tally_of = tally_of
-        if only is None:
-            self.plan = self._planned(policies.current)
-        else:
-            self.tallies[only.name] = only.tally
-            self.plan = Plan(policies.current, [only], [])
+        self.plan = self._planned(policies.current)
 
     def current(self) -> Plan:
         """Return the plan of the policies as they are; if it cannot be made, the one before."""

@@ -10,7 +10,7 @@ from typing import Final
 from shm_store.errors import CostError, StoreError
 from shm_store.http import hotpath
 from shm_store.http.answering import Answering
-from shm_store.http.answers import DEFAULT_POLICY, Deny
+from shm_store.http.answers import Deny
 from shm_store.http.clients import Clients
 from shm_store.http.deciding import Asked, Decided, has_room, take_together, violated
 from shm_store.http.denial_log import DenialLog
@@ -24,16 +24,14 @@ from shm_store.http.options import (
     checked_clients,
     checked_deny,
     checked_headers,
-    checked_key,
     checked_methods,
-    checked_on_error,
-    checked_quota,
     checked_store,
+    default_policy,
     refuse_beside_policies,
 )
 from shm_store.http.outcome import NO_FIELDS, UNLIMITED, Outcome
 from shm_store.http.plan import Further, RunningPlan
-from shm_store.http.rules import Rule, only
+from shm_store.http.rules import Rule
 from shm_store.http.settlement import RequestReservation
 from shm_store.limiter import Bookkeeping, RateLimiter
 from shm_store.policy import Policy, RunningPolicies, paths, recipe
@@ -108,20 +106,13 @@ class RequestLimiter:
         self._error_log = ErrorLog(log)
         self._denial_log = DenialLog(log, store, show_keys=log_keys)
         self._answering = Answering(framework, checked_headers(headers), checked_deny(deny), self._error_log)
-        self._goes_by_client = False
         tally_of = store.tally if isinstance(store, Bookkeeping) else _own_tally
-        rule = None
         if policies is None:
-            read, limit = checked_key(key), checked_quota(quota, store.quota)
-            checked_on_error(on_error)
-            self._goes_by_client = recipe.CLIENT in read.who
-            tally = tally_of(DEFAULT_POLICY)
-            rule = only(read, limit, framework, self._clients, tally, cost=cost, on_error=on_error)
-            policies = ()
+            policies = [default_policy(key, quota, cost, on_error, store.quota)]
         else:
             refuse_beside_policies(key, quota, cost, on_error)
         policies = policies if isinstance(policies, RunningPolicies) else RunningPolicies(policies)
-        self._running = RunningPlan(policies, framework, self._clients, log, tally_of=tally_of, only=rule)
+        self._running = RunningPlan(policies, framework, self._clients, log, tally_of=tally_of)
         self.decide = hotpath.bind(
             store,
             self._answering,
@@ -151,9 +142,7 @@ class RequestLimiter:
         """Whether it tells clients apart by address, and was not told what becomes of those that have none."""
         if self._clients.serves_unix:
             return False
-        return self._goes_by_client or any(
-            recipe.CLIENT in policy.key for policy in (*self._running.policies.current, *self._further())
-        )
+        return any(recipe.CLIENT in policy.key for policy in (*self._running.policies.current, *self._further()))
 
     def decide_at(self, request: object, method: str, path: str, route: str | None, further: Further | None) -> Outcome:
         """Decide on a request whose route is known, None if it has none, by all policies and `further` ones."""

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import msgspec
 
-from shm_store.http.answers import DEFAULT_POLICY, Answer
+from shm_store.http.answers import Answer
 from shm_store.http.clients import Clients
 from shm_store.http.framework import Framework
 from shm_store.http.headers import Label, label
 from shm_store.http.keys import MakeKey, key_function
 from shm_store.policy import Policy, paths
 from shm_store.policy.paths import Paths
-from shm_store.policy.policy import OnError
-from shm_store.policy.recipe import Recipe
-from shm_store.quota import Concurrency, Quota, require_integer
+from shm_store.quota import Concurrency, Quota
 from shm_store.tally import Tally
 
 
@@ -98,31 +96,4 @@ def made(policy: Policy, framework: Framework, clients: Clients, tally: Tally) -
         prefixes=tuple({route.partition("{")[0] for route in policy.routes}) or ("",),
         exempt=paths.read("exempt", policy.exempt) if policy.exempt else None,
         refund=None if policy.refund is None else policy.refunded,
-    )
-
-
-def only(
-    recipe: Recipe,
-    limit: Quota,
-    framework: Framework,
-    clients: Clients,
-    tally: Tally,
-    *,
-    cost: int,
-    on_error: OnError,
-) -> Rule:
-    """Return the rule of a middleware without policies.
-
-    Raises:
-        ConfigurationError: The cost is more than the limit.
-    """
-    require_integer("cost", cost, 1, limit.terms.burst)
-    return Rule(
-        name=DEFAULT_POLICY,
-        tally=tally,
-        key=key_function(recipe, framework, clients),
-        limit=limit,
-        label=label(DEFAULT_POLICY, limit),
-        cost=cost,
-        deny_on_error=on_error == "deny",
     )

@@ -17,8 +17,6 @@ from shm_store.quota import LIMIT_MAX, Concurrency, Quota, require_integer
 Mode: TypeAlias = Literal["enforce", "shadow"]
 OnError: TypeAlias = Literal["allow", "deny"]
 
-#: Names that begin the keys of a middleware without policies.
-_RESERVED: Final = frozenset(("client", "header", "key"))
 # It begins keys, where a colon ends it, and stands in header fields.
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _METHOD: Final = re.compile(r"[A-Z]+(-[A-Z]+)*")
@@ -33,7 +31,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     Attributes:
         name: 1 to 64 letters, digits, `.`, `_` and `-`. Buckets are found by it: one that is changed and keeps its name
-            keeps what is spent. `client`, `header` and `key` are taken.
+            keeps what is spent.
         quota: `"20/second"`, or a Quota.
         algorithm: How the quota is counted, if it was given as text: one of `shm_store.algorithms.ALGORITHMS`.
         burst: Most units at once, if the quota was given as text and counted by `gcra`.
@@ -77,9 +75,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     def __post_init__(self) -> None:
         """Check every field, and store it in one form so that equal policies compare equal."""
-        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name) or self.name in _RESERVED:
-            remedy = f"use 1 to 64 letters, digits, '.', '_' and '-', and neither of {', '.join(sorted(_RESERVED))}"
-            raise ConfigurationError("policy: name", self.name, remedy)
+        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
+            raise ConfigurationError("policy: name", self.name, "use 1 to 64 letters, digits, '.', '_' and '-'")
         try:
             self._check_limit()
             _ = self.recipe

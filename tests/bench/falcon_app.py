@@ -64,7 +64,7 @@ def measure(*, quick: bool) -> Group:
     rounds, requests = (5, 400) if quick else (41, 4_000)
     with ExitStack() as stack:
         ample, spent = stack.enter_context(_store(AMPLE)), stack.enter_context(_store(1))
-        spent.take(f"client:{CLIENT}")
+        spent.take(f"default:client:{CLIENT}")
         cases = dict(_wsgi_cases(ample, spent)) | dict(_asgi_cases(ample, spent))
         figures = in_turn({name: _bound(case, requests) for name, case in cases.items()}, rounds)
     how = f"Falcon called in process, {rounds} rounds of {requests} requests; ratios are made within a round"

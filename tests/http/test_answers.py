@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from shm_store import Quota, ShmStore, StoreClosedError
 from shm_store.falcon import Answer, Denial, Headers, RateLimitMiddleware
-from shm_store.http.answers import DEFAULT_POLICY, quota_exceeded, temporary_reduced_capacity
+from shm_store.http.answers import quota_exceeded, temporary_reduced_capacity
 from shm_store.http.negotiation import form
 from shm_store.policy import Policy
 from tests.clock import Clock
@@ -460,9 +460,9 @@ def test_answers_given_again_are_nobody_elses(store: ShmStore, serve: Serve, clo
     addresses = ["203.0.113.1", "203.0.113.2", "203.0.113.3", "203.0.113.4", "203.0.113.5"]
     # Of the first two one unit is left to the one that is denied, and none to the other. The last is denied because its
     # limit is below the cost, and nobody knows for how long.
-    store.take(f"client:{addresses[1]}", 1)
+    store.take(f"default:client:{addresses[1]}", 1)
     for address, limit in zip(addresses[2:], (3, 9, 1), strict=True):
-        store.set(f"client:{address}", limit, "70s")
+        store.set(f"default:client:{address}", limit, "70s")
     paths = ["/v1/ping", "/healthz", "/v1/ping?a", "//evil", "/%22", "/a b"]
     accepts = [None, "*/*", BROWSER, "text/plain", "application/json", "text/html;q=0"]
     wanted: set[tuple[int, bytes, str]] = set()
@@ -520,5 +520,5 @@ def test_answers_name_the_policy_they_are_of(store: ShmStore, route: Route) -> N
         assert app.ask().json["violated-policies"] == app.ask().json["violated-policies"] == [name]
     app = route(RateLimitMiddleware(store, quota=Quota(1, "1min")))
     app.ask()
-    assert app.ask().json["violated-policies"] == [DEFAULT_POLICY]
-    assert store.get(f"client:{CLIENT}") == (1, 0)
+    assert app.ask().json["violated-policies"] == ["default"]
+    assert store.get(f"default:client:{CLIENT}") == (1, 0)

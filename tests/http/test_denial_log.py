@@ -50,7 +50,7 @@ def test_burst_is_one_line(open_store: OpenStore, caplog: pytest.LogCaptureFixtu
     for _ in range(105):
         client.simulate_get("/", remote_addr="127.0.0.1")
     (record,) = caplog.records
-    digest = store.inspect().digest("client:127.0.0.1")
+    digest = store.inspect().digest("default:client:127.0.0.1")
     assert record.message.startswith(f"burst of denials: policy=default key=#{digest} limit=5 retry_after=3")
     assert "127.0.0.1" not in record.message
     fields = {name: getattr(record, name) for name in ("event", "policy", "key", "limit", "left_out")}
@@ -64,7 +64,7 @@ def test_keys_are_told_where_they_are_asked_for(open_store: OpenStore, caplog: p
     for _ in range(7):
         client.simulate_get("/", headers={"X-Key": "a\x1b[31m"})
     (record,) = caplog.records
-    assert r"key='key:a\x1b[31m'" in record.message
+    assert r"key='default:key:a\x1b[31m'" in record.message
 
 
 def test_several_policies_are_told_apart(open_store: OpenStore, caplog: pytest.LogCaptureFixture) -> None:

@@ -93,7 +93,7 @@ def test_cost_above_the_limit_of_a_bucket_is_denied(serve: Serve, store: ShmStor
     """An override smaller than the cost of a request is a limit that no request can meet, not a failure."""
     middleware = RateLimitMiddleware(store, cost=2, on_error=on_error)  # type: ignore[arg-type]
     service = serve(middleware)
-    store.set(f"client:{CLIENT}", 1, "1h")
+    store.set(f"default:client:{CLIENT}", 1, "1h")
     result = service.ask()
     assert (result.status_code, service.visits.count) == (429, 0)
     assert result.headers["ratelimit-policy"] == '"default";q=1'
@@ -247,7 +247,7 @@ def test_reload_of_what_cannot_be_used_keeps_the_policies(
     policies = PolicyFile(path)
     service = serve(RateLimitMiddleware(store, policies=policies))
     assert service.ask().status_code == 200
-    for bad in ('[[policy]]\nname = "p"\nquota = "fast"\n', "[[policy", '[[policy]]\nname = "client"\nquota = "9/s"\n'):
+    for bad in ('[[policy]]\nname = "p"\nquota = "fast"\n', "[[policy", '[[policy]]\nname = "a:b"\nquota = "9/s"\n'):
         path.write_text(bad)
         with pytest.raises(ConfigurationError):
             policies.reload()

@@ -11,6 +11,7 @@ import pytest
 from shm_store import Quota, ShmStore
 from shm_store.falcon import RateLimitMiddleware
 from shm_store.falcon.requests import FALCON
+from shm_store.policy import Policy
 from tests.http.service import CLIENT, Service
 
 Serve = Callable[..., Service]
@@ -19,6 +20,26 @@ SPENT = (3, 2)
 UNTOUCHED = (0, 0)
 # Who has an API key is charged by it, and everybody else by the address.
 API_KEY = ("header:X-Api-Key", "client")
+
+
+@pytest.mark.parametrize("kind", ["set", "block"])
+@pytest.mark.parametrize("own", [None, "default", "client", "header", "key", "global"])
+def test_key_begins_with_the_policy_that_headers_name(
+    store: ShmStore, serve: Serve, own: str | None, kind: str
+) -> None:
+    """What operators set or block for the policy of the header, `default` without policies, holds for its client."""
+    middleware = RateLimitMiddleware(store, policies=None if own is None else [Policy(name=own, quota="3/min")])
+    service = serve(middleware)
+    (name,) = middleware.counts
+    assert name == (own or "default")
+    assert service.ask().headers["ratelimit-policy"] == f'"{name}";q=3;w=60'
+    assert store.inspect().policies()[name].allowed == 1
+    if kind == "set":
+        store.set(f"{name}:client:{CLIENT}", 1, "1h")
+        assert [service.ask().status_code for _ in range(2)] == [200, 429]
+    else:
+        store.block(f"{name}:client:{CLIENT}", "1h")
+        assert service.ask().status_code == 429
 
 
 @pytest.mark.parametrize(
@@ -36,8 +57,8 @@ API_KEY = ("header:X-Api-Key", "client")
 def test_client_is_the_socket_peer(store: ShmStore, serve: Serve, headers: dict[str, str]) -> None:
     """No header moves a request to another bucket, and a malformed one breaks nothing."""
     assert serve(RateLimitMiddleware(store)).ask(headers=headers).status_code == 200
-    assert store.get(f"client:{CLIENT}") == SPENT
-    assert store.get("client:198.51.100.1") == UNTOUCHED
+    assert store.get(f"default:client:{CLIENT}") == SPENT
+    assert store.get("default:client:198.51.100.1") == UNTOUCHED
 
 
 def test_client_may_be_readable_only_once() -> None:
@@ -53,15 +74,15 @@ def test_header_key_names_the_bucket(store: ShmStore, serve: Serve) -> None:
         assert service.ask(headers={"x-api-key": "alpha"}, address=address).status_code == 200
     assert service.ask(headers={"X-API-KEY": "alpha"}).status_code == 429
     assert service.ask(headers={"X-Api-Key": "beta"}).status_code == 200
-    assert store.get("header:x-api-key:beta") == SPENT
+    assert store.get("default:header:x-api-key:beta") == SPENT
 
 
 @pytest.mark.parametrize("headers", [{}, {"X-Api-Key": ""}])
 def test_header_key_falls_back_to_the_address(store: ShmStore, serve: Serve, headers: dict[str, str]) -> None:
     """Without the header, or with an empty one, the address is charged; there is no bucket of the empty name."""
     serve(RateLimitMiddleware(store, key=API_KEY)).ask(headers=headers)
-    assert store.get(f"client:{CLIENT}") == SPENT
-    assert store.get("header:x-api-key:") == UNTOUCHED
+    assert store.get(f"default:client:{CLIENT}") == SPENT
+    assert store.get("default:header:x-api-key:") == UNTOUCHED
 
 
 @pytest.mark.parametrize(
@@ -70,6 +91,7 @@ def test_header_key_falls_back_to_the_address(store: ShmStore, serve: Serve, hea
         f"client:{CLIENT}",
         f"\tclient:{CLIENT}",
         f":client:{CLIENT}",
+        f"default:client:{CLIENT}",
         CLIENT,
         f"{CLIENT},{CLIENT}",
         "header:x-other:alpha",
@@ -83,8 +105,8 @@ def test_header_key_forges_no_other_bucket(store: ShmStore, serve: Serve, value:
     """Whatever the value says, it is charged to a bucket of its own header and to no client's or other header's."""
     result = serve(RateLimitMiddleware(store, key=API_KEY)).ask(headers={"X-Api-Key": value})
     assert (result.status_code, result.headers["ratelimit-policy"]) == (200, '"default";q=3;w=60')
-    assert store.get(f"client:{CLIENT}") == UNTOUCHED
-    assert store.get("header:x-other:alpha") == UNTOUCHED
+    assert store.get(f"default:client:{CLIENT}") == UNTOUCHED
+    assert store.get("default:header:x-other:alpha") == UNTOUCHED
     assert store.stats().occupied == 1
 
 
@@ -109,14 +131,14 @@ def test_key_may_split_by_method(store: ShmStore, serve: Serve) -> None:
     """Each method has a bucket of its own, and what is global has one for everybody."""
     serve(RateLimitMiddleware(store, key=["client", "method"])).ask(method="HEAD")
     serve(RateLimitMiddleware(store, key=["global"])).ask()
-    assert store.get(f"method=HEAD:client:{CLIENT}") == SPENT
-    assert store.get("global") == SPENT
+    assert store.get(f"default:method=HEAD:client:{CLIENT}") == SPENT
+    assert store.get("default:global") == SPENT
 
 
 def test_key_may_be_any_function_of_the_request(store: ShmStore, serve: Serve) -> None:
     """Who the application says is charged, and cannot be mistaken for anybody that the limiter knows by itself."""
     serve(RateLimitMiddleware(store, key=lambda req: f"tenant:{req.get_param('tenant')}")).ask("/v1/ping?tenant=7")
-    assert store.get("key:tenant:7") == SPENT
+    assert store.get("default:key:tenant:7") == SPENT
 
 
 @pytest.mark.parametrize("nobody", ["", None])
@@ -133,7 +155,7 @@ def test_key_may_be_none(store: ShmStore, serve: Serve, nobody: str | None) -> N
 def test_client_of_ipv6_is_a_network(store: ShmStore, serve: Serve, address: str) -> None:
     """All addresses of a network of 64 bits are one client."""
     serve(RateLimitMiddleware(store)).ask(address=address)
-    assert store.get("client:2001:db8:0:1::/64") == SPENT
+    assert store.get("default:client:2001:db8:0:1::/64") == SPENT
 
 
 def test_key_may_refuse_a_request(store: ShmStore, serve: Serve) -> None:

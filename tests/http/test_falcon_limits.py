@@ -143,14 +143,14 @@ def test_exempt_paths_take_nothing(store: ShmStore, serve: Serve) -> None:
     results = [service.ask("/healthz?full=1") for _ in range(5)]
     assert {result.status_code for result in results} == {200}
     assert limit_fields(results[0]) == set()
-    assert store.get(f"client:{CLIENT}") == (0, 0)
+    assert store.get(f"default:client:{CLIENT}") == (0, 0)
 
 
 @pytest.mark.parametrize("path", ["/healthz/", "/HEALTHZ", "/healthz/../v1/ping", "//healthz", "/v1/ping?/healthz"])
 def test_exempt_paths_match_exactly(store: ShmStore, serve: Serve, path: str) -> None:
     """What merely resembles an exempt path is limited, so that no spelling of another path slips through."""
     serve(RateLimitMiddleware(store, exempt=["/healthz"])).ask(path)
-    assert store.get(f"client:{CLIENT}") == (3, 2)
+    assert store.get(f"default:client:{CLIENT}") == (3, 2)
 
 
 @pytest.mark.parametrize("path", ["/static/logo.svg", "/static/", "/static/a/b?c"])
@@ -164,13 +164,13 @@ def test_exempt_paths_may_begin_alike(store: ShmStore, serve: Serve, path: str) 
 def test_exempt_paths_begin_exactly(store: ShmStore, serve: Serve, path: str) -> None:
     """What does not begin as the pattern says is limited, and a pattern without `*` is one path."""
     serve(RateLimitMiddleware(store, exempt=["/static/*", "/other"])).ask(path)
-    assert store.get(f"client:{CLIENT}") == (3, 2)
+    assert store.get(f"default:client:{CLIENT}") == (3, 2)
 
 
 def test_exempt_paths_are_compared_decoded(store: ShmStore, serve: Serve) -> None:
     """A path outside ASCII is written as it is read, not as it is encoded."""
     serve(RateLimitMiddleware(store, exempt=["/santé"])).ask("/sant%C3%A9")
-    assert store.get(f"client:{CLIENT}") == (0, 0)
+    assert store.get(f"default:client:{CLIENT}") == (0, 0)
 
 
 def test_clients_have_buckets_of_their_own(store: ShmStore, serve: Serve) -> None:

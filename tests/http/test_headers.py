@@ -116,7 +116,7 @@ def test_policy_says_the_window_in_which_the_most_units_come_back(limit: Quota |
 
 def test_override_is_said_without_a_window(store: ShmStore) -> None:
     """A bucket of its own limit is told that limit, and no window, which is another than the policy's."""
-    store.set(f"client:{CLIENT}", 7, "1h")
+    store.set(f"default:client:{CLIENT}", 7, "1h")
     sent, outcome = exchange(RateLimitMiddleware(store))
     assert members(sent["ratelimit-policy"]) == [("default", {"q": 7})]
     assert outcome.info is not None

@@ -41,8 +41,7 @@ FRAMEWORK = Framework(
 CLIENTS = ("203.0.113.7", "2001:db8:0:7::/64")
 HEADERS = ("a", "x-key")
 ROUTES = (None, "/x", "/x:method=GET", "/x%3Amethod=GET", "/x:header:x-key", "/x/{a:int}")
-# The last is for the keys of a middleware without policies.
-NAMES = ("p", "p.q", "global", "")
+NAMES = ("p", "p.q", "client", "header", "key", "global")
 # Pieces of keys, so that what hypothesis puts together looks like one.
 PIECES = (
     ":",
@@ -57,6 +56,7 @@ PIECES = (
     "global",
     "a",
     "p:",
+    "client:",
 )
 VALUES = st.lists(st.sampled_from(PIECES) | st.text(":%=/a\xff", max_size=2), max_size=4).map("".join)
 ATTACKS = ("client:203.0.113.7", "global", "header:a:v", "key:v", "v", "method=GET:client:203.0.113.7")
@@ -72,8 +72,8 @@ RECIPES: list[tuple[Source, ...]] = [(*who, *split) for who, split in itertools.
 
 
 def _made(name: str, recipe: Sequence[Source]) -> MakeKey:
-    read = Policy(name=name or "p", quota="5/s", key=recipe).recipe
-    return key_function(read, FRAMEWORK, Clients(), f"{name}:" if name else "")
+    read = Policy(name=name, quota="5/s", key=recipe).recipe
+    return key_function(read, FRAMEWORK, Clients(), f"{name}:")
 
 
 MAKE = {(name, recipe): _made(name, recipe) for name, recipe in itertools.product(NAMES, RECIPES)}
@@ -161,7 +161,7 @@ def test_header_prefix_refuses_what_is_no_name(name: str) -> None:
 def test_keys_remember_nothing_long(part: str, length: int, *, is_kept: bool) -> None:
     """Of what a client may write as long as it likes nothing is kept once its request is over."""
     behind = {"hops": 1} if part == "header" else {}
-    made = key_function(recipe.read(["client"]), FRAMEWORK, Clients(unknown="share", **behind))  # type: ignore[arg-type]
+    made = key_function(recipe.read(["client"]), FRAMEWORK, Clients(unknown="share", **behind), "p:")  # type: ignore[arg-type]
     text = "z" * length
     references = sys.getrefcount(text)
     if part == "peer":

@@ -92,7 +92,7 @@ def test_coarse_limits_count_what_has_no_route(
     app = serve_all(routed=routed, **limit)
     results = [app.ask(path) for _ in range(3)]
     assert [result.status_code for result in results] == [status, status, 429]
-    assert store.get(f"all:{ME}" if policies else ME) == (2, 0)
+    assert store.get(f"all:{ME}" if policies else f"default:{ME}") == (2, 0)
     assert results[0].headers["ratelimit-policy"] == ('"all";q=2;w=60' if policies else '"default";q=2;w=60')
     assert store.stats().occupied == 1
 
@@ -242,7 +242,7 @@ def test_handler_sees_its_route(store: ShmStore, serve_all: Serve, *, routed: bo
     app.handler.act = lambda req, _resp: seen.append(req.uri_template)
     assert app.statuses("/numbers/5/hits", "/links") == [200, 200]
     assert seen == ["/numbers/{number:int}/hits", "/links"]
-    assert store.get(ME) == (9, 7)
+    assert store.get(f"default:{ME}") == (9, 7)
 
 
 class OldRouter:

@@ -95,9 +95,9 @@ def test_policy_refuses_a_bad_value(fields: dict[str, Any], field: str, value: o
     assert caught.value.remedy
 
 
-@pytest.mark.parametrize("name", ["", "a:b", "a b", "é", "a\n", "x" * 65, "client", "header", "key", 5, None])
+@pytest.mark.parametrize("name", ["", "a:b", "a b", "é", "a\n", "x" * 65, 5, None])
 def test_policy_refuses_a_bad_name(name: object) -> None:
-    """A name can begin a key and stand in a field, and is none that keys without a policy begin with."""
+    """A name can begin a key and stand in a header field."""
     with pytest.raises(ConfigurationError) as caught:
         Policy(name=name, quota="5/s")  # type: ignore[arg-type]
     assert (caught.value.setting, caught.value.value) == ("policy: name", name)
