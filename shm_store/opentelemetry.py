@@ -11,10 +11,12 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from opentelemetry.metrics import CallbackOptions, Meter, Observation, get_meter
-
 from shm_store import metrics
+from shm_store.extras import needed
 from shm_store.inspection import Inspection
+
+with needed("shm_store.opentelemetry", "opentelemetry", extra="opentelemetry"):
+    from opentelemetry.metrics import CallbackOptions, Meter, Observation, get_meter
 
 # The instruments of one collection are read one by one; within this time, what was read for the first serves them all.
 _FRESH_S: Final = 1.0
@@ -24,9 +26,9 @@ _UNITS: Final = {"seconds": "s", "bytes": "By", "": "1"}
 def observe(inspection: Inspection, meter: Meter | None = None) -> None:
     """Have a meter observe the table that `inspection` shows, for as long as that is open.
 
-    Instruments are called as in Prometheus, with a dot after `shm_store`, and have the labels as attributes. Nobody can
-    observe a histogram, so waits for stripes are two counters: `shm_store.lock_waits` by the attribute `upto`, the
-    longest of their class in seconds, and `shm_store.lock_waited`, the seconds of all.
+    Instruments are called as in Prometheus, with a dot after `shm_store`, and have the labels as attributes. There
+    is no observable histogram, so waits for stripes are two counters: `shm_store.lock_waits` by the attribute `upto`,
+    the longest of their class in seconds, and `shm_store.lock_waited`, the seconds of all.
 
     Args:
         inspection: The table.

@@ -1,4 +1,4 @@
-"""Prometheus: a table's metrics for prometheus-client, host-wide from whichever worker is asked; no multiprocess files.
+"""Prometheus: a table's metrics for prometheus-client. Any worker of a host reads the same; no multiprocess files.
 
 registry = CollectorRegistry()
 registry.register(TableCollector(store.inspect()))
@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
-from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
-
 from shm_store import metrics
+from shm_store.extras import needed
 from shm_store.inspection import Inspection
+
+with needed("shm_store.prometheus", "prometheus_client", extra="prometheus"):
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+    from prometheus_client.registry import Collector
+    from prometheus_client.utils import floatToGoString
 
 
 class TableCollector(Collector):

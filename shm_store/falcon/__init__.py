@@ -1,13 +1,16 @@
 """Rate limits for Falcon applications, WSGI and ASGI."""
 
-from shm_store.falcon.marks import exempt, limit
-from shm_store.falcon.middleware import RateLimitMiddleware
-from shm_store.falcon.requests import FALCON
+from shm_store.extras import needed
 from shm_store.http.answers import Answer, Denial, Problem
 from shm_store.http.clients import Clients
 from shm_store.http.headers import Headers
 from shm_store.http.outcome import Outcome
 from shm_store.http.request_limiter import RequestLimiter
+
+with needed("shm_store.falcon", "falcon", extra="falcon"):
+    from shm_store.falcon.marks import exempt, limit
+    from shm_store.falcon.middleware import RateLimitMiddleware
+    from shm_store.falcon.requests import FALCON
 
 __all__ = [
     "FALCON",

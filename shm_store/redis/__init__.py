@@ -1,7 +1,10 @@
 """The limiter on Redis or Valkey, for limits that several hosts share."""
 
-from shm_store.redis.calls import Issue, Order
-from shm_store.redis.config import RedisConfig
-from shm_store.redis.store import RedisStore
+from shm_store.extras import needed
+
+with needed("shm_store.redis", "redis", extra="redis"):
+    from shm_store.redis.calls import Issue, Order
+    from shm_store.redis.config import RedisConfig
+    from shm_store.redis.store import RedisStore
 
 __all__ = ["Issue", "Order", "RedisConfig", "RedisStore"]

@@ -17,6 +17,7 @@ PACKAGES: Final = ("shm_store", "service")
 LAYERS: Final = (
     (
         "errors",
+        "extras",
         "durations",
         "quota",
         "algorithms",
@@ -60,7 +61,7 @@ COMPUTES: Final = frozenset(
         "typing",
     )
 )
-# Who alone may know a thing from outside.
+# The only modules that may import a thing from outside.
 OWNERS: Final = {
     "posix_ipc": ("shm_store.table",),
     "mmap": ("shm_store.table",),

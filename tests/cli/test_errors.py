@@ -1,4 +1,4 @@
-"""Whatever goes wrong is one line on stderr, and an exit code that docs/cli.md names."""
+"""Each error is one line on stderr, and an exit code that docs/cli.md names."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_no_segment_is_1(run: Run, segment_name: str, name: str) -> None:
 
 
 def test_no_segment_names_those_there_are(run: Run, open_table: OpenTable) -> None:
-    """Whoever has mistyped a name sees the right one."""
+    """A mistyped name brings up the right one."""
     name = open_table().config.name
     said = run("status", "--name", f"{name}-")
     assert re.search(rf"; choose one with --name: .*\b{name}(,|$)", said.err, re.MULTILINE)
@@ -135,12 +135,13 @@ def test_another_file_is_2(run: Run, segment_name: str) -> None:
 
 
 def test_without_typer_is_2() -> None:
-    """Where the extra is not installed, the one line is how to install it."""
+    """Without the extra, one line names the command that installs it."""
     for missing in ("typer", "rich"):
         script = f"import sys; sys.modules[{missing!r}] = None; import shm_store.cli; sys.exit(shm_store.cli.main())"
         done = subprocess.run([sys.executable, "-c", script, "status"], check=False, capture_output=True, text=True)
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (FAILURE, "", 1)
-        assert "pip install 'shm-store[cli]'" in done.stderr
+        assert done.stderr.startswith(f"shm-store: the command line needs {missing}, which is not installed: run pip ")
+        assert "pip install '.[cli]' in a checkout" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -40,10 +40,10 @@ def read(store: str) -> Place:
     if not separator:
         raise ConfigurationError("store", shown("store", store), remedy)
     try:
-        # Who keeps the limits in a segment needs no redis-py, whose import takes a third of a start.
+        # A service that keeps its limits in a segment needs no redis-py, whose import takes a third of a start.
         from shm_store.redis import address  # noqa: PLC0415
     except ImportError:
-        missing = "install shm-store[redis], or use shm://NAME"
+        missing = "run pip install '.[redis]' in a checkout of shm-store, or use shm://NAME"
         raise ConfigurationError("store", shown("store", store), missing) from None
     if url.partition("://")[0] not in address.SCHEMES:
         raise ConfigurationError("store", shown("store", store), remedy)
