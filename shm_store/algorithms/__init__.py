@@ -1,6 +1,6 @@
 """The algorithms by their public names: pure functions of state, terms and time, in exact integers.
 
-Each is one page with the same five functions. They keep these rules:
+Each is one page with the same six functions. They keep these rules:
 
 * A denial returns the state it was given.
 * What is stored is trusted, however early the clock says it is: time that stands still or steps back mints nothing.
@@ -25,7 +25,8 @@ class Algorithm(NamedTuple):
     Attributes:
         name: Its public name.
         decide: (state, terms, now_ns, cost) -> decision of a take of `cost` units, 1 to `burst`.
-        spent: (state, terms, now_ns) -> units that are not available, rounded up.
+        spent: (state, terms, now_ns) -> units that are not available.
+        full_at: (state, terms) -> first instant, maybe a past one, at which no unit is missing without further takes.
         opened: (units, terms, now_ns) -> state of a bucket that has `units` spent, 0 to `burst`.
         requote: (state, old, new, now_ns) -> state under other terms, applied at once.
         refund: (state, terms, taken, now_ns, units) -> state with `units` given back of the take that left `taken`.
@@ -34,6 +35,7 @@ class Algorithm(NamedTuple):
     name: str
     decide: Callable[[State, Terms, int, int], Decision]
     spent: Callable[[State, Terms, int], int]
+    full_at: Callable[[State, Terms], int]
     opened: Callable[[int, Terms, int], State]
     requote: Callable[[State, Terms, Terms, int], State]
     refund: Callable[[State, Terms, State, int, int], State]
@@ -47,15 +49,17 @@ ALGORITHMS: Final = {
             "token-bucket",
             token_bucket.decide,
             token_bucket.spent,
+            token_bucket.full_at,
             token_bucket.opened,
             token_bucket.requote,
             token_bucket.refund,
         ),
-        Algorithm("gcra", gcra.decide, gcra.spent, gcra.opened, gcra.requote, gcra.refund),
+        Algorithm("gcra", gcra.decide, gcra.spent, gcra.full_at, gcra.opened, gcra.requote, gcra.refund),
         Algorithm(
             "fixed-window",
             fixed_window.decide,
             fixed_window.spent,
+            fixed_window.full_at,
             fixed_window.opened,
             fixed_window.requote,
             fixed_window.refund,
@@ -64,6 +68,7 @@ ALGORITHMS: Final = {
             "sliding-window",
             sliding_window.decide,
             sliding_window.spent,
+            sliding_window.full_at,
             sliding_window.opened,
             sliding_window.requote,
             sliding_window.refund,

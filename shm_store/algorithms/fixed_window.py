@@ -1,9 +1,9 @@
 """`fixed-window`: `limit` units in each window; windows are aligned to multiples of the interval.
 
 A window begins at `epoch_ns` and after every interval from there, in both directions. State: `first` is the number of
-units taken in the window, `idle_at_ns` its end, `third` is 0. The end that is stored is believed, whatever the epoch
-says by now, and an instant before it is inside the window, however early: a clock, or an epoch, that steps back mints
-nothing.
+units taken in the window, `idle_at_ns` its end, `third` is 0. A change of the epoch does not move
+the end that is stored. An instant before the end is inside the window, however early it is: a clock, or an epoch, that
+steps back mints nothing.
 
 At most `limit` units are taken in a window, and at most twice as many in any time of its length.
 """
@@ -11,9 +11,9 @@ At most `limit` units are taken in a window, and at most twice as many in any ti
 from __future__ import annotations
 
 from shm_store.algorithms.state import FRESH, Decision, State, Terms
-from shm_store.algorithms.window import decide_in, refund, spent
+from shm_store.algorithms.window import decide_in, full_at, refund, spent
 
-__all__ = ["decide", "opened", "refund", "requote", "spent"]
+__all__ = ["decide", "full_at", "opened", "refund", "requote", "spent"]
 
 
 def decide(state: State, terms: Terms, now_ns: int, cost: int) -> Decision:

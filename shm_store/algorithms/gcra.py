@@ -18,7 +18,7 @@ from typing import Final
 
 from shm_store.algorithms.state import FRESH, Decision, State, Terms
 
-__all__ = ["decide", "opened", "refund", "requote", "spent"]
+__all__ = ["decide", "full_at", "opened", "refund", "requote", "spent"]
 
 _WORD_MAX: Final = 2**64 - 1
 
@@ -42,6 +42,11 @@ def spent(state: State, terms: Terms, now_ns: int) -> int:
     return -(-max(_tat(state, terms) - now_ns * terms.limit, 0) // terms.interval_ns)
 
 
+def full_at(state: State, _terms: Terms) -> int:
+    """Return the first whole nanosecond that is not before TAT."""
+    return state.idle_at_ns
+
+
 def opened(units: int, terms: Terms, now_ns: int) -> State:
     """Return a bucket from which `units` were taken at `now_ns`, when it was full."""
     return _state(now_ns * terms.limit + units * terms.interval_ns, terms.limit, 0) if units else FRESH
@@ -58,7 +63,7 @@ def requote(state: State, old: Terms, new: Terms, now_ns: int) -> State:
 
 
 def refund(state: State, terms: Terms, taken: State, now_ns: int, units: int) -> State:
-    """Give back `units` of the take that left the state `taken`, as far as they have not come back by themselves.
+    """Give back those of the `units` that have not come back since the take that left the state `taken`.
 
     Let b be the TAT that the take left, and m how far refunds have moved TAT back since. Takes only move it forward, so
     at every instant s since then TAT was at least b - m, and at least b - m - s was missing from the bucket. Without

@@ -1,4 +1,4 @@
-"""What goes into an algorithm and what comes out of it.
+"""The arguments and results of an algorithm.
 
 All times are integer nanoseconds on the clock of the store, all counts are integers. Every stored word is in
 0 .. 2**64 - 1 as long as limits are at most 2**63 - 1, intervals at most 100 years, a full `burst` is refilled within
@@ -18,7 +18,7 @@ class State(msgspec.Struct, frozen=True, gc=False):
     Attributes:
         first: See the algorithm.
         idle_at_ns: From this instant on the bucket is indistinguishable from a fresh one, but for where the next
-            window of a token bucket begins. The same for every algorithm.
+            window of a token bucket begins. The same for every algorithm. A sliding window may be full before it.
         third: See the algorithm.
     """
 

@@ -11,9 +11,9 @@ At most `limit` tokens are taken in an interval of the bucket, and at most twice
 from __future__ import annotations
 
 from shm_store.algorithms.state import FRESH, Decision, State, Terms
-from shm_store.algorithms.window import decide_in, refund, spent
+from shm_store.algorithms.window import decide_in, full_at, refund, spent
 
-__all__ = ["decide", "opened", "refund", "requote", "spent"]
+__all__ = ["decide", "full_at", "opened", "refund", "requote", "spent"]
 
 
 def decide(state: State, terms: Terms, now_ns: int, cost: int) -> Decision:

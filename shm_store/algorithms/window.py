@@ -1,4 +1,4 @@
-"""What the algorithms that count the units of one window have in common.
+"""Functions of the algorithms that count the units of one window.
 
 `first` is the number of units taken in the window, `idle_at_ns` its end, `third` is 0.
 """
@@ -20,6 +20,11 @@ def decide_in(window: State, state: State, terms: Terms, now_ns: int, cost: int)
 def spent(state: State, _terms: Terms, now_ns: int) -> int:
     """Return the units taken in the window that contains `now_ns`; more than the limit once that was lowered."""
     return state.first if now_ns < state.idle_at_ns else 0
+
+
+def full_at(state: State, _terms: Terms) -> int:
+    """Return the end of the window."""
+    return state.idle_at_ns
 
 
 def refund(state: State, _terms: Terms, taken: State, now_ns: int, units: int) -> State:

@@ -79,7 +79,7 @@ class Account:
 
     def load(self, words: list[int], *, expired: bool) -> None:
         """Take over what its slot holds, and the quota with it."""
-        # Expired is absent: what comes after it is another bucket, to which nobody's reservation gives anything back.
+        # Expired is absent: the next bucket is another one, to which no reservation of before gives units back.
         self.stored = [*words[:TAG], words[TAG] & FLAGS] if expired else words
         self.flags = words[TAG] & OVERRIDE
         self.code = words[TAG] >> ALGORITHM_SHIFT & ALGORITHM_MASK
@@ -114,6 +114,10 @@ class Account:
     def left(self, now_ns: int) -> int:
         """Return the units that are left if nothing is taken."""
         return max(self.capacity - self.algorithm.spent(self.base, self.terms, now_ns), 0)
+
+    def reset_after_ns(self, now_ns: int) -> int:
+        """Return the time until it is full if nothing is taken."""
+        return max(self.algorithm.full_at(self.base, self.terms) - now_ns, 0)
 
     def changes(self, state: State) -> Iterator[tuple[int, int]]:
         """Yield the words of its slot that differ from `state`, by their number, and their values."""
@@ -180,6 +184,10 @@ class InFlight(Account):
     def left(self, now_ns: int) -> int:  # noqa: ARG002 - time gives nothing back
         """Return the units that may still be in flight."""
         return max(self._left(self.base), 0)
+
+    def reset_after_ns(self, now_ns: int) -> int:  # noqa: ARG002 - time gives nothing back
+        """Return 0: no process knows when what is in flight ends."""
+        return 0
 
     def _tag(self, next_tag: Callable[[int], int]) -> int:
         # Under another limit, too, what is in flight ends: no hint points here, and reservations know it by its tag.

@@ -126,7 +126,7 @@ class Call:
         return {owner for account in accounts if isinstance(account, InFlight) for owner in account.owners}
 
     def adopt(self) -> None:
-        """Store the quotas that were asked about: they hold from now on, whatever was decided."""
+        """Store the quotas of the takes: they hold from now on, even if a take is denied."""
         for account in self.accounts.values():
             if account.slot is not None and account.is_requoted():
                 self._buckets.alter(self._hold, account)
@@ -160,7 +160,7 @@ class Call:
         info = info_of(account, decision)
         if decision.allowed and self.violated:
             left = account.left(self._now_ns)
-            info = RateInfo(True, account.capacity, left, max(account.base.idle_at_ns - self._now_ns, 0))
+            info = RateInfo(True, account.capacity, left, account.reset_after_ns(self._now_ns))
         tag = account.slot.words[TAG] if account.slot else 0
         return Taken(info, taken, account.algorithm.name, account.place, account.slot, tag, decision.state)
 

@@ -65,7 +65,7 @@ def most_denied(table: Table, count: int) -> tuple[list[Entry], int]:
         if not any(counts):
             continue
         if now_ns < records[set_index % geometry.stripes][BLOCKED]:
-            # What a block has denied counts with what its bucket has.
+            # Denials by a block count with those of its bucket.
             here = [entry for entry in _entries(table, snapshot.of_set(table.segment, set_index)) if entry.denied]
             total += len(here)
             entries = nlargest(count, [*entries, *here], key=_denied)
@@ -140,6 +140,7 @@ def _bucket(table: Table, slot: Snapshot, block: Snapshot | None, now_ns: int) -
     terms = table.buckets.placed(code, Terms(words[LIMIT], words[INTERVAL], words[BURST]))
     state = State(words[FIRST], words[IDLE_AT], words[THIRD]) if words[IDLE_AT] > now_ns else FRESH
     left = max(words[BURST] - BY_CODE[code].spent(state, terms, now_ns), 0)
+    full_at_ns = BY_CODE[code].full_at(state, terms)
     blocked_for = 0.0 if block is None else (block.words[IDLE_AT] - now_ns) / NS_PER_SECOND
     allowed, denied = _usage(slot)
     if block is not None and denied is not None:
@@ -152,7 +153,7 @@ def _bucket(table: Table, slot: Snapshot, block: Snapshot | None, now_ns: int) -
         interval=words[INTERVAL] / NS_PER_SECOND,
         burst=words[BURST],
         remaining=left if block is None else 0,
-        reset_after=max(words[IDLE_AT] - now_ns, 0) / NS_PER_SECOND,
+        reset_after=max(full_at_ns - now_ns, 0) / NS_PER_SECOND,
         override=bool(words[TAG] & OVERRIDE),
         blocked_for=blocked_for,
         allowed=allowed,

@@ -24,7 +24,7 @@ from shm_store.table.stripes import Hold
 
 
 class _Weighed(msgspec.Struct, frozen=True, gc=False):
-    """What a take from a bucket comes to, if it is made."""
+    """The outcome of a take from a bucket, before it is stored."""
 
     slot: Slot
     tag: int
@@ -132,9 +132,9 @@ def _finish(buckets: Buckets, hold: Hold, wanted: Wanted, weighed: _Weighed, now
     hold.records[wanted.place.stripe][ALLOWED if is_taken else OTHER if decision.allowed else DENIED] += 1
     info = _info(quota, decision)
     if decision.allowed and not is_taken:
-        burst = quota.terms.burst
-        left = burst - BY_CODE[CODES[quota.algorithm]].spent(state, weighed.terms, now_ns)
-        info = RateInfo(True, burst, max(left, 0), max(state.idle_at_ns - now_ns, 0))
+        burst, algorithm = quota.terms.burst, BY_CODE[CODES[quota.algorithm]]
+        left = burst - algorithm.spent(state, weighed.terms, now_ns)
+        info = RateInfo(True, burst, max(left, 0), max(algorithm.full_at(state, weighed.terms) - now_ns, 0))
     return _taken(wanted.place, quota, weighed, info, is_taken=is_taken)
 
 

@@ -21,7 +21,7 @@ def store(open_store: OpenStore) -> RateLimiter:
 
 
 def test_reservation_takes_at_once(store: RateLimiter) -> None:
-    """Its units are gone from the moment it is made, and stay gone if nobody settles it."""
+    """Its units are gone from the moment it is made, and stay gone without a settlement."""
     with store.reserve("a", 3) as reservation:
         assert (reservation.allowed, reservation.info.remaining) == (True, 2)
         assert store.get("a") == (5, 2)
@@ -216,3 +216,12 @@ def test_reset_forgets_what_is_in_flight(store: RateLimiter) -> None:
     old.refund()
     assert not store.reserve("a", 1, THREE).allowed
     held.refund()
+
+
+def test_units_in_flight_tell_no_reset_when_another_take_is_denied(store: RateLimiter) -> None:
+    """Nothing but their settlement ends them."""
+    with store.reserve("a", 1, THREE):
+        store.take("b", 5)
+        denied = store.reserve([("a", THREE, 1), ("b", None, 1)])
+        assert [info.allowed for info in denied.infos] == [True, False]
+        assert (denied.infos[0].remaining, denied.infos[0].reset_after) == (2, 0.0)

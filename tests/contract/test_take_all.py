@@ -68,7 +68,7 @@ def test_take_all_in_shadow_denies_nothing(store: RateLimiter) -> None:
 
 
 def test_take_all_in_shadow_takes_nothing_of_a_denied_call(store: RateLimiter) -> None:
-    """What is in shadow mode is not charged for a request that another quota denied."""
+    """A request that another quota denied charges no take in shadow mode."""
     store.take("a", 5)
     assert [info.allowed for info in store.take_all([("b", TWO, 1), ("a", None, 1)], shadow=[0])] == [True, False]
     assert store.get("b") == (0, 0)
@@ -124,3 +124,18 @@ def test_take_all_keeps_an_override(store: RateLimiter) -> None:
     store.set("a", 1, "1h")
     assert [info.limit for info in store.take_all([("a", TEN, 1), ("b", TEN, 1)])] == [1, 10]
     assert [info.allowed for info in store.take_all([("a", TEN, 1), ("b", TEN, 1)])] == [False, True]
+
+
+def test_take_all_that_is_denied_says_when_the_others_are_full(store: RateLimiter, clock: Clock) -> None:
+    """Of a sliding window that is before its windows have passed."""
+    sliding = Quota(3, "3s", algorithm="sliding-window")
+    store.take("sliding", 3, sliding)
+    store.take("empty", 5)
+    # Each weighs a third of what is left: the last one counts until less than a second is.
+    for seconds, remaining, reset_after in ((0, 0, 5.0), (4, 1, 1.0), (1, 2, 0.0), (0.000_001, 3, 0.0)):
+        clock.advance(seconds)
+        other, _ = store.take_all([("sliding", sliding, 1), ("empty", Quota(5, "1h"), 5)])
+        assert (other.allowed, other.remaining) == (remaining > 0, remaining)
+        # A nanosecond more, or a microsecond on a server.
+        assert reset_after <= other.reset_after <= reset_after + 1e-6
+        assert (other.reset_after > 0) is (remaining < 3)

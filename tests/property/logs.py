@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -19,8 +20,8 @@ class Entry(NamedTuple):
 class Log:
     """The takes of one bucket, in the order of time.
 
-    `room` says how many units, as a fraction, could be taken at an instant; whoever takes appends. `full_at` says from
-    when on nothing is missing, if nobody takes; it is asked only of a bucket that has been taken from.
+    `room` returns the units that a take could get at an instant, as a fraction. `take` appends. Without further takes
+    no unit is missing from `full_at` on, and the first take from `idle_at` on begins anew. Call both after a take only.
     """
 
     def __init__(self, terms: Terms) -> None:
@@ -42,6 +43,9 @@ class Log:
 
     def full_at(self, now_ns: int) -> int:
         raise NotImplementedError
+
+    def idle_at(self, now_ns: int) -> int:
+        return self.full_at(now_ns)
 
     def taken(self, begin_ns: int, end_ns: int) -> int:
         """Units taken from `begin_ns` on and before `end_ns`."""
@@ -107,10 +111,15 @@ class SlidingWindow(Log):
         weight = Fraction(begin_ns + interval_ns - now_ns, interval_ns)
         # Takes from before an idle time are too far back to be in it.
         before = self.taken(begin_ns - interval_ns, begin_ns)
-        weighted = -(-before * weight.numerator // weight.denominator)
+        weighted = math.floor(before * weight)
         return Fraction(self.terms.limit - self.taken(begin_ns, begin_ns + interval_ns) - weighted)
 
-    def full_at(self, now_ns: int) -> int:  # noqa: ARG002 - it is the last take that counts
+    def full_at(self, now_ns: int) -> int:
+        # Without further takes, room only grows.
+        instants = range(now_ns, self.idle_at(now_ns) + 1)
+        return instants[bisect_left(instants, self.terms.limit, key=lambda at_ns: math.floor(self.room(at_ns)))]
+
+    def idle_at(self, now_ns: int) -> int:  # noqa: ARG002 - it is the last take that counts
         last_ns = self.entries[-1].at_ns
         return self._begin_ns(last_ns) + 2 * self.terms.interval_ns
 

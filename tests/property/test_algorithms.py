@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 from collections import Counter
 from fractions import Fraction
@@ -142,39 +143,72 @@ def test_decisions_are_those_of_the_log(algorithm: Algorithm, data: st.DataObjec
 def test_no_time_sees_more_than_the_bound(algorithm: Algorithm, data: st.DataObject, trace: list[Step]) -> None:
     """Any time, wherever it begins: the bound that each algorithm states."""
     terms = data.draw(terms_of(algorithm))
-    entries = [Entry(at_ns, cost) for at_ns, cost, decision in run(algorithm, terms, trace) if decision.allowed]
+    taken = run(algorithm, terms, trace)
+    entries = [Entry(at_ns, cost) for at_ns, cost, decision in taken if decision.allowed]
     within = most_at_once(entries, terms.interval_ns)
     if algorithm.name == "gcra":
         for begin, end in itertools.combinations_with_replacement(range(len(entries)), 2):
             length_ns = entries[end].at_ns - entries[begin].at_ns
             units = sum(entry.units for entry in entries[begin : end + 1])
             assert units <= terms.burst + Fraction(length_ns * terms.limit, terms.interval_ns)
-    elif algorithm.name == "sliding-window":
-        assert within <= 2 * terms.limit - 1
     else:
         assert within <= 2 * terms.limit
-        origin_ns = terms.epoch_ns if algorithm.name == "fixed-window" else entries[0].at_ns
-        windows = Counter[int]()
-        for at_ns, units in entries:
-            windows[(at_ns - origin_ns) // terms.interval_ns] += units
-        assert max(windows.values()) <= terms.limit
+        assert max(per_window(algorithm, terms, taken).values(), default=0) <= terms.limit
+
+
+def per_window(algorithm: Algorithm, terms: Terms, taken: list[Taken]) -> Counter[int]:
+    """Return the units that were taken in each window."""
+    windows, allowed = Counter[int](), [each for each in taken if each.decision.allowed]
+    origin_ns = terms.epoch_ns if algorithm.name == "fixed-window" else allowed[0].at_ns
+    for at_ns, units, decision in allowed:
+        # Sliding windows begin anew after an idle time; the idle instant identifies one.
+        is_sliding = algorithm.name == "sliding-window"
+        windows[decision.state.idle_at_ns if is_sliding else (at_ns - origin_ns) // terms.interval_ns] += units
+    return windows
 
 
 def test_sliding_window_meets_its_worst_case() -> None:
-    """All of one window at its end, and all but one by the end of the next: 2 * limit - 1 in less than an interval.
+    """All of one window at its end, and all of the next one at its own: 2 * limit in less than an interval.
 
     A window that is empty until its end has begun with a take that was given back.
     """
     algorithm, terms, interval_ns = ALGORITHMS["sliding-window"], Terms(5, 10 * MS, 5), 10 * MS
     state = algorithm.decide(FRESH, terms, 0, 1).state
     state = algorithm.refund(state, terms, state, 0, 1)
-    entries = [Entry(interval_ns - 1, 5), Entry(2 * interval_ns - 2, 4)]
+    entries = [Entry(interval_ns - 1, 5), Entry(2 * interval_ns - 2, 5)]
     for at_ns, cost in entries:
         decision = algorithm.decide(state, terms, at_ns, cost)
         assert decision.allowed
         state = decision.state
-    assert most_at_once(entries, interval_ns) == 2 * terms.limit - 1
-    assert not algorithm.decide(state, terms, 2 * interval_ns - 2, 1).allowed
+    assert most_at_once(entries, interval_ns) == 2 * terms.limit
+
+
+@pytest.mark.parametrize(
+    ("limit", "every_s"), [(1, 1), (1, 59), (2, 7), (5, 1), (30, 1), (7, Fraction(1, 8)), (240, Fraction(1, 8))]
+)
+@pytest.mark.parametrize("name", ["token-bucket", "fixed-window", "sliding-window"])
+def test_demand_above_the_limit_gets_exactly_the_limit(name: str, limit: int, every_s: Fraction) -> None:
+    """Each window of 60 s admits the limit, for 100 minutes, to a client that asks for one unit after another."""
+    algorithm, terms, state = ALGORITHMS[name], Terms(limit, 60 * 10**9, limit), FRESH
+    windows = Counter[int]()
+    for number in range(math.ceil(6_000 / every_s)):
+        decision = algorithm.decide(state, terms, int(number * every_s * 10**9), 1)
+        state = decision.state
+        windows[state.idle_at_ns] += decision.allowed
+    assert [*windows.values()] == [limit] * 100
+
+
+@pytest.mark.parametrize("limit", [1, 5, 30])
+def test_client_that_waits_as_told_gets_exactly_the_limit(limit: int) -> None:
+    """Of a sliding window, too: after each denial it comes back at the promised instant, and in time for each unit."""
+    algorithm, terms, state, now_ns = ALGORITHMS["sliding-window"], Terms(limit, 60 * 10**9, limit), FRESH, 0
+    windows = Counter[int]()
+    while now_ns < 6_000 * 10**9:
+        decision = algorithm.decide(state, terms, now_ns, 1)
+        assert not (decision.allowed and decision.retry_after_ns)
+        state, now_ns = decision.state, now_ns + decision.retry_after_ns
+        windows[state.idle_at_ns] += decision.allowed
+    assert [*windows.values()] == [limit] * 100
 
 
 @every_algorithm
@@ -183,7 +217,7 @@ def test_sliding_window_meets_its_worst_case() -> None:
 def test_promise_is_exact_to_the_nanosecond(
     algorithm: Algorithm, data: st.DataObject, trace: list[Step], part: int
 ) -> None:
-    """What is denied is denied until one nanosecond before the promised instant, and allowed at it."""
+    """A denied take stays denied until one nanosecond before the promised instant, and is allowed at it."""
     terms = data.draw(terms_of(algorithm, any_limits, any_intervals))
     for taken in run(algorithm, terms, trace, begin_ns=100 * YEAR_NS, back=True):
         check_promise(algorithm, terms, taken, part)
@@ -228,16 +262,21 @@ def test_words_stay_words(algorithm: Algorithm, data: st.DataObject, trace: list
 @examples
 @given(data=st.data(), trace=steps)
 def test_idle_is_as_good_as_fresh(algorithm: Algorithm, data: st.DataObject, trace: list[Step]) -> None:
-    """From the idle instant on a bucket is full; a nanosecond before it is not."""
+    """From the idle instant on a bucket is fresh. It is full when it says, a nanosecond before it is not."""
     terms = data.draw(terms_of(algorithm))
     for at_ns, _, decision in run(algorithm, terms, trace):
         state = decision.state
         if not decision.allowed:
             continue
-        assert decision.reset_after_ns == state.idle_at_ns - at_ns
-        assert algorithm.decide(state, terms, state.idle_at_ns, terms.burst).allowed
-        assert algorithm.spent(state, terms, state.idle_at_ns) == 0
-        assert algorithm.spent(state, terms, state.idle_at_ns - 1) > 0
+        full_at_ns = algorithm.full_at(state, terms)
+        assert decision.reset_after_ns == full_at_ns - at_ns
+        assert algorithm.decide(state, terms, full_at_ns, terms.burst).allowed
+        assert algorithm.spent(state, terms, full_at_ns) == 0
+        assert algorithm.spent(state, terms, full_at_ns - 1) > 0
+        assert full_at_ns <= state.idle_at_ns
+        for cost in range(1, terms.burst + 1):
+            as_fresh = algorithm.decide(FRESH, terms, state.idle_at_ns, cost)
+            assert algorithm.decide(state, terms, state.idle_at_ns, cost) == as_fresh or algorithm.name == "gcra"
         assert algorithm.spent(state, terms, at_ns) == terms.burst - decision.remaining
 
 
@@ -438,12 +477,12 @@ def test_window_refund_takes_units_out_of_the_log(name: str, data: st.DataObject
     for event in run_with_refunds(algorithm, terms, trace):
         if isinstance(event, Returned):
             log.give_back(event.entry, event.units)
-            assert event.state.idle_at_ns == log.full_at(log.entries[-1].at_ns)
+            assert event.state.idle_at_ns == log.idle_at(log.entries[-1].at_ns)
             assert terms.limit - algorithm.spent(event.state, terms, event.at_ns) == log.room(event.at_ns)
         else:
             assert event.decision.allowed is log.take(event.at_ns, event.cost)
             assert event.decision.remaining == log.room(event.at_ns)
-            assert event.decision.state.idle_at_ns == log.full_at(log.entries[-1].at_ns)
+            assert event.decision.state.idle_at_ns == log.idle_at(log.entries[-1].at_ns)
 
 
 @every_algorithm

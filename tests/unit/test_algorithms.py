@@ -97,43 +97,44 @@ TRACES = {
         SLIDING,
         FIVE,
         [
-            (1000, 5, True, 0, 200, 0),
-            # All five weigh at the beginning of the next window, four from a fifth of it on.
-            (1050, 1, False, 0, 150, 70),
-            (1119, 1, False, 0, 81, 1),
-            (1120, 1, True, 0, 180, 0),
-            (1150, 2, False, 1, 150, 10),
-            (1160, 2, True, 0, 140, 0),
-            # Three of the window before weigh two from a third of this one on.
-            (1210, 3, False, 2, 90, 24),
-            (1234, 3, True, 0, 166, 0),
-            (1500, 5, True, 0, 200, 0),
+            # Full when less than a fifth of the next window is left.
+            (1000, 5, True, 0, 181, 0),
+            # All five weigh at the beginning of the next window, four right after it.
+            (1050, 1, False, 0, 131, 51),
+            (1100, 1, False, 0, 81, 1),
+            (1101, 1, True, 0, 100, 0),
+            (1150, 3, False, 2, 51, 11),
+            (1160, 2, True, 0, 107, 0),
+            # Three of the window before weigh one when less than two thirds of this one are left.
+            (1210, 4, False, 3, 57, 24),
+            (1234, 4, True, 0, 142, 0),
+            (1500, 5, True, 0, 181, 0),
         ],
     ),
     "sliding window, at the instants at which windows begin": (
         SLIDING,
         FIVE,
         [
-            (1000, 1, True, 4, 200, 0),
-            (1100, 2, True, 2, 200, 0),
-            (1200, 4, False, 3, 100, 50),
-            (1200, 3, True, 0, 200, 0),
+            (1000, 1, True, 4, 101, 0),
+            (1100, 2, True, 2, 151, 0),
+            (1200, 4, False, 3, 51, 1),
+            (1200, 3, True, 0, 167, 0),
         ],
     ),
     "sliding window, a clock that steps back": (
         SLIDING,
         FIVE,
-        [(1000, 5, True, 0, 200, 0), (900, 1, False, 0, 300, 220), (1120, 1, True, 0, 180, 0)],
+        [(1000, 5, True, 0, 181, 0), (900, 1, False, 0, 281, 201), (1120, 1, True, 0, 81, 0)],
     ),
     "sliding window, a clock that steps back by more than a window": (
         SLIDING,
         FIVE,
         [
-            (1000, 2, True, 3, 200, 0),
-            (1150, 1, True, 3, 150, 0),
+            (1000, 2, True, 3, 151, 0),
+            (1150, 1, True, 3, 51, 0),
             # Those of the window before weigh no more than they are.
-            (900, 3, False, 2, 400, 250),
-            (900, 2, True, 0, 400, 0),
+            (900, 3, False, 2, 301, 201),
+            (900, 2, True, 0, 367, 0),
         ],
     ),
     "token bucket, one in the shortest interval, at the clock's zero": (
@@ -154,7 +155,7 @@ TRACES = {
     "sliding window, one in the shortest interval, at the clock's zero": (
         SLIDING,
         ONE,
-        [(0, 1, True, 0, 2 * 10**6, 0), (10**6, 1, False, 0, 10**6, 10**6), (2 * 10**6, 1, True, 0, 2 * 10**6, 0)],
+        [(0, 1, True, 0, 10**6 + 1, 0), (10**6, 1, False, 0, 1, 1), (10**6 + 1, 1, True, 0, 10**6, 0)],
     ),
     "gcra, a burst of a century": (
         GCRA,
@@ -223,10 +224,10 @@ NEW_TERMS = {
     "fixed window, interval up": (FIXED, State(3, 1100, 0), FIVE, Terms(5, 900, 5), 1050, 2),
     "fixed window, interval down": (FIXED, State(3, 1100, 0), FIVE, Terms(5, 40, 5), 1050, 2),
     "fixed window, idle": (FIXED, State(3, 1100, 0), FIVE, Terms(4, 900, 4), 1100, 4),
-    "sliding window, limit up": (SLIDING, State(2, 1300, 3), FIVE, Terms(9, 100, 9), 1150, 5),
+    "sliding window, limit up": (SLIDING, State(2, 1300, 3), FIVE, Terms(9, 100, 9), 1150, 6),
     "sliding window, limit down": (SLIDING, State(2, 1300, 3), FIVE, Terms(3, 100, 3), 1150, 0),
-    "sliding window, interval up": (SLIDING, State(2, 1300, 3), FIVE, Terms(5, 900, 5), 1150, 1),
-    "sliding window, interval down": (SLIDING, State(2, 1300, 3), FIVE, Terms(5, 40, 5), 1150, 1),
+    "sliding window, interval up": (SLIDING, State(2, 1300, 3), FIVE, Terms(5, 900, 5), 1150, 2),
+    "sliding window, interval down": (SLIDING, State(2, 1300, 3), FIVE, Terms(5, 40, 5), 1150, 2),
     "sliding window, idle": (SLIDING, State(2, 1300, 3), FIVE, Terms(4, 900, 4), 1300, 4),
 }
 
@@ -235,7 +236,7 @@ NEW_TERMS = {
 def test_new_terms_hold_at_once(  # noqa: PLR0917 - a row of the table
     algorithm: Algorithm, state: State, old: Terms, new: Terms, now_ns: int, left: int
 ) -> None:
-    """What is left is the new limit less what is spent: so much is allowed, and not one more."""
+    """The new limit less the spent units is left: so many are allowed, and not one more."""
     carried = algorithm.requote(state, old, new, now_ns)
     assert max(new.burst - algorithm.spent(carried, new, now_ns), 0) == left
     if left:

@@ -173,3 +173,15 @@ def test_burst_begins_once_for_all_processes(open_store: OpenStore, clock: Clock
     assert not second.begins_burst("a", 2.0)
     clock.advance(2)
     assert second.begins_burst("a", 2.0)
+
+
+def test_entry_of_a_sliding_window_is_full_before_it_is_idle(open_store: OpenStore, clock: Clock) -> None:
+    """One of one weighs nothing as soon as its window has passed; its entry stays until the next one has."""
+    store = open_store()
+    store.take("a", quota=Quota(1, "3s", algorithm="sliding-window"))
+    found = []
+    for seconds in (0, 3, 1e-9):
+        clock.advance(seconds)
+        entry = _entry(store, "a")
+        found.append((entry.remaining, entry.reset_after))
+    assert found == [(0, 3.000_000_001), (0, 1e-9), (1, 0.0)]

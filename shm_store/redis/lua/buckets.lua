@@ -42,6 +42,11 @@ local function left_of(bucket, now)
   return max(bucket.terms[3] - ALGORITHMS[bucket.code].spent(bucket.base, bucket.terms, now), 0)
 end
 
+local function full_at(bucket)
+  local of = ALGORITHMS[bucket.code].full_at
+  return of and of(bucket.base, bucket.terms) or bucket.base[2]
+end
+
 local function save(bucket, tag, now, min_ttl)
   local state, terms = bucket.state, bucket.terms
   bucket.tag = bucket.tag or tag

@@ -25,7 +25,7 @@ local function undisturbed(account, is_flight, now)
   if is_flight then
     return { true, account.limit, max(account.limit - account.base, 0), 0, 0 }
   end
-  return { true, account.terms[3], left_of(account, now), max(account.base[2] - now, 0), 0 }
+  return { true, account.terms[3], left_of(account, now), max(full_at(account) - now, 0), 0 }
 end
 
 local function account_of(accounts, take, now, min_ttl)

@@ -11,25 +11,39 @@ local function current(state, interval, now)
 end
 
 local function estimate(window, interval, now)
-  return window[1] + divided_up(window[3], min(window[2] - interval - now, interval), interval)
+  return window[1] + divided(window[3], min(window[2] - interval - now, interval), interval, 0)
+end
+
+-- The first instant of a window at which units of the one before weigh at most so much, rounded down.
+local function falls_at(ends, interval, units, weight)
+  return ends - divided(weight, interval, units, interval - 1)
 end
 
 local function retry_at(window, terms, cost)
   local interval, room = terms[2], terms[1] - cost - window[1]
-  local ends = window[2] - interval
   if room >= 0 then
-    return ends - divided(room, interval, window[3], 0)
+    return falls_at(window[2] - interval, interval, window[3], room)
   end
-  return ends + interval - divided(terms[1] - cost, interval, window[1], 0)
+  return falls_at(window[2], interval, window[1], terms[1] - cost)
+end
+
+function sliding_window.full_at(state, terms)
+  local interval = terms[2]
+  if state[1] > 0 then
+    return falls_at(state[2], interval, state[1], 0)
+  end
+  local ends = state[2] - interval
+  return state[3] > 0 and falls_at(ends, interval, state[3], 0) or ends - interval
 end
 
 function sliding_window.decide(state, terms, now, cost)
   local window = current(state, terms[2], now)
   local left = terms[1] - estimate(window, terms[2], now)
   if cost > left then
-    return false, max(left, 0), state[2] - now, retry_at(window, terms, cost) - now, state
+    return false, max(left, 0), sliding_window.full_at(window, terms) - now, retry_at(window, terms, cost) - now, state
   end
-  return true, left - cost, window[2] - now, 0, { window[1] + cost, window[2], window[3] }
+  local after = { window[1] + cost, window[2], window[3] }
+  return true, left - cost, sliding_window.full_at(after, terms) - now, 0, after
 end
 
 function sliding_window.spent(state, terms, now)

@@ -1,4 +1,4 @@
--- The algorithms of shm_store/algorithms, with the same five functions each, for a server that has only doubles: what they
+-- The algorithms of shm_store/algorithms, with the same functions each, for a server that has only doubles: what they
 -- have in common.
 --
 -- A double holds every integer up to 2^53. Times are whole microseconds, the unit of the server's clock: until 2055 an
