@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, TypeAlias
 
-from shm_store.errors import CostError
+from shm_store.errors import CostError, StoreError
 from shm_store.http.headers import Label
 from shm_store.http.rules import Rule
-from shm_store.limiter import KeyTake, RateLimiter
+from shm_store.limiter import KeyReserve, KeyTake, RateLimiter
 from shm_store.quota import Concurrency, Quota
 from shm_store.rate_info import RateInfo
 from shm_store.reservation import Reservation
@@ -72,15 +72,23 @@ def take_together(
     Raises:
         StoreError: The store failed; nothing was taken.
     """
-    if not asked:
-        return Decided([], [], None)
-    try:
-        infos, reservation = _take(store, asked, hold=hold)
-    except CostError as error:
-        on_cost_error(error, asked[error.index].rule)
-        return _without(store, asked, error, hold=hold, on_cost_error=on_cost_error)
-    decisions = [(each.rule, info, each.label) for each, info in zip(asked, infos, strict=True)]
-    return Decided(decisions, [each.rule for each in asked], reservation)
+    over: dict[int, RateInfo] = {}
+    while True:
+        rest = [index for index in range(len(asked)) if index not in over]
+        denied_by = next((asked[index] for index in over if not asked[index].rule.shadow), None)
+        try:
+            if denied_by is None:
+                infos, reservation = _take(store, [asked[index] for index in rest], hold=hold)
+            else:
+                infos, reservation = _look(store, [asked[index] for index in rest], denied_by.key), None
+        except CostError as error:
+            index = rest[error.index]
+            on_cost_error(error, asked[index].rule)
+            over[index] = RateInfo(False, error.limit, 0, 0)
+        else:
+            answers = over | dict(zip(rest, infos, strict=False))
+            decisions = [(asked[index].rule, answers[index], asked[index].label) for index in sorted(answers)]
+            return Decided(decisions, [asked[index].rule for index in rest], reservation)
 
 
 def tightest(infos: Iterable[RateInfo]) -> RateInfo:
@@ -106,9 +114,11 @@ def violated(decisions: Sequence[Decision]) -> tuple[str, ...]:
 
 
 def _take(store: RateLimiter, asked: Sequence[Asked], *, hold: bool) -> tuple[list[RateInfo], Reservation | None]:
-    shadow = [index for index, each in enumerate(asked) if each.rule.shadow]
+    if not asked:
+        return [], None
+    shadow = _shadow(asked)
     if hold or any(each.rule.reserves for each in asked):
-        reservation = store.reserve([(each.key, each.rule.limit, each.rule.cost) for each in asked], shadow=shadow)
+        reservation = store.reserve(_reserves(asked), shadow=shadow)
         return reservation.infos, reservation if reservation.allowed else None
     takes: list[KeyTake] = [
         (each.key, each.rule.limit, each.rule.cost) for each in asked if isinstance(each.rule.limit, Quota)
@@ -120,22 +130,36 @@ def _take(store: RateLimiter, asked: Sequence[Asked], *, hold: bool) -> tuple[li
     return store.take_all(takes, shadow=shadow), None
 
 
-def _without(
-    store: RateLimiter,
-    asked: Sequence[Asked],
-    error: CostError,
-    *,
-    hold: bool,
-    on_cost_error: Callable[[CostError, Rule], None],
-) -> Decided:
-    """Decide where the cost of one rule is more than its bucket ever has: denied, or in shadow mode left out."""
-    rule, _, label = asked[error.index]
-    denied = (rule, RateInfo(False, error.limit, 0, 0), label)
-    if not rule.shadow:
-        return Decided([denied], [], None)
-    others = [*asked[: error.index], *asked[error.index + 1 :]]
-    rest = take_together(store, others, hold=hold, on_cost_error=on_cost_error)
-    return rest._replace(decisions=[denied, *rest.decisions])
+def _look(store: RateLimiter, asked: Sequence[Asked], key: str) -> list[RateInfo]:
+    """Return the answers to a request that is denied in any case; take nothing.
+
+    Args:
+        store: The store.
+        asked: The rules and their keys.
+        key: The key of the rule that denies.
+
+    Returns:
+        One answer for each rule; none if the store fails, as the denial stands.
+
+    Raises:
+        CostError: See `take_together`.
+    """
+    # A call that asks for two units of a concurrency limit of one is denied, so it takes nothing of the others either.
+    denial: list[KeyReserve] = [(key, Concurrency(1), 1)] * 2
+    try:
+        return store.reserve([*_reserves(asked), *denial], shadow=_shadow(asked)).infos[: len(asked)]
+    except CostError:
+        raise
+    except StoreError:
+        return []
+
+
+def _reserves(asked: Sequence[Asked]) -> list[KeyReserve]:
+    return [(each.key, each.rule.limit, each.rule.cost) for each in asked]
+
+
+def _shadow(asked: Sequence[Asked]) -> list[int]:
+    return [index for index, each in enumerate(asked) if each.rule.shadow]
 
 
 def _looseness(info: RateInfo) -> tuple[bool, float]:

@@ -7,10 +7,12 @@ from collections.abc import Callable
 import falcon
 import falcon.testing
 import pytest
+from falcon.routing import DefaultRouter
 
-from shm_store import ConfigurationError, Quota, RateInfo, ShmStore
+from shm_store import ConfigurationError, Quota, RateInfo, ShmStore, StoreClosedError
 from shm_store.falcon import Headers, Outcome, RateLimitMiddleware
 from shm_store.policy import Policy, RunningPolicies
+from shm_store.policy.policy import Mode
 from tests.clock import Clock
 from tests.http.failing_store import FailingStore
 from tests.http.service import CLIENT, Routed
@@ -218,17 +220,89 @@ def test_counts_are_those_of_enforced_denials(store: ShmStore, route: Route) -> 
     assert middleware.counts == {"default": {"allowed": 1, "denied": 2, "shadow_denied": 0}}
 
 
-@pytest.mark.parametrize("extra", ["", "late"])
-def test_cost_above_an_override_is_denied_by_its_policy(store: ShmStore, route: Route, extra: str) -> None:
-    """A bucket that never has room for the cost is a denial by that policy, and the others are not charged."""
-    others = [Policy(name="late", quota="9/min", routes=["/links"])] if extra else []
-    app = route(limited(store, Policy(name="other", quota="9/min"), Policy(name="p", quota="9/min", cost=2), *others))
+@pytest.mark.parametrize("router", [None, DefaultRouter], ids=["late", "at once"])
+def test_cost_above_an_override_is_denied_by_its_policy(
+    store: ShmStore, route: Route, clock: Clock, router: type[DefaultRouter] | None
+) -> None:
+    """A bucket without room for the cost denies; the fields list all policies, and none of the others is charged."""
+    found = router() if router else None
+    policies = [
+        Policy(name="other", quota="9/min", algorithm="gcra"),
+        Policy(name="p", quota="9/min", cost=2),
+        Policy(name="watched", quota="9/min", mode="shadow"),
+        Policy(name="in-flight", concurrency=4),
+        Policy(name="spent", quota="1/10s", key=["global"]),
+    ]
+    late = Policy(name="late", quota="9/min", routes=["/links"])
+    middleware = RateLimitMiddleware(store, router=found, policies=[*policies, late], headers=Headers(legacy=True))
+    app = route(middleware, router=found)
+    assert app.statuses(1) == [200]
     store.set(f"p:{ME}", 1, "1h")
+    clock.advance(1)
     denied = app.ask()
-    assert (denied.status_code, denied.json["violated-policies"]) == (429, ["p"])
+    assert (denied.status_code, denied.json["violated-policies"]) == (429, ["p", "spent"])
+    named = ['"other";q=9;w=60', '"p";q=1', '"in-flight";q=4;qu="concurrent-requests"', '"spent";q=1;w=10']
+    said = ['"other";r=8;t=6', '"p";r=0', '"in-flight";r=4', '"spent";r=0;t=9']
+    if found is not None:
+        named.append('"late";q=9;w=60')
+        said.append('"late";r=8;t=59')
+    assert denied.headers["ratelimit-policy"] == ", ".join(named)
+    assert denied.headers["ratelimit"] == ", ".join(said)
     assert denied.headers["x-ratelimit-limit"] == "1"
     assert not {"retry-after", "x-ratelimit-reset"} & set(denied.headers)
-    assert store.get(f"other:{ME}") == UNTOUCHED
+    assert [store.get(f"{name}:{ME}") for name in ("other", "watched", "late")] == [(9, 8)] * 3
+    assert (store.stats().denied, store.stats().shadow_denied) == (2, 0)
+    assert {name: counts["denied"] for name, counts in middleware.counts.items() if counts["denied"]} == {
+        "p": 1,
+        "spent": 1,
+    }
+
+
+def test_cost_above_an_override_is_denied_when_the_request_is_routed(store: ShmStore, route: Route) -> None:
+    """The policies that were decided before are in the fields too, and what they took is given back."""
+    late = [Policy(name=name, quota="9/min", cost=2, routes=["/links"]) for name in ("late", "later")]
+    app = route(limited(store, Policy(name="other", quota="9/min"), Policy(name="in-flight", concurrency=1), *late))
+    store.set(f"late:{ME}", 1, "1h")
+    for _ in range(2):
+        denied = app.ask()
+        assert (denied.status_code, denied.json["violated-policies"]) == (429, ["late"])
+        assert denied.headers["ratelimit-policy"] == (
+            '"other";q=9;w=60, "in-flight";q=1;qu="concurrent-requests", "late";q=1, "later";q=9;w=60'
+        )
+    assert store.get(f"other:{ME}") == (9, 9)
+    assert store.get(f"later:{ME}") == UNTOUCHED
+
+
+@pytest.mark.parametrize("mode", ["enforce", "shadow"])
+def test_costs_above_several_overrides(store: ShmStore, route: Route, mode: Mode) -> None:
+    """Each policy whose bucket is smaller than its cost denies, but for those in shadow mode."""
+    app = route(
+        limited(
+            store,
+            Policy(name="a", quota="9/min", cost=3),
+            Policy(name="b", quota="9/min", cost=3, mode=mode),
+            Policy(name="c", quota="9/min"),
+        )
+    )
+    store.set(f"a:{ME}", 2, "1h")
+    store.set(f"b:{ME}", 1, "1h")
+    denied = app.ask()
+    enforced = ["a", "b"] if mode == "enforce" else ["a"]
+    limits = {"a": '"a";q=2', "b": '"b";q=1', "c": '"c";q=9;w=60'}
+    assert (denied.status_code, denied.json["violated-policies"]) == (429, enforced)
+    assert denied.headers["ratelimit-policy"] == ", ".join(limits[name] for name in [*enforced, "c"])
+    assert store.get(f"c:{ME}") == UNTOUCHED
+
+
+def test_cost_above_an_override_is_denied_while_the_store_fails(
+    store: ShmStore, route: Route, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing that happens to the others makes room for it."""
+    app = route(limited(store, Policy(name="p", quota="9/min", cost=2), Policy(name="other", quota="9/min")))
+    store.set(f"p:{ME}", 1, "1h")
+    monkeypatch.setattr(store, "reserve", FailingStore(StoreClosedError("s")).reserve)
+    denied = app.ask()
+    assert (denied.status_code, denied.headers["ratelimit-policy"]) == (429, '"p";q=1')
 
 
 def test_cost_above_an_override_in_shadow_mode_denies_nobody(store: ShmStore, route: Route) -> None:
