@@ -1,4 +1,4 @@
-"""What a sweeper and a master process do to a live segment: sweep, beat, recover, and know of each other."""
+"""Housekeeping of a live segment by a sweeper and a master process: sweep, beat, recover, know of each other."""
 
 from __future__ import annotations
 
@@ -77,10 +77,7 @@ class Housekeeping:
 
     def has_sweeper(self) -> bool:
         """Return whether a living process is the segment's sweeper."""
-        lock = self._table.segment.sweeper_lock()
-        taken = not lock.try_acquire()
-        lock.close()
-        return taken
+        return self._table.segment.has_sweeper()
 
     def beat(self) -> None:
         """Say that the sweeper is alive."""

@@ -27,7 +27,7 @@ class Metric(msgspec.Struct, frozen=True):
         name: Its name, in Prometheus's manner, without a suffix for its kind.
         kind: What its samples are. Of a `histogram`, the numbers of the classes, each without those below it.
         unit: `seconds`, `bytes`, or empty.
-        text: What it says.
+        text: Its description.
         labels: The names of its labels.
         samples: Its values, by the values of its labels.
         total: The sum of what a histogram has counted.
@@ -52,7 +52,7 @@ def names() -> frozenset[str]:
     """Return the names of all samples as Prometheus has them."""
     found = set()
     nothing = dict.fromkeys(Stats.__struct_fields__, 0) | {"name": "", "waits": ()}
-    for metric in [*_of_policies({}), *_of_stats(msgspec.convert(nothing, Stats))]:
+    for metric in [*_of_policies({}), *_of_stats(msgspec.convert(nothing, Stats, strict=False))]:
         if metric.kind == "histogram":
             found |= {f"{metric.name}_{suffix}" for suffix in ("bucket", "sum", "count")}
         else:
@@ -115,6 +115,8 @@ def _of_stats(stats: Stats) -> Iterable[Metric]:
     yield _gauge("shm_store_seats", "Seats of the table.", stats.seats)
     yield _gauge("shm_store_seats_taken", "Seats given to a process, dead ones included.", stats.seats_taken)
     yield _gauge("shm_store_seats_dead", "Seats whose process is dead.", stats.seats_dead)
+    alive = "1 if a living process is the sweeper, 0 if none is."
+    yield _gauge("shm_store_sweeper_alive", alive, stats.sweeper_alive)
     age = stats.sweeper_age if stats.sweeper_age >= 0 else _NEVER
     text = "Seconds since the sweeper's last heartbeat; infinite if there was none."
     yield _gauge("shm_store_sweeper_heartbeat_age_seconds", text, age, "seconds")

@@ -9,16 +9,24 @@ import msgspec
 #: Seconds without a heartbeat after which a sweeper counts as stale; its heart beats once a second.
 STALE_S: Final = 5.0
 
-SweeperState = Literal["ok", "stale", "none"]
+SweeperState = Literal["ok", "stale", "dead", "none"]
 
 
-def sweeper_state(age: float) -> SweeperState:
-    """Return how the sweeper is, by the seconds since its last heartbeat; `none` before the first.
+def sweeper_state(age: float, *, alive: bool) -> SweeperState:
+    """Return the sweeper's state.
 
-    >>> [sweeper_state(age) for age in (0.4, 5.0, -1.0)]
-    ['ok', 'stale', 'none']
+    Args:
+        age: Seconds since its last heartbeat; negative before the first, when the state is `none`.
+        alive: Whether its process lives; `dead` if not.
+
+    >>> [sweeper_state(age, alive=True) for age in (0.4, 5.0, -1.0)], sweeper_state(0.4, alive=False)
+    (['ok', 'stale', 'none'], 'dead')
     """
-    return "none" if age < 0 else "ok" if age < STALE_S else "stale"
+    if age < 0:
+        return "none"
+    if not alive:
+        return "dead"
+    return "ok" if age < STALE_S else "stale"
 
 
 class Stats(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,7 +38,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
         occupied: Slots that hold a bucket, expired ones included.
         overrides: Slots that hold an override.
         blocks: Slots that hold a block, ended ones included until they are swept.
-        in_flight: Units of concurrency limits that are in flight, those of the dead included until somebody looks.
+        in_flight: Units of concurrency limits that are in flight, also of dead processes until a process looks.
         stripes: Semaphores in use.
         seats: Seats of the segment.
         seats_taken: Seats given to a process, dead ones included until they are reused.
@@ -49,6 +57,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
             1 ms, 10 ms and 100 ms, and longer.
         waited: Seconds that they have waited, all together.
         sweeper_pid: Process that was the last to become the sweeper, alive or not; 0 if there was none yet.
+        sweeper_alive: Whether a living process is the sweeper.
         sweeper_age: Seconds since the sweeper's last heartbeat; -1.0 if there was none yet.
         sweeper_passes: Passes over the whole table the sweepers have made.
         sweep_duration: Seconds that the last of them took; 0.0 if there was none yet.
@@ -80,6 +89,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     waits: tuple[int, ...]
     waited: float
     sweeper_pid: int
+    sweeper_alive: bool
     sweeper_age: float
     sweeper_passes: int
     sweep_duration: float
@@ -89,8 +99,8 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def sweeper(self) -> SweeperState:
-        """How the sweeper is."""
-        return sweeper_state(self.sweeper_age)
+        """The sweeper's state."""
+        return sweeper_state(self.sweeper_age, alive=self.sweeper_alive)
 
 
 class Process(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,7 +6,7 @@ from shm_store.config import Config
 from shm_store.errors import StoreClosedError
 from shm_store.inspection import Inspection
 from shm_store.quota import Quota
-from shm_store.stats import Stats
+from shm_store.stats import Stats, SweeperState
 from shm_store.table import census
 from shm_store.table.segment import unlink
 from shm_store.table.table import Table
@@ -29,7 +29,7 @@ class WholeTable:
 
     @property
     def quota(self) -> Quota:
-        """What is taken by where no other quota is named."""
+        """The quota of takes that name no other."""
         return self._quota
 
     def reset_all(self) -> int:
@@ -63,10 +63,10 @@ class WholeTable:
         self._require_open()
         return Inspection(self._table, owned=False)
 
-    def sweeper_age(self) -> float:
-        """Return the seconds since the sweeper's last heartbeat; -1.0 if there was none yet. Reads one word."""
+    def sweeper(self) -> SweeperState:
+        """Return the sweeper's state, as `stats` does at a hundred times the cost."""
         self._require_open()
-        return census.sweeper_age(self._table.segment)
+        return census.sweeper(self._table.segment)
 
     def unlink(self) -> None:
         """Remove the segment: every bucket, counter and override is lost.

@@ -22,12 +22,12 @@ from shm_store.tally import Counts
 
 # Above that some sets are full; the same share at which the alert fires and the dashboards turn red.
 _NEARLY_FULL: Final = 0.85
-_STYLES: Final = {"ok": "green", "stale": "red", "none": "yellow"}
+_STYLES: Final = {"ok": "green", "stale": "red", "dead": "red", "none": "yellow"}
 _BAR: Final = 24
 
 
 def status(name: Name = DEFAULT_NAME, *, json: Json = False) -> int:
-    """Show how a table fares: what is in it, who uses it, what was decided."""
+    """Show a table's contents, its processes, and the decisions of its policies."""
     with inspected(name) as inspection:
         stats, processes, policies = inspection.stats(), inspection.processes(), inspection.policies()
     if json:

@@ -1,4 +1,4 @@
-"""What is to be seen of a whole segment at once, read without any stripe."""
+"""Counters, occupancy and processes of a whole segment, read without any stripe."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from typing import NamedTuple
 
 from shm_store.durations import NS_PER_SECOND
-from shm_store.stats import Process, Stats
+from shm_store.stats import Process, Stats, SweeperState, sweeper_state
 from shm_store.table import layout
 from shm_store.table.seats import Role
 from shm_store.table.segment import Segment
@@ -58,7 +58,8 @@ def stats(table: Table) -> Stats:
         waits=tuple(sum(seats.column(layout.SEAT_WAITS + each)) for each in range(len(layout.WAITS_NS) + 1)),
         waited=sum(seats.column(layout.SEAT_WAITED)) / NS_PER_SECOND,
         sweeper_pid=words[layout.SWEEPER_AT],
-        sweeper_age=sweeper_age(segment),
+        sweeper_alive=segment.has_sweeper(),
+        sweeper_age=_sweeper_age(segment),
         sweeper_passes=words[layout.PASSES_AT],
         sweep_duration=words[layout.SWEEP_AT] / NS_PER_SECOND,
         sweep_seconds=words[layout.SWEPT_AT] / NS_PER_SECOND,
@@ -67,7 +68,12 @@ def stats(table: Table) -> Stats:
     )
 
 
-def sweeper_age(segment: Segment) -> float:
+def sweeper(segment: Segment) -> SweeperState:
+    """Return the sweeper's state, as `Stats.sweeper`, without reading the rest."""
+    return sweeper_state(_sweeper_age(segment), alive=segment.has_sweeper())
+
+
+def _sweeper_age(segment: Segment) -> float:
     """Return the seconds since the sweeper's last heartbeat; -1.0 if there was none yet."""
     heartbeat_ns = segment.words[layout.HEARTBEAT_AT]
     return (time.monotonic_ns() - heartbeat_ns) / NS_PER_SECOND if heartbeat_ns else -1.0

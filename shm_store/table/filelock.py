@@ -46,8 +46,15 @@ class FileLock:
             return False
         return True
 
+    def is_taken(self) -> bool:
+        """Return whether another holder has the lock now; this one does not try to take it."""
+        asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, self._byte, 1, 0)
+        answer: bytes = fcntl.fcntl(self._file, fcntl.F_OFD_GETLK, asked)
+        kind: int = _FLOCK.unpack(answer)[0]
+        return kind != fcntl.F_UNLCK
+
     def drop(self) -> None:
-        """Close the file, and leave the lock to whoever shares the description."""
+        """Close the file, and leave the lock to the processes that share the description."""
         self._file.close()
 
     def close(self) -> None:

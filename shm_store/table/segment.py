@@ -81,7 +81,7 @@ class Segment:
             return None
 
     def configure(self, config: Config) -> None:
-        """Have the sweeper go by the settings of whoever opened the segment last."""
+        """Have the sweeper go by the settings of the last process that opened the segment."""
         self.words[layout.TTL_INTERVAL_AT] = config.ttl_interval_ns
         self.words[layout.MIN_TTL_AT] = config.min_ttl_ns
 
@@ -100,6 +100,19 @@ class Segment:
             BackendError: The process has no file descriptor left.
         """
         return _lock(self.name, self._fd, SWEEPER, 0)
+
+    def has_sweeper(self) -> bool:
+        """Return whether a living process is this segment's sweeper, whatever its heartbeat; changes nothing.
+
+        Raises:
+            BackendError: The process has no file descriptor left.
+        """
+        # The kernel frees the lock with its holder, so no pid that was given out again counts.
+        lock = self.sweeper_lock()
+        try:
+            return lock.is_taken()
+        finally:
+            lock.close()
 
     @property
     def mode(self) -> int:

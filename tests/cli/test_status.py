@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
 
+from shm_store.housekeeping import Housekeeping
 from shm_store.stats import Stats
 from shm_store.table.layout import HEARTBEAT_AT, PASSES_AT, SWEEP_AT, SWEEPER_AT
+from shm_store.table.seats import Role
 from tests.cli.conftest import OpenTable, Run, spend
 from tests.dead import dead_seat
 
@@ -59,11 +62,32 @@ def test_status_as_text_says_the_same(run: Run, open_table: OpenTable) -> None:
     ]
 
 
-@pytest.mark.parametrize(("age_s", "state"), [(1, "ok"), (60, "stale")])
-def test_status_tells_how_the_sweeper_is(run: Run, open_table: OpenTable, age_s: int, state: str) -> None:
-    """A heartbeat that is late makes a sweeper stale."""
+def release(sweeper: Housekeeping) -> None:
+    """Free the sweeper's lock, as the kernel does when its process ends."""
+    assert sweeper._lock is not None
+    sweeper._lock.close()
+
+
+@pytest.fixture
+def sweeper(open_table: OpenTable, segment_name: str) -> Iterator[Housekeeping]:
+    """The sweeper of the segment."""
+    open_table()
+    attached = Housekeeping.attach(segment_name, Role.SWEEPER)
+    assert attached is not None
+    assert attached.become_sweeper()
+    yield attached
+    attached.close()
+
+
+@pytest.mark.parametrize(("age_s", "ended", "state"), [(1, False, "ok"), (60, False, "stale"), (1, True, "dead")])
+def test_status_tells_the_state_of_the_sweeper(
+    run: Run, open_table: OpenTable, sweeper: Housekeeping, *, age_s: int, ended: bool, state: str
+) -> None:
+    """A late heartbeat makes a sweeper stale; one that has ended is dead at once, whatever its last heartbeat."""
     words = open_table()._table.segment.words
     now_ns = open_table()._clock()
+    if ended:
+        release(sweeper)
     words[SWEEPER_AT], words[HEARTBEAT_AT], words[PASSES_AT], words[SWEEP_AT] = 42, now_ns - age_s * 10**9, 3, 5_000_000
     assert run("status", "--json").json["sweeper"] == state
     text = run("status").out

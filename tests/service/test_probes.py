@@ -1,4 +1,4 @@
-"""What the health probe says of the sweeper, for WSGI and ASGI."""
+"""The health probe's state of the sweeper, for WSGI and ASGI."""
 
 from __future__ import annotations
 
@@ -44,10 +44,14 @@ def test_health_without_a_sweeper_says_none(client: falcon.testing.TestClient) -
 
 
 @pytest.mark.parametrize(("age_s", "state"), [(0, "ok"), (4, "ok"), (6, "stale"), (60, "stale")])
-def test_health_goes_by_the_heartbeat(
+def test_health_goes_by_the_sweeper_and_its_heartbeat(
     client: falcon.testing.TestClient, sweeper: Housekeeping, age_s: int, state: str
 ) -> None:
-    """A heartbeat of the last five seconds is one of a sweeper at work."""
+    """A sweeper with a heartbeat of the last five seconds is at work; once it has ended it is dead."""
     assert sweeper.become_sweeper()
     sweeper._words[HEARTBEAT_AT] = time.monotonic_ns() - age_s * NS_PER_SECOND
     assert _sweeper(client) == state
+    # The kernel does it when the process ends.
+    assert sweeper._lock is not None
+    sweeper._lock.close()
+    assert _sweeper(client) == "dead"

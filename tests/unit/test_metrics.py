@@ -76,6 +76,7 @@ def test_metrics_say_what_stats_and_policies_say(used: ShmStore) -> None:
     assert samples["shm_store_overrides", ()] == samples["shm_store_blocks", ()] == 1
     assert samples["shm_store_seats_taken", ()] == stats.seats_taken
     assert samples["shm_store_sweeper_heartbeat_age_seconds", ()] == float("inf")
+    assert samples["shm_store_sweeper_alive", ()] == stats.sweeper_alive == 0
     assert samples["shm_store_decisions_total", ("allowed", "p")] == 1
     assert samples["shm_store_decisions_total", ("denied", "p")] == 1
     assert samples["shm_store_decisions_total", ("error", "q")] == 3

@@ -97,7 +97,7 @@ def test_sweeper_that_cannot_start_is_no_harm(
 
 
 def test_sweeper_sweeps_and_recovers(segment_name: str) -> None:
-    """Expired buckets go once a TTL interval, dead seats at the latest a beat later."""
+    """Expired buckets go once a TTL interval, dead seats a beat later; a killed sweeper is dead at once."""
     # The sweeper goes by the system's clock, and so does this store.
     config = Config(interval="1ms", ttl_interval="20ms", min_ttl=0, initial_size=8, name=segment_name)
     with ShmStore.open(config) as store:
@@ -111,12 +111,13 @@ def test_sweeper_sweeps_and_recovers(segment_name: str) -> None:
             stats, owner = store.stats(), dead[SEAT_PID]
             dead.release()
         finally:
-            sweeper.terminate()
-            assert sweeper.wait() == 0
+            sweeper.kill()
+            sweeper.wait()
+        assert store.sweeper() == store.stats().sweeper == "dead"
     assert stats.recoveries == 1
     assert stats.swept == 1
     assert stats.sweeper_passes >= 3
-    assert stats.sweeper_pid == sweeper.pid
+    assert (stats.sweeper_pid, stats.sweeper) == (sweeper.pid, "ok")
     assert owner == 0
 
 
@@ -131,7 +132,7 @@ def test_removed_segment_is_one_error_for_each_removal(
     supervisor.start()
     try:
         for removals in (1, 2):
-            # Both are attached: the sweeper is who notices, and wakes the master.
+            # Both are attached: the sweeper notices, and wakes the master.
             _eventually(_are_attached, supervisor, open_store())
             for file in Path("/dev/shm").glob(f"*{segment_name}*"):
                 file.unlink()

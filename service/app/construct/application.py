@@ -31,7 +31,6 @@ from shm_store import RateLimiter, ShmStore
 from shm_store.falcon import RateLimitMiddleware
 from shm_store.policy import Policy, RunningPolicies
 from shm_store.prometheus import TableCollector
-from shm_store.stats import sweeper_state
 
 _App = TypeVar("_App", bound="falcon.App[Any, Any]")
 
@@ -90,7 +89,7 @@ class _Route(NamedTuple):
 def _routes(table: ShmStore, settings: Settings) -> Iterator[_Route]:
     links = Links(SqliteLinks(Connections(Path(settings.database), SCHEMA)))
     yield _Route("/", FrontPage())
-    yield _Route("/healthz", HealthProbe(lambda: sweeper_state(table.sweeper_age())))
+    yield _Route("/healthz", HealthProbe(table.sweeper))
     yield _Route("/metrics", Metrics(TableCollector(table.inspect())), blocking=True)
     yield _Route("/v1/ping", Ping())
     yield _Route("/v1/links", LinkCollection(links), blocking=True)
@@ -123,7 +122,7 @@ def _guards(limiter: RateLimiter, settings: Settings) -> Iterator[AdminGuard]:
 def _limiter(
     limiter: RateLimiter, router: DefaultRouter, settings: Settings, policies: RunningPolicies
 ) -> RateLimitMiddleware:
-    # Operators have limits of their own: theirs must not be spent by whoever shares their address.
+    # Operators have limits of their own: a client that shares their address must not spend them.
     guarded = () if settings.admin_token is None else GUARDED
     return RateLimitMiddleware(
         limiter,

@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-SweeperState = Literal["ok", "stale", "none"]
+SweeperState = Literal["ok", "stale", "dead", "none"]
 
 
 class Pong(msgspec.Struct, frozen=True):
@@ -19,8 +19,8 @@ class Health(msgspec.Struct, frozen=True):
     """The answer of a process that serves requests.
 
     Attributes:
-        sweeper: Whether the store's sweeper is at work: "stale" after some time without a heartbeat, "none" before the
-            first. Limits are exact in each case.
+        sweeper: State of the store's sweeper: "stale" after some time without a heartbeat, "dead" once its process has
+            ended, "none" before the first. Limits are exact in each case.
         status: That it serves.
     """
 

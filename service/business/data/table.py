@@ -33,8 +33,10 @@ class TableStats(msgspec.Struct, frozen=True, kw_only=True):
         timeouts: Operations that gave up waiting for a stripe.
         waits: Operations that had to wait for a stripe, by how long: at most 0.1 ms, 1 ms, 10 ms, 100 ms, and longer.
         waited: Seconds that they have waited, all together.
-        sweeper: How the sweeper is: `ok`, `stale` after some time without a heartbeat, `none` before the first.
+        sweeper: State of the sweeper: `ok`, `stale` after some time without a heartbeat, `dead` once its process has
+            ended, `none` before the first.
         sweeper_pid: Process that was the last to become the sweeper; 0 if there was none yet.
+        sweeper_alive: Whether a living process is the sweeper.
         sweeper_age: Seconds since the sweeper's last heartbeat; -1 if there was none yet.
         sweeper_passes: Passes over the whole table the sweepers have made.
         sweep_duration: Seconds that the last of them took.
@@ -67,6 +69,7 @@ class TableStats(msgspec.Struct, frozen=True, kw_only=True):
     waited: float
     sweeper: SweeperState
     sweeper_pid: int
+    sweeper_alive: bool
     sweeper_age: float
     sweeper_passes: int
     sweep_duration: float
