@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Final, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 import msgspec
 
@@ -71,10 +71,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         require_name(self.name)
         if self.on_full not in get_args(OnFull):
             raise ConfigurationError("on_full", self.on_full, f"choose one of {', '.join(get_args(OnFull))}")
-        require_integer("mode", self.mode, 0, 0o777)
         require_integer("label_size", self.label_size, 0, LABEL_SIZE_MAX)
-        if self.mode & 0o600 != 0o600:
-            raise ConfigurationError("mode", oct(self.mode), "the owner needs to read and write: include 0o600")
+        if type(self.mode) is not int or not 0 <= self.mode <= 0o777 or self.mode & 0o600 != 0o600:
+            remedy = "give permission bits in octal, from 0o600, which the owner needs, to 0o777"
+            raise ConfigurationError("mode", _as_written(self.mode), remedy)
 
     @property
     def quota(self) -> Quota:
@@ -96,11 +96,29 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         """How long an operation waits for a stripe, in nanoseconds."""
         return self._duration_ns("lock_timeout", 0, INTERVAL_MAX_NS)
 
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """Return the printed names and values, for `rich` as well."""
+        fields = msgspec.structs.asdict(self) | {"mode": _as_written(self.mode)}
+        return [*fields.items()]
+
+    def __repr__(self) -> str:
+        return f"Config({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
+
     def _duration_ns(self, setting: str, minimum_ns: int, maximum_ns: int) -> int:
         return to_ns(setting, getattr(self, setting), minimum_ns=minimum_ns, maximum_ns=maximum_ns)
 
     def _store_seconds(self, setting: str, ns: int) -> None:
         msgspec.structs.force_setattr(self, setting, ns / NS_PER_SECOND)
+
+
+class _Octal(int):
+    def __repr__(self) -> str:
+        return oct(self)
+
+
+def _as_written(mode: object) -> object:
+    """Return permission bits as what prints as users write them; 600 is no octal number, and stays what it is."""
+    return _Octal(mode) if type(mode) is int and 0 <= mode <= 0o777 else mode
 
 
 def require_name(name: object) -> None:

@@ -105,6 +105,11 @@ class StripeTimeoutError(StoreError, TimeoutError):
         self.timeout_ns = timeout_ns
         self.holders = holders
 
+    @property
+    def timeout(self) -> float:
+        """Seconds that the operation waited."""
+        return self.timeout_ns / 1e9
+
 
 class AcquireTimeoutError(StoreError, TimeoutError):
     """Units cannot be had within the timeout; nothing was taken.
@@ -112,7 +117,7 @@ class AcquireTimeoutError(StoreError, TimeoutError):
     Attributes:
         key: The key.
         timeout_ns: The timeout; None if there was none, and no wait would make room.
-        retry_after_ns: Time until they can be had; 0 when nobody knows.
+        retry_after_ns: Time until they can be had; 0 when it is unknown.
     """
 
     fields = ("key", "timeout_ns", "retry_after_ns")
@@ -127,6 +132,16 @@ class AcquireTimeoutError(StoreError, TimeoutError):
         self.key = key
         self.timeout_ns = timeout_ns
         self.retry_after_ns = retry_after_ns
+
+    @property
+    def timeout(self) -> float | None:
+        """The timeout in seconds; None if there was none."""
+        return None if self.timeout_ns is None else self.timeout_ns / 1e9
+
+    @property
+    def retry_after(self) -> float:
+        """Seconds until the units can be had; 0.0 when it is unknown."""
+        return self.retry_after_ns / 1e9
 
 
 class StoreClosedError(StoreError):

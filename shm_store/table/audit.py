@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from shm_store.durations import to_text
 from shm_store.quota import INTERVAL_MAX_NS, INTERVAL_MIN_NS, LIMIT_MAX
 from shm_store.table.accounts import BY_CODE, CODES
 from shm_store.table.layout import (
@@ -124,7 +125,7 @@ def _slot(words: memoryview, record: memoryview, now_ns: int) -> Iterator[str]:
 
 
 def _holder(words: memoryview) -> Iterator[str]:
-    # A dead process may be there with its units: they are free as soon as somebody wants them.
+    # A dead process may be there with its units, which are free for the next take that needs them.
     if not 1 <= words[LIMIT] <= LIMIT_MAX:
         yield f"I5: process {words[HOLDER_PID]} has {words[FIRST]} of {words[LIMIT]} in flight"
     if words[FIRST] and words[IDLE_AT] != HELD:
@@ -134,7 +135,7 @@ def _holder(words: memoryview) -> Iterator[str]:
 def bucket_faults(words: Sequence[int], now_ns: int) -> Iterator[str]:
     """Yield what is wrong with a bucket or a block by its own words."""
     if not 1 <= words[LIMIT] <= LIMIT_MAX or not INTERVAL_MIN_NS <= words[INTERVAL] <= INTERVAL_MAX_NS:
-        yield f"I5: the quota is {words[LIMIT]} per {words[INTERVAL]} ns"
+        yield f"I5: the quota is {words[LIMIT]} per {to_text(words[INTERVAL])}"
     code = words[TAG] >> ALGORITHM_SHIFT & ALGORITHM_MASK
     is_bursty = code == CODES["gcra"] or words[BURST] == words[LIMIT]
     if code >= len(BY_CODE) or not 1 <= words[BURST] <= LIMIT_MAX or not is_bursty:

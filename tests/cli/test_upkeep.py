@@ -36,7 +36,7 @@ def test_check_is_clean_while_others_hammer(run: Run, open_table: OpenTable, seg
 
 @pytest.mark.parametrize(
     ("word", "value", "part"),
-    [(INTERVAL, 0, "per 0 ns"), (BURST, 2**62, "the burst is"), (IDLE_AT, 2**63, "idle at")],
+    [(INTERVAL, 0, "per 0s"), (BURST, 2**62, "the burst is"), (IDLE_AT, 2**63, "idle at")],
 )
 def test_check_finds_a_damaged_slot(run: Run, open_table: OpenTable, word: int, value: int, part: str) -> None:
     """A slot that no operation leaves so is a line, and exit code 1."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from datetime import timedelta
 
 import msgspec
 import pytest
+from rich.pretty import pretty_repr
 
 import shm_store
-from shm_store import Config, ConfigurationError, Quota, StoreError
+from shm_store import Config, ConfigurationError, Quota, RateInfo, StoreError
 from shm_store.durations import to_ns
 
 S = 10**9
@@ -100,6 +102,35 @@ def test_config_names_the_bad_setting(setting: str, value: object) -> None:
     with pytest.raises(ConfigurationError, match=f"^{setting} is ") as caught:
         Config(**{setting: value})  # type: ignore[arg-type]
     assert "\n" not in str(caught.value)
+
+
+def test_config_prints_the_mode_as_users_write_it() -> None:
+    """In octal, for `rich` as well; an error keeps a number that is no octal one, such as 600 without the prefix."""
+    assert "mode=0o600, " in repr(Config())
+    assert eval(repr(Config(mode=0o664, limit=7))) == Config(mode=0o664, limit=7)  # noqa: S307 - our own text
+    assert "mode=0o640" in pretty_repr(Config(mode=0o640))
+    for mode, written in ((600, "600"), (0o400, "0o400"), ("660", "'660'"), (0o1777, "1023")):
+        with pytest.raises(ConfigurationError) as caught:
+            Config(mode=mode)  # type: ignore[arg-type]
+        remedy = "give permission bits in octal, from 0o600, which the owner needs, to 0o777"
+        assert str(caught.value) == f"mode is {written}: {remedy}"
+
+
+@pytest.mark.parametrize("written", [repr, str, lambda info: pretty_repr(info, max_width=200)])
+def test_rate_info_prints_seconds(written: Callable[[RateInfo], str]) -> None:
+    """Its fields are nanoseconds, which look like seconds; users give and read seconds."""
+    info = RateInfo(False, 5, 0, 1_500_000_000, 250_000_000)
+    expected = "RateInfo(allowed=False, limit=5, remaining=0, reset_after=1.5, retry_after=0.25)"
+    assert written(info) == expected
+    assert written(RateInfo(True, 5, 4, 0)).endswith("reset_after=0.0, retry_after=0.0)")
+
+
+def test_errors_of_waiting_have_seconds() -> None:
+    """In the unit of the timeout that a user gives."""
+    acquired = shm_store.AcquireTimeoutError("a", 5 * S // 2, 9 * S)
+    assert (acquired.timeout, acquired.retry_after) == (2.5, 9.0)
+    assert shm_store.AcquireTimeoutError("a", None, 0).timeout is None
+    assert shm_store.StripeTimeoutError("n", 3, S // 10, (1, 2)).timeout == 0.1
 
 
 def test_config_refuses_unknown_fields() -> None:
