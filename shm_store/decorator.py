@@ -11,6 +11,7 @@ from typing import Any, Final, ParamSpec, TypeVar, cast
 
 from shm_store.durations import Duration
 from shm_store.errors import AcquireTimeoutError, ConfigurationError
+from shm_store.limiter import Backed
 from shm_store.quota import Quota, require_integer
 from shm_store.rate_info import RateInfo
 from shm_store.store import ShmStore
@@ -30,7 +31,7 @@ def limited(
 ) -> Callable[[Callable[P, T]], Callable[P, T]]:
     """Return a decorator: each call of the function waits for its units first.
 
-    For clients that must respect somebody else's limit: all processes of the host that use the same key share it.
+    For clients of a service that has a limit: all processes of the host that use the same key share it.
 
     Args:
         quota: The quota, or text as `Quota.parse` reads it.
@@ -40,7 +41,8 @@ def limited(
         store: Where the buckets are; the default segment if None, opened at the first call.
 
     Raises:
-        ConfigurationError: An argument cannot be used, or what is decorated is no function or coroutine function.
+        ConfigurationError: An argument cannot be used, the store cannot count by the quota, or what is decorated is no
+            function or coroutine function.
         AcquireTimeoutError: By a call: its units cannot be had in time. The function was not called.
         StoreError: By a call: the store failed. The function was not called.
 
@@ -53,6 +55,7 @@ def limited(
         raise ConfigurationError(
             "key", key, "give a text, or a plain function of the call's arguments that returns one"
         )
+    _require_possible(store, asked)
     patience_ns = timeout_ns(timeout)
 
     def waiting() -> Waiting:
@@ -86,6 +89,11 @@ def limited(
         return cast("Callable[P, T]", call_async)
 
     return decorate
+
+
+def _require_possible(store: object, quota: Quota) -> None:
+    if isinstance(store, Backed):
+        store.check(quota)
 
 
 def _require_function(function: Any) -> None:  # noqa: ANN401 - whatever was decorated

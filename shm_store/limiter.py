@@ -26,7 +26,7 @@ class Take(Protocol):
 
 
 class RateLimiter(Protocol):
-    """One limit per key, shared by everyone who opens the same store.
+    """One limit per key, which all processes that open the same store share.
 
     Every method may raise a `StoreError`; a bad cost raises `CostError`, and a key that is no `str` a `TypeError`.
     """
@@ -106,6 +106,18 @@ class RateLimiter(Protocol):
 
     def close(self) -> None:
         """Let go of the store; every later call raises `StoreClosedError`."""
+        ...
+
+
+@runtime_checkable
+class Backed(Protocol):
+    """A store that knows what its back end can do, as every store of this package does.
+
+    Any other store is taken for one that can do everything.
+    """
+
+    def check(self, limit: Quota | Concurrency) -> None:
+        """Raise ConfigurationError if the store cannot count by a limit; contact no server."""
         ...
 
 

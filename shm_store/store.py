@@ -85,7 +85,7 @@ class ShmStore(WholeTable, Waiting):
             clock: Returns nanoseconds, the same for every process of the segment and never going back.
 
         Raises:
-            LayoutMismatchError: What is there was made with another geometry, or is no table.
+            LayoutMismatchError: The segment has another geometry, or is no table.
             BackendError: The operating system refused: no space, no permission, a semaphore missing.
         """
         config = config or Config()
@@ -97,11 +97,14 @@ class ShmStore(WholeTable, Waiting):
 
         Raises:
             ConfigurationError: The name can name no segment.
-            LayoutMismatchError: What is there is no table of this version.
+            LayoutMismatchError: The segment is no table of this version.
             BackendError: The operating system refused.
         """
         table = Table.attach(name, time.monotonic_ns, Role.USER)
         return None if table is None else cls(table, time.monotonic_ns)
+
+    def check(self, limit: Quota | Concurrency) -> None:
+        """Do nothing: the table counts by any limit; see `Backed.check`."""
 
     def take_all(self, takes: Sequence[KeyTake], *, shadow: Collection[int] = ()) -> list[RateInfo]:
         """Take from several buckets, from all of them or from none, under one hold of all their stripes.

@@ -9,7 +9,8 @@ from shm_store.errors import ConfigurationError
 from shm_store.http.clients import Clients
 from shm_store.http.framework import Framework
 from shm_store.http.rules import Rule, made
-from shm_store.policy import Policy, RunningPolicies
+from shm_store.limiter import RateLimiter
+from shm_store.policy import Policy, RunningPolicies, require_possible
 from shm_store.policy.paths import rooted
 from shm_store.tally import Tally
 
@@ -82,7 +83,7 @@ class RunningPlan:
     Attributes:
         plan: The plan. Of policies that were replaced if its `source` is not what `policies` has.
         policies: The policies.
-        tallies: What is counted of how policies decide, by their names.
+        tallies: The counts of each policy's decisions, by its name.
     """
 
     def __init__(
@@ -92,18 +93,21 @@ class RunningPlan:
         clients: Clients,
         log: logging.Logger,
         *,
+        store: RateLimiter,
         tally_of: Callable[[str], Tally],
     ) -> None:
         """Follow `policies`.
 
         Raises:
-            ConfigurationError: A policy needs the route, which requests of the framework do not have.
+            ConfigurationError: A policy needs the route, which requests of the framework do not have; or the store
+                cannot keep a policy.
         """
         self.policies = policies
         self.tallies: dict[str, Tally] = {}
         self._framework = framework
         self._clients = clients
         self._log = log
+        self._store = store
         self._tally_of = tally_of
         self.plan = self._planned(policies.current)
 
@@ -119,7 +123,12 @@ class RunningPlan:
         return self.plan
 
     def rules_of(self, further: Further, taken: Collection[str]) -> list[Rule]:
-        """Return rules for further policies, but for those of a name that is taken: they would share buckets."""
+        """Return rules for further policies, but for those of a name that is taken: they would share buckets.
+
+        Raises:
+            ConfigurationError: The store cannot keep a policy.
+        """
+        require_possible(self._store, further.policies)
         rules = []
         for policy in further.policies:
             if policy.name in taken:
@@ -130,6 +139,7 @@ class RunningPlan:
         return rules
 
     def _planned(self, policies: tuple[Policy, ...]) -> Plan:
+        require_possible(self._store, policies)
         early, late = [], []
         for policy in policies:
             if policy.needs_route and self._framework.route is None:

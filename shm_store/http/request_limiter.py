@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Final
 
-from shm_store.errors import CostError, StoreError
+from shm_store.errors import ConfigurationError, CostError, StoreError
 from shm_store.http import hotpath
 from shm_store.http.answering import Answering
 from shm_store.http.answers import Deny
@@ -34,7 +34,7 @@ from shm_store.http.plan import Further, RunningPlan
 from shm_store.http.rules import Rule
 from shm_store.http.settlement import RequestReservation
 from shm_store.limiter import Bookkeeping, RateLimiter
-from shm_store.policy import Policy, RunningPolicies, paths, recipe
+from shm_store.policy import Policy, RunningPolicies, paths, recipe, require_possible
 from shm_store.policy.policy import OnError
 from shm_store.policy.recipe import Source
 from shm_store.quota import Quota
@@ -80,7 +80,7 @@ class RequestLimiter:
         Args:
             store: Any RateLimiter.
             framework: How to read requests.
-            further: Returns policies that may come with `decide_at`, as far as they are known.
+            further: Returns the known policies that `decide_at` may receive.
             key: See Options, as for all that follow.
             quota: See Options.
             cost: See Options.
@@ -112,7 +112,8 @@ class RequestLimiter:
         else:
             refuse_beside_policies(key, quota, cost, on_error)
         policies = policies if isinstance(policies, RunningPolicies) else RunningPolicies(policies)
-        self._running = RunningPlan(policies, framework, self._clients, log, tally_of=tally_of)
+        require_possible(store, further())
+        self._running = RunningPlan(policies, framework, self._clients, log, store=store, tally_of=tally_of)
         self.decide = hotpath.bind(
             store,
             self._answering,
@@ -146,7 +147,10 @@ class RequestLimiter:
 
     def decide_at(self, request: object, method: str, path: str, route: str | None, further: Further | None) -> Outcome:
         """Decide on a request whose route is known, None if it has none, by all policies and `further` ones."""
-        rules, alone = self._running.current().at(route, further, self._running.rules_of)
+        try:
+            rules, alone = self._running.current().at(route, further, self._running.rules_of)
+        except ConfigurationError as error:
+            return self._misconfigured(request, path, error)
         if alone is not None:
             return self.decide(request, method, path, alone)
         if self._is_exempt(method, path):
@@ -172,7 +176,7 @@ class RequestLimiter:
         """Return whether no quota of a policy that needs no route would deny a request; nothing is charged or counted.
 
         Raises:
-            StoreError: Nobody can tell.
+            StoreError: The store failed, or a key cannot be made.
         """
         rules = () if self._is_exempt(method, path) else self._running.current().early
         return all(has_room(self._store, rule, request) for rule in rules if rule.covers(method, path))
@@ -252,6 +256,11 @@ class RequestLimiter:
             return before
         self._release(before)
         return Outcome(before.decisions, NO_FIELDS, self._answering.failed(request, path))
+
+    def _misconfigured(self, request: object, path: str, error: ConfigurationError) -> Outcome:
+        """Answer 503 because of further policies that the store cannot keep: it is not the store that fails."""
+        self._error_log.record(error, "request answered with 503")
+        return Outcome((), NO_FIELDS, self._answering.failed(request, path))
 
     def _failed_alone(self, request: object, path: str, error: StoreError, rule: Rule) -> Outcome:
         return self._failed(request, path, error, (rule,))

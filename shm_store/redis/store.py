@@ -18,10 +18,11 @@ from shm_store.redis.config import RedisConfig
 from shm_store.redis.engine import Engine
 from shm_store.redis.in_flight import Heartbeat
 from shm_store.redis.settlement import Settlements
+from shm_store.redis.terms import terms_of
 from shm_store.reservation import Reservation
 from shm_store.waiting import Waiting
 
-# What is in flight is renewed as often before it would no longer count.
+# A process renews its units in flight as often within the time for which they count.
 _RENEWALS: Final = 3
 
 
@@ -49,7 +50,6 @@ class RedisStore(Waiting):
         self._config = config
         self._quota = config.quota
         self._calls = Calls(engine, config, clock)
-        self._calls.check(self._quota)
         self._heartbeat = Heartbeat(self._calls.renew, config.seconds("in_flight_ttl") / _RENEWALS)
         self._settlements = Settlements(self._calls, self._heartbeat)
         self._closed = False
@@ -64,7 +64,7 @@ class RedisStore(Waiting):
                 `redis+cluster://HOST:PORT,HOST:PORT`, or `redis+sentinel://HOST:PORT,HOST:PORT/NAME`; options of
                 redis-py after a `?`, such as `ssl_ca_certs`.
             config: The settings; the defaults if None.
-            clock: Returns nanoseconds since 1970, in place of the server's clock; for tests.
+            clock: Returns nanoseconds since 1970; tests give one in place of the server's clock.
 
         Raises:
             ConfigurationError: The URL cannot be used.
@@ -96,6 +96,10 @@ class RedisStore(Waiting):
     def is_failing(self) -> bool:
         """Whether the server has failed this process, and has not answered since."""
         return self._engine.is_failing
+
+    def check(self, limit: Quota | Concurrency) -> None:
+        """Raise ConfigurationError if the server cannot count by a limit; contact no server."""
+        terms_of(limit)
 
     def take(self, key: str, cost: int = 1, quota: Quota | None = None) -> RateInfo:
         """Take `cost` units of the bucket `key`, all or none; `quota` replaces the store's default."""

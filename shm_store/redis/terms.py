@@ -1,4 +1,4 @@
-"""Terms: what the server can count by, in its units; a quota beyond that is an error before it is asked."""
+"""Terms: quotas in the server's units; a quota that the server cannot count by is an error, and no call is sent."""
 
 from __future__ import annotations
 
@@ -30,10 +30,12 @@ def terms_of(quota: Quota | Concurrency) -> tuple[int, int, int, int]:
     _check_units("limit", limit)
     _check_units("burst", burst)
     if interval_ns % NS_PER_US:
-        raise ConfigurationError("interval", quota.interval, "this store knows no part of a microsecond")
+        raise ConfigurationError(
+            "interval", quota.interval, "give whole microseconds: the server counts no part of one"
+        )
     return _CODES[quota.algorithm], limit, interval_ns // NS_PER_US, burst
 
 
 def _check_units(setting: str, units: int) -> None:
     if units > LIMIT_MAX:
-        raise ConfigurationError(setting, units, f"this store counts to {LIMIT_MAX}")
+        raise ConfigurationError(setting, units, f"give {LIMIT_MAX} at most: the server counts no further")

@@ -44,12 +44,16 @@ class CountedStore(Waiting):
         return False
 
     def answered(self) -> None:
-        """Hear that the server has answered what was asked past this store."""
+        """Take note of an answer that the server gave to a call past this store."""
 
     @property
     def quota(self) -> Quota:
         """What is taken by where no other quota is named."""
         return self._shared.quota
+
+    def check(self, limit: Quota | Concurrency) -> None:
+        """Raise ConfigurationError if the server cannot count by a limit; contact no server."""
+        self._shared.check(limit)
 
     def take_all(self, takes: Sequence[KeyTake], *, shadow: Collection[int] = ()) -> list[RateInfo]:
         """Take from several buckets, from all of them or from none."""
@@ -87,7 +91,7 @@ class CountedStore(Waiting):
         return self._table.tally(policy)
 
     def begins_burst(self, key: str, seconds: float) -> bool:
-        """Return whether nobody of the host has called this for `key` within the time that he gave."""
+        """Return whether no process of the host has called this for `key` within the time that it gave."""
         return self._table.begins_burst(key, seconds)
 
     def digest(self, key: str) -> str:

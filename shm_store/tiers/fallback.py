@@ -71,6 +71,11 @@ class FallbackStore(CountedStore):
             lambda: self._shared.peek(key, cost, quota), lambda: self._table.peek(key, cost, self._part(quota))
         )
 
+    def check(self, limit: Quota | Concurrency) -> None:
+        """Raise ConfigurationError if the server cannot count by a limit, or the table by its part of it."""
+        super().check(limit)
+        self._table.check(self._part(limit))
+
     def take_all(self, takes: Sequence[KeyTake], *, shadow: Collection[int] = ()) -> list[RateInfo]:
         """Take from several buckets, from all of them or from none."""
 
@@ -87,7 +92,7 @@ class FallbackStore(CountedStore):
         *,
         shadow: Collection[int] = (),
     ) -> Reservation:
-        """Take what may be given back in part; limit what is in flight. What the table gave is given back to it."""
+        """Take units that may be refunded in part; limit units in flight. A refund goes to the store that decided."""
 
         def parts() -> Reservation:
             takes = takes_of(key, cost, quota)

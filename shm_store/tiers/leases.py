@@ -84,6 +84,11 @@ class LeaseStore(CountedStore):
         forks.register(self)
         _stores.add(self)
 
+    def check(self, limit: Quota | Concurrency) -> None:
+        """Raise ConfigurationError if the server cannot count by a limit, or the store that decides beside leases."""
+        super().check(limit)
+        self._otherwise.check(limit)
+
     def take_all(self, takes: Sequence[KeyTake], *, shadow: Collection[int] = ()) -> list[RateInfo]:
         """Take from several buckets, from all of them or from none, on the server."""
         return self._otherwise.take_all(takes, shadow=shadow)
@@ -248,7 +253,7 @@ class LeaseStore(CountedStore):
         """End a lease; return whether there was anything to give back."""
         unspent = self._leasing.give_up(lease.place, lease.tag)
         if unspent:
-            # What is not given back comes back with the next window.
+            # Units that the server does not get back return with the next window.
             with contextlib.suppress(EngineError):
                 self._shared.lease(key, quota, self._returning(lease, unspent))
         return bool(unspent)

@@ -97,7 +97,7 @@ def test_bad_setting_is_named_with_value_and_source(name: str, value: str) -> No
     ],
 )
 def test_unix_socket_is_served_where_its_clients_are_told_apart(environ: dict[str, str], unknown: str) -> None:
-    """By a proxy that is believed, by a header, or not at all where that is said; a TCP socket needs none of them."""
+    """By a trusted proxy, by a header, or not at all if the settings say so; a TCP socket needs none of them."""
     settings, *_ = load({}, environ | {"SERVICE_BIND": "unix:/run/service.sock"})
     assert settings.clients.unknown == unknown
     assert load({}, {}).settings.clients.unknown == "error"
@@ -209,7 +209,7 @@ def test_setting_of_a_server_is_checked_where_there_is_one(name: str, value: str
 def test_limit_that_a_server_cannot_count_to_is_refused_at_the_start() -> None:
     """And not by the first worker, or by the master when it reloads."""
     load({"limit": str(2**52)}, {})
-    with pytest.raises(SettingError, match=f"limit is '{2**52}' .*this store counts to {2**52 - 1}"):
+    with pytest.raises(SettingError, match=f"limit is '{2**52}' .*give {2**52 - 1} at most"):
         load({"limit": str(2**52)}, {"SERVICE_STORE": "lease+redis://127.0.0.1"})
 
 
@@ -219,7 +219,7 @@ def test_policy_that_a_server_cannot_count_by_is_refused_at_the_start(tmp_path: 
     path = tmp_path / "service.toml"
     path.write_text(f'[[policy]]\nname = "p"\n{told}\n')
     load({"config": str(path)}, {})
-    with pytest.raises(SettingError, match=r"policy 'p': (limit|interval) is .*this store"):
+    with pytest.raises(SettingError, match=r"policy 'p': (limit|interval) is .*: give .*: the server counts no"):
         load({"config": str(path)}, {"SERVICE_STORE": "redis://127.0.0.1"})
 
 

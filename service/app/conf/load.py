@@ -73,7 +73,7 @@ def load(flags: Mapping[str, str | None], environ: Mapping[str, str], gunicorn_a
     return Loaded(
         settings,
         {name: given[name].source if name in given else "default" for name in _FIELDS},
-        (default_policy(settings), *file_policies(tables, on_server=settings.place.url is not None)),
+        (default_policy(settings), *file_policies(tables, settings)),
         None if config is None else str(config.value),
     )
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from service.app.conf.errors import SettingError
 from service.app.conf.settings import Settings
 from service.app.conf.sources import Given
 from shm_store import ConfigurationError
-from shm_store.policy import Policy, from_tables
+from shm_store.policy import Policy, from_tables, require_possible
 
 #: The policy of requests under /admin that come with the right token.
 ADMIN: Final = Policy(name="admin", quota="600/minute", on_error="deny")
@@ -26,12 +27,12 @@ def default_policy(settings: Settings) -> Policy:
     return Policy(name=DEFAULT, quota=settings.store_config.quota, key=[*header, "client"])
 
 
-def file_policies(tables: Given | None, *, on_server: bool = False) -> tuple[Policy, ...]:
+def file_policies(tables: Given | None, settings: Settings) -> tuple[Policy, ...]:
     """Return the policies of the file's `[[policy]]` tables.
 
     Args:
         tables: The tables, and where they are from.
-        on_server: Whether Redis or Valkey counts, which count in doubles and in microseconds.
+        settings: The settings, which name the store that must be able to keep the policies.
 
     Raises:
         SettingError: One of them cannot be used.
@@ -40,20 +41,24 @@ def file_policies(tables: Given | None, *, on_server: bool = False) -> tuple[Pol
         return ()
     try:
         policies = from_tables(tables.value)
+        _require_possible(settings, policies)
     except ConfigurationError as error:
         raise SettingError(error.setting, error.value, tables.source, error.remedy) from error
     for name, whose in _TAKEN.items():
         if any(policy.name == name for policy in policies):
             remedy = f"this is the policy of {whose}: choose another name"
             raise SettingError(f"policy {name!r}: name", name, tables.source, remedy)
-    if on_server:
-        # Who keeps the limits in a segment needs no redis-py: see service.app.conf.store.
-        from shm_store.redis.terms import terms_of  # noqa: PLC0415
-
-        for policy in policies:
-            try:
-                terms_of(policy.limit)
-            except ConfigurationError as error:
-                setting = f"policy {policy.name!r}: {error.setting}"
-                raise SettingError(setting, error.value, tables.source, error.remedy) from error
     return policies
+
+
+def _require_possible(settings: Settings, policies: Sequence[Policy]) -> None:
+    """Ask the server's store, so that a start is refused by the master and not by each worker."""
+    url = settings.place.url
+    if url is None:
+        return
+    # A service that keeps its limits in a segment needs no redis-py: see service.app.conf.store.
+    from shm_store.redis import RedisStore  # noqa: PLC0415
+
+    # It connects to no server.
+    with RedisStore.open(url, settings.redis_config) as store:
+        require_possible(store, [default_policy(settings), *policies])
