@@ -170,9 +170,9 @@ def load(
     """
     head = _read(file, Head)
     if head is None or head.format != FORMAT or len(head.secret) != SECRET:
-        raise _no_dump("it does not begin like one of this format")
+        raise _no_dump(file, "it does not begin like one of this format")
     if head.boot_id != process.boot_id():
-        raise _no_dump("it was made before the host was restarted, and its instants mean nothing now")
+        raise _no_dump(file, "it was made before the host was restarted, and its instants mean nothing now")
     # All of it before anything is made. Those that are idle last come last: in a set that is too small they stay.
     saved = sorted(_rest(file, head.slots), key=lambda each: (each.override, each.idle_at_ns))
     config = Config(
@@ -190,7 +190,7 @@ def load(
 
 
 class _Loading:
-    """Fills a new segment, which nobody else can attach yet: there is no stripe to take, and no seat to have."""
+    """Fills a new segment, which no other process can attach yet: it needs no stripe and no seat."""
 
     def __init__(self, saved: Sequence[Saved], config: Config) -> None:
         self._saved = saved
@@ -250,13 +250,13 @@ def _rest(file: BinaryIO, count: int) -> Iterator[Saved]:
     for _ in range(count):
         saved = _read(file, Saved)
         if saved is None:
-            raise _no_dump("it ends too soon")
+            raise _no_dump(file, "it ends too soon")
         if not _is_sound(saved) or saved.fingerprint in seen:
-            raise _no_dump("a slot of it is damaged")
+            raise _no_dump(file, "a slot of it is damaged")
         seen.add(saved.fingerprint)
         yield saved
     if file.read(1):
-        raise _no_dump("it goes on after its end")
+        raise _no_dump(file, "it goes on after its end")
 
 
 def _is_sound(saved: Saved) -> bool:
@@ -289,5 +289,6 @@ def _read(file: BinaryIO, kind: type[_T]) -> _T | None:
         return None
 
 
-def _no_dump(reason: str) -> ConfigurationError:
-    return ConfigurationError("file", reason, "give one that `shm-store dump` has written since the host was started")
+def _no_dump(file: BinaryIO, reason: str) -> ConfigurationError:
+    remedy = f"{reason}; give a file that `shm-store dump` has written since the host was started"
+    return ConfigurationError("file", getattr(file, "name", file), remedy)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -35,17 +36,21 @@ _UNITS_NS: dict[str, int] = {
 }
 # More than any duration has; Python refuses to write integers of thousands of digits.
 _SECONDS_MAX = 10**30
-_WRITTEN = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]+)?|\.[0-9]+)?\s*(?P<unit>[a-zµ]+)?", re.IGNORECASE)
-_REMEDY = "write a duration such as '500ms', '90s', '1min', '12hours', 'PT1H', or a number of seconds"
+_NUMBER = r"(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)"
+_WRITTEN = re.compile(rf"(?P<number>{_NUMBER})?\s*(?P<unit>[a-zµ]+)?", re.IGNORECASE)
+# Of several units, each with its number, the largest first: `1h30m`.
+_PART = re.compile(rf"({_NUMBER})\s*([a-zµ]+)\s*", re.IGNORECASE)
+_PARTS = re.compile(rf"({_PART.pattern}){{2,}}", re.IGNORECASE)
+_REMEDY = "write a duration such as '500ms', '90s', '1h30m', '12hours', 'PT1H', or a number of seconds"
 
 
 def to_ns(setting: str, value: Duration, *, minimum_ns: int, maximum_ns: int) -> int:
     """Return `value` in nanoseconds, rounded to the nearest one.
 
     Args:
-        setting: What the duration is for; names it in errors.
-        value: Seconds as a number, a `timedelta`, or text: a number of seconds, a number with a unit
-            (`500ms`, `12hours`; a unit alone means one of it), or an ISO 8601 duration (`PT1H30M`).
+        setting: Name of the setting, for errors.
+        value: Seconds as a number, a `timedelta`, or text. Text is a number of seconds, a number with a unit (`500ms`,
+            `12hours`), a unit alone, several with the largest unit first (`1h30m`), or ISO 8601 (`PT1H30M`).
         minimum_ns: The least that is accepted.
         maximum_ns: The most that is accepted.
 
@@ -89,11 +94,21 @@ def _read_text(text: str) -> int | None:
             return _read(msgspec.convert(text, timedelta))
         except msgspec.ValidationError:
             return None
+    if _PARTS.fullmatch(text):
+        return _read_parts(_PART.findall(text))
     match = _WRITTEN.fullmatch(text)
     if match is None or not text:
         return None
     unit_ns = _UNITS_NS.get((match["unit"] or "s").lower())
     return None if unit_ns is None else _round(Decimal(match["number"] or 1) * unit_ns)
+
+
+def _read_parts(parts: list[tuple[str, str]]) -> int | None:
+    units_ns = [_UNITS_NS.get(unit.lower(), 0) for _, unit in parts]
+    # One that comes twice, or out of order, is a slip: `30m1h`, `1h1h`.
+    if 0 in units_ns or any(after >= before for before, after in pairwise(units_ns)):
+        return None
+    return _round(sum((Decimal(number) * ns for (number, _), ns in zip(parts, units_ns, strict=True)), Decimal(0)))
 
 
 def _round(ns: Decimal) -> int:

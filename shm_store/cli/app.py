@@ -1,4 +1,4 @@
-"""The commands of `shm-store`, and what becomes of their errors."""
+"""The commands of `shm-store`, and the report of their errors."""
 
 from __future__ import annotations
 
@@ -7,27 +7,61 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from shm_store.cli import files, keys, listing, output, status, top, upkeep, watching
 from shm_store.cli.codes import ABSENT, CLOSED_PIPE, FAILURE, INTERRUPTED, SUCCESS, AbsentError, RefusedError
-from shm_store.errors import StoreError
+from shm_store.errors import ConfigurationError, StoreError, shown
 
 _CODES: Final = """\b
 Exit codes:
   0    success; top and watch: also when they are interrupted
   1    there is no such segment, or no such key; check: the table has faults
   2    an error, or wrong usage
+  3    load: the table has no room for all that is in the file
   130  interrupted (Ctrl-C)
-  141  nobody reads the output any more (a closed pipe)
+  141  the reader of the output has closed the pipe
 """
 
 
+# Settings of the library, as the command line has them.
+_SETTINGS: Final = {
+    "name": "--name",
+    "initial_size": "--initial-size",
+    "stripes": "--stripes",
+    "label_size": "--label-size",
+    "file": "FILE",
+    "quota": "QUOTA",
+    "limit": "the limit of QUOTA",
+    "interval": "the interval of QUOTA",
+}
+
+
+class _Command(TyperCommand):
+    """Names the arguments that are too many, and those that there can be."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]  # as in _Commands
+        """Read the arguments.
+
+        Raises:
+            RefusedError: There are too many.
+        """
+        rest = super().parse_args(ctx, args)
+        if not rest or ctx.resilient_parsing:
+            return rest
+        known = [param for param in self.params if param.param_type_name == "argument"]
+        names = " and ".join((param.metavar or "").strip("[]") for param in known)
+        last = getattr(known[-1], "help", "").rstrip(".") if known else ""
+        takes = f"it takes {names} ({last}), in quotes if there is a space in it" if known else "it takes options alone"
+        many = ", ".join(map(shown, rest))
+        raise RefusedError(f"{ctx.info_name}: {many}: too many arguments; {takes} (see --help)")
+
+
 class _Commands(TyperGroup):
-    """Ends silently when the pipe that it writes to is closed, before typer says that it failed."""
+    """Ends silently when its output pipe is closed, before typer reports a failure."""
 
     def invoke(self, ctx: typer.Context) -> int:  # type: ignore[override]  # typer's own type is not public
-        """Run the command that was asked for; return its exit code."""
+        """Run the command; return its exit code."""
         try:
             code: int | None = super().invoke(ctx)
             sys.stdout.flush()
@@ -65,7 +99,8 @@ def _app() -> typer.Typer:
         upkeep.unlink,
     ]
     for command in commands:
-        app.command(command.__name__.rstrip("_"), epilog=_CODES)(command)
+        name, settings = command.__name__.rstrip("_"), {"allow_extra_args": True}
+        app.command(name, cls=_Command, epilog=_CODES, context_settings=settings)(command)
     return app
 
 
@@ -97,6 +132,12 @@ def _run(arguments: Sequence[str]) -> int:
 
 def _said(error: Exception) -> str:
     """Return what to tell people of an error."""
+    if isinstance(error, ConfigurationError) and error.setting in _SETTINGS:
+        return f"{_SETTINGS[error.setting]} is {shown(error.value)}: {error.remedy}"
+    if isinstance(error, typer.BadParameter):
+        # The parameter's own help describes its values.
+        text = getattr(error.param, "help", None) or ""
+        return f"{error.format_message()} {text} (see --help)"
     if isinstance(error, typer.TyperException):
         return f"{error.format_message()} (see --help)"
     if isinstance(error, typer.Abort):

@@ -8,12 +8,14 @@ SUCCESS: Final = 0
 #: There is no such segment, or no such key; or `check` has found faults.
 ABSENT: Final = 1
 FAILURE: Final = 2
+#: `load` made the table, and left out slots for which it had no room.
+NO_ROOM: Final = 3
 INTERRUPTED: Final = 130
 CLOSED_PIPE: Final = 141
 
 
 class AbsentError(Exception):
-    """What a command is about is not there."""
+    """The segment, key or block of a command does not exist."""
 
 
 class RefusedError(Exception):

@@ -8,15 +8,15 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Annotated, BinaryIO, Final
+from typing import Annotated, Any, BinaryIO, Final
 
 import typer
 
 from shm_store.cli.attaching import no_segment
-from shm_store.cli.codes import SUCCESS, RefusedError
+from shm_store.cli.codes import NO_ROOM, SUCCESS, RefusedError
 from shm_store.cli.figures import things
-from shm_store.cli.options import DEFAULT_NAME, Json, Name
-from shm_store.cli.output import show_json
+from shm_store.cli.options import DEFAULT_NAME, Json, Name, whole
+from shm_store.cli.output import complain, show_json
 from shm_store.dump import dump as dump_table
 from shm_store.dump import load as load_table
 
@@ -26,11 +26,15 @@ _MODE: Final = 0o600
 
 _ToFile = Annotated[str, typer.Argument(metavar="FILE", help="The file to write, or - for stdout.")]
 _FromFile = Annotated[str, typer.Argument(metavar="FILE", help="The file to read, or - for stdin.")]
-_Size = Annotated[
-    int | None, typer.Option("--initial-size", metavar="N", help="Slots; as many as it had if not given.")
-]
-_Stripes = Annotated[int | None, typer.Option("--stripes", metavar="N", help="Semaphores, likewise.")]
-_Label = Annotated[int | None, typer.Option("--label-size", metavar="N", help="Bytes kept of each key, likewise.")]
+
+
+def _number(option: str, minimum: int, text: str) -> Any:  # noqa: ANN401 - what typer makes options of
+    return typer.Option(option, parser=whole(option, minimum), metavar="N", help=text)
+
+
+_Size = Annotated[int | None, _number("--initial-size", 1, "Slots; as many as it had if not given.")]
+_Stripes = Annotated[int | None, _number("--stripes", 1, "Semaphores, likewise.")]
+_Label = Annotated[int | None, _number("--label-size", 0, "Bytes kept of each key, likewise.")]
 
 
 def dump(file: _ToFile, name: Name = DEFAULT_NAME, *, json: Json = False) -> int:
@@ -64,16 +68,19 @@ def load(
 ) -> int:
     """Make a table from a file that `dump` has written.
 
-    Of another geometry if you like. There must be no table of that name, so nobody uses it yet.
+    Of another geometry if you like. There must be no table of that name. Exit code 3 if there was no room for all.
     """
     with nullcontext(sys.stdin.buffer) if file == _STANDARD else Path(file).open("rb") as source:
         loaded = load_table(source, name, initial_size=initial_size, stripes=stripes, label_size=label_size)
     if json:
         show_json({"name": name, "loaded": loaded.loaded, "dropped": loaded.dropped})
     else:
-        dropped = f"; there was no room for {loaded.dropped:,} more" if loaded.dropped else ""
-        print(f"{things(loaded.loaded, 'slot')} loaded into segment {name!r}{dropped}")
-    return SUCCESS
+        print(f"{things(loaded.loaded, 'slot')} loaded into segment {name!r}")
+    if loaded.dropped:
+        complain(
+            f"there was no room for {loaded.dropped:,} more; unlink {name!r}, and load with a larger --initial-size"
+        )
+    return NO_ROOM if loaded.dropped else SUCCESS
 
 
 @contextmanager

@@ -102,7 +102,7 @@ def block(
 
     What is spent, and the quota that was set for it, stay as they are.
     """
-    wait_ns = to_ns("duration", duration, minimum_ns=INTERVAL_MIN_NS, maximum_ns=INTERVAL_MAX_NS)
+    wait_ns = to_ns("--for", duration, minimum_ns=INTERVAL_MIN_NS, maximum_ns=INTERVAL_MAX_NS)
     with opened(name) as store:
         store.block(key, duration)
         digest = store.digest(key)
@@ -131,7 +131,7 @@ def _agrees(question: str) -> bool:
     print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
     answer = sys.stdin.readline()
     if not answer:
-        # Nobody answered, and so nobody ended the line.
+        # There was no answer, so the line is not ended.
         print(file=sys.stderr)
     return answer.strip().lower() in {"y", "yes"}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Final
+from typing import Annotated, Final, cast, get_args
 
 import typer
 from rich.table import Table
@@ -13,11 +13,28 @@ from shm_store.cli import figures
 from shm_store.cli.attaching import inspected
 from shm_store.cli.codes import SUCCESS
 from shm_store.cli.escaping import visible
-from shm_store.cli.options import DEFAULT_NAME, Hash, Json, Name
+from shm_store.cli.options import DEFAULT_NAME, Hash, Json, Name, one_of, whole
 from shm_store.cli.output import complain, row, show, show_json, table
 from shm_store.entry import Entry
 from shm_store.query import Order, Query
 
+_ORDERS: Final = get_args(Order)
+
+
+def _completed_order(incomplete: str) -> list[str]:
+    return [order for order in _ORDERS if order.startswith(incomplete)]
+
+
+_Sort = Annotated[
+    str,
+    typer.Option(
+        "--sort",
+        parser=one_of("--sort", _ORDERS),
+        metavar="ORDER",
+        help=f"What to sort by: {', '.join(_ORDERS)}.",
+        autocompletion=_completed_order,
+    ),
+]
 NO_KEYS: Final = "keys are not kept in this table; make it with label_size, e.g. 64, to see them"
 
 
@@ -29,8 +46,10 @@ def ls(
     overrides: Annotated[bool, typer.Option("--overrides", help="Only keys with a quota of their own.")] = False,
     policy: Annotated[str, typer.Option("--policy", metavar="NAME", help="Only keys of this policy.")] = "",
     key: Annotated[str, typer.Option("--key", metavar="KEY", help="Only this key; 'api:*': all that begin so.")] = "",
-    sort: Annotated[Order, typer.Option("--sort", help="What to sort by.")] = "key",
-    limit: Annotated[int, typer.Option("--limit", min=0, metavar="N", help="Show at most so many.")] = 100,
+    sort: _Sort = "key",
+    limit: Annotated[
+        int, typer.Option("--limit", parser=whole("--limit", 0), metavar="N", help="Show at most so many.")
+    ] = 100,
     hash_: Hash = False,
     json: Json = False,
 ) -> int:
@@ -41,7 +60,7 @@ def ls(
         denied=denied,
         blocked=blocked,
         overrides=overrides,
-        sort=sort,
+        sort=cast(Order, sort),
         limit=limit,
         hash=hash_,
     )

@@ -1,20 +1,58 @@
-"""Options and arguments that several commands take."""
+"""Options and arguments that several commands take, and what reads their values."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Annotated, Final
 
 import typer
 
+from shm_store.cli.codes import RefusedError
 from shm_store.config import Config
+from shm_store.errors import shown
 from shm_store.inspection import tables
 
 DEFAULT_NAME: Final = Config().name
 
 
+def whole(option: str, minimum: int) -> Callable[[str | int], int]:
+    """Return what reads the value of `option`, a whole number that is no less than `minimum`.
+
+    Raises:
+        RefusedError: By what it returns: the value is something else.
+    """
+
+    def read(text: str | int) -> int:
+        # A default value comes as it is.
+        digits = str(text).strip()
+        if not digits.isascii() or not digits.isdecimal() or len(digits) > _DIGITS_MAX or int(digits) < minimum:
+            raise RefusedError(f"{option} is {shown(text)}: give a whole number, {minimum} or more")
+        return int(digits)
+
+    return read
+
+
+def one_of(option: str, choices: Sequence[str]) -> Callable[[str], str]:
+    """Return what reads the value of `option`, one of `choices`.
+
+    Raises:
+        RefusedError: By what it returns: the value is something else.
+    """
+
+    def read(text: str) -> str:
+        if text not in choices:
+            raise RefusedError(f"{option} is {shown(text)}: choose one of {', '.join(choices)}")
+        return text
+
+    return read
+
+
 def _completed_name(incomplete: str) -> list[str]:
     return [name for name in tables() if name.startswith(incomplete)]
 
+
+# More than any count has; Python refuses to read integers of thousands of digits.
+_DIGITS_MAX: Final = 18
 
 Name = Annotated[
     str,
@@ -31,6 +69,10 @@ JsonLines = Annotated[bool, typer.Option("--json", help="Print JSON for programs
 Key = Annotated[str, typer.Argument(metavar="KEY", help="The key; after -- if it begins with a dash.")]
 AnyKey = Annotated[
     str, typer.Argument(metavar="KEY", help="The key, or its digest: '#' and 16 hexadecimal digits, in quotes.")
+]
+Count = Annotated[
+    int | None,
+    typer.Option("--count", parser=whole("--count", 1), metavar="N", help="End after so many frames, or lines."),
 ]
 Hash = Annotated[bool, typer.Option("--hash", help="Show digests in place of keys.")]
 Interval = Annotated[str, typer.Option("--interval", metavar="DURATION", help="Time between two looks.")]

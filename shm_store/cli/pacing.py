@@ -59,7 +59,7 @@ def interval(text: str) -> float:
     Raises:
         ConfigurationError: It is no duration from 10 ms to a day.
     """
-    return to_ns("interval", text, minimum_ns=_LEAST_NS, maximum_ns=_MOST_NS) / NS_PER_SECOND
+    return to_ns("--interval", text, minimum_ns=_LEAST_NS, maximum_ns=_MOST_NS) / NS_PER_SECOND
 
 
 def affordable(asked: float, cost: float) -> float:

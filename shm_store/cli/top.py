@@ -7,21 +7,19 @@ import os
 import signal
 import sys
 import time
-from typing import Annotated
 
 import msgspec
-import typer
 
 from shm_store.cli import pacing
 from shm_store.cli.attaching import inspected
 from shm_store.cli.codes import SUCCESS
-from shm_store.cli.options import DEFAULT_NAME, Hash, Interval, JsonLines, Name
+from shm_store.cli.options import DEFAULT_NAME, Count, Hash, Interval, JsonLines, Name
 from shm_store.cli.output import console, show_json_line
 from shm_store.cli.sampling import Frame, Sampler
 from shm_store.cli.screen import drawn, most_denied, most_used
 from shm_store.cli.terminal import Terminal
 
-# Keys of each kind in a JSON object, in place of as many as a screen has room for.
+# Keys of each kind in a JSON object; text has as many as the screen has lines.
 _KEYS = 20
 
 
@@ -29,7 +27,7 @@ def top(
     name: Name = DEFAULT_NAME,
     *,
     interval: Interval = "1s",
-    count: Annotated[int | None, typer.Option("--count", min=1, metavar="N", help="End after so many frames.")] = None,
+    count: Count = None,
     hash_: Hash = False,
     json: JsonLines = False,
 ) -> int:

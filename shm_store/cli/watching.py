@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
-import typer
 
 from shm_store.cli import figures, pacing
 from shm_store.cli.attaching import digest_in, entries_of, inspected, no_key
 from shm_store.cli.codes import SUCCESS, AbsentError
-from shm_store.cli.options import DEFAULT_NAME, AnyKey, Interval, JsonLines, Name
+from shm_store.cli.options import DEFAULT_NAME, AnyKey, Count, Interval, JsonLines, Name
 from shm_store.cli.output import show_json_line
 from shm_store.entry import Entry
 from shm_store.inspection import Inspection
@@ -44,12 +43,12 @@ def watch(
     name: Name = DEFAULT_NAME,
     *,
     interval: Interval = "1s",
-    count: Annotated[int | None, typer.Option("--count", min=1, metavar="N", help="End after so many lines.")] = None,
+    count: Count = None,
     json: JsonLines = False,
 ) -> int:
     """Follow a key: a line whenever something changes.
 
-    Until Ctrl-C. A key that is not there yet is waited for.
+    Until Ctrl-C. It waits for a key that is not there yet.
     """
     interval_s = pacing.interval(interval)
     with inspected(name) as inspection, pacing.Pace() as pace:

@@ -53,6 +53,7 @@ COMPUTES: Final = frozenset(
         "collections.abc",
         "datetime",
         "decimal",
+        "itertools",
         "enum",
         "math",
         "msgspec",
@@ -74,7 +75,7 @@ OWNERS: Final = {
     "typer": ("shm_store.cli", "service.app.cli"),
     "rich": ("shm_store.cli",),
     "shm_store": ("shm_store", "service.app", "service.business.platform"),
-    # What the example shows are the modules for users.
+    # The example uses the modules for users.
     "shm_store.http": ("shm_store",),
     "shm_store.table": ("shm_store",),
     "service": ("service",),

@@ -105,8 +105,38 @@ def test_wrong_usage_is_2(run: Run, open_table: OpenTable, arguments: list[str])
     assert said.err[:-1].isprintable()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["ls", "--limit", "x"], ["--limit is 'x'", "whole number, 0 or more"]),
+        (["ls", "--sort", "size"], ["--sort is 'size'", "choose one of key, denied"]),
+        (["top", "--count", "1.5"], ["--count is '1.5'", "whole number, 1 or more"]),
+        (["top", "--interval", "often"], ["--interval is 'often'", "'500ms'"]),
+        (["block", "k", "--for", "30m1h"], ["--for is '30m1h'", "'1h30m'"]),
+        (["block", "k", "--for", "200 years"], ["--for is '200 years'", "write a duration"]),
+        (["set", "k", "50", "per", "minute"], ["'per', 'minute': too many", "KEY and QUOTA", "e.g. 50/minute"]),
+        (["status", "k"], ["'k': too many", "options alone"]),
+        (["set", "k"], ["Missing argument 'QUOTA'", "e.g. 50/minute"]),
+        (["set", "k", "50 per minute"], ["QUOTA is '50 per minute'", "'100/minute'"]),
+        (["set", "k", "0/min"], ["the limit of QUOTA is 0", "an integer from 1"]),
+        (["set", "k", "5/fortnight"], ["the interval of QUOTA is 'fortnight'", "write a duration"]),
+        (["load", "/dev/null"], ["FILE is '/dev/null'", "does not begin like", "`shm-store dump`"]),
+        (["load", "-", "--stripes", "many"], ["--stripes is 'many'", "whole number, 1 or more"]),
+        (["status", "--name", "../x"], ["--name is '../x'", "letters, digits"]),
+    ],
+)
+def test_wrong_usage_names_the_value_and_what_to_give(
+    run: Run, open_table: OpenTable, arguments: list[str], parts: list[str]
+) -> None:
+    """In the words of the command: its option or argument, the value, and what may stand in its place."""
+    open_table()
+    said = run(*arguments)
+    assert said.code == FAILURE
+    assert [part for part in parts if part not in said.err] == []
+
+
 def test_no_command_is_the_help(run: Run) -> None:
-    """Who gives no command is told what there is, and has not used it right."""
+    """Without a command the help is printed, and the exit code is that of wrong usage."""
     said = run()
     assert said.code == FAILURE
     assert all(f"  {name}" in said.out for name in COMMANDS)

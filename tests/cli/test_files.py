@@ -115,6 +115,24 @@ def test_load_refuses_to_replace_a_table(run: Run, open_table: OpenTable, tmp_pa
     assert "there is a segment of that name" in said.err
 
 
+def test_load_without_room_is_3(run: Run, open_table: OpenTable, tmp_path: Path) -> None:
+    """The table is there with what it has room for; the exit code and stderr tell of the rest, as JSON does."""
+    store = open_table()
+    for number in range(40):
+        spend(store, f"api:{number}", 1)
+    file = tmp_path / "table"
+    run("dump", str(file))
+    store.close()
+    store.unlink()
+    said = run("load", str(file), "--initial-size", "8")
+    assert (said.code, said.out.startswith("8 slots loaded")) == (3, True)
+    assert "no room for 32 more" in said.err
+    assert "--initial-size" in said.err
+    assert run("unlink").code == 0
+    again = run("load", str(file), "--initial-size", "8", "--json")
+    assert (again.code, again.json["loaded"], again.json["dropped"]) == (3, 8, 32)
+
+
 def test_load_refuses_what_is_no_dump(run: Run, tmp_path: Path) -> None:
     """Any other file, and none, are one line."""
     file = tmp_path / "table"
