@@ -1,13 +1,22 @@
-"""Checks what a store is asked for, before it takes any stripe."""
+"""Checks the arguments of a call, before a store acquires any stripe or asks any server.
+
+A wrong type is a `ConfigurationTypeError`, a wrong value a `ConfigurationError`: see `shm_store.errors`. The one check
+that comes later is that of a cost, as only the bucket tells the most units at once.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
-from typing import Final, NamedTuple, TypeAlias
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Final, NamedTuple, TypeAlias, TypeGuard, TypeVar
 
-from shm_store.errors import ConfigurationError
+from shm_store.errors import ConfigurationError, ConfigurationTypeError, shown, unusable
 from shm_store.limiter import KeyReserve
 from shm_store.quota import Concurrency, Quota
+
+T = TypeVar("T")
+
+# Collections that are no list, though their elements can be read like those of one.
+_NO_LISTS: Final = (str, bytes, bytearray, memoryview, Mapping)
 
 
 class CheckedTake(NamedTuple):
@@ -33,11 +42,12 @@ def takes_of(key: str | Sequence[KeyReserve], cost: int, quota: Quota | Concurre
     """
     if isinstance(key, str):
         return [(key, quota, cost)]
-    if (cost, quota) != (1, None):
-        raise ConfigurationError("takes", key, "leave out cost and quota: each take has its own")
-    # What is no list of takes, `checked_takes` will say.
     takes: Sequence[KeyReserve] = key
-    if isinstance(takes, Sequence) and not takes:
+    if not _is_list(takes):
+        raise ConfigurationTypeError("key", key, "give a str, or a list of (key, quota or None, cost)")
+    if type(cost) is not int or cost != 1 or quota is not None:
+        raise ConfigurationError("takes", key, "leave out cost and quota: each take has its own")
+    if not takes:
         raise ConfigurationError("takes", key, "give at least one")
     return takes
 
@@ -48,34 +58,73 @@ def checked_takes(takes: object, shadow: object, default: Quota, kinds: Kinds) -
     Raises:
         ConfigurationError: They are no list of takes, a key comes with two quotas, or `shadow` is no collection of
             their positions.
-        TypeError: A key is no `str`.
     """
-    if not isinstance(takes, Sequence) or isinstance(takes, str | bytes):
-        raise ConfigurationError("takes", takes, "give a list of (key, quota or None, cost)")
-    if not isinstance(shadow, Collection) or not all(type(at) is int and 0 <= at < len(takes) for at in shadow):
-        raise ConfigurationError("shadow", shadow, f"give positions of the {len(takes)} takes, counted from 0")
+    if not _is_list(takes):
+        raise ConfigurationTypeError("takes", takes, "give a list of (key, quota or None, cost)")
+    positions = _positions(shadow, len(takes))
     quotas: dict[tuple[str, bool], Quota | Concurrency] = {}
     for index, take in enumerate(takes):
         if not isinstance(take, tuple) or len(take) != 3:
-            raise ConfigurationError(f"takes[{index}]", take, "give (key, quota or None, cost)")
+            raise unusable(f"takes[{index}]", take, "give (key, quota or None, cost)", tuple)
         key, quota, cost = take
-        require_key(key)
+        require_key(key, f"key of takes[{index}]")
         asked = default if quota is None else quota
         if not isinstance(asked, kinds):
             raise not_a_quota(f"quota of takes[{index}]", asked)
         # A bucket is counted under one quota at a time: two would each undo what the other has counted.
         if quotas.setdefault((key, isinstance(asked, Quota)), asked) != asked:
             raise ConfigurationError(f"quota of takes[{index}]", asked, "give each quota of a call a key of its own")
-        yield CheckedTake(key, asked, cost, index in shadow)
+        yield CheckedTake(key, asked, cost, index in positions)
 
 
-def require_key(key: object) -> None:
-    """Raise TypeError unless `key` can name a bucket."""
+def require_key(key: object, setting: str = "key") -> None:
+    """Raise ConfigurationTypeError unless `key` can name a bucket."""
     if not isinstance(key, str):
-        raise TypeError(f"key is {key!r}: give a str, not {type(key).__name__}")
+        raise ConfigurationTypeError(setting, key, f"give a str, not {type(key).__name__}")
 
 
 def not_a_quota(setting: str, value: object) -> ConfigurationError:
     """Return what to raise about a `value` that is no quota, or none for this operation."""
     remedy = "reserve it" if isinstance(value, Concurrency) else "give a Quota, for example Quota.parse('100/minute')"
-    return ConfigurationError(setting, value, remedy)
+    return ConfigurationTypeError(setting, value, remedy)
+
+
+def require_limit(limit: object) -> None:
+    """Raise ConfigurationTypeError unless a call can reserve by `limit`."""
+    if not isinstance(limit, LIMITS):
+        raise ConfigurationTypeError("limit", limit, "give a Quota, or a Concurrency")
+
+
+def require_instance(setting: str, value: object, kind: type[T], remedy: str) -> T:
+    """Return `value`; raise ConfigurationTypeError unless it is a `kind`."""
+    if not isinstance(value, kind):
+        raise ConfigurationTypeError(setting, value, remedy)
+    return value
+
+
+def require_clock(clock: object) -> Callable[[], int]:
+    """Return `clock`; raise ConfigurationError unless it can be called, and tells nanoseconds as an `int`."""
+    remedy = "give a function that returns nanoseconds as an int, such as time.monotonic_ns"
+    if not callable(clock):
+        raise ConfigurationTypeError("clock", clock, remedy)
+    if type(now := clock()) is not int or now < 0:
+        raise ConfigurationError("clock", clock, f"{remedy}: it has returned {shown(now)}")
+    return clock
+
+
+def _positions(shadow: object, takes: int) -> Collection[int]:
+    """Return the positions in `shadow`, which are those of so many takes."""
+    # The usual one costs nothing.
+    if type(shadow) is tuple and not shadow:
+        return shadow
+    remedy = f"give a list of positions of the {takes} takes, counted from 0"
+    if not isinstance(shadow, Collection) or isinstance(shadow, _NO_LISTS):
+        raise ConfigurationTypeError("shadow", shadow, remedy)
+    for at in shadow:
+        if type(at) is not int or not 0 <= at < takes:
+            raise unusable("shadow", at, remedy, int)
+    return shadow
+
+
+def _is_list(value: object) -> TypeGuard[Sequence[object]]:
+    return isinstance(value, Sequence) and not isinstance(value, _NO_LISTS)

@@ -8,8 +8,8 @@ from typing import Any, Final, Literal, get_args
 import msgspec
 
 from shm_store.durations import NS_PER_SECOND, Duration, to_ns
-from shm_store.errors import ConfigurationError
-from shm_store.quota import INTERVAL_MAX_NS, Quota, require_integer
+from shm_store.errors import unusable
+from shm_store.quota import INTERVAL_MAX_NS, Quota, require_choice, require_integer
 
 OnFull = Literal["evict", "deny"]
 
@@ -69,12 +69,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         require_integer("initial_size", self.initial_size, 1, SIZE_MAX)
         require_integer("stripes", self.stripes, 1, STRIPES_MAX)
         require_name(self.name)
-        if self.on_full not in get_args(OnFull):
-            raise ConfigurationError("on_full", self.on_full, f"choose one of {', '.join(get_args(OnFull))}")
+        require_choice("on_full", self.on_full, get_args(OnFull))
         require_integer("label_size", self.label_size, 0, LABEL_SIZE_MAX)
         if type(self.mode) is not int or not 0 <= self.mode <= 0o777 or self.mode & 0o600 != 0o600:
             remedy = "give permission bits in octal, from 0o600, which the owner needs, to 0o777"
-            raise ConfigurationError("mode", _as_written(self.mode), remedy)
+            raise unusable("mode", _as_written(self.mode), remedy, int)
 
     @property
     def quota(self) -> Quota:
@@ -124,6 +123,4 @@ def _as_written(mode: object) -> object:
 def require_name(name: object) -> None:
     """Raise ConfigurationError unless `name` can name a segment."""
     if not isinstance(name, str) or _NAME.fullmatch(name) is None:
-        raise ConfigurationError(
-            "name", name, "use 1 to 200 letters, digits, '.', '_' and '-', not starting with 'sem.'"
-        )
+        raise unusable("name", name, "use 1 to 200 letters, digits, '.', '_' and '-', not starting with 'sem.'", str)

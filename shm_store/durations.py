@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from shm_store.errors import ConfigurationError
+from shm_store.errors import ConfigurationError, unusable
 
 if TYPE_CHECKING:
     Duration = float | str | timedelta
@@ -36,6 +36,8 @@ _UNITS_NS: dict[str, int] = {
 }
 # More than any duration has; Python refuses to write integers of thousands of digits.
 _SECONDS_MAX = 10**30
+# Longer than any duration that a person writes, and short enough for what `decimal` computes.
+_LENGTH_MAX = 100
 _NUMBER = r"(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)"
 _WRITTEN = re.compile(rf"(?P<number>{_NUMBER})?\s*(?P<unit>[a-zµ]+)?", re.IGNORECASE)
 # Of several units, each with its number, the largest first: `1h30m`.
@@ -59,7 +61,7 @@ def to_ns(setting: str, value: Duration, *, minimum_ns: int, maximum_ns: int) ->
     """
     ns = _read(value)
     if ns is None:
-        raise ConfigurationError(setting, value, _REMEDY)
+        raise unusable(setting, value, _REMEDY, int, float, str, timedelta)
     if not minimum_ns <= ns <= maximum_ns:
         raise ConfigurationError(setting, value, f"give a duration from {to_text(minimum_ns)} to {to_text(maximum_ns)}")
     return ns
@@ -83,7 +85,7 @@ def _read(value: object) -> int | None:
     if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _SECONDS_MAX:
         number = Decimal(str(value))
         return _round(number * NS_PER_SECOND) if number.is_finite() else None
-    if isinstance(value, str):
+    if isinstance(value, str) and len(value) <= _LENGTH_MAX:
         return _read_text(value.strip())
     return None
 

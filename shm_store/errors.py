@@ -1,6 +1,13 @@
 """Every error the limiter raises, each with the fields a program needs to act on it.
 
 A denied request is not an error: see `shm_store.rate_info.RateInfo`.
+
+One rule holds for the arguments of every public function, on every store:
+
+* A value that cannot be used raises a `ConfigurationError`, for a cost a `CostError`. Both are `ValueError`s.
+* A value of the wrong type raises a `ConfigurationTypeError` or a `CostTypeError`. These are the same errors and
+  `TypeError`s as well. `True` and `False` are never integers.
+* The call that is wrong raises the error, and changes nothing.
 """
 
 from __future__ import annotations
@@ -21,6 +28,8 @@ def shown(value: object) -> str:
     except ValueError:
         # An integer of more digits than Python writes.
         text = f"<{type(value).__name__} too large to be written>"
+    except Exception:  # noqa: BLE001 - a `__repr__` that fails must not hide the error that shows it
+        text = f"<{type(value).__name__}>"
     return text if len(text) <= _SHOWN_MAX else text[:_SHOWN_MAX] + "..."
 
 
@@ -45,6 +54,16 @@ class ConfigurationError(StoreError, ValueError):
         self.remedy = remedy
 
 
+class ConfigurationTypeError(ConfigurationError, TypeError):
+    """A setting, or an argument in the role of one, is of a type that cannot be used."""
+
+
+def unusable(setting: str, value: object, remedy: str, *types: type) -> ConfigurationError:
+    """Return the error about a value that cannot be used: a `ConfigurationTypeError` if it is of none of `types`."""
+    has_type = isinstance(value, types) and (not isinstance(value, bool) or bool in types)
+    return (ConfigurationError if has_type else ConfigurationTypeError)(setting, value, remedy)
+
+
 class CostError(StoreError, ValueError):
     """The cost is not a positive integer, or no wait would ever make room for it.
 
@@ -63,8 +82,17 @@ class CostError(StoreError, ValueError):
         self.index = index
 
 
+class CostTypeError(CostError, TypeError):
+    """The cost is no `int`."""
+
+
+def unusable_cost(cost: object, limit: int, index: int = 0) -> CostError:
+    """Return the error about a cost that a bucket cannot have."""
+    return (CostError if type(cost) is int else CostTypeError)(cost, limit, index)
+
+
 class LayoutMismatchError(StoreError):
-    """What is stored under the segment's name is not the table this configuration describes."""
+    """The segment of that name is not the table that this configuration describes."""
 
     fields = ("name", "difference", "remedy")
 

@@ -28,12 +28,13 @@ class Take(Protocol):
 class RateLimiter(Protocol):
     """One limit per key, which all processes that open the same store share.
 
-    Every method may raise a `StoreError`; a bad cost raises `CostError`, and a key that is no `str` a `TypeError`.
+    Every method may raise a `StoreError`. A bad cost raises `CostError`, and any other bad argument
+    `ConfigurationError`. Of a wrong type both are a `TypeError` as well; see `shm_store.errors`.
     """
 
     @property
     def quota(self) -> Quota:
-        """What is taken by where no other quota is named."""
+        """The default quota, for calls that name no other."""
         ...
 
     @property

@@ -8,7 +8,7 @@ import msgspec
 
 from shm_store.algorithms import ALGORITHMS, Terms
 from shm_store.durations import NS_PER_SECOND, Duration, to_ns, to_text
-from shm_store.errors import ConfigurationError
+from shm_store.errors import ConfigurationError, unusable
 
 LIMIT_MAX: Final = 2**63 - 1
 # More than any limit has; Python refuses to read thousands of them, with an error of its own.
@@ -43,8 +43,7 @@ class Quota(msgspec.Struct, frozen=True, dict=True):
         """Validate, and store the interval as seconds so that equal quotas compare equal."""
         require_integer("limit", self.limit, 1, LIMIT_MAX)
         interval_ns = to_ns("interval", self.interval, minimum_ns=INTERVAL_MIN_NS, maximum_ns=INTERVAL_MAX_NS)
-        if not isinstance(self.algorithm, str) or self.algorithm not in ALGORITHMS:
-            raise ConfigurationError("algorithm", self.algorithm, f"choose one of {', '.join(ALGORITHMS)}")
+        require_choice("algorithm", self.algorithm, tuple(ALGORITHMS))
         self._check_burst(interval_ns)
         # Beside the fields: a float of seconds holds every nanosecond only up to 26 days.
         self.__dict__["terms"] = self._terms(interval_ns)
@@ -76,7 +75,7 @@ class Quota(msgspec.Struct, frozen=True, dict=True):
         """
         limit, slash, interval = text.partition("/") if isinstance(text, str) else ("", "", "")
         if not slash or not limit.strip().isdecimal() or len(limit) > _DIGITS_MAX:
-            raise ConfigurationError("quota", text, "write 'limit/interval', for example '100/minute'")
+            raise unusable("quota", text, "write 'limit/interval', for example '100/minute'", str)
         return cls(int(limit), interval)
 
     def _terms(self, interval_ns: int) -> Terms:
@@ -113,4 +112,10 @@ class Concurrency(msgspec.Struct, frozen=True):
 def require_integer(setting: str, value: object, minimum: int, maximum: int) -> None:
     """Raise ConfigurationError unless `value` is an `int` (not a `bool`) in the closed range."""
     if type(value) is not int or not minimum <= value <= maximum:
-        raise ConfigurationError(setting, value, f"give an integer from {minimum} to {maximum}")
+        raise unusable(setting, value, f"give an integer from {minimum} to {maximum}", int)
+
+
+def require_choice(setting: str, value: object, choices: tuple[str, ...]) -> None:
+    """Raise ConfigurationError unless `value` is one of the texts `choices`."""
+    if not isinstance(value, str) or value not in choices:
+        raise unusable(setting, value, f"choose one of {', '.join(choices)}", str)

@@ -1,4 +1,4 @@
-"""Reservations: units that are taken now, and given back as far as they turn out not to be used."""
+"""Reservations: units that a call takes now, and gives back later as far as the caller does not use them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self, TypeAlias
 
-from shm_store.errors import ConfigurationError, StoreError
+from shm_store.errors import ConfigurationError, StoreError, unusable
+from shm_store.quota import LIMIT_MAX
 from shm_store.rate_info import RateInfo
 
 #: Settles what was taken, given the units that were used of each take; None: its cost.
@@ -17,9 +18,9 @@ Settle: TypeAlias = Callable[[Sequence[int] | None], None]
 class Reservation:
     """What one `reserve` has taken; a context manager that settles it.
 
-    A settlement says what was really used; only the first one counts. Without one the cost stands, but units in flight
-    (`Concurrency`) are given back: at the end of the block, or when nobody refers to the reservation any more. What a
-    process had reserved when it was killed is spent, and what it had in flight is free.
+    A settlement names the units that were really used; only the first one counts. Without one the cost stands, but
+    units in flight (`Concurrency`) are given back: at the end of the block, or when nobody refers to the reservation
+    any more. What a process had reserved when it was killed is spent, and what it had in flight is free.
 
     Given back is what the bucket still misses of the units: none when it was refilled since, so that no unit is there
     twice; none either when it was reset, evicted or given another quota. With `gcra`, what others gave back meanwhile
@@ -56,14 +57,19 @@ class Reservation:
         """Settle: give back what was not used, and take what was used beyond the cost, as far as there is any.
 
         Args:
-            used: Units really used, for each take in turn; none: the cost of each. Units in flight always end.
+            used: Units really used, 0 to 2**63 - 1, for each take in turn; none: the cost of each. Units in flight
+                always end.
 
         Raises:
-            ConfigurationError: There are not as many as takes, or one is no integer from 0 on. Nothing is settled.
+            ConfigurationError: There are not as many as takes, or one is out of range. Nothing is settled.
             StoreError: The store failed; the rest is settled, and what failed is tried again by a later operation.
         """
-        if used and (len(used) != len(self.infos) or any(type(units) is not int or units < 0 for units in used)):
-            raise ConfigurationError("used", used, f"give {len(self.infos)} integers from 0 on, one for each take")
+        remedy = f"give {len(self.infos)} integers from 0 to {LIMIT_MAX}, one for each take"
+        for units in used:
+            if type(units) is not int or not 0 <= units <= LIMIT_MAX:
+                raise unusable("used", units, remedy, int)
+        if used and len(used) != len(self.infos):
+            raise ConfigurationError("used", used, remedy)
         if self._settle is not None:
             self._settle(used or None)
             # Last: what an exception has cut short is finished by a later call, or when nobody refers to this any more.

@@ -7,9 +7,20 @@ from collections.abc import Callable, Collection, Sequence
 from types import TracebackType
 from typing import Self
 
-from shm_store.arguments import LIMITS, QUOTAS, Kinds, checked_takes, not_a_quota, require_key, takes_of
+from shm_store.arguments import (
+    LIMITS,
+    QUOTAS,
+    Kinds,
+    checked_takes,
+    not_a_quota,
+    require_clock,
+    require_instance,
+    require_key,
+    require_limit,
+    takes_of,
+)
 from shm_store.config import Config
-from shm_store.durations import NS_PER_SECOND, Duration, to_ns
+from shm_store.durations import Duration, to_ns
 from shm_store.limiter import KeyReserve, KeyTake, Take
 from shm_store.quota import INTERVAL_MAX_NS, INTERVAL_MIN_NS, Concurrency, Quota
 from shm_store.rate_info import RateInfo
@@ -48,7 +59,7 @@ class ShmStore(WholeTable, Waiting):
         BackendError: By any operation: the operating system refused what a new seat or a recovery needs.
         TableFullError: By any operation that admits a new key: its set has no slot to give up.
         CostError: By `take` and `peek`: the cost is no integer from 1 to the most units at once.
-        TypeError: By any operation on a key: the key is no `str`.
+        ConfigurationTypeError: By any operation on a key: the key is no `str`.
         StoreClosedError: By any operation after `close`.
 
     >>> with ShmStore.open(Config(limit=5, interval="3s", name="doctest-store")) as store:
@@ -63,6 +74,7 @@ class ShmStore(WholeTable, Waiting):
 
     def __init__(self, table: Table, clock: Callable[[], int]) -> None:
         """Serve `table`; use `open` or `attach` instead."""
+        require_instance("table", table, Table, "use ShmStore.open(Config(...)) or ShmStore.attach(name)")
         super().__init__(table)
         self._clock = clock
         self._settlements = Settlements()
@@ -85,10 +97,14 @@ class ShmStore(WholeTable, Waiting):
             clock: Returns nanoseconds, the same for every process of the segment and never going back.
 
         Raises:
+            ConfigurationError: `config` is no Config, or `clock` no function that returns nanoseconds.
             LayoutMismatchError: The segment has another geometry, or is no table.
             BackendError: The operating system refused: no space, no permission, a semaphore missing.
         """
-        config = config or Config()
+        if config is None:
+            config = Config()
+        require_instance("config", config, Config, "give a Config, for example Config(limit=100)")
+        require_clock(clock)
         return cls(Table(Segment.open(config), config, clock, Role.USER), clock)
 
     @classmethod
@@ -104,7 +120,8 @@ class ShmStore(WholeTable, Waiting):
         return None if table is None else cls(table, time.monotonic_ns)
 
     def check(self, limit: Quota | Concurrency) -> None:
-        """Do nothing: the table counts by any limit; see `Backed.check`."""
+        """Raise ConfigurationError if `limit` is no limit: the table counts by any; see `Backed.check`."""
+        require_limit(limit)
 
     def take_all(self, takes: Sequence[KeyTake], *, shadow: Collection[int] = ()) -> list[RateInfo]:
         """Take from several buckets, from all of them or from none, under one hold of all their stripes.
@@ -203,8 +220,12 @@ class ShmStore(WholeTable, Waiting):
         """Return whether nobody of the host has called this for `key` within the time that he gave.
 
         Of keys of which the table keeps no text it does not know, and says that nobody has.
+
+        Raises:
+            ConfigurationError: The time is not between 0 and 100 years.
         """
-        return self._table.begins_burst(self._place(key), round(seconds * NS_PER_SECOND))
+        length_ns = to_ns("seconds", seconds, minimum_ns=0, maximum_ns=INTERVAL_MAX_NS)
+        return self._table.begins_burst(self._place(key), length_ns)
 
     def close(self) -> None:
         """Let go of the segment, which stays for others and for the next start; may be called again."""

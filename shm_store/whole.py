@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shm_store.arguments import require_instance
 from shm_store.config import Config
 from shm_store.errors import StoreClosedError
 from shm_store.inspection import Inspection
@@ -56,6 +57,7 @@ class WholeTable:
     def tally(self, policy: str) -> Tally:
         """Return what this process counts in, of how the policy of that name decides; `inspect` adds up all."""
         self._require_open()
+        require_instance("policy", policy, str, "give the name of a policy")
         return self._table.tallies.tally(policy)
 
     def inspect(self) -> Inspection:

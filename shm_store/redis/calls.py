@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from shm_store.arguments import CheckedTake, not_a_quota
-from shm_store.errors import CostError
+from shm_store.errors import CostError, CostTypeError
 from shm_store.quota import Concurrency, Quota
 from shm_store.rate_info import RateInfo
 from shm_store.redis import scripts
@@ -32,11 +32,11 @@ _TAKE: Final = b"%b$%d\r\n%b\r\n%b$%d\r\n%b\r\n$12\r\n%b\r\n$%d\r\n%b\r\n"
 
 
 class _Asked(NamedTuple):
-    """What takes by a quota.
+    """The command that takes by one quota.
 
     Attributes:
         script: The script.
-        arguments: What it is told of the quota.
+        arguments: The quota, as the script reads it.
         head: What its command begins with.
         told: The arguments, as the command has them.
     """
@@ -138,7 +138,7 @@ class Calls:
             CostError: The cost is no integer from 1 to the most units of the bucket.
         """
         asked = self._ask(quota)
-        name, units, tag, told = self._names.bucket(key), b"%d" % _units(cost), _new_tag(), self._told()
+        name, units, tag, told = self._names.bucket(key), b"%d" % _units(cost, quota), _new_tag(), self._told()
         packed = _TAKE % (asked.head, len(name), name, asked.told, len(units), units, tag, len(told), told)
         answer = _decode(self._engine.run(Call(asked.script, (name,), (asked.arguments, units, tag, told), packed)))
         if answer[0] == "cost":
@@ -222,13 +222,15 @@ class Calls:
         positions: dict[bytes, int] = {}
         names: list[bytes] = []
         told = []
-        for take in takes:
+        for index, take in enumerate(takes):
             is_flight = isinstance(take.quota, Concurrency)
             own = self._names.flight(take.key) if is_flight else (self._names.bucket(take.key),)
             if own[0] not in positions:
                 positions[own[0]] = len(names) + 1
                 names += own
-            told.append((positions[own[0]], is_flight, *terms_of(take.quota), _units(take.cost), take.shadow))
+            told.append(
+                (positions[own[0]], is_flight, *terms_of(take.quota), _units(take.cost, take.quota, index), take.shadow)
+            )
         settings = self._settings(tag, is_peek=is_peek, is_reserved=is_reserved)
         answers: list[Any] = _decode(self._engine.run(Call(scripts.TAKE_ALL, names, (_encode(told), settings))))
         if answers[0] == "cost":
@@ -257,9 +259,15 @@ class Calls:
         return asked
 
 
-def _units(cost: object) -> int:
-    """Return a cost as scripts take it, which know how many units a bucket has: 0 if it is none."""
-    return cost if type(cost) is int and 1 <= cost <= LIMIT_MAX else 0
+def _units(cost: object, quota: Quota | Concurrency, index: int = 0) -> int:
+    """Return a cost as scripts take it, which know how many units a bucket has: 0 if it is out of range.
+
+    Raises:
+        CostTypeError: It is no integer. No server needs to be asked for that.
+    """
+    if type(cost) is not int:
+        raise CostTypeError(cost, quota.limit if isinstance(quota, Concurrency) else quota.terms.burst, index)
+    return cost if 1 <= cost <= LIMIT_MAX else 0
 
 
 def _new_tag() -> bytes:

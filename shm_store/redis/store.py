@@ -6,7 +6,18 @@ from collections.abc import Callable, Collection, Sequence
 from types import TracebackType
 from typing import Final, Self
 
-from shm_store.arguments import LIMITS, QUOTAS, CheckedTake, Kinds, checked_takes, require_key, takes_of
+from shm_store.arguments import (
+    LIMITS,
+    QUOTAS,
+    CheckedTake,
+    Kinds,
+    checked_takes,
+    require_clock,
+    require_instance,
+    require_key,
+    require_limit,
+    takes_of,
+)
 from shm_store.durations import NS_PER_SECOND, Duration
 from shm_store.errors import StoreClosedError
 from shm_store.limiter import KeyReserve, KeyTake
@@ -40,12 +51,13 @@ class RedisStore(Waiting):
         EngineError: By any operation: the server did not answer, or refused.
         ConfigurationError: By any operation: the server cannot count by the quota.
         CostError: By `take` and `peek`: the cost is no integer from 1 to the most units at once.
-        TypeError: By any operation on a key: the key is no `str`.
+        ConfigurationTypeError: By any operation on a key: the key is no `str`.
         StoreClosedError: By any operation after `close`.
     """
 
     def __init__(self, engine: Engine, config: RedisConfig, clock: Callable[[], int] | None) -> None:
         """Keep buckets in `engine`; use `open` instead."""
+        require_instance("engine", engine, Engine, "use RedisStore.open(url)")
         self._engine = engine
         self._config = config
         self._quota = config.quota
@@ -67,9 +79,14 @@ class RedisStore(Waiting):
             clock: Returns nanoseconds since 1970; tests give one in place of the server's clock.
 
         Raises:
-            ConfigurationError: The URL cannot be used.
+            ConfigurationError: The URL cannot be used, `config` is no RedisConfig, or `clock` no function that returns
+                nanoseconds.
         """
-        config = config or RedisConfig()
+        if config is None:
+            config = RedisConfig()
+        require_instance("config", config, RedisConfig, "give a RedisConfig, for example RedisConfig(limit=100)")
+        if clock is not None:
+            require_clock(clock)
         return cls(Engine(url, config), config, clock)
 
     @property
@@ -84,7 +101,7 @@ class RedisStore(Waiting):
 
     @property
     def quota(self) -> Quota:
-        """What is taken by where no other quota is named."""
+        """The default quota, for calls that name no other."""
         return self._quota
 
     @property
@@ -99,6 +116,7 @@ class RedisStore(Waiting):
 
     def check(self, limit: Quota | Concurrency) -> None:
         """Raise ConfigurationError if the server cannot count by a limit; contact no server."""
+        require_limit(limit)
         terms_of(limit)
 
     def take(self, key: str, cost: int = 1, quota: Quota | None = None) -> RateInfo:
@@ -153,9 +171,11 @@ class RedisStore(Waiting):
 
         Raises:
             CostError: As by `take`.
+            ConfigurationTypeError: `order` is no Order.
         """
         self._begin()
         require_key(key)
+        require_instance("order", order, Order, "give an Order")
         return self._calls.lease(key, quota, order)
 
     def get(self, key: str) -> tuple[int, int]:

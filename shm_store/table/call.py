@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 import msgspec
 
 from shm_store.algorithms import FRESH, Decision, State
-from shm_store.errors import ConfigurationError, CostError, TableFullError
+from shm_store.errors import ConfigurationError, TableFullError, unusable_cost
 from shm_store.quota import Concurrency, Quota
 from shm_store.rate_info import RateInfo
 from shm_store.table.accounts import Account, InFlight, Owner
@@ -28,7 +28,7 @@ class Wanted(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         place: Where the key belongs.
-        quota: What is asked about.
+        quota: The quota to take from.
         cost: How many units.
         shadow: Whether it must not deny the others.
     """
@@ -214,7 +214,7 @@ def blocked(quota: Quota | Concurrency, block: Slot, now_ns: int, cost: int, ind
 
 def _require_cost(cost: int, capacity: int, index: int) -> None:
     if type(cost) is not int or not 1 <= cost <= capacity:
-        raise CostError(cost, capacity, index)
+        raise unusable_cost(cost, capacity, index)
 
 
 def decided(account: Account, now_ns: int, cost: int, index: int) -> Decision:

@@ -1,16 +1,17 @@
 """The hot path of `take`: one unit of a key seen before, inside its current window.
 
-Everything it needs is bound in one closure, and one look-up in `hints` yields the rest; whatever else it is asked goes
-to `take_slowly`, and so does a stripe that stays taken. A hint is believed only while its slot has the tag that it
+One closure binds everything it needs, and one look-up in `hints` yields the rest. Any other call goes to
+`take_slowly`, and so does a call whose stripe stays taken. A hint is believed only while its slot has the tag that it
 names (I7), and until the window or lease that it names ends: under one tag, it lasts as long as it was to (I12). The
-closure repeats, in line, what `Stripes.run` and `algorithms.window` say: a call for each would double its cost.
-`tests/property` holds all ways of a take against one model.
+closure repeats `Stripes.run` and `algorithms.window` in line. A call for each would double its cost.
+`tests/property` compares every way of a take with one model.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+from shm_store.arguments import require_key
 from shm_store.limiter import Take
 from shm_store.quota import Quota
 from shm_store.rate_info import RateInfo
@@ -43,7 +44,7 @@ def bind(  # noqa: C901, PLR0915 - one closure, whose calls are what it saves
     # More than any number of units: a word is at most 2**64 - 1.
     missed = 2**65
 
-    def take(key: str, cost: int = 1, quota: Quota | None = None) -> RateInfo:  # noqa: C901, PLR0912 - in line
+    def take(key: str, cost: int = 1, quota: Quota | None = None) -> RateInfo:  # noqa: C901, PLR0912, PLR0915 - in line
         if cost is not one:
             return take_slowly(key, cost, quota)
         try:
@@ -59,6 +60,10 @@ def bind(  # noqa: C901, PLR0915 - one closure, whose calls are what it saves
                 seat = pop()
         except LookupError:
             return take_slowly(key, cost, quota)
+        except TypeError:
+            # A key that has no hash is no text. Another such error may be that of a signal handler.
+            require_key(key)
+            raise
         units = missed
         now_ns = 0
         tries = TRIES

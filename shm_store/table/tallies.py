@@ -49,7 +49,7 @@ class Tallies:
     def tally(self, name: str) -> Tally:
         """Return what this process counts in for the policy `name`.
 
-        Where there is no record left, that is memory of its own, and the log says so: no request is to fail for it.
+        Without a free record it counts in memory of its own, and logs that: no request must fail for it.
         """
         found = self._own.get(name)
         if found is None:
@@ -83,7 +83,7 @@ class Tallies:
         """Return the counters of a record for `name` that no living process counts in, or None."""
         try:
             with self._segment.registry_lock(_REGISTRY_TIMEOUT_NS):
-                record = self._unowned(name.encode()[:TALLY_NAME_MAX])
+                record = self._unowned(name.encode("utf-8", "replace")[:TALLY_NAME_MAX])
                 if record is not None:
                     record[TALLY_START] = process.own_start_ticks()
                     record[TALLY_PID] = os.getpid()

@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from types import TracebackType
 from typing import Final, Self
 
+from shm_store.arguments import require_instance
 from shm_store.durations import Duration
 from shm_store.limiter import KeyReserve, KeyTake, Take
 from shm_store.quota import Concurrency, Quota
@@ -32,9 +33,13 @@ class CountedStore(Waiting):
     peek: Take
 
     def __init__(self, shared: RedisStore, table: ShmStore) -> None:
-        """Decide by `shared`, and count in `table`; both are closed with this store."""
-        self._shared: Final = shared
-        self._table: Final = table
+        """Decide by `shared`, and count in `table`; both are closed with this store.
+
+        Raises:
+            ConfigurationTypeError: One of them is another store.
+        """
+        self._shared: Final = require_instance("shared", shared, RedisStore, "give RedisStore.open(url)")
+        self._table: Final = require_instance("table", table, ShmStore, "give ShmStore.open(Config(...))")
         self.take = shared.take
         self.peek = shared.peek
 
@@ -48,7 +53,7 @@ class CountedStore(Waiting):
 
     @property
     def quota(self) -> Quota:
-        """What is taken by where no other quota is named."""
+        """The default quota, for calls that name no other."""
         return self._shared.quota
 
     def check(self, limit: Quota | Concurrency) -> None:

@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
-from shm_store.arguments import not_a_quota, require_key
+from shm_store.arguments import not_a_quota, require_clock, require_instance, require_key
 from shm_store.durations import NS_PER_SECOND, Duration
 from shm_store.errors import EngineError, StoreError
 from shm_store.limiter import KeyReserve, KeyTake
@@ -39,9 +39,10 @@ _GRACE_NS: Final = NS_PER_SECOND
 class LeaseStore(CountedStore):
     """A store on Redis or Valkey whose units this host is issued in batches; implements `RateLimiter`.
 
-    A take of a key is decided in the table as long as the host has units of it, or was denied any; the process that
-    finds none left asks the server for more, for all processes of the host, and those that come meanwhile ask for
-    themselves alone. Everything but `take` and `acquire` is the server's affair; what was issued counts as spent there.
+    The table decides on a take of a key as long as the host has units of it, or the server has denied it any. The
+    process that finds none left asks the server for more, for all processes of the host. Other processes ask for
+    themselves alone until the server has answered. Everything but `take` and `acquire` is the server's affair; what was
+    issued counts as spent there.
 
     No unit is spent that was not issued, and none is issued twice. With `token-bucket` and `fixed-window` none is spent
     in another window than it was issued in; with the others, at most `hosts` batches are. At most `hosts - 1` batches
@@ -57,6 +58,9 @@ class LeaseStore(CountedStore):
         config: How units are issued.
         otherwise: What decides where no lease does; `shared` if None.
         clock: Returns nanoseconds, as the table's.
+
+    Raises:
+        ConfigurationError: An argument cannot be used.
     """
 
     def __init__(
@@ -69,9 +73,12 @@ class LeaseStore(CountedStore):
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         super().__init__(shared, table)
-        self._config = config
-        self._otherwise: Final = CountedStore(shared, table) if otherwise is None else otherwise
-        self._clock = clock
+        self._config = require_instance("config", config, LeaseConfig, "give a LeaseConfig, e.g. LeaseConfig(hosts=2)")
+        if otherwise is None:
+            otherwise = CountedStore(shared, table)
+        remedy = "give a store of both tiers, for example FallbackStore(shared, table, hosts=2)"
+        self._otherwise: Final = require_instance("otherwise", otherwise, CountedStore, remedy)
+        self._clock = require_clock(clock)
         self._patience_ns = shared.timeout_ns + _GRACE_NS
         self._lifetime_ns = config.lifetime_ns
         # Whatever process of the host asks, it asks for the host.

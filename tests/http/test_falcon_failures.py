@@ -18,7 +18,9 @@ from shm_store import (
     AcquireTimeoutError,
     BackendError,
     ConfigurationError,
+    ConfigurationTypeError,
     CostError,
+    CostTypeError,
     EngineError,
     LayoutMismatchError,
     SeatsExhaustedError,
@@ -47,6 +49,7 @@ ERRORS = [
     AcquireTimeoutError("k", None, 0),
     ClientAddressError("client address", None, "give trusted"),
     ConfigurationError("quota", 5, "give a Quota"),
+    ConfigurationTypeError("quota", 5, "give a Quota"),
     StoreError("what a later version may raise"),
 ]
 
@@ -56,9 +59,9 @@ def _kinds(error: type[StoreError]) -> set[type[StoreError]]:
 
 
 def test_every_store_error_is_among_those_tried() -> None:
-    """What follows is true of each error the library has, but the one that is a denial."""
+    """The tests below run with every error of the library, except for the one that is a denial."""
     library = {kind for kind in _kinds(StoreError) if kind.__module__.startswith("shm_store.")}
-    assert library - {CostError} <= {type(error) for error in ERRORS}
+    assert library - {CostError, CostTypeError} <= {type(error) for error in ERRORS}
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)

@@ -150,7 +150,9 @@ def test_config_refuses_unknown_fields() -> None:
     "error",
     [
         shm_store.ConfigurationError("limit", 0, "more"),
+        shm_store.ConfigurationTypeError("limit", "5", "less"),
         shm_store.CostError(0, 5),
+        shm_store.CostTypeError("1", 5, 2),
         shm_store.LayoutMismatchError("n", "d", "r"),
         shm_store.TableFullError("n", 8),
         shm_store.StripeTimeoutError("n", 3, 10**8, (1, 2)),

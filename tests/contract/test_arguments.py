@@ -1,0 +1,209 @@
+"""Every store refuses an argument that it cannot use: the wrong call raises one error, and changes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from datetime import timedelta
+from functools import partial
+from typing import Any, Final, NamedTuple
+
+import pytest
+
+from shm_store import Concurrency, Config, CostTypeError, Quota, ShmStore
+from shm_store.redis import Order, RedisConfig, RedisStore
+from shm_store.table.files import remove
+from shm_store.tiers import CountedStore, FallbackStore, LeaseConfig, LeaseStore
+from tests.engines import Server, engines, free_port
+from tests.segments import new_segment_name
+from tests.wrong import HUGE, LONG, NAN, Kind, is_none, refused
+
+KEY: Final = "client:203.0.113.7"
+STORES: Final = (ShmStore, RedisStore, CountedStore, FallbackStore, LeaseStore)
+
+TEXT: Final = Kind((str,))
+COST: Final = Kind((int,), (0, -1, 6, 2**70, -HUGE, HUGE))
+LIMIT: Final = Kind((int,), (0, -1, 2**63, HUGE))
+USED: Final = Kind((int,), (-1, 2**63, HUGE))
+QUOTA: Final = Kind((Quota,), also=is_none)
+DURATION: Final = Kind((int, float, str, timedelta), (0, -1, NAN, float("inf"), 1e308, "", "x", LONG, timedelta.max))
+SECONDS: Final = Kind(DURATION.types, DURATION.unusable[1:])
+TIMEOUT: Final = Kind(DURATION.types, DURATION.unusable[1:], is_none)
+TAKES: Final = Kind((list, tuple))
+POSITIONS: Final = Kind((list, tuple, set), ([1], [-1], [HUGE]))
+POSITION: Final = Kind((int,), (1, -1, HUGE))
+KEYS: Final = Kind((list, tuple, str))
+LIMITS: Final = Kind((Quota, Concurrency), also=is_none)
+
+
+class Case(NamedTuple):
+    """One argument of one method: how to give it, what it may be, and what an error calls it."""
+
+    call: Callable[[Any, Any], object]
+    kind: Kind
+    setting: str
+
+
+def _attempt(method: str, argument: str) -> Callable[[Any, Any], object]:
+    """Return what gives one argument of a method, and a key beside it."""
+    return lambda store, value: getattr(store, method)(**{"key": KEY, argument: value})
+
+
+def _acquire(argument: str) -> Callable[[Any, Any], object]:
+    return lambda store, value: store.acquire(**{"key": KEY, "timeout": 0, argument: value})
+
+
+def _acquire_async(argument: str) -> Callable[[Any, Any], object]:
+    return lambda store, value: asyncio.run(store.acquire_async(**{"key": KEY, "timeout": 0, argument: value}))
+
+
+#: By the method and its argument; several where an argument has parts.
+CASES: Final[dict[tuple[str, str], list[Case]]] = {
+    **{
+        (method, argument): [Case(_attempt(method, argument), kind, argument)]
+        for method in ("take", "peek")
+        for argument, kind in (("key", TEXT), ("cost", COST), ("quota", QUOTA))
+    },
+    **{
+        (method, argument): [Case(attempt(argument), kind, argument)]
+        for method, attempt in (("acquire", _acquire), ("acquire_async", _acquire_async))
+        for argument, kind in (("key", TEXT), ("timeout", TIMEOUT), ("cost", COST), ("quota", QUOTA))
+    },
+    **{
+        (method, "key"): [Case(_attempt(method, "key"), TEXT, "key")]
+        for method in ("get", "reset", "unblock", "digest")
+    },
+    ("take_all", "takes"): [
+        Case(lambda store, value: store.take_all(value), TAKES, "takes"),
+        Case(lambda store, value: store.take_all([value]), Kind((tuple,), ((), ("x", None), ("x",) * 4)), "takes[0]"),
+        Case(lambda store, value: store.take_all([(value, None, 1)]), TEXT, "key of takes[0]"),
+        Case(lambda store, value: store.take_all([(KEY, value, 1)]), QUOTA, "quota of takes[0]"),
+        Case(lambda store, value: store.take_all([(KEY, None, value)]), COST, "cost"),
+    ],
+    ("take_all", "shadow"): [
+        Case(lambda store, value: store.take_all([(KEY, None, 1)], shadow=value), POSITIONS, "shadow"),
+        Case(lambda store, value: store.take_all([(KEY, None, 1)], shadow=[value]), POSITION, "shadow"),
+    ],
+    ("reserve", "key"): [
+        Case(lambda store, value: store.reserve(value), KEYS, "key"),
+        Case(lambda store, value: store.reserve([(value, None, 1)]), TEXT, "key of takes[0]"),
+        Case(lambda store, value: store.reserve([(KEY, value, 1)]), LIMITS, "quota of takes[0]"),
+        Case(lambda store, value: store.reserve([("other", None, 1), (KEY, Concurrency(5), value)]), COST, "cost"),
+    ],
+    ("reserve", "cost"): [Case(_attempt("reserve", "cost"), COST, "cost")],
+    ("reserve", "quota"): [Case(_attempt("reserve", "quota"), LIMITS, "quota of takes[0]")],
+    ("reserve", "shadow"): [Case(_attempt("reserve", "shadow"), POSITIONS, "shadow")],
+    ("set", "key"): [Case(lambda store, value: store.set(value, 9, "1s"), TEXT, "key")],
+    ("set", "limit"): [Case(lambda store, value: store.set(KEY, value, "1s"), LIMIT, "limit")],
+    ("set", "interval"): [Case(lambda store, value: store.set(KEY, 9, value), DURATION, "interval")],
+    ("block", "key"): [Case(lambda store, value: store.block(value, "1s"), TEXT, "key")],
+    ("block", "duration"): [Case(_attempt("block", "duration"), DURATION, "duration")],
+    ("begins_burst", "key"): [Case(lambda store, value: store.begins_burst(value, 1.0), TEXT, "key")],
+    ("begins_burst", "seconds"): [Case(_attempt("begins_burst", "seconds"), SECONDS, "seconds")],
+    ("tally", "policy"): [Case(lambda store, value: store.tally(value), TEXT, "policy")],
+    ("check", "limit"): [
+        Case(lambda store, value: store.check(value), Kind((Quota, Concurrency)), "limit"),
+    ],
+    ("lease", "key"): [Case(lambda store, value: store.lease(value, Quota(5, 3), _order(1)), TEXT, "key")],
+    ("lease", "quota"): [Case(lambda store, value: store.lease(KEY, value, _order(1)), Kind((Quota,)), "quota")],
+    ("lease", "order"): [Case(lambda store, value: store.lease(KEY, Quota(5, 3), value), Kind((Order,)), "order")],
+}
+#: Methods that only other parts of the library call, and those that open a store.
+INTERNAL: Final = frozenset(("leasing", "open", "attach"))
+
+
+def _order(cost: int) -> Order:
+    return Order("host", 2**20, cost, 0, 0, 1, 0.5, 1)
+
+
+@pytest.fixture(scope="module", params=["shm", *engines(), "counted", "fallback", "fallback alone", "lease"])
+def store(request: pytest.FixtureRequest, servers: Callable[[str], Server]) -> Iterator[Any]:
+    """Every store: five units per three seconds of a clock that stands; of one the server never answers."""
+    name, kind = new_segment_name(), request.param
+    with ExitStack() as stack:
+        stack.callback(remove, name)
+
+        def table() -> ShmStore:
+            config = Config(limit=5, interval="3s", name=name, initial_size=64, label_size=16)
+            return stack.enter_context(ShmStore.open(config, clock=lambda: 10**12))
+
+        def shared(engine: str = "valkey") -> RedisStore:
+            url = f"redis://127.0.0.1:{free_port()}" if kind == "fallback alone" else servers(engine).url
+            config = RedisConfig(limit=5, interval="3s", prefix=name, timeout="20s", backoff="1h")
+            return stack.enter_context(RedisStore.open(url, config, clock=lambda: 10**18))
+
+        if kind == "shm":
+            yield table()
+        elif kind in engines():
+            yield shared(kind)
+        elif kind == "counted":
+            yield stack.enter_context(CountedStore(shared(), table()))
+        elif kind == "lease":
+            yield stack.enter_context(LeaseStore(shared(), table(), LeaseConfig(hosts=1), clock=lambda: 10**12))
+        else:
+            yield stack.enter_context(FallbackStore(shared(), table(), hosts=1))
+
+
+def test_argument_that_cannot_be_used_is_one_error(store: Any) -> None:  # noqa: ANN401
+    """It names the argument, and is a TypeError if the type is wrong; buckets stay as they are, and none is made."""
+    store.take(KEY)
+    before = _seen(store)
+    for (method, argument), cases in CASES.items():
+        for case in cases if hasattr(store, method) else ():
+            faults = refused(partial(case.call, store), case.kind, case.setting)
+            assert (method, argument, faults) == (method, argument, [])
+            assert (method, argument, _seen(store)) == (method, argument, before)
+
+
+def _seen(store: Any) -> object:  # noqa: ANN401 - any of the stores
+    table = store if isinstance(store, ShmStore) else getattr(store, "_table", None)
+    return store.get(KEY), table and (table.stats().occupied, table.stats().overrides, table.stats().blocks)
+
+
+@pytest.mark.parametrize("kind", STORES)
+def test_every_argument_of_every_method_has_a_case(kind: type) -> None:
+    """A method that is new, or gets an argument, is held to the same."""
+    methods = {name: getattr(kind, name, None) for name in dir(kind) if not name.startswith("_")}
+    arguments = {
+        (name, parameter)
+        for name, method in methods.items()
+        if callable(method) and name not in INTERNAL
+        for parameter in inspect.signature(method).parameters
+        if parameter != "self"
+    }
+    assert arguments - set(CASES) == set()
+
+
+def test_reserve_of_a_list_has_no_cost_and_no_quota_beside_it(store: Any) -> None:  # noqa: ANN401
+    """Each take of the list has a cost and a quota of its own."""
+    before = _seen(store)
+    for beside in ((2,), (True,), (1.0,), ("1",), (1, Quota(9, "1s")), (1, "9/s")):
+        with pytest.raises(ValueError, match="leave out cost and quota"):
+            store.reserve([(KEY, None, 1)], *beside)
+    assert _seen(store) == before
+
+
+@pytest.mark.parametrize("takes", [[("one", None, 1)], [("two", None, 1), ("in flight", Concurrency(5), 1)]])
+def test_commit_of_what_cannot_be_used_settles_nothing(store: Any, takes: list[Any]) -> None:  # noqa: ANN401
+    """Neither of some takes nor of all; a right one settles afterwards."""
+    store.take(KEY)
+    reservation = store.reserve(takes)
+    key, before = takes[0][0], _seen(store)
+    rest = [0] * (len(takes) - 1)
+    assert refused(lambda value: reservation.commit(value, *rest), USED, "used") == []
+    for count in (len(takes) - 1, len(takes) + 1):
+        if count:
+            with pytest.raises(ValueError, match="one for each take"):
+                reservation.commit(*[0] * count)
+    assert (_seen(store), store.get(key)) == (before, (5, 4))
+    reservation.commit(0, *rest)
+    assert store.get(key) == (5, 5)
+
+
+def test_cost_of_a_wrong_type_says_which_take_it_is(store: Any) -> None:  # noqa: ANN401
+    """As one that is out of range does."""
+    with pytest.raises(CostTypeError) as caught:
+        store.take_all([(KEY, None, 1), ("other", None, "1")])
+    assert (caught.value.cost, caught.value.limit, caught.value.index) == ("1", 5, 1)
