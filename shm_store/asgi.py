@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final, TypeAlias, Unpack
 
@@ -77,8 +78,7 @@ class RateLimitMiddleware(Report):
         # The specification allows an iterable that can be read only once, and the application reads it, too.
         if not isinstance(scope["headers"], _SEQUENCES):
             scope["headers"] = list(scope["headers"])
-        # Frameworks read a method without case; a client must not get past a policy for POST by `post`.
-        method = scope.get("method", "GET").upper()
+        method = scope.get("method", "GET")
         outcome = self._limiter.decide(scope, method, _path(scope))
         scope[OUTCOME] = outcome
         if outcome.answer is None:
@@ -152,7 +152,7 @@ async def _answer(answer: Answer, method: str, send: Send, prefix: str = "") -> 
     body = answer.body
     headers = [*_bytes(answer.headers), (b"content-length", str(len(body)).encode())]
     await send({"type": f"{prefix}http.response.start", "status": answer.status, "headers": headers})
-    await send({"type": f"{prefix}http.response.body", "body": b"" if method == "HEAD" else body})
+    await send({"type": f"{prefix}http.response.body", "body": b"" if method.upper() == "HEAD" else body})
 
 
 async def _refuse(answer: Answer, scope: Scope, receive: Receive, send: Send) -> None:
@@ -176,6 +176,16 @@ def _path(scope: Scope) -> str:
     if root and path.startswith(root) and path[len(root) :][:1] in ("", "/"):
         path = path[len(root) :]
     return path or "/"
+
+
+def _mounts(scope: Scope) -> tuple[str, ...]:
+    return scope.get("root_path", ""), _forced_mount()
+
+
+def _forced_mount() -> str:
+    """Return what Django takes off the beginning of each path, whatever the server says of it."""
+    conf = sys.modules.get("django.conf")
+    return (conf.settings.FORCE_SCRIPT_NAME or "") if conf is not None and conf.settings.configured else ""
 
 
 def _peer(scope: Scope) -> str | None:
@@ -207,4 +217,4 @@ def _method(scope: Scope) -> str:
     return known_method(scope.get("method", "GET").upper())
 
 
-_ASGI: Final = Framework("asgi", _peer, _header, _forwarded, _asked, _method)
+_ASGI: Final = Framework("asgi", _peer, _header, _forwarded, _asked, _mounts, _method)

@@ -57,8 +57,7 @@ class RateLimitMiddleware(Report):
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Decide, and answer or have the application answer."""
-        # Frameworks read a method without case; a client must not get past a policy for POST by `post`.
-        method = environ["REQUEST_METHOD"].upper()
+        method = environ["REQUEST_METHOD"]
         outcome = self._limiter.decide(environ, method, _path(environ))
         environ[OUTCOME] = outcome
         if outcome.answer is not None:
@@ -130,7 +129,7 @@ def _status_after(error: BaseException) -> int:
 
 def _answered(answer: Answer, method: str, start_response: StartResponse) -> Iterable[bytes]:
     start_response(_status_line(answer.status), [*answer.headers.items(), ("content-length", str(len(answer.body)))])
-    return [] if method == "HEAD" else [answer.body]
+    return [] if method.upper() == "HEAD" else [answer.body]
 
 
 @lru_cache
@@ -143,7 +142,14 @@ def _status_line(status: int) -> str:
 
 
 def _path(environ: WSGIEnvironment) -> str:
-    path: str = environ.get("PATH_INFO") or "/"
+    return _decoded(environ.get("PATH_INFO") or "/")
+
+
+def _mounts(environ: WSGIEnvironment) -> tuple[str]:
+    return (_decoded(environ.get("SCRIPT_NAME", "")),)
+
+
+def _decoded(path: str) -> str:
     # PEP 3333: the bytes of the path, each as the character of that number.
     return path if path.isascii() else path.encode("latin-1", "replace").decode("utf-8", "replace")
 
@@ -164,4 +170,4 @@ def _method(environ: WSGIEnvironment) -> str:
     return known_method(environ["REQUEST_METHOD"].upper())
 
 
-_WSGI: Final = Framework("wsgi", _peer, _header, _header, _asked, _method)
+_WSGI: Final = Framework("wsgi", _peer, _header, _header, _asked, _mounts, _method)

@@ -41,10 +41,16 @@ def _asked(req: falcon.Request) -> tuple[str | None, str]:
     return req.accept, req.root_path
 
 
+def _mounts(req: falcon.Request) -> tuple[str]:
+    # See `_asked`.
+    is_mounted = isinstance(req, _AsgiRequest) or req.env.get("SCRIPT_NAME")
+    return (req.root_path,) if is_mounted else ("",)
+
+
 def _method(req: falcon.Request) -> str:
     # Falcon answers whatever else with 400; a client must not have a bucket for each word it makes up.
     return req.method if req.method in _METHODS else "other"
 
 
 #: How to read a Falcon request.
-FALCON: Final = Framework("falcon", _peer, _header, _header, _asked, _method, lambda req: req.uri_template)
+FALCON: Final = Framework("falcon", _peer, _header, _header, _asked, _mounts, _method, lambda req: req.uri_template)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Final, NamedTuple
 
 # RFC 9110 section 9, and RFC 5789.
@@ -26,6 +26,8 @@ class Framework(NamedTuple):
             order, joined by commas.
         asked: Returns the value of `Accept`, or None, and what stands before the request's path: where the application
             is mounted. A denial depends on both.
+        mounts: Returns where the application is mounted: what a server may have put before the request's path, or the
+            application may take off it.
         method: Returns the method; one text for all that no application knows.
         route: Returns the request's route as it was given to the router; None where requests have no routes.
     """
@@ -35,5 +37,6 @@ class Framework(NamedTuple):
     header: Callable[[Any, str], str | None]
     forwarded: Callable[[Any, str], str | None]
     asked: Callable[[Any], tuple[str | None, str]]
+    mounts: Callable[[Any], Collection[str]]
     method: Callable[[Any], str]
     route: Callable[[Any], str | None] | None = None

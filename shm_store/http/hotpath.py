@@ -14,7 +14,7 @@ from shm_store.http.outcome import NO_FIELDS, UNLIMITED, Outcome
 from shm_store.http.plan import RunningPlan
 from shm_store.http.rules import Rule
 from shm_store.limiter import RateLimiter
-from shm_store.policy.paths import Paths
+from shm_store.policy.paths import Exempt
 from shm_store.rate_info import RateInfo
 from shm_store.tally import NEAR
 
@@ -31,7 +31,7 @@ def bind(  # noqa: C901 - one closure, whose calls are what it saves
     store: RateLimiter,
     answering: Answering,
     running: RunningPlan,
-    exempt: Paths,
+    exempt: Exempt,
     exempt_methods: frozenset[str],
     *,
     several: Callable[[Any, str, str], Outcome],
@@ -61,7 +61,7 @@ def bind(  # noqa: C901 - one closure, whose calls are what it saves
         path: str,
         rule: Rule | None = None,
     ) -> Outcome:
-        if path in exact or method in exempt_methods or (prefixes and path.startswith(prefixes)):
+        if path in exact or method in exempt_methods or (prefixes and path.startswith(prefixes) and exempt.cover(path)):
             return UNLIMITED
         if rule is None:
             plan = running.plan

@@ -40,7 +40,7 @@ class Options(TypedDict, total=False):
         policies: Limits with names, in place of the four above; a list of them, or `shm_store.policy.from_file`, which
             follows the file when gunicorn reloads.
         exempt: Paths that are not limited, decoded and without a query; one that ends with `*` stands for all that
-            begin so.
+            begin so. A request has to write the path as it stands here.
         exempt_methods: Methods that are not limited; OPTIONS if left out.
         clients: Who is the client, and which proxies are believed; the address at the other end of the socket if left
             out.

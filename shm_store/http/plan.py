@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Sequence
+from typing import Any
 
 from shm_store.errors import ConfigurationError
 from shm_store.http.clients import Clients
 from shm_store.http.framework import Framework
-from shm_store.http.rules import Rule, made
+from shm_store.http.rules import Rule, covering, made
 from shm_store.limiter import RateLimiter
-from shm_store.policy import Policy, RunningPolicies, require_possible
-from shm_store.policy.paths import rooted
+from shm_store.policy import Policy, RunningPolicies, paths, require_possible
 from shm_store.tally import Tally
 
 
@@ -50,9 +50,14 @@ class Plan:
         self._prefixes = tuple({prefix for _, rule in late for prefix in rule.prefixes})
         self._at: dict[tuple[str | None, Further | None], tuple[tuple[Rule, ...], Rule | None]] = {}
 
-    def may_follow(self, method: str, path: str) -> bool:
+    def may_follow(self, request: object, method: str, path: str, mounts: Callable[[Any], Collection[str]]) -> bool:
         """Return whether a rule that needs the route may cover a request that is not routed yet."""
-        return rooted(path).startswith(self._prefixes) and any(rule.may_cover(method, path) for _, rule in self._late)
+        # How other paths lead to routes is the router's affair.
+        is_normal = paths.is_normal(path)
+        if is_normal and not path.startswith(self._prefixes):
+            return False
+        rules = (rule for _, rule in self._late if not is_normal or path.startswith(rule.prefixes))
+        return any(True for _ in covering(rules, request, method, path, mounts))
 
     def late(self, route: str | None) -> tuple[Rule, ...]:
         """Return the rules that cover a route and need to know it."""

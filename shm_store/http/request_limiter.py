@@ -31,7 +31,7 @@ from shm_store.http.options import (
 )
 from shm_store.http.outcome import NO_FIELDS, UNLIMITED, Outcome
 from shm_store.http.plan import Further, RunningPlan
-from shm_store.http.rules import Rule
+from shm_store.http.rules import Rule, covering
 from shm_store.http.settlement import RequestReservation
 from shm_store.limiter import Bookkeeping, RateLimiter
 from shm_store.policy import Policy, RunningPolicies, paths, recipe, require_possible
@@ -100,7 +100,8 @@ class RequestLimiter:
         self._store = store
         self._clients = checked_clients(clients)
         self._further = further
-        self._exempt = paths.read("exempt", exempt)
+        self._mounts = framework.mounts
+        self._exempt = paths.exempt("exempt", exempt)
         self._exempt_methods = checked_methods(exempt_methods)
         log = logging.getLogger(f"shm_store.{framework.name}")
         self._error_log = ErrorLog(log)
@@ -179,7 +180,8 @@ class RequestLimiter:
             StoreError: The store failed, or a key cannot be made.
         """
         rules = () if self._is_exempt(method, path) else self._running.current().early
-        return all(has_room(self._store, rule, request) for rule in rules if rule.covers(method, path))
+        covers = covering(rules, request, method, path, self._mounts)
+        return all(has_room(self._store, rule, request) for rule in covers)
 
     def settle(self, outcome: Outcome, status: int) -> None:
         """Settle what a request has reserved, for a response of that status."""
@@ -193,7 +195,7 @@ class RequestLimiter:
     def _decide_early(self, request: object, method: str, path: str) -> Outcome:
         """Decide what `decide` leaves to it: by several rules, or by new policies."""
         plan = self._running.current()
-        if plan.needs_routes and plan.may_follow(method, path):
+        if plan.needs_routes and plan.may_follow(request, method, path, self._mounts):
             return self._decide(request, method, path, plan.early, hold=True)
         return self._decide(request, method, path, plan.early)
 
@@ -208,19 +210,18 @@ class RequestLimiter:
         before: Outcome = UNLIMITED,
     ) -> Outcome:
         asked: list[Asked] = []
-        for rule in rules:
-            if rule.covers(method, path):
-                try:
-                    key = rule.key(request)
-                except StoreError as error:
-                    failed = self._failed(request, path, error, (rule,), before)
-                    if failed.answer is not None:
-                        return failed
-                else:
-                    if key is not None:
-                        partitioned = self._answering.partitioned
-                        label = rule.label if partitioned is None else partitioned(rule.label, key)
-                        asked.append(Asked(rule, key, label))
+        for rule in covering(rules, request, method, path, self._mounts):
+            try:
+                key = rule.key(request)
+            except StoreError as error:
+                failed = self._failed(request, path, error, (rule,), before)
+                if failed.answer is not None:
+                    return failed
+            else:
+                if key is not None:
+                    partitioned = self._answering.partitioned
+                    label = rule.label if partitioned is None else partitioned(rule.label, key)
+                    asked.append(Asked(rule, key, label))
         if not asked:
             return before
         try:
@@ -266,7 +267,7 @@ class RequestLimiter:
         return self._failed(request, path, error, (rule,))
 
     def _release(self, before: Outcome) -> None:
-        """Give back what was taken before the route was known, for a request that is not served."""
+        """Refund the units that a request took before it was routed, as it is not served."""
         if before.reservation is not None:
             self._settle(before.reservation.refund)
 

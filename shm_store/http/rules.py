@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Iterable, Iterator
+from typing import Any
+
 import msgspec
 
 from shm_store.http.answers import Answer
@@ -10,7 +13,7 @@ from shm_store.http.framework import Framework
 from shm_store.http.headers import Label, label
 from shm_store.http.keys import MakeKey, key_function
 from shm_store.policy import Policy, paths
-from shm_store.policy.paths import Paths
+from shm_store.policy.paths import Covered, Exempt
 from shm_store.quota import Concurrency, Quota
 from shm_store.tally import Tally
 
@@ -22,10 +25,10 @@ class Rule(msgspec.Struct, frozen=True, eq=False):
         name: The policy's name.
         tally: Counts its decisions.
         key: Makes the key of a request.
-        limit: What is limited.
+        limit: The quota or the concurrency limit.
         label: How it is written in header fields.
         cost: Units each request takes.
-        shadow: Whether it denies nobody.
+        shadow: Whether it only watches, and denies no request.
         deny_on_error: Whether a failing store is answered with 503.
         methods: The methods it covers; all if empty.
         paths: The paths it covers; None: all.
@@ -45,9 +48,9 @@ class Rule(msgspec.Struct, frozen=True, eq=False):
     shadow: bool = False
     deny_on_error: bool = False
     methods: frozenset[str] = frozenset()
-    paths: Paths | None = None
+    paths: Covered | None = None
     prefixes: tuple[str, ...] = ("",)
-    exempt: Paths | None = None
+    exempt: Exempt | None = None
     refund: frozenset[int] | None = None
     answers: dict[tuple[int, str, str | None, str, int, int], Answer] = {}
 
@@ -65,18 +68,30 @@ class Rule(msgspec.Struct, frozen=True, eq=False):
         """Whether it covers every request and needs nothing but a take."""
         return not (self.reserves or self.shadow or self.methods or self.paths or self.exempt)
 
-    def may_cover(self, method: str, path: str) -> bool:
-        """Return whether the policy may cover a request that is not routed yet."""
-        return paths.rooted(path).startswith(self.prefixes) and self.covers(method, path)
 
-    def covers(self, method: str, path: str) -> bool:
-        """Return whether the policy covers such a request, if it covers its route."""
-        # Without a look at `prefixes`: how paths lead to routes is the router's affair.
-        return (
-            (not self.methods or method in self.methods)
-            and (self.paths is None or self.paths.cover(paths.rooted(path)))
-            and (self.exempt is None or not self.exempt.cover(path))
-        )
+def covering(
+    rules: Iterable[Rule], request: object, method: str, path: str, mounts: Callable[[Any], Collection[str]]
+) -> Iterator[Rule]:
+    """Yield the rules that cover a request, if they cover its route.
+
+    Args:
+        rules: The rules.
+        request: The request.
+        method: Its method. Frameworks read it without case: `post` does not get past a rule for POST.
+        path: Its path.
+        mounts: Returns where the application is mounted.
+    """
+    spelled = None
+    for rule in rules:
+        if rule.methods and method.upper() not in rule.methods:
+            continue
+        if rule.paths is not None:
+            # One list, as many spellings are None.
+            spelled = spelled or [paths.spellings(path, mounts(request))]
+            if not rule.paths.cover(spelled[0]):
+                continue
+        if rule.exempt is None or not rule.exempt.cover(path):
+            yield rule
 
 
 def made(policy: Policy, framework: Framework, clients: Clients, tally: Tally) -> Rule:
@@ -91,9 +106,9 @@ def made(policy: Policy, framework: Framework, clients: Clients, tally: Tally) -
         shadow=policy.mode == "shadow",
         deny_on_error=policy.on_error == "deny" and policy.mode == "enforce",
         methods=frozenset(policy.methods),
-        paths=paths.read("paths", policy.paths) if policy.paths else None,
+        paths=paths.covered("paths", policy.paths, ignore_case=policy.ignore_case) if policy.paths else None,
         # A field of a template, which stands for anything, begins with a brace.
         prefixes=tuple({route.partition("{")[0] for route in policy.routes}) or ("",),
-        exempt=paths.read("exempt", policy.exempt) if policy.exempt else None,
+        exempt=paths.exempt("exempt", policy.exempt) if policy.exempt else None,
         refund=None if policy.refund is None else policy.refunded,
     )

@@ -1,59 +1,197 @@
-"""Path patterns: a path, or the beginning of many with a `*` at its end."""
+"""Path patterns, and the spellings of a request's path that they are compared with.
+
+A path has one normal form: decoded, with one slash before each segment and none at its end, without dot segments.
+Servers and routers accept other spellings of it, each its own. `spellings` returns all that a path may stand for.
+A policy covers a request if a pattern covers any of them. A path is exempt only if it is written as the pattern is.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+import unicodedata
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Final, NamedTuple
+from urllib.parse import unquote
 
 from shm_store.errors import ConfigurationError
 
 REMEDY: Final = "paths that start with '/', decoded and without a query: '/healthz', or '/static/*' for what begins so"
 
+# Most spellings of one path, and most characters of all its spellings: they bound the time that a client can cost.
+_SPELLINGS_MAX: Final = 64
+_CHARACTERS_MAX: Final = 16_384
+# Nearly every path: it has no other spelling.
+_PLAIN: Final = re.compile(r"(?:/[A-Za-z0-9_~!$&'()*+,=:@-][A-Za-z0-9_~!$&'()*+,=:@.-]*)+")
+_SLASHES: Final = re.compile("/{2,}")
+_CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f]")
+# RFC 3986 section 3.3: parameters of a segment.
+_PARAMETERS: Final = re.compile(";[^/]*")
+_QUERY: Final = re.compile(r"[?#].*", re.DOTALL)
+# RFC 9112 section 3.2.2: the scheme and authority of a request target in absolute form.
+_ORIGIN: Final = re.compile(r"\A/[A-Za-z][A-Za-z0-9+.-]*://[^/]*")
 
-class Paths(NamedTuple):
-    """Patterns that were read.
+
+class Covered(NamedTuple):
+    """Patterns in their widest reading: the paths of a policy.
 
     Attributes:
-        exact: The paths.
-        prefixes: What others begin with.
+        exact: The patterns without a `*`, in their normal form.
+        prefixes: The other patterns, up to their `*`.
+        ignore_case: Whether case makes no difference.
+    """
+
+    exact: frozenset[str]
+    prefixes: tuple[str, ...]
+    ignore_case: bool
+
+    def cover(self, spelled: Collection[str] | None) -> bool:
+        """Return whether a pattern covers a path with these spellings; None are too many to compare.
+
+        A prefix that ends with a slash covers the path before that slash too.
+        """
+        if spelled is None:
+            return True
+        if self.ignore_case:
+            spelled = {path.casefold() for path in spelled}
+        if not self.exact.isdisjoint(spelled):
+            return True
+        return bool(self.prefixes) and any(f"{path}/".startswith(self.prefixes) for path in spelled)
+
+
+class Exempt(NamedTuple):
+    """Patterns in their strictest reading: exempt paths.
+
+    Attributes:
+        exact: The patterns without a `*`.
+        prefixes: The other patterns, up to their `*`.
     """
 
     exact: frozenset[str]
     prefixes: tuple[str, ...]
 
     def cover(self, path: str) -> bool:
-        """Return whether a pattern means `path`, which is decoded and has no query."""
-        return path in self.exact or path.startswith(self.prefixes)
+        """Return whether a path is exempt: written as a pattern is, and without another spelling.
+
+        `/static/*` does not exempt `/static/`: some routers take that for `/static`.
+        """
+        return path in self.exact or (_ends(path).startswith(self.prefixes) and is_normal(path))
 
 
-def rooted(path: str) -> str:
-    """Return a path with one slash at its beginning: routers take any number of them for one.
+def spellings(path: str, mounts: Collection[str] = ()) -> Collection[str] | None:
+    """Return the paths in normal form that a server or router may take `path` for, or None if they are too many.
 
-    A limit covers all the ways to write a path; what is exempt is so in one.
+    Args:
+        path: A path as the application gets it.
+        mounts: Where the application is mounted, empty where it is not. A path may be written with each of them and
+            without.
 
-    >>> rooted("//login"), rooted("/a//b")
-    ('/login', '/a//b')
+    >>> sorted(spellings("login//")), sorted(spellings("/a/../login"))
+    (['/login'], ['/a/../login', '/login'])
     """
-    return path if path[:2] != "//" else f"/{path.lstrip('/')}"
+    if _PLAIN.fullmatch(path) and not any(mounts):
+        return (path,)
+    mounts = [mount for mount in map(_ends, mounts) if mount != "/"]
+    first = _ends(path)
+    found = {first, *(mount + first for mount in mounts)}
+    unread = [*found]
+    characters = 0
+    while unread:
+        spelled = unread.pop()
+        characters += len(spelled)
+        new = {_ends(other) for other in _other_spellings(spelled, mounts)} - found
+        found |= new
+        unread += new
+        if len(found) > _SPELLINGS_MAX or characters > _CHARACTERS_MAX:
+            return None
+    return found
 
 
-def read(field: str, patterns: object) -> Paths:
-    """Return the patterns of a collection.
+def is_normal(path: str) -> bool:
+    """Return whether a path has one spelling, with or without a slash at its end."""
+    if path[:1] != "/" or "//" in path:
+        return False
+    spelled = spellings(path)
+    return spelled is not None and {*spelled} == {_ends(path)}
+
+
+def covered(field: str, patterns: object, *, ignore_case: bool = False) -> Covered:
+    """Return what the patterns of a collection cover.
 
     Raises:
         ConfigurationError: It is no collection of patterns; its `setting` is `field`.
 
-    >>> read("exempt", ["/healthz", "/static/*"]).cover("/static/logo.svg")
+    >>> covered("paths", ["/login", "/static/*"]).cover(spellings("//static/logo.svg"))
     True
     """
-    # A str is a collection of its characters, which nobody means.
+    fold: Callable[[str], str] = str.casefold if ignore_case else str
+    exact, prefixes = _read(field, patterns)
+    return Covered(frozenset(fold(_ends(path)) for path in exact), tuple(sorted(set(map(fold, prefixes)))), ignore_case)
+
+
+def exempt(field: str, patterns: object) -> Exempt:
+    """Return what the patterns of a collection exempt.
+
+    Raises:
+        ConfigurationError: It is no collection of patterns; its `setting` is `field`.
+
+    >>> exempt("exempt", ["/healthz", "/static/*"]).cover("/static/logo.svg")
+    True
+    """
+    exact, prefixes = _read(field, patterns)
+    return Exempt(frozenset(exact), tuple(sorted(prefixes)))
+
+
+def _read(field: str, patterns: object) -> tuple[set[str], set[str]]:
+    """Return the paths of a collection, and the prefixes without their `*`."""
+    # A str would be read as a collection of its characters.
     if isinstance(patterns, str | bytes) or not isinstance(patterns, Iterable):
         raise ConfigurationError(field, patterns, f"give a list of {REMEDY}")
-    listed = list(patterns)
-    for pattern in listed:
+    exact: set[str] = set()
+    prefixes: set[str] = set()
+    for pattern in patterns:
         if not isinstance(pattern, str) or not pattern.startswith("/") or "*" in pattern[:-1] or "?" in pattern:
             raise ConfigurationError(field, pattern, f"give {REMEDY}")
-    return Paths(
-        frozenset(pattern for pattern in listed if not pattern.endswith("*")),
-        tuple(sorted({pattern.removesuffix("*") for pattern in listed if pattern.endswith("*")})),
-    )
+        # Any letter stands for the `*`.
+        if not is_normal(f"{pattern[:-1]}x" if pattern.endswith("*") else pattern):
+            raise ConfigurationError(field, pattern, f"give {_normal(pattern)!r}, its normal form")
+        (prefixes if pattern.endswith("*") else exact).add(pattern.removesuffix("*"))
+    return exact, prefixes
+
+
+def _normal(pattern: str) -> str:
+    """Return the normal form of a pattern, which is the shortest of its spellings."""
+    return min(spellings(pattern) or (pattern,), key=lambda spelled: (len(spelled), spelled))
+
+
+def _ends(path: str) -> str:
+    """Return a path with one slash at its beginning, and none at its end."""
+    return f"/{path.strip('/')}"
+
+
+def _other_spellings(path: str, mounts: Iterable[str]) -> Iterator[str]:
+    """Yield what one of the steps makes of a path that begins with a slash, or the path itself."""
+    yield _SLASHES.sub("/", path)
+    if "/." in path:
+        yield _without_dots(path)
+    if "%" in path:
+        yield unquote(path, errors="replace")
+    if "\\" in path:
+        yield path.replace("\\", "/")
+    if ":" in path:
+        yield _ORIGIN.sub("", path)
+    yield _CONTROLS.sub("", path)
+    yield _PARAMETERS.sub("", path)
+    yield _QUERY.sub("", path)
+    yield unicodedata.normalize("NFC", path)
+    yield from (path.removeprefix(mount) for mount in mounts)
+
+
+def _without_dots(path: str) -> str:
+    """Return a path without dot segments: RFC 3986 section 5.2.4."""
+    kept: list[str] = []
+    for segment in path[1:].split("/"):
+        if segment == "..":
+            del kept[-1:]
+        elif segment != ".":
+            kept.append(segment)
+    return "/".join(kept)

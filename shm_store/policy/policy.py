@@ -43,9 +43,11 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         methods: The methods it covers, in capitals; all if empty. GET does not include HEAD.
         routes: The routes it covers, as they were given to `add_route`; all if empty. For Falcon only.
         paths: The paths it covers, whether or not they are routes; one that ends with `*` stands for all that begin so.
-            All if empty.
-        exempt: Paths it does not cover, written like `paths`.
-        mode: `"enforce"`, or `"shadow"`: decided and counted, but nobody is denied.
+            All if empty. They cover every spelling of a path that a server or router takes for it: see
+            `shm_store.policy.paths`.
+        exempt: Paths it does not cover, written like `paths`. A request has to write them as they stand here.
+        ignore_case: Whether `paths` cover a path whatever its letters' case. `exempt` goes by case always.
+        mode: `"enforce"`, or `"shadow"`: decided and counted, but no request is denied.
         on_error: `"allow"` lets requests through while the store fails, `"deny"` answers 503.
         refund: Statuses of answers to requests that are not to count: integers, or `"2xx"`. The units are taken before
             the request is handled and given back after. An empty list leaves that to the handler: see
@@ -69,6 +71,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     routes: Collection[str] = ()
     paths: Collection[str] = ()
     exempt: Collection[str] = ()
+    ignore_case: bool = False
     mode: Mode = "enforce"
     on_error: OnError = "allow"
     refund: Collection[int | str] | None = None
@@ -151,9 +154,13 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
                 if not is_good(value):
                     raise ConfigurationError(field, value, f"give {remedy}")
             self._store(field, values)
-        for field in ("paths", "exempt"):
+        for field, read in (("paths", paths.covered), ("exempt", paths.exempt)):
             self._store(field, _tuple(field, getattr(self, field), paths.REMEDY))
-            paths.read(field, getattr(self, field))
+            read(field, getattr(self, field))
+        if not isinstance(self.ignore_case, bool):
+            raise ConfigurationError("ignore_case", self.ignore_case, "give true or false")
+        if self.ignore_case and not self.paths:
+            raise ConfigurationError("ignore_case", True, "give paths, or leave it out: it is about paths")
 
     def _check_refund(self) -> None:
         if self.refund is None:
@@ -173,7 +180,7 @@ def _quota(text: str, algorithm: object, burst: int | None) -> Quota:
 
 
 def _tuple(field: str, value: object, remedy: str) -> tuple[object, ...]:
-    # A str is a collection of its characters, which nobody means.
+    # A str would be read as a collection of its characters.
     if isinstance(value, str | bytes) or not isinstance(value, Iterable):
         raise ConfigurationError(field, value, f"give a list of {remedy}")
     return tuple(value)

@@ -153,14 +153,16 @@ def test_exempt_paths_match_exactly(store: ShmStore, serve: Serve, path: str) ->
     assert store.get(f"default:client:{CLIENT}") == (3, 2)
 
 
-@pytest.mark.parametrize("path", ["/static/logo.svg", "/static/", "/static/a/b?c"])
+@pytest.mark.parametrize(
+    "path", ["/static/logo.svg", "/static/css/", "/static/a/b?c", "/static/.well-known", "/static/é", "/static/100%25"]
+)
 def test_exempt_paths_may_begin_alike(store: ShmStore, serve: Serve, path: str) -> None:
     """A pattern that ends with `*` exempts all that begin so."""
     serve(RateLimitMiddleware(store, exempt=["/static/*", "/other"])).ask(path)
     assert store.stats().occupied == 0
 
 
-@pytest.mark.parametrize("path", ["/static", "/STATIC/a", "/a/static/", "/other/", "//static/a"])
+@pytest.mark.parametrize("path", ["/static", "/static/", "/STATIC/a", "/a/static/", "/other/", "//static/a"])
 def test_exempt_paths_begin_exactly(store: ShmStore, serve: Serve, path: str) -> None:
     """What does not begin as the pattern says is limited, and a pattern without `*` is one path."""
     serve(RateLimitMiddleware(store, exempt=["/static/*", "/other"])).ask(path)

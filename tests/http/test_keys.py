@@ -35,6 +35,7 @@ FRAMEWORK = Framework(
     lambda request, name: request.headers.get(name),
     lambda request, name: request.headers.get(name),
     lambda request: (request.headers.get("accept"), ""),
+    lambda _request: (),
     lambda request: request.method,
     lambda request: request.route,
 )

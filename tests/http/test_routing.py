@@ -109,12 +109,12 @@ def test_paths_cover_sinks_and_files(serve_all: Serve, *, routed: bool) -> None:
     app = serve_all(routed=routed, policies=policies)
     assert app.statuses("/sink", "/sink/b", "/sinking", "/links", "/") == [200, 200, 429, 200, 200]
     assert app.statuses("/static/logo.svg", "/static/logo.svg", "/static/none", "/static/none") == [200, 429, 404, 404]
-    assert app.statuses("/nothing/a", "/nothing/b", "/nothing/here", "/nothing/much/b", "/nothing") == [
+    assert app.statuses("/nothing/a", "/nothing/b", "/nothing") == [404, 429, 429]
+    assert app.statuses("/nothing/here", "/nothing/much/b", "/nothing/much/../b", "/nothing//here") == [
+        404,
         404,
         429,
-        404,
-        404,
-        404,
+        429,
     ]
     assert [app.ask("/links/a", method).status_code for method in ("POST", "POST", "GET", "DELETE")] == [
         200,
@@ -136,6 +136,22 @@ def test_slashes_at_the_beginning_lead_past_no_limit(store: ShmStore, serve_all:
     app = serve_all(routed=routed, policies=policies)
     assert app.statuses("/links/a", "//links/a", "///links/a", "//links/a") == [200, 200, 429, 429]
     assert store.get(f"path:{ME}") == (3, 1)
+
+
+@pytest.mark.parametrize("routed", [False, True])
+def test_path_without_a_slash_leads_past_no_limit(store: ShmStore, tmp_path: Path, *, routed: bool) -> None:
+    """Falcon routes `links/a` as `/links/a`: what the policy of its route denies is charged to no other policy."""
+    policies = [
+        Policy(name="path", quota="5/min", paths=["/links/*"]),
+        Policy(name="route", quota="2/min", routes=["/links/{code}"]),
+    ]
+    app = Everything("wsgi", tmp_path, store, routed=routed, policies=policies).app
+    statuses: list[str] = []
+    for _ in range(4):
+        environ = falcon.testing.create_environ("/links/a", remote_addr=CLIENT) | {"PATH_INFO": "links/a"}
+        app(environ, lambda status, _headers: statuses.append(status))
+    assert [status[:3] for status in statuses] == ["200", "200", "429", "429"]
+    assert store.get(f"path:{ME}") == (5, 3)
 
 
 @pytest.mark.parametrize("routed", [False, True])
