@@ -16,7 +16,7 @@ from shm_store.table import audit, census, entries, files
 from shm_store.table.activity import Activity
 from shm_store.table.seats import Role
 from shm_store.table.table import Table
-from shm_store.tally import Counts
+from shm_store.tally import Counts, Requests
 
 _DIGEST: Final = re.compile(r"[0-9a-fA-F]{16}")
 # A fault that is seen so often, so many seconds apart, is none of an operation under way.
@@ -67,6 +67,10 @@ class Inspection:
     def policies(self) -> dict[str, Counts]:
         """Return how every policy has decided since the segment was made, in all processes of the host."""
         return self._table.tallies.totals()
+
+    def requests(self) -> Requests:
+        """Return what became of the limited requests since the segment was made, in all processes of the host."""
+        return self._table.tallies.request_totals()
 
     def processes(self) -> list[Process]:
         """Return the processes that have seats, by pid."""

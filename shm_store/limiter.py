@@ -9,7 +9,7 @@ from shm_store.durations import Duration
 from shm_store.quota import Concurrency, Quota
 from shm_store.rate_info import RateInfo
 from shm_store.reservation import Reservation
-from shm_store.tally import Tally
+from shm_store.tally import RequestTally, Tally
 
 #: One of several takes: key, quota (the store's default if None), and cost.
 KeyTake = tuple[str, Quota | None, int]
@@ -131,6 +131,10 @@ class Bookkeeping(Protocol):
 
     def tally(self, policy: str) -> Tally:
         """Return what this process counts in, of how the policy of that name decides."""
+        ...
+
+    def request_tally(self) -> RequestTally:
+        """Return what this process counts requests in."""
         ...
 
     def begins_burst(self, key: str, seconds: float) -> bool:

@@ -1,4 +1,4 @@
-"""Tally: how often a policy has decided how, counted where every process of the host can read it."""
+"""Tally: counters of decisions and of requests, kept where every process of the host can read them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-#: One part of the limit in so many: with less than that left, a client is near its limit.
+#: A client is near its limit if less than this part of it is left: one in so many.
 NEAR: Final = 5
 _WORD: Final = 8
 
@@ -14,69 +14,140 @@ _WORD: Final = 8
 class Counts(msgspec.Struct, frozen=True):
     """How often a policy has decided how.
 
+    Each request that the policy covers is in exactly one of the first five counters.
+
     Attributes:
-        allowed: Requests it had room for.
-        denied: Requests it denied.
-        shadow_denied: Requests it would have denied, had it been enforced.
-        errors: Requests it could not decide on, as the store failed.
-        near_limit: Requests it had room for, with less than a fifth of its limit left.
+        allowed: Requests that the policy and all others allowed, whatever their status became.
+        denied: Requests that the policy denied.
+        overruled: Requests that the policy did not deny, but that were not served: another policy denied them, or they
+            were answered 503.
+        shadow_denied: Requests that the policy, in shadow mode, would have denied.
+        errors: Requests that the policy could not decide on because the store failed.
+        near_limit: Those of the allowed requests that left less than a fifth of the limit.
     """
 
     allowed: int = 0
     denied: int = 0
+    overruled: int = 0
     shadow_denied: int = 0
     errors: int = 0
     near_limit: int = 0
 
 
-#: In the order of the words that hold them.
-COUNTS: Final = Counts.__struct_fields__
+class Requests(msgspec.Struct, frozen=True):
+    """What became of the requests that at least one policy covers.
 
-
-class Tally:
-    """The counters of one policy that one process raises, as views of one word each: `tally.denied[()] += 1`.
-
-    Nobody else raises them. No lock: CPython switches threads, and runs signal handlers, at calls and at jumps back,
-    and there is none inside such a statement.
+    Each request is in exactly one counter, however many policies cover it.
 
     Attributes:
-        allowed: See Counts, as for all.
+        allowed: Requests that every policy which covers them allowed.
+        denied: Requests that at least one policy denied.
+        failed: Requests that were answered 503 because a policy could not decide.
+        unlimited: Requests that were served although a policy could not decide.
     """
 
-    __slots__ = ("_base", "allowed", "denied", "errors", "near_limit", "shadow_denied")
+    allowed: int = 0
+    denied: int = 0
+    failed: int = 0
+    unlimited: int = 0
+
+    @property
+    def served(self) -> int:
+        """Requests that reached the application."""
+        return self.allowed + self.unlimited
+
+
+#: In the order of the words that hold them.
+COUNTS: Final = Counts.__struct_fields__
+REQUESTS: Final = Requests.__struct_fields__
+
+
+class _Counters:
+    """Counters that one process raises, as views of one word each: `tally.denied[()] += 1`.
+
+    No other process raises them. They need no lock: CPython switches threads, and runs signal handlers, at calls and at
+    jumps back, and such a statement contains neither.
+    """
+
+    __slots__ = ("_base", "_names")
+
+    def __init__(self, names: tuple[str, ...], words: memoryview | None) -> None:
+        self._names = names
+        self.bind(words)
+
+    def bind(self, words: memoryview | None) -> None:
+        """Count in `words` from now on, which keep their values; in memory of this process if None."""
+        words = memoryview(bytearray(len(self._names) * _WORD)).cast("Q") if words is None else words
+        for index, name in enumerate(self._names):
+            setattr(self, name, words[index : index + 1].cast("B").cast("Q", ()))
+        self._base = self._read()
+
+    def _since(self) -> list[int]:
+        """Return what this process has counted."""
+        return [now - base for now, base in zip(self._read(), self._base, strict=True)]
+
+    def _read(self) -> tuple[int, ...]:
+        return tuple(getattr(self, name)[()] for name in self._names)
+
+
+class Tally(_Counters):
+    """The counters of one policy that this process raises; see Counts."""
+
+    __slots__ = COUNTS
 
     allowed: memoryview
     denied: memoryview
+    overruled: memoryview
     shadow_denied: memoryview
     errors: memoryview
     near_limit: memoryview
 
     def __init__(self, words: memoryview | None = None) -> None:
-        """Count in `words`, which go on from what they are; in memory of this process if None."""
-        self.bind(words)
-
-    def bind(self, words: memoryview | None) -> None:
-        """Count in other words from now on."""
-        words = memoryview(bytearray(len(COUNTS) * _WORD)).cast("Q") if words is None else words
-        for index, name in enumerate(COUNTS):
-            setattr(self, name, words[index : index + 1].cast("B").cast("Q", ()))
-        self._base = self._read()
+        """Count in `words`, which keep their values; in memory of this process if None."""
+        super().__init__(COUNTS, words)
 
     @property
     def counts(self) -> Counts:
         """What this process has counted."""
-        return Counts(*(now - base for now, base in zip(self._read(), self._base, strict=True)))
+        return Counts(*self._since())
 
-    def count(self, *, allowed: bool, shadow: bool, near: bool) -> None:
-        """Count one decision."""
-        if allowed:
+    def count(self, *, allowed: bool, shadow: bool, near: bool, served: bool = True) -> None:
+        """Count one decision.
+
+        Args:
+            allowed: Whether the policy had room.
+            shadow: Whether the policy is in shadow mode.
+            near: Whether less than a fifth of the limit is left.
+            served: Whether the request is served.
+        """
+        if not allowed:
+            if shadow:
+                self.shadow_denied[()] += 1
+            else:
+                self.denied[()] += 1
+        elif served:
             self.allowed[()] += 1
             if near:
                 self.near_limit[()] += 1
-        elif shadow:
-            self.shadow_denied[()] += 1
         else:
-            self.denied[()] += 1
+            self.overruled[()] += 1
 
-    def _read(self) -> tuple[int, ...]:
-        return tuple(getattr(self, name)[()] for name in COUNTS)
+
+class RequestTally(_Counters):
+    """The counters of requests that this process raises; see Requests."""
+
+    __slots__ = REQUESTS
+
+    allowed: memoryview
+    denied: memoryview
+    failed: memoryview
+    unlimited: memoryview
+
+    def __init__(self, words: memoryview | None = None) -> None:
+        """Count in `words`, which keep their values; in memory of this process if None."""
+        super().__init__(REQUESTS, words)
+
+    @property
+    def counts(self) -> Requests:
+        """What this process has counted."""
+        return Requests(*self._since())

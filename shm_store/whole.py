@@ -11,7 +11,7 @@ from shm_store.stats import Stats, SweeperState
 from shm_store.table import census
 from shm_store.table.segment import unlink
 from shm_store.table.table import Table
-from shm_store.tally import Tally
+from shm_store.tally import RequestTally, Tally
 
 
 class WholeTable:
@@ -59,6 +59,11 @@ class WholeTable:
         self._require_open()
         require_instance("policy", policy, str, "give the name of a policy")
         return self._table.tallies.tally(policy)
+
+    def request_tally(self) -> RequestTally:
+        """Return what this process counts requests in; `inspect` adds up all processes."""
+        self._require_open()
+        return self._table.tallies.request_tally()
 
     def inspect(self) -> Inspection:
         """Return what shows the table's keys, policies and processes; of no use once this store is closed."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from shm_store.errors import CostError, StoreError
 from shm_store.http.headers import Label
@@ -39,6 +39,10 @@ class Decided(NamedTuple):
     decisions: list[Decision]
     reserved: list[Rule]
     reservation: Reservation | None
+
+
+#: Of no rule.
+NOTHING: Final = Decided([], [], None)
 
 
 def has_room(store: RateLimiter, rule: Rule, request: object) -> bool:

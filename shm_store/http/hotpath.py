@@ -16,7 +16,7 @@ from shm_store.http.rules import Rule
 from shm_store.limiter import RateLimiter
 from shm_store.policy.paths import Exempt
 from shm_store.rate_info import RateInfo
-from shm_store.tally import NEAR
+from shm_store.tally import NEAR, RequestTally
 
 
 class Decide(Protocol):
@@ -34,6 +34,7 @@ def bind(  # noqa: C901 - one closure, whose calls are what it saves
     exempt: Exempt,
     exempt_methods: frozenset[str],
     *,
+    requests: RequestTally,
     several: Callable[[Any, str, str], Outcome],
     failed: Callable[[Any, str, StoreError, Rule], Outcome],
     log_denial: Callable[[Rule, str, RateInfo], None],
@@ -47,6 +48,7 @@ def bind(  # noqa: C901 - one closure, whose calls are what it saves
         running: The plan.
         exempt: Paths that are not limited.
         exempt_methods: Methods that are not limited.
+        requests: Counts the requests that it decides on.
         several: Called in its place if the plan has no rule that is alone, or may be out of date.
         failed: Called when the store fails.
         log_denial: Called with the rule, the key and the answer of each denial.
@@ -89,10 +91,12 @@ def bind(  # noqa: C901 - one closure, whose calls are what it saves
             # In line: see Tally.
             tally = rule.tally
             tally.allowed[()] += 1
+            requests.allowed[()] += 1
             if info.remaining * NEAR < info.limit:
                 tally.near_limit[()] += 1
             return Outcome((decision,), allowed_by(label, info))
         rule.tally.denied[()] += 1
+        requests.denied[()] += 1
         log_denial(rule, key, info)
         return Outcome((decision,), NO_FIELDS, denied_by(request, path, decision))
 

@@ -19,5 +19,16 @@ class Report:
 
     @property
     def counts(self) -> dict[str, dict[str, int]]:
-        """How the policies have decided in this process: `allowed`, `denied` and `shadow_denied`, by policy."""
+        """How the policies have decided in this process: by policy, how many requests it has counted as what.
+
+        `allowed`, `denied`, `overruled` (not denied by this policy, and not served), `shadow_denied`, `errors`.
+        """
         return self._limiter.counts
+
+    @property
+    def requests(self) -> dict[str, int]:
+        """What became of the limited requests of this process, each counted once.
+
+        `allowed`, `denied`, `failed` (answered 503), `unlimited` (served although a policy could not decide).
+        """
+        return self._limiter.requests

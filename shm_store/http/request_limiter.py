@@ -7,12 +7,15 @@ import weakref
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Final
 
+import msgspec
+
 from shm_store.errors import ConfigurationError, CostError, StoreError
 from shm_store.http import hotpath
 from shm_store.http.answering import Answering
 from shm_store.http.answers import Deny
 from shm_store.http.clients import Clients
-from shm_store.http.deciding import Asked, Decided, has_room, take_together, violated
+from shm_store.http.counting import Fate, Uncounted, count
+from shm_store.http.deciding import NOTHING, Asked, Decided, has_room, take_together, violated
 from shm_store.http.denial_log import DenialLog
 from shm_store.http.error_log import ErrorLog
 from shm_store.http.framework import Framework
@@ -38,9 +41,10 @@ from shm_store.policy import Policy, RunningPolicies, paths, recipe, require_pos
 from shm_store.policy.policy import OnError
 from shm_store.policy.recipe import Source
 from shm_store.quota import Quota
-from shm_store.tally import NEAR, Tally
+from shm_store.tally import RequestTally, Tally
 
-_COUNTED: Final = ("allowed", "denied", "shadow_denied")
+# Each request that a policy covers is in one of these.
+_OUTCOMES: Final = ("allowed", "denied", "overruled", "shadow_denied", "errors")
 #: All of this process, for a check when a server starts.
 limiters: Final[weakref.WeakSet[RequestLimiter]] = weakref.WeakSet()
 
@@ -107,7 +111,9 @@ class RequestLimiter:
         self._error_log = ErrorLog(log)
         self._denial_log = DenialLog(log, store, show_keys=log_keys)
         self._answering = Answering(framework, checked_headers(headers), checked_deny(deny), self._error_log)
-        tally_of = store.tally if isinstance(store, Bookkeeping) else _own_tally
+        books = store if isinstance(store, Bookkeeping) else None
+        tally_of = _own_tally if books is None else books.tally
+        self._requests = RequestTally() if books is None else books.request_tally()
         if policies is None:
             policies = [default_policy(key, quota, cost, on_error, store.quota)]
         else:
@@ -121,6 +127,7 @@ class RequestLimiter:
             self._running,
             self._exempt,
             self._exempt_methods,
+            requests=self._requests,
             several=self._decide_early,
             failed=self._failed_alone,
             log_denial=self._denial_log.record,
@@ -135,9 +142,14 @@ class RequestLimiter:
 
     @property
     def counts(self) -> dict[str, dict[str, int]]:
-        """How the policies have decided in this process: `allowed`, `denied` and `shadow_denied`, by policy."""
+        """How the policies have decided in this process: by policy, its requests by their outcomes; see Counts."""
         counts = {name: tally.counts for name, tally in self._running.tallies.items()}
-        return {name: {kind: getattr(each, kind) for kind in _COUNTED} for name, each in counts.items()}
+        return {name: {kind: getattr(each, kind) for kind in _OUTCOMES} for name, each in counts.items()}
+
+    @property
+    def requests(self) -> dict[str, int]:
+        """What became of the requests that policies cover, in this process; see Requests."""
+        return msgspec.structs.asdict(self._requests.counts)
 
     @property
     def needs_addresses(self) -> bool:
@@ -151,7 +163,7 @@ class RequestLimiter:
         try:
             rules, alone = self._running.current().at(route, further, self._running.rules_of)
         except ConfigurationError as error:
-            return self._misconfigured(request, path, error)
+            return self._misconfigured(request, method, path, route, error)
         if alone is not None:
             return self.decide(request, method, path, alone)
         if self._is_exempt(method, path):
@@ -184,7 +196,7 @@ class RequestLimiter:
         return all(has_room(self._store, rule, request) for rule in covers)
 
     def settle(self, outcome: Outcome, status: int) -> None:
-        """Settle what a request has reserved, for a response of that status."""
+        """Settle what a request has reserved, for a response of that status, and count it if it is not counted."""
         reservation = outcome.reservation
         if reservation is not None:
             self._settle(lambda: reservation.settle(status))
@@ -210,61 +222,81 @@ class RequestLimiter:
         before: Outcome = UNLIMITED,
     ) -> Outcome:
         asked: list[Asked] = []
+        failed: list[Rule] = []
         for rule in covering(rules, request, method, path, self._mounts):
             try:
                 key = rule.key(request)
             except StoreError as error:
-                failed = self._failed(request, path, error, (rule,), before)
-                if failed.answer is not None:
-                    return failed
+                failed.append(rule)
+                self._log_failure(error, (rule,))
             else:
                 if key is not None:
                     partitioned = self._answering.partitioned
                     label = rule.label if partitioned is None else partitioned(rule.label, key)
                     asked.append(Asked(rule, key, label))
-        if not asked:
+        if not asked and not failed:
             return before
-        try:
-            decided = take_together(self._store, asked, hold=hold, on_cost_error=self._log_cost)
-        except StoreError as error:
-            return self._failed(request, path, error, [each.rule for each in asked], before)
+        decided = NOTHING
+        if not _deny_on_error(failed):
+            try:
+                decided = take_together(self._store, asked, hold=hold, on_cost_error=self._log_cost)
+            except StoreError as error:
+                rules = [each.rule for each in asked]
+                failed += rules
+                self._log_failure(error, rules)
         if not all(info.allowed for _, info, _ in decided.decisions):
             self._log_denials(asked, decided)
-        return self._outcome(request, path, decided, before)
+        return self._outcome(request, path, asked, decided, failed, hold=hold, before=before)
 
-    def _outcome(self, request: object, path: str, decided: Decided, before: Outcome) -> Outcome:
-        for rule, info, _ in decided.decisions:
-            near = info.remaining * NEAR < info.limit
-            rule.tally.count(allowed=info.allowed, shadow=rule.shadow, near=near)
-        decisions = (*before.decisions, *decided.decisions)
-        if violated(decisions):
+    def _outcome(
+        self,
+        request: object,
+        path: str,
+        asked: Iterable[Asked],
+        decided: Decided,
+        failed: Sequence[Rule],
+        *,
+        hold: bool = False,
+        before: Outcome = UNLIMITED,
+    ) -> Outcome:
+        """Return the outcome of the request, and count it unless further policies may follow."""
+        decisions, reservation = (*before.decisions, *decided.decisions), before.reservation
+        uncounted = None if reservation is None else reservation.take_uncounted()
+        unable = (*failed,) if uncounted is None else (*uncounted.failed, *failed)
+        fate: Fate = "failed" if _deny_on_error(failed) else "denied" if violated(decisions) else "served"
+        if fate != "served":
             self._release(before)
-            return Outcome(decisions, NO_FIELDS, self._answering.denied(request, path, decisions))
-        reservation = before.reservation
+            count(self._requests, fate, decisions, unable, _undecided(asked, decided, failed))
+            answering = self._answering
+            denied = fate == "denied"
+            answer = answering.denied(request, path, decisions) if denied else answering.failed(request, path)
+            return Outcome(decisions, NO_FIELDS, answer)
+        if hold:
+            reservation = RequestReservation(Uncounted(self._requests, decisions, unable))
+        else:
+            count(self._requests, fate, decisions, unable)
         if decided.reservation is not None:
             reservation = RequestReservation() if reservation is None else reservation
             reservation.add(decided.reserved, decided.reservation)
         return Outcome(decisions, self._answering.allowed(decisions), None, reservation)
 
-    def _failed(
-        self, request: object, path: str, error: StoreError, rules: Sequence[Rule], before: Outcome = UNLIMITED
+    def _misconfigured(
+        self, request: object, method: str, path: str, route: str | None, error: ConfigurationError
     ) -> Outcome:
-        deny = any(rule.deny_on_error for rule in rules)
-        for rule in rules:
-            rule.tally.errors[()] += 1
-        self._error_log.record(error, "request answered with 503" if deny else "request let through without a limit")
-        if not deny:
-            return before
-        self._release(before)
-        return Outcome(before.decisions, NO_FIELDS, self._answering.failed(request, path))
-
-    def _misconfigured(self, request: object, path: str, error: ConfigurationError) -> Outcome:
         """Answer 503 because of further policies that the store cannot keep: it is not the store that fails."""
         self._error_log.record(error, "request answered with 503")
+        plan = self._running.current()
+        covers = covering((*plan.early, *plan.late(route)), request, method, path, self._mounts)
+        count(self._requests, "failed", (), (), covers)
         return Outcome((), NO_FIELDS, self._answering.failed(request, path))
 
     def _failed_alone(self, request: object, path: str, error: StoreError, rule: Rule) -> Outcome:
-        return self._failed(request, path, error, (rule,))
+        self._log_failure(error, (rule,))
+        return self._outcome(request, path, (), NOTHING, (rule,))
+
+    def _log_failure(self, error: StoreError, rules: Sequence[Rule]) -> None:
+        answered = "request answered with 503" if _deny_on_error(rules) else "request let through without a limit"
+        self._error_log.record(error, answered)
 
     def _release(self, before: Outcome) -> None:
         """Refund the units that a request took before it was routed, as it is not served."""
@@ -286,6 +318,15 @@ class RequestLimiter:
     def _log_cost(self, error: CostError, rule: Rule) -> None:
         # The store works, and its answer is that no wait makes room: denied, whatever `on_error` says.
         self._error_log.record(error, f"policy {rule.name} in shadow mode" if rule.shadow else "request denied")
+
+
+def _deny_on_error(rules: Sequence[Rule]) -> bool:
+    return bool(rules) and any(rule.deny_on_error for rule in rules)
+
+
+def _undecided(asked: Iterable[Asked], decided: Decided, failed: Iterable[Rule]) -> list[Rule]:
+    concluded = {rule.name for rule, _, _ in decided.decisions} | {rule.name for rule in failed}
+    return [each.rule for each in asked if each.rule.name not in concluded]
 
 
 def _own_tally(_policy: str) -> Tally:

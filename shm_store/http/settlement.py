@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from shm_store.errors import ConfigurationError, StoreError
+from shm_store.http.counting import Uncounted
 from shm_store.http.rules import Rule
 from shm_store.reservation import Reservation
 
@@ -16,8 +17,13 @@ class RequestReservation:
     is in its `refund`, and stand if not. What is in flight ends with the settlement.
     """
 
-    def __init__(self) -> None:
-        """Begin with nothing."""
+    def __init__(self, uncounted: Uncounted | None = None) -> None:
+        """Begin with nothing.
+
+        Args:
+            uncounted: The request, to be counted by its settlement; None if it is counted already.
+        """
+        self._uncounted = uncounted
         self._parts: list[tuple[Sequence[Rule], Reservation]] = []
         self._used: dict[str | None, int] = {}
 
@@ -46,7 +52,13 @@ class RequestReservation:
         Raises:
             StoreError: The store failed for a part of it; the rest is settled.
         """
+        self._count()
         self._settle([[self._units(rule, status) for rule in rules] for rules, _ in self._parts])
+
+    def take_uncounted(self) -> Uncounted | None:
+        """Return what is not counted yet, and leave it to the caller to count it."""
+        uncounted, self._uncounted = self._uncounted, None
+        return uncounted
 
     def refund(self) -> None:
         """Give back everything.
@@ -55,6 +67,15 @@ class RequestReservation:
             StoreError: The store failed for a part of it; the rest is given back.
         """
         self._settle([[0] * len(rules) for rules, _ in self._parts])
+
+    def _count(self) -> None:
+        uncounted = self.take_uncounted()
+        if uncounted is not None:
+            uncounted.count_as_served()
+
+    def __del__(self) -> None:
+        # A cancelled request, or one that ends its worker, is never settled. No policy has denied it.
+        self._count()
 
     def _units(self, rule: Rule, status: int) -> int:
         if rule.refund is None:

@@ -38,13 +38,20 @@ its record.
               16-        phase     IDLE, BUSY or LOST  its owner; one word a stripe; LOST or dead: registry lock
     tally     0          pid                       registry lock; 0 for nobody's
               1          start     clock ticks     registry lock
-              2          allowed   count           its owner, like the four below; they outlive it
+              2          allowed   count           its owner, like the five below; they outlive it
               3          denied    count
-              4          shadow    count           would have been denied
-              5          errors    count           the store failed
-              6          near      count           allowed, and left less than a fifth of the limit
-              7          length    bytes           registry lock; of the name, never changes afterwards
-              8-15       name      UTF-8           registry lock; written before its length
+              4          overruled count           not denied, and not served
+              5          shadow    count           would have been denied
+              6          errors    count           the store failed
+              7          near      count           allowed, and left less than a fifth of the limit
+              8          length    bytes           registry lock; of the name, never changes afterwards
+              9-16       name      UTF-8           registry lock; written before its length
+             17-23       (unused)
+    requests  the tally named TALLY_REQUESTS counts requests, and not the decisions of a policy
+              2          allowed   count           its owner, like the three below
+              3          denied    count
+              4          failed    count           answered 503
+              5          unlimited count           served although a policy could not decide
     stripe    0          generation  count         the stripe, like the whole record
               1          allowed   count
               2          denied    count
@@ -99,7 +106,7 @@ from typing import Final, NamedTuple, TypeAlias
 MAGIC: Final = int.from_bytes(b"shmstore", "little")
 # Left by a creator that died before it wrote MAGIC: the segment may be made anew.
 MAGIC_UNFINISHED: Final = int.from_bytes(b"unfinish", "little")
-VERSION: Final = 5
+VERSION: Final = 6
 
 WORD: Final = 8
 SEATS: Final = 512
@@ -124,12 +131,14 @@ SEAT_PHASES: Final = 16
 IDLE, BUSY, LOST = range(3)
 
 TALLIES: Final = 1024
-TALLY_WORDS: Final = 16
+TALLY_WORDS: Final = 24
 TALLY_PID, TALLY_START = range(2)
-TALLY_COUNTS: Final = range(2, 7)
-TALLY_LENGTH: Final = 7
-TALLY_NAME: Final = 8
-TALLY_NAME_MAX: Final = (TALLY_WORDS - TALLY_NAME) * WORD
+TALLY_COUNTS: Final = range(2, 8)
+TALLY_LENGTH: Final = 8
+TALLY_NAME: Final = 9
+TALLY_NAME_MAX: Final = 64
+#: The name of the tally that counts requests, which no policy can have.
+TALLY_REQUESTS: Final = "(requests)"
 
 STRIPE_WORDS: Final = 1024
 GENERATION, ALLOWED, DENIED, OTHER, EXPIRED, RECLAIMED_IDLE, EVICTED, SWEPT, REFUSED, SHADOW, BLOCKED = range(11)
@@ -161,6 +170,7 @@ assert HEADER_FIXED_AT + HEADER_FIXED.size == TTL_INTERVAL_AT * WORD
 assert SEAT_COMMITTED < SEAT_WAITS
 assert SEAT_WAITED < SEAT_PHASES
 assert TALLY_COUNTS.stop == TALLY_LENGTH
+assert TALLY_NAME * WORD + TALLY_NAME_MAX <= TALLY_WORDS * WORD
 assert BLOCKED < JOURNAL_LENGTH
 
 #: A view of one word, `word[()]`, which is read and written in half the time of an item of a longer view.

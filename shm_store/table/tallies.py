@@ -1,7 +1,7 @@
-"""Tallies: records in which each process counts how policies decide, which others add up.
+"""Tallies: records in which each process counts decisions and requests, which readers add up.
 
-A record belongs to one process and one policy. What a process has counted outlives it: its record goes to the next
-process that counts for the same policy, and on from where it was.
+A record belongs to one process, and to one policy or to the requests. The counts outlive the process: the next process
+that counts for the same policy adds to the same record.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from shm_store.table.layout import (
     TALLY_NAME,
     TALLY_NAME_MAX,
     TALLY_PID,
+    TALLY_REQUESTS,
     TALLY_START,
     TALLY_WORDS,
-    WORD,
 )
 from shm_store.table.segment import Segment
-from shm_store.tally import COUNTS, Counts, Tally
+from shm_store.tally import COUNTS, REQUESTS, Counts, Requests, RequestTally, Tally
 
 _REGISTRY_TIMEOUT_NS: Final = NS_PER_SECOND
 
 _log = logging.getLogger("shm_store")
 
-assert len(COUNTS) == len(TALLY_COUNTS)
+assert len(REQUESTS) <= len(COUNTS) == len(TALLY_COUNTS)
 
 
 class Tallies:
@@ -44,6 +44,7 @@ class Tallies:
         """Bind to `segment`."""
         self._segment = segment
         self._own: dict[str, Tally] = {}
+        self._own_requests: RequestTally | None = None
         self._records: list[memoryview] = []
 
     def tally(self, name: str) -> Tally:
@@ -56,28 +57,48 @@ class Tallies:
             found = self._own[name] = Tally(self._claimed(name))
         return found
 
+    def request_tally(self) -> RequestTally:
+        """Return what this process counts requests in; without a record left as `tally`."""
+        if self._own_requests is None:
+            self._own_requests = RequestTally(self._claimed(TALLY_REQUESTS))
+        return self._own_requests
+
     def totals(self) -> dict[str, Counts]:
         """Return what all processes have counted since the segment was made, by policy."""
+        return {name: Counts(*sums) for name, sums in sorted(self._sums().items()) if name != TALLY_REQUESTS}
+
+    def request_totals(self) -> Requests:
+        """Return what became of the requests of all processes since the segment was made."""
+        return Requests(*self._sums().get(TALLY_REQUESTS, ())[: len(REQUESTS)])
+
+    def after_fork(self) -> None:
+        """Count in records of this process's own: the parent goes on counting in its own."""
+        self._records.clear()
+        for name, tally in self._tallies():
+            tally.bind(self._claimed(name))
+
+    def close(self) -> None:
+        """Leave the records to others; what is counted afterwards is lost."""
+        for _, tally in self._tallies():
+            tally.bind(None)
+        while self._records:
+            self._records.pop()[TALLY_PID] = 0
+        self._own.clear()
+        self._own_requests = None
+
+    def _tallies(self) -> list[tuple[str, Tally | RequestTally]]:
+        """Return the tallies that this process counts in, with the names of their records."""
+        requests = [] if self._own_requests is None else [(TALLY_REQUESTS, self._own_requests)]
+        return [*self._own.items(), *requests]
+
+    def _sums(self) -> dict[str, list[int]]:
+        """Return the sums of the records of each name."""
         sums: dict[str, list[int]] = {}
         for record in takewhile(_is_named, self._all()):
             counts = sums.setdefault(_name(record), [0] * len(TALLY_COUNTS))
             for index, word in enumerate(TALLY_COUNTS):
                 counts[index] += record[word]
-        return {name: Counts(*counts) for name, counts in sorted(sums.items())}
-
-    def after_fork(self) -> None:
-        """Count in records of this process's own: the parent goes on counting in its own."""
-        self._records.clear()
-        for name, tally in self._own.items():
-            tally.bind(self._claimed(name))
-
-    def close(self) -> None:
-        """Leave the records to others; what is counted afterwards is lost."""
-        for tally in self._own.values():
-            tally.bind(None)
-        while self._records:
-            self._records.pop()[TALLY_PID] = 0
-        self._own.clear()
+        return sums
 
     def _claimed(self, name: str) -> memoryview | None:
         """Return the counters of a record for `name` that no living process counts in, or None."""
@@ -92,7 +113,8 @@ class Tallies:
                 reason = f"all {TALLIES} tallies of segment {self._segment.name!r} are taken"
         except (LockTimeoutError, BackendError, OSError) as error:
             reason = str(error)
-        _log.warning("what policy %s decides in process %d is counted by itself alone: %s", name, os.getpid(), reason)
+        counted = "requests" if name == TALLY_REQUESTS else f"policy {name}"
+        _log.warning("counts of %s in process %d are not added to those of the host: %s", counted, os.getpid(), reason)
         return None
 
     def _unowned(self, name: bytes) -> memoryview | None:
@@ -117,7 +139,7 @@ def _is_named(record: memoryview) -> bool:
 
 
 def _text(record: memoryview) -> bytes:
-    return record[TALLY_NAME:].tobytes()[: min(record[TALLY_LENGTH], (TALLY_WORDS - TALLY_NAME) * WORD)]
+    return record[TALLY_NAME:].tobytes()[: min(record[TALLY_LENGTH], TALLY_NAME_MAX)]
 
 
 def _name(record: memoryview) -> str:

@@ -14,7 +14,7 @@ from shm_store.rate_info import RateInfo
 from shm_store.redis import RedisStore
 from shm_store.reservation import Reservation
 from shm_store.store import ShmStore
-from shm_store.tally import Tally
+from shm_store.tally import RequestTally, Tally
 from shm_store.waiting import Waiting
 
 
@@ -94,6 +94,10 @@ class CountedStore(Waiting):
     def tally(self, policy: str) -> Tally:
         """Return what this process counts in, of how the policy of that name decides."""
         return self._table.tally(policy)
+
+    def request_tally(self) -> RequestTally:
+        """Return what this process counts requests in."""
+        return self._table.request_tally()
 
     def begins_burst(self, key: str, seconds: float) -> bool:
         """Return whether no process of the host has called this for `key` within the time that it gave."""

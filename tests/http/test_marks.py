@@ -16,6 +16,7 @@ from falcon.routing import BaseConverter, DefaultRouter
 from shm_store import ConfigurationError, Quota, ShmStore, StoreClosedError
 from shm_store.falcon import Headers, RateLimitMiddleware, exempt, limit
 from shm_store.policy import Policy, RunningPolicies
+from tests.http.counts import outcomes
 from tests.http.failing_store import FailingStore
 from tests.http.service import CLIENT, ServedRequest
 from tests.ids import shown
@@ -314,11 +315,11 @@ def test_limit_has_all_that_a_policy_has(store: ShmStore) -> None:
     assert app.statuses(5, path="/links?ok=1") == [200] * 5
     assert app.statuses(3) == [404, 404, 429]
     assert app.middleware.counts == {
-        "default": {"allowed": 8, "denied": 0, "shadow_denied": 0},
-        "refunded": {"allowed": 7, "denied": 1, "shadow_denied": 0},
-        "in-flight": {"allowed": 8, "denied": 0, "shadow_denied": 0},
-        "watched": {"allowed": 1, "denied": 0, "shadow_denied": 7},
-        "burst": {"allowed": 8, "denied": 0, "shadow_denied": 0},
+        "default": outcomes(allowed=7, overruled=1),
+        "refunded": outcomes(allowed=7, denied=1),
+        "in-flight": outcomes(allowed=7, overruled=1),
+        "watched": outcomes(allowed=1, shadow_denied=7),
+        "burst": outcomes(allowed=7, overruled=1),
     }
     assert store.get(f"refunded:{ME}") == (2, 0)
     assert store.get("burst:method=GET:global") == (20, 13)

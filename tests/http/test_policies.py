@@ -14,6 +14,7 @@ from shm_store.falcon import Headers, Outcome, RateLimitMiddleware
 from shm_store.policy import Policy, RunningPolicies
 from shm_store.policy.policy import Mode
 from tests.clock import Clock
+from tests.http.counts import outcomes
 from tests.http.failing_store import FailingStore
 from tests.http.service import CLIENT, Routed
 
@@ -192,8 +193,8 @@ def test_shadow_mode_counts_and_denies_nobody(store: ShmStore, route: Route) -> 
     assert results[-1].headers["x-ratelimit-limit"] == "9"
     assert results[-1].headers["ratelimit"] == '"all";r=4;t=60'
     assert middleware.counts == {
-        "watched": {"allowed": 2, "denied": 0, "shadow_denied": 3},
-        "all": {"allowed": 5, "denied": 0, "shadow_denied": 0},
+        "watched": outcomes(allowed=2, shadow_denied=3),
+        "all": outcomes(allowed=5),
     }
     assert store.get(f"watched:{ME}") == (2, 0)
 
@@ -208,7 +209,7 @@ def test_shadow_mode_alone_says_nothing(store: ShmStore, route: Route) -> None:
     assert [result.status_code for result in results] == [200, 200]
     assert not [name for name in results[1].headers if "ratelimit" in name.lower()]
     assert [(outcome.info, outcome.infos["watched"].allowed) for outcome in seen] == [(None, True), (None, False)]
-    assert middleware.counts["watched"] == {"allowed": 1, "denied": 0, "shadow_denied": 1}
+    assert middleware.counts["watched"] == outcomes(allowed=1, shadow_denied=1)
     assert (store.stats().denied, store.stats().shadow_denied) == (0, 1)
 
 
@@ -217,7 +218,7 @@ def test_counts_are_those_of_enforced_denials(store: ShmStore, route: Route) -> 
     middleware = RateLimitMiddleware(store, quota=Quota.parse("1/min"))
     app = route(middleware)
     app.statuses(3)
-    assert middleware.counts == {"default": {"allowed": 1, "denied": 2, "shadow_denied": 0}}
+    assert middleware.counts == {"default": outcomes(allowed=1, denied=2)}
 
 
 @pytest.mark.parametrize("router", [None, DefaultRouter], ids=["late", "at once"])
@@ -313,7 +314,7 @@ def test_cost_above_an_override_in_shadow_mode_denies_nobody(store: ShmStore, ro
     app = route(middleware)
     store.set(f"p:{ME}", 1, "1h")
     assert app.statuses(2) == [200, 429]
-    assert middleware.counts["p"] == {"allowed": 0, "denied": 0, "shadow_denied": 2}
+    assert middleware.counts["p"] == outcomes(shadow_denied=2)
 
 
 @pytest.mark.parametrize(
@@ -382,7 +383,7 @@ def test_live_policies_are_followed(store: ShmStore, route: Route) -> None:
     assert app.statuses(4) == [200, 200, 200, 429]
     running.replace([])
     assert app.statuses(2) == [200, 200]
-    assert middleware.counts["p"] == {"allowed": 5, "denied": 1, "shadow_denied": 0}
+    assert middleware.counts["p"] == outcomes(allowed=5, denied=1)
 
 
 def test_middleware_refuses_two_policies_of_one_name(store: ShmStore) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from shm_store import ShmStore
 from shm_store.table import layout
-from shm_store.tally import Counts
+from shm_store.tally import Counts, Requests
 from tests.conftest import OpenStore
 from tests.fork import ended, in_child
 from tests.segments import attached
@@ -77,14 +77,58 @@ def test_tally_of_a_forked_child_is_not_its_parents(open_store: OpenStore, tmp_p
 
 
 def test_every_outcome_has_its_counter(open_store: OpenStore) -> None:
-    """Near its limit is who was allowed and is near; a denial is none, and neither is one in shadow mode."""
+    """Near the limit are only requests that are served; a policy with room does not allow one that is not."""
     tally = open_store().tally("a")
     tally.count(allowed=True, shadow=False, near=True)
     tally.count(allowed=True, shadow=True, near=False)
     tally.count(allowed=False, shadow=False, near=True)
     tally.count(allowed=False, shadow=True, near=True)
+    tally.count(allowed=True, shadow=False, near=True, served=False)
+    tally.count(allowed=False, shadow=True, near=True, served=False)
     tally.errors[()] += 1
-    assert tally.counts == Counts(allowed=2, denied=1, shadow_denied=1, errors=1, near_limit=1)
+    assert tally.counts == Counts(allowed=2, denied=1, overruled=1, shadow_denied=2, errors=1, near_limit=1)
+
+
+def test_requests_of_processes_add_up(open_store: OpenStore, tmp_path: Path) -> None:
+    """Requests are counted in records of their own, which are no policy's, survive their processes, and fork."""
+    store = open_store()
+    store.tally("a").allowed[()] += 1
+    tally = store.request_tally()
+    tally.allowed[()] += 2
+    report = tmp_path / "counts"
+
+    def count_and_die() -> None:
+        tally.denied[()] += 3
+        tally.failed[()] += 4
+        tally.unlimited[()] += 5
+        report.write_text(repr(tally.counts))
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    assert ended(in_child(count_and_die)) == -signal.SIGKILL
+    assert report.read_text() == repr(Requests(denied=3, failed=4, unlimited=5))
+    assert tally.counts == Requests(allowed=2)
+    assert store.request_tally() is tally
+    inspection = store.inspect()
+    assert inspection.requests() == Requests(allowed=2, denied=3, failed=4, unlimited=5)
+    assert inspection.requests().served == 7
+    assert inspection.policies() == {"a": Counts(allowed=1)}
+
+
+def test_a_table_without_requests_has_none(open_store: OpenStore) -> None:
+    """Nothing was counted yet."""
+    assert open_store().inspect().requests() == Requests()
+
+
+def test_requests_that_have_no_record_are_counted_alone(
+    open_store: OpenStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A process that finds all records taken counts its requests by itself, and logs that once."""
+    store = open_store()
+    with patch("shm_store.table.tallies.TALLIES", 0):
+        store.request_tally().allowed[()] += 1
+        assert store.request_tally().counts == Requests(allowed=1)
+    assert store.inspect().requests() == Requests()
+    assert [record.message.partition(" in process")[0] for record in caplog.records] == ["counts of requests"]
 
 
 def test_tallies_that_are_all_taken_leave_a_process_alone(
@@ -98,7 +142,7 @@ def test_tallies_that_are_all_taken_leave_a_process_alone(
         store.tally("b").count(allowed=True, shadow=False, near=False)
         assert store.tally("b").counts == Counts(allowed=2)
         assert store.inspect().policies() == {"a": Counts(allowed=1)}
-    assert [record.message.partition(" in process")[0] for record in caplog.records] == ["what policy b decides"]
+    assert [record.message.partition(" in process")[0] for record in caplog.records] == ["counts of policy b"]
 
 
 def test_tally_names_have_any_text(open_store: OpenStore) -> None:
