@@ -11,7 +11,7 @@ from shm_store.durations import NS_PER_SECOND
 from shm_store.inspection import Inspection
 from shm_store.stats import Stats
 from shm_store.table.layout import WAITS_NS
-from shm_store.tally import Counts
+from shm_store.tally import Counts, Requests
 
 Kind = Literal["counter", "gauge", "histogram"]
 
@@ -45,14 +45,18 @@ class Metric(msgspec.Struct, frozen=True):
 def read(inspection: Inspection) -> list[Metric]:
     """Return all metrics of a table, as they are now: the same in whatever process of the host."""
     stats = inspection.stats()
-    return [*_of_policies(inspection.policies()), *_of_stats(stats)]
+    return [_of_requests(inspection.requests()), *_of_policies(inspection.policies()), *_of_stats(stats)]
 
 
 def names() -> frozenset[str]:
     """Return the names of all samples as Prometheus has them."""
     found = set()
     nothing = dict.fromkeys(Stats.__struct_fields__, 0) | {"name": "", "waits": ()}
-    for metric in [*_of_policies({}), *_of_stats(msgspec.convert(nothing, Stats, strict=False))]:
+    for metric in [
+        _of_requests(Requests()),
+        *_of_policies({}),
+        *_of_stats(msgspec.convert(nothing, Stats, strict=False)),
+    ]:
         if metric.kind == "histogram":
             found |= {f"{metric.name}_{suffix}" for suffix in ("bucket", "sum", "count")}
         else:
@@ -60,25 +64,36 @@ def names() -> frozenset[str]:
     return frozenset(found)
 
 
+def _of_requests(requests: Requests) -> Metric:
+    text = "Requests that policies cover; failed: answered 503; unlimited: served although a policy could not decide."
+    return _by("shm_store_requests", text, "outcome", msgspec.structs.asdict(requests))
+
+
 def _of_policies(policies: Mapping[str, Counts]) -> Iterable[Metric]:
-    outcomes = (("allowed", "allowed"), ("denied", "denied"), ("shadow_denied", "shadow_denied"), ("errors", "error"))
+    outcomes = {
+        "allowed": "allowed",
+        "denied": "denied",
+        "overruled": "overruled",
+        "shadow_denied": "shadow_denied",
+        "errors": "error",
+    }
     yield Metric(
         "shm_store_decisions",
         "counter",
         "",
-        "Requests by what a policy has decided on them; error: the store failed.",
+        "Requests by what a policy decided; overruled: not denied, but not served; error: the store failed.",
         ("policy", "outcome"),
         {
             (policy, outcome): getattr(counts, field)
             for policy, counts in policies.items()
-            for field, outcome in outcomes
+            for field, outcome in outcomes.items()
         },
     )
     yield Metric(
         "shm_store_near_limit",
         "counter",
         "",
-        "Requests that a policy allowed, and that left less than a fifth of its limit.",
+        "Allowed requests that left less than a fifth of a policy's limit.",
         ("policy",),
         {(policy,): counts.near_limit for policy, counts in policies.items()},
     )
@@ -92,7 +107,7 @@ def _of_stats(stats: Stats) -> Iterable[Metric]:
         "evicted": stats.evicted,
         "swept": stats.swept,
     }
-    yield _by("shm_store_takes", "Takes of the table; a request may be several.", "outcome", takes)
+    yield _by("shm_store_takes", "Takes of the table, not requests: a request may make several.", "outcome", takes)
     text = "Slots taken from their keys; evicted: from a bucket that had spent units."
     yield _by("shm_store_slots_reclaimed", text, "kind", reclaimed)
     yield _counter("shm_store_refused", "New keys that were denied because their set was full.", stats.refused)

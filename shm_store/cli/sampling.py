@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -12,7 +12,9 @@ from shm_store.cli.codes import AbsentError
 from shm_store.entry import Used
 from shm_store.inspection import Inspection
 from shm_store.stats import Stats
-from shm_store.tally import Counts
+from shm_store.tally import Counts, Requests
+
+C = TypeVar("C", Counts, Requests)
 
 #: Seconds that are remembered.
 REMEMBERED_S: Final = 60.0
@@ -32,10 +34,11 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         stats: The table now.
-        rates: What was taken meanwhile.
+        rates: What was taken meanwhile; takes, of which a request may make several.
         history: The same of the last minute, the latest last.
         keys: The keys that were taken from meanwhile; None if keys are not kept.
         policies: What each policy has decided meanwhile.
+        requests: What became of requests meanwhile.
         cost: Seconds of a processor that the look took.
     """
 
@@ -44,6 +47,7 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
     history: tuple[Rates, ...]
     keys: list[Used] | None
     policies: dict[str, Counts]
+    requests: Requests = Requests()
     cost: float
 
 
@@ -54,7 +58,7 @@ class Sampler:
         """Look at what happens from now on."""
         self._inspection = inspection
         self._activity = inspection.activity()
-        self._stats, self._policies = inspection.stats(), inspection.policies()
+        self._stats, self._policies, self._requests = inspection.stats(), inspection.policies(), inspection.requests()
         self._at = time.monotonic()
         self._history: deque[Rates] = deque()
 
@@ -75,16 +79,19 @@ class Sampler:
         # Not the time that passes: on a busy machine most of that belongs to others.
         begin = time.thread_time()
         stats, policies, keys = self._inspection.stats(), self._inspection.policies(), self._activity.look()
+        requests = self._inspection.requests()
         cost = time.thread_time() - begin
         rates = self._rates(stats)
         since = {name: _since(self._policies.get(name, Counts()), counts) for name, counts in policies.items()}
-        self._stats, self._policies, self._at = stats, policies, rates.end
+        requests_since = _since(self._requests, requests)
+        self._stats, self._policies, self._requests, self._at = stats, policies, requests, rates.end
         return Frame(
             stats=stats,
             rates=rates,
             history=self._remembered(rates),
             keys=keys if stats.label_size else None,
             policies=since,
+            requests=requests_since,
             cost=cost,
         )
 
@@ -101,6 +108,6 @@ class Sampler:
         return tuple(self._history)
 
 
-def _since(before: Counts, now: Counts) -> Counts:
+def _since(before: C, now: C) -> C:
     old, new = msgspec.structs.astuple(before), msgspec.structs.astuple(now)
-    return Counts(*(max(after - earlier, 0) for earlier, after in zip(old, new, strict=True)))
+    return type(now)(*(max(after - earlier, 0) for earlier, after in zip(old, new, strict=True)))

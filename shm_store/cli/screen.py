@@ -14,12 +14,11 @@ from shm_store.cli import figures
 from shm_store.cli.escaping import visible
 from shm_store.cli.output import row, table
 from shm_store.cli.sampling import REMEMBERED_S, Frame, Rates
-from shm_store.cli.status import occupancy, sweeper
+from shm_store.cli.status import in_columns, occupancy, sweeper
 from shm_store.entry import Used
 
 # From here on both lists of keys stand side by side.
 _WIDE: Final = 120
-_HEAD: Final = 6
 # Lines of the shortest list: a heading, or two, and a row.
 _LIST: Final = 2
 # Lines from which on there is room for both.
@@ -28,8 +27,12 @@ _TWO: Final = 7
 
 def drawn(frame: Frame, interval: float, width: int, height: int, *, hash_: bool) -> RenderableType:
     """Return a frame for a terminal of that size; the next one comes after `interval` seconds."""
-    room = max(height - _HEAD, 0)
-    lines = [*_head(frame, interval, width)][: max(height, 1)]
+    head = [*_head(frame, interval, width)]
+    if height < len(head) + _LIST:
+        # The empty line goes first.
+        del head[-1]
+    room = max(height - len(head), 0)
+    lines = head[: max(height, 1)]
     if room < _LIST:
         return Group(*lines)
     body = _policies(frame, room) if frame.keys is None else _keys(frame, frame.keys, width, room, hash_=hash_)
@@ -67,6 +70,7 @@ def _head(frame: Frame, interval: float, width: int) -> Iterator[Text]:
     right = f"every {figures.seconds(interval)}  {time.strftime('%H:%M:%S')}"
     left.truncate(max(width - len(right) - 1, 0), overflow="ellipsis")
     yield _line(Text.assemble(left, " " * max(width - left.cell_len - len(right), 1), right), width)
+    yield _line(Text.assemble(("requests ", "bold"), _requests(frame)), width)
     for name, style, denied in (("allowed", "green", False), ("denied", "red", True)):
         rate = frame.rates.denied if denied else frame.rates.allowed
         yield _line(_history(frame, name, rate, style, width, denied=denied), width)
@@ -75,12 +79,18 @@ def _head(frame: Frame, interval: float, width: int) -> Iterator[Text]:
     yield Text()
 
 
+def _requests(frame: Frame) -> str:
+    requests, took = frame.requests, _took(frame)
+    numbers = (requests.served, "served"), (requests.denied, "denied"), (requests.failed, "answered 503")
+    return ", ".join(f"{figures.rate(number / took)}/s {what}" for number, what in numbers)
+
+
 def _history(frame: Frame, name: str, rate: float, style: str, width: int, *, denied: bool) -> Text:
-    label = f"{figures.rate(rate)}/s"
-    values = columns(frame.history, max(min(width - 9 - 12 - 20, 60), 1), denied=denied)
+    label = f"{figures.rate(rate)} takes/s"
+    values = columns(frame.history, max(min(width - 9 - 18 - 20, 60), 1), denied=denied)
     peak = max((value for value in values if value is not None), default=0.0)
     drawing = figures.sparkline(values, peak)
-    return Text.assemble((f"{name:<9}", "bold"), f"{label:>11} ", (drawing, style), f" peak {figures.rate(peak)}/s")
+    return Text.assemble((f"{name:<9}", "bold"), f"{label:>17} ", (drawing, style), f" peak {figures.rate(peak)}/s")
 
 
 def _keys(frame: Frame, keys: Sequence[Used], width: int, room: int, *, hash_: bool) -> Iterator[RenderableType]:
@@ -109,7 +119,7 @@ def _keys(frame: Frame, keys: Sequence[Used], width: int, room: int, *, hash_: b
 
 def _listed(frame: Frame, keys: Sequence[Used], title: str, rows: int, *, hash_: bool) -> Table:
     view = table("ALLOWED/s", "DENIED/s", last=title)
-    took = max(frame.rates.end - frame.rates.begin, 1e-9)
+    took = _took(frame)
     for used in keys[:rows]:
         name = f"#{used.digest}" if hash_ or used.key is None else visible(used.key)
         rates = [Text(figures.rate(number / took)) for number in (used.allowed, used.denied)]
@@ -121,13 +131,18 @@ def _listed(frame: Frame, keys: Sequence[Used], title: str, rows: int, *, hash_:
 
 def _policies(frame: Frame, room: int) -> Iterator[RenderableType]:
     yield Text("keys are not kept in this table (label_size is 0); policies in their place:", "yellow", no_wrap=True)
-    view = table("ALLOWED/s", "NEAR/s", "DENIED/s", "SHADOW/s", "ERRORS/s", last="POLICY")
-    took = max(frame.rates.end - frame.rates.begin, 1e-9)
+    view = table("ALLOWED/s", "NEAR/s", "DENIED/s", "OVERRULED/s", "SHADOW/s", "ERRORS/s", last="POLICY")
+    took = _took(frame)
     ranked = sorted(frame.policies.items(), key=lambda item: (-item[1].allowed - item[1].denied, item[0]))
     for name, counts in ranked[: room - 2]:
-        numbers = counts.allowed, counts.near_limit, counts.denied, counts.shadow_denied, counts.errors
+        numbers = in_columns(counts)
         view.add_row(*row([figures.rate(number / took) for number in numbers], visible(name)))
     yield view
+
+
+def _took(frame: Frame) -> float:
+    """Return the seconds since the look before."""
+    return max(frame.rates.end - frame.rates.begin, 1e-9)
 
 
 def _line(text: Text, width: int) -> Text:

@@ -18,7 +18,7 @@ from shm_store.cli.escaping import visible
 from shm_store.cli.options import DEFAULT_NAME, Json, Name
 from shm_store.cli.output import fields, row, show, show_json, table
 from shm_store.stats import Process, Stats
-from shm_store.tally import Counts
+from shm_store.tally import Counts, Requests
 
 # Above that some sets are full; the same share at which the alert fires and the dashboards turn red.
 _NEARLY_FULL: Final = 0.85
@@ -29,12 +29,14 @@ _BAR: Final = 24
 def status(name: Name = DEFAULT_NAME, *, json: Json = False) -> int:
     """Show a table's contents, its processes, and the decisions of its policies."""
     with inspected(name) as inspection:
-        stats, processes, policies = inspection.stats(), inspection.processes(), inspection.policies()
+        stats, processes = inspection.stats(), inspection.processes()
+        requests, policies = inspection.requests(), inspection.policies()
     if json:
         document = msgspec.structs.asdict(stats)
-        show_json(document | {"sweeper": stats.sweeper, "processes": processes, "policies": policies})
+        document |= {"sweeper": stats.sweeper, "processes": processes, "requests": requests, "policies": policies}
+        show_json(document)
     else:
-        show(_drawn(stats, processes))
+        show(_drawn(stats, processes, requests))
         if policies:
             show(Text(), _policies(policies))
     return SUCCESS
@@ -59,7 +61,13 @@ def sweeper(stats: Stats) -> Text:
     return Text.assemble((state, _STYLES[state]), f", pid {stats.sweeper_pid}, {age}, {passes}")
 
 
-def _drawn(stats: Stats, processes: list[Process]) -> Table:
+def in_columns(counts: Counts) -> tuple[int, ...]:
+    """Return the counts of a policy in the order in which tables show them."""
+    denied = counts.denied, counts.overruled, counts.shadow_denied
+    return (counts.allowed, counts.near_limit, *denied, counts.errors)
+
+
+def _drawn(stats: Stats, processes: list[Process], requests: Requests) -> Table:
     keys = f"keys kept to {stats.label_size} bytes" if stats.label_size else "keys not kept"
     things, in_flight = figures.things, f"{figures.things(stats.in_flight, 'unit')} in flight"
     reclaimed = f"{stats.reclaimed_expired:,} expired, {stats.reclaimed_idle:,} idle, {stats.swept:,} swept"
@@ -71,6 +79,8 @@ def _drawn(stats: Stats, processes: list[Process]) -> Table:
         ("sweeper", sweeper(stats)),
         ("seats", f"{stats.seats_taken} of {stats.seats}, {stats.seats_dead} of dead processes"),
         ("processes", _processes(processes)),
+        ("requests", f"{requests.allowed:,} allowed, {requests.denied:,} denied"),
+        ("", _alarming((requests.failed, "answered 503"), (requests.unlimited, "served without a limit"))),
         ("takes", f"{stats.allowed:,} allowed, {stats.denied:,} denied, {stats.shadow_denied:,} denied in shadow mode"),
         ("reclaimed", reclaimed),
         ("", _alarming((stats.evicted, "evicted with spent units"), (stats.refused, "new keys refused"))),
@@ -104,8 +114,8 @@ def _waits(stats: Stats) -> str:
 
 
 def _policies(policies: Mapping[str, Counts]) -> Table:
-    drawn = table("ALLOWED", "NEAR LIMIT", "DENIED", "SHADOW-DENIED", "ERRORS", last="POLICY")
+    drawn = table("ALLOWED", "NEAR LIMIT", "DENIED", "OVERRULED", "SHADOW-DENIED", "ERRORS", last="POLICY")
     for name, counts in policies.items():
-        numbers = counts.allowed, counts.near_limit, counts.denied, counts.shadow_denied, counts.errors
+        numbers = in_columns(counts)
         drawn.add_row(*row([f"{number:,}" for number in numbers], visible(name)))
     return drawn

@@ -120,5 +120,6 @@ def _document(frame: Frame, interval: float, *, hash_: bool) -> dict[str, object
         "sweeper": stats.sweeper,
         "busiest": None if keys is None else most_used(keys)[:_KEYS],
         "most_denied": None if keys is None else most_denied(keys)[:_KEYS],
+        "requests": frame.requests,
         "policies": frame.policies,
     }

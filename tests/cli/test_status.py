@@ -24,7 +24,8 @@ def test_status_as_json_adds_up(run: Run, open_table: OpenTable, segment_name: s
     store.block("api:bad", "1h")
     tally = store.tally("api")
     for number in range(9):
-        tally.count(allowed=number < 7, shadow=number == 8, near=number == 0)
+        tally.count(allowed=number < 7, shadow=number == 8, near=number == 0, served=number < 6)
+    store.request_tally().allowed[()] += 6
     said = run("status", "--json")
     assert (said.code, said.err) == (0, "")
     status = said.json
@@ -32,8 +33,9 @@ def test_status_as_json_adds_up(run: Run, open_table: OpenTable, segment_name: s
     assert (status["name"], status["slots"], status["allowed"], status["denied"]) == (segment_name, 256, 7, 2)
     assert (status["occupied"], status["overrides"], status["blocks"]) == (4, 1, 1)
     assert status["policies"] == {
-        "api": {"allowed": 7, "denied": 1, "shadow_denied": 1, "errors": 0, "near_limit": 1},
+        "api": {"allowed": 6, "denied": 1, "overruled": 1, "shadow_denied": 1, "errors": 0, "near_limit": 1},
     }
+    assert status["requests"] == {"allowed": 6, "denied": 0, "failed": 0, "unlimited": 0}
     assert status["processes"] == [{"pid": os.getpid(), "role": "user", "alive": True, "seats": 1}]
     assert status["sweeper"] == "none"
 
@@ -44,6 +46,8 @@ def test_status_as_text_says_the_same(run: Run, open_table: OpenTable) -> None:
     spend(store, "api:a", 7)
     store.set("api:vip", 100, "1h")
     store.tally("api").count(allowed=True, shadow=False, near=False)
+    store.request_tally().denied[()] += 3
+    store.request_tally().unlimited[()] += 1
     text = run("status").out
     for part in (
         "256 slots, 2 stripes, keys kept to 64 bytes",
@@ -52,13 +56,15 @@ def test_status_as_text_says_the_same(run: Run, open_table: OpenTable) -> None:
         "none, limits are exact all the same",
         "1 of 512, 0 of dead processes",
         "user 1",
+        "requests   0 allowed, 3 denied",
+        "0 answered 503, 1 served without a limit",
         "5 allowed, 2 denied, 0 denied in shadow mode",
         "0 evicted with spent units, 0 new keys refused",
     ):
         assert part in text
     assert [line.split() for line in text.splitlines()[-2:]] == [
-        ["ALLOWED", "NEAR", "LIMIT", "DENIED", "SHADOW-DENIED", "ERRORS", "POLICY"],
-        ["1", "0", "0", "0", "0", "api"],
+        ["ALLOWED", "NEAR", "LIMIT", "DENIED", "OVERRULED", "SHADOW-DENIED", "ERRORS", "POLICY"],
+        ["1", "0", "0", "0", "0", "0", "api"],
     ]
 
 

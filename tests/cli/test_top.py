@@ -7,6 +7,7 @@ import json
 import re
 import signal
 
+import msgspec
 import pytest
 from rich.console import Console
 
@@ -14,7 +15,7 @@ from shm_store.cli.pacing import affordable
 from shm_store.cli.sampling import Frame, Rates, Sampler
 from shm_store.cli.screen import columns, drawn
 from shm_store.entry import Used
-from shm_store.tally import Counts
+from shm_store.tally import Counts, Requests
 from tests.cli.conftest import OpenTable, Run, command, spend
 from tests.cli.terminals import Terminal
 
@@ -137,14 +138,17 @@ def test_sampler_counts_between_two_looks(open_table: OpenTable) -> None:
     spend(store, KEY, 4)
     spend(store, "api:cold", 1)
     tally.count(allowed=False, shadow=False, near=False)
+    store.request_tally().denied[()] += 1
     frame = sampler.look()
     took = frame.rates.end - frame.rates.begin
     assert (round(frame.rates.allowed * took), round(frame.rates.denied * took)) == (4, 1)
     assert frame.keys is not None
     assert {used.key: (used.allowed, used.denied) for used in frame.keys} == {KEY: (3, 1), "api:cold": (1, 0)}
     assert frame.policies == {"api": Counts(denied=1)}
+    assert frame.requests == Requests(denied=1)
     again = sampler.look()
     assert (again.keys, again.rates.allowed, again.policies) == ([], 0.0, {"api": Counts()})
+    assert again.requests == Requests()
     assert again.history == (frame.rates, again.rates)
 
 
@@ -172,6 +176,22 @@ def test_columns_put_rates_where_they_belong() -> None:
     assert columns(history, 6, denied=False) == [None, None, None, None, 5, 9]
     assert columns(history, 12, denied=True) == [None] * 8 + [1, 1, 0, 2]
     assert columns([], 3, denied=True) == [None, None, None]
+
+
+def test_top_tells_requests_from_takes(open_table: OpenTable) -> None:
+    """The head has what became of requests, and what was taken, of which a request may make several."""
+    store = open_table()
+    sampler = Sampler(store.inspect())
+    spend(store, KEY, 3)
+    requests = store.request_tally()
+    requests.allowed[()] += 1
+    requests.unlimited[()] += 1
+    frame = msgspec.structs.replace(sampler.look(), rates=Rates(0, 1, 3.0, 0.0))
+    console = Console(width=100, height=24, file=io.StringIO())
+    with console.capture() as capture:
+        console.print(drawn(frame, 1.0, 100, 24, hash_=False))
+    assert "requests 2/s served, 0/s denied, 0/s answered 503" in capture.get()
+    assert "3 takes/s" in capture.get()
 
 
 @pytest.mark.parametrize(("width", "height"), [(80, 24), (200, 60), (80, 8), (80, 7), (20, 3), (1, 1)])

@@ -103,11 +103,14 @@ def test_status_tells_of_table_policies_and_processes(ask: Ask) -> None:
     assert status["policies"]["default"] | {"near_limit": 0} == {
         "allowed": 3,
         "denied": 2,
+        "overruled": 0,
         "shadow_denied": 0,
         "errors": 0,
         "near_limit": 0,
     }
     assert (status["stats"]["slots"], status["stats"]["label_size"]) == (1024, 64)
+    # Beside the clients' requests there is the one that asks.
+    assert status["requests"] == {"allowed": 4, "denied": 2, "failed": 0, "unlimited": 0}
     assert status["stats"]["denied"] == 2
     assert [process["alive"] for process in status["processes"]] == [True]
 

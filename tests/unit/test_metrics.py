@@ -51,7 +51,13 @@ def used(open_store: OpenStore, clock: Clock) -> ShmStore:
     store.garbage_collect()
     store.tally("p").count(allowed=True, shadow=False, near=True)
     store.tally("p").count(allowed=False, shadow=False, near=False)
+    store.tally("p").count(allowed=True, shadow=False, near=True, served=False)
     store.tally("q").errors[()] += 3
+    requests = store.request_tally()
+    requests.allowed[()] += 1
+    requests.denied[()] += 2
+    requests.failed[()] += 3
+    requests.unlimited[()] += 4
     seat = store._table.seats.view(0)
     for index in range(len(WAITS_NS) + 1):
         seat[SEAT_WAITS + index] = index + 1
@@ -79,7 +85,10 @@ def test_metrics_say_what_stats_and_policies_say(used: ShmStore) -> None:
     assert samples["shm_store_sweeper_alive", ()] == stats.sweeper_alive == 0
     assert samples["shm_store_decisions_total", ("allowed", "p")] == 1
     assert samples["shm_store_decisions_total", ("denied", "p")] == 1
+    assert samples["shm_store_decisions_total", ("overruled", "p")] == 1
     assert samples["shm_store_decisions_total", ("error", "q")] == 3
+    outcomes = ("allowed", "denied", "failed", "unlimited")
+    assert [samples["shm_store_requests_total", (outcome,)] for outcome in outcomes] == [1, 2, 3, 4]
     assert samples["shm_store_near_limit_total", ("p",)] == 1
 
 
@@ -128,6 +137,7 @@ def test_opentelemetry_observes_the_same(used: ShmStore) -> None:
         for point in metric.data.data_points
     }
     assert points["shm_store.decisions", ("p", "allowed")] == 1
+    assert points["shm_store.requests", ("failed",)] == 3
     assert points["shm_store.takes", ("allowed",)] == used.stats().allowed
     assert points["shm_store.lock_waits", ("inf",)] == 5
     assert points["shm_store.lock_waited", ()] == used.stats().waited > 0

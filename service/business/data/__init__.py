@@ -3,7 +3,7 @@
 from service.business.data.limits import Limit, LimitPage, LimitQuery, NewBlock, NewOverride
 from service.business.data.links import Link, LinkPage, NewLink, PageQuery
 from service.business.data.probes import Health, Pong, SweeperState
-from service.business.data.table import PolicyCounts, Process, Status, TableStats
+from service.business.data.table import PolicyCounts, Process, RequestCounts, Status, TableStats
 
 __all__ = [
     "Health",
@@ -19,6 +19,7 @@ __all__ = [
     "PolicyCounts",
     "Pong",
     "Process",
+    "RequestCounts",
     "Status",
     "SweeperState",
     "TableStats",

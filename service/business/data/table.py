@@ -81,19 +81,42 @@ class TableStats(msgspec.Struct, frozen=True, kw_only=True):
 class PolicyCounts(msgspec.Struct, frozen=True, kw_only=True):
     """How often a policy has decided how since the table was made, in all processes of the host.
 
+    Each request that the policy covers is in exactly one of the first five counters.
+
     Attributes:
-        allowed: Requests it had room for.
-        denied: Requests it denied.
-        shadow_denied: Requests it would have denied, had it been enforced.
-        errors: Requests it could not decide on.
-        near_limit: Requests it had room for, with less than a fifth of its limit left.
+        allowed: Requests that the policy and all others allowed, whatever their status became.
+        denied: Requests that the policy denied.
+        overruled: Requests that the policy did not deny, but that were not served: another policy denied them, or they
+            were answered 503.
+        shadow_denied: Requests that the policy, in shadow mode, would have denied.
+        errors: Requests that the policy could not decide on.
+        near_limit: Those of the allowed requests that left less than a fifth of the limit.
     """
 
     allowed: int
     denied: int
+    overruled: int
     shadow_denied: int
     errors: int
     near_limit: int
+
+
+class RequestCounts(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of the requests that policies cover since the table was made, in all processes of the host.
+
+    Each request is in exactly one counter, however many policies cover it.
+
+    Attributes:
+        allowed: Requests that every policy which covers them allowed.
+        denied: Requests that at least one policy denied.
+        failed: Requests that were answered 503 because a policy could not decide.
+        unlimited: Requests that were served although a policy could not decide.
+    """
+
+    allowed: int
+    denied: int
+    failed: int
+    unlimited: int
 
 
 class Process(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,11 +139,13 @@ class Status(msgspec.Struct, frozen=True):
     """How the table fares.
 
     Attributes:
-        stats: Counters of the whole table.
+        stats: Counters of the whole table; `allowed` and `denied` are takes, of which a request may make several.
+        requests: What became of requests.
         policies: How each policy has decided, by its name.
         processes: The processes that use it.
     """
 
     stats: TableStats
+    requests: RequestCounts
     policies: dict[str, PolicyCounts]
     processes: list[Process]

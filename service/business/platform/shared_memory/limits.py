@@ -15,6 +15,7 @@ from service.business.data import (
     NewOverride,
     PolicyCounts,
     Process,
+    RequestCounts,
     Status,
     TableStats,
 )
@@ -72,6 +73,7 @@ class StoreLimits:
             inspection = self._store.inspect()
             return Status(
                 msgspec.convert(inspection.stats(), TableStats, from_attributes=True),
+                msgspec.convert(inspection.requests(), RequestCounts, from_attributes=True),
                 msgspec.convert(inspection.policies(), dict[str, PolicyCounts], from_attributes=True),
                 msgspec.convert(inspection.processes(), list[Process], from_attributes=True),
             )
