@@ -202,7 +202,7 @@ class Calls:
 
     def get(self, key: str) -> tuple[int, int]:
         """Return (limit, remaining) of a key; (0, 0) if there is nothing."""
-        reply = self._engine.run(Call(scripts.GET, self._names.all(key), (self._told(), b"%d" % self._min_ttl)))
+        reply = self._engine.run(Call(scripts.GET, self._names.all(key), self._times()))
         limit, remaining = _decode(reply)
         return limit, remaining
 
@@ -213,8 +213,7 @@ class Calls:
 
     def reset(self, key: str) -> bool:
         """Forget a key; return whether there was anything."""
-        arguments = (self._told(), b"%d" % self._min_ttl)
-        return bool(self._engine.run(Call(scripts.RESET, self._names.all(key), arguments)))
+        return bool(self._engine.run(Call(scripts.RESET, self._names.all(key), self._times())))
 
     def _run(
         self, takes: Sequence[CheckedTake], tag: bytes, *, is_peek: bool = False, is_reserved: bool = False
@@ -240,6 +239,9 @@ class Calls:
 
     def _settings(self, tag: bytes, *, is_peek: bool = False, is_reserved: bool = False) -> bytes:
         return _encode((tag.decode(), int(self._told()), self._min_ttl, self._in_flight_ttl, is_peek, is_reserved))
+
+    def _times(self) -> tuple[bytes, bytes, bytes]:
+        return self._told(), b"%d" % self._min_ttl, b"%d" % self._in_flight_ttl
 
     def _told(self) -> bytes:
         """Return the time that scripts are to go by; 0 for the server's own."""

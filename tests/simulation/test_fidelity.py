@@ -33,9 +33,10 @@ CONFIG: Final = LeaseConfig(hosts=HOSTS, share=0.5, most=40, lifetime="2s")
 
 
 class Step(NamedTuple):
-    """So many microseconds later a host takes so often, each time so much."""
+    """So many microseconds later, and a step of the server's clock, a host takes so often, each time so much."""
 
     wait: int
+    step: int
     host: int
     times: int
     cost: int
@@ -45,6 +46,7 @@ steps = st.lists(
     st.builds(
         Step,
         st.one_of(st.sampled_from((0, 1, SECOND, 2 * SECOND, INTERVAL)), st.integers(0, 20 * SECOND)),
+        st.one_of(st.just(0), st.just(0), st.sampled_from((-1, -SECOND // 10, -SECOND, -3_600 * SECOND, SECOND))),
         st.integers(0, HOSTS - 1),
         st.integers(1, 60),
         st.sampled_from((1, 1, 1, 7)),
@@ -64,8 +66,8 @@ def server() -> Iterator[Server]:
 @given(taken=steps)
 @examples
 def test_simulated_hosts_answer_as_real_ones(algorithm: str, server: Server, taken: list[Step]) -> None:
-    """Whether it is allowed, the limit, and what is left, of every take, whichever host makes it and when."""
-    now, prefix = START, new_segment_name()
+    """Whether it is allowed, the limit, and what is left, of every take, whatever the server's clock does."""
+    now, skew, prefix = START, 0, new_segment_name()
     terms = Terms(LIMIT, INTERVAL, LIMIT)
     engine = Engine(algorithm, terms)
     simulated = [Host(str(number), algorithm, terms, CONFIG) for number in range(HOSTS)]
@@ -77,7 +79,7 @@ def test_simulated_hosts_answer_as_real_ones(algorithm: str, server: Server, tak
     redis = RedisConfig(limit=LIMIT, interval="30s", algorithm=algorithm, prefix=prefix, timeout="20s")
     real = [
         LeaseStore(
-            RedisStore.open(server.url, redis, clock=clock),
+            RedisStore.open(server.url, redis, clock=lambda: clock() + skew * 1_000),
             ShmStore.open(Config(name=name, initial_size=64), clock=clock),
             CONFIG,
             clock=clock,
@@ -86,13 +88,13 @@ def test_simulated_hosts_answer_as_real_ones(algorithm: str, server: Server, tak
     ]
     try:
         for step in taken:
-            now += step.wait
+            now, skew = now + step.wait, skew + step.step
             for _ in range(step.times):
                 host, info = simulated[step.host], real[step.host].take("key", step.cost)
                 expected = host.spend(now, step.cost)
                 if expected is None:
                     order = host.order(step.cost)
-                    expected = host.receive(now, order.number, engine.issue(now, order), step.cost)
+                    expected = host.receive(now, order.number, engine.issue(now + skew, order), step.cost)
                 assert (info.allowed, info.limit, info.remaining) == expected
     finally:
         for store in real:

@@ -13,31 +13,31 @@ local function decide_flight(flight, limit, cost)
   return { true, limit, left, 0, 0 }
 end
 
-local function decide_bucket(bucket, now, cost)
-  local allowed, remaining, reset_after, retry_after, after =
-    ALGORITHMS[bucket.code].decide(bucket.state, bucket.terms, now, cost)
+local function decide_bucket(bucket, cost)
+  local allowed, remaining, reset_after, retry_after, after = decide(bucket, cost)
   bucket.state = after
   return { allowed, bucket.terms[3], remaining, reset_after, retry_after }
 end
 
 -- In a call of several that was denied: what its bucket has, if nothing is taken.
-local function undisturbed(account, is_flight, now)
+local function undisturbed(account, is_flight)
   if is_flight then
     return { true, account.limit, max(account.limit - account.base, 0), 0, 0 }
   end
-  return { true, account.terms[3], left_of(account, now), max(full_at(account) - now, 0), 0 }
+  local reset_after = full_at(account) - account.now
+  return { true, account.terms[3], left_of(account), reset_after > 0 and reset_after + account.lag or 0, 0 }
 end
 
-local function account_of(accounts, take, now, min_ttl)
+local function account_of(accounts, take, call)
   local name, is_flight, code, limit, interval, burst = unpack(take, 1, 6)
   local account = accounts[name]
   if not account then
     if is_flight then
-      account = flight_of(KEYS, name)
+      account = flight_of(KEYS, name, call.in_flight_ttl)
     else
       local terms = { limit, interval, burst }
-      account = bucket_of(KEYS[name], now, min_ttl) or new_bucket(KEYS[name], code, terms)
-      adopt(account, code, terms, now)
+      account = bucket_of(KEYS[name], call.now, call.min_ttl) or new_bucket(KEYS[name], code, terms, call.now)
+      adopt(account, code, terms)
     end
     accounts[name] = account
   end
@@ -63,7 +63,7 @@ local function save_all(takes, accounts, answers, violated, call)
     else
       account.state = violated and account.base or account.state
       if account.is_requoted or account.state ~= account.base then
-        save(account, call.tag, call.now, call.min_ttl)
+        save(account, call.tag, call.min_ttl)
       end
     end
   end
@@ -81,12 +81,12 @@ local function take_all(takes, call)
   end
   for _, position in ipairs(order) do
     local take = takes[position]
-    local account, is_flight, cost = account_of(accounts, take, call.now, call.min_ttl), take[2], take[7]
+    local account, is_flight, cost = account_of(accounts, take, call), take[2], take[7]
     local capacity = is_flight and take[4] or account.terms[3]
     if cost < 1 or cost > capacity then
       return { "cost", position, capacity }
     end
-    answers[position] = is_flight and decide_flight(account, capacity, cost) or decide_bucket(account, call.now, cost)
+    answers[position] = is_flight and decide_flight(account, capacity, cost) or decide_bucket(account, cost)
     states[position] = account.state
     violated = violated or not answers[position][1] and not take[8]
   end
@@ -97,7 +97,7 @@ local function take_all(takes, call)
     local account, answer = accounts[take[1]], answers[position]
     local is_taken = answer[1] and not violated
     if answer[1] and violated then
-      answers[position] = undisturbed(account, take[2], call.now)
+      answers[position] = undisturbed(account, take[2])
     end
     if call.is_reserved then
       local state = states[position] or fresh()

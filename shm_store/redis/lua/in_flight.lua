@@ -2,7 +2,8 @@
 -- and under a second name the limit that was last asked for and how many units there are.
 --
 -- They go by the server's clock, whatever tests tell: a process says again and again that what it has is still in
--- flight; of one that died it counts until its time has passed.
+-- flight; of one that died it counts until its time has passed. With the clock set back no reservation counts for longer
+-- than one that begins now.
 
 local function units_of(members)
   local units = 0
@@ -12,9 +13,13 @@ local function units_of(members)
   return units
 end
 
-local function flight_of(names, at)
+local function flight_of(names, at, in_flight_ttl)
   local now = now_of(0)
   local flight = { set = names[at], sum = names[at + 1], limit = 0, units = 0, now = now }
+  local last = now + in_flight_ttl
+  for _, member in ipairs(redis.call("ZRANGEBYSCORE", flight.set, string.format("(%.0f", last), "+inf")) do
+    redis.call("ZADD", flight.set, last, member)
+  end
   local text = redis.call("GET", flight.sum)
   if text then
     flight.limit, flight.units = cmsgpack.unpack(text)

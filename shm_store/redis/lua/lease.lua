@@ -7,12 +7,12 @@ local settings = cmsgpack.unpack(ARGV[2])
 local tag, now, host, number, cost = settings[1], now_of(settings[2]), settings[3], settings[4], settings[5]
 local returned, unspent, hosts, share, most = settings[6], settings[7], settings[8], settings[9], settings[10]
 
-local bucket = bucket_of(KEYS[1], now, min_ttl) or new_bucket(KEYS[1], code, { limit, interval, burst })
+local bucket = bucket_of(KEYS[1], now, min_ttl) or new_bucket(KEYS[1], code, { limit, interval, burst }, now)
 if cost > 0 then
   -- Who only gives back may do so by a quota of before: it has no say in what the bucket counts by.
-  adopt(bucket, code, { limit, interval, burst }, now)
+  adopt(bucket, code, { limit, interval, burst })
 end
-local algorithm, terms = ALGORITHMS[bucket.code], bucket.terms
+local algorithm, terms, own = ALGORITHMS[bucket.code], bucket.terms, bucket.now
 
 if unspent > 0 then
   local text = redis.call("HGET", KEYS[2], host)
@@ -22,7 +22,7 @@ if unspent > 0 then
       -- Once: the same units must not come back twice.
       redis.call("HDEL", KEYS[2], host)
       if its_tag == bucket.tag then
-        bucket.state = algorithm.refund(bucket.state, terms, { first, idle_at, third }, now, unspent)
+        bucket.state = algorithm.refund(bucket.state, terms, { first, idle_at, third }, own, unspent)
       end
     end
   end
@@ -32,14 +32,14 @@ local answer = { true, terms[3], 0, 0, 0, 0, bucket.code, terms[2] }
 if cost > terms[3] then
   answer = { "cost", 1, terms[3] }
 elseif cost > 0 then
-  local left = terms[3] - min(algorithm.spent(bucket.state, terms, now), terms[3])
+  local left = terms[3] - min(algorithm.spent(bucket.state, terms, own), terms[3])
   local units = max(cost, min(most, math.floor(left * share / hosts)))
-  local allowed, remaining, reset_after, retry_after, after = algorithm.decide(bucket.state, terms, now, units)
+  local allowed, remaining, reset_after, retry_after, after = decide(bucket, units)
   bucket.state = after
   answer = { allowed, terms[3], remaining, reset_after, retry_after, allowed and units or 0, bucket.code, terms[2] }
 end
 if bucket.is_requoted or bucket.state ~= bucket.base then
-  save(bucket, tag, now, min_ttl)
+  save(bucket, tag, min_ttl)
 end
 if (answer[6] or 0) > 0 then
   local state = bucket.state
@@ -48,6 +48,6 @@ if (answer[6] or 0) > 0 then
     redis.call("DEL", KEYS[2])
   end
   redis.call("HSET", KEYS[2], host, cmsgpack.pack(number, bucket.tag, state[1], state[2], state[3]))
-  redis.call("PEXPIRE", KEYS[2], max(math.ceil((state[2] + min_ttl - now) / 1000), 1))
+  redis.call("PEXPIRE", KEYS[2], max(math.ceil((state[2] + min_ttl - own) / 1000), 1))
 end
 return cmsgpack.pack(answer)

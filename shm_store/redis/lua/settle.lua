@@ -9,21 +9,20 @@ local tag, now, min_ttl, in_flight_ttl = settings[1], now_of(settings[2]), setti
 local function refund(bucket, part)
   if bucket.tag == part[4] then
     local taken = { part[5], part[6], part[7] }
-    bucket.state = ALGORITHMS[bucket.code].refund(bucket.state, bucket.terms, taken, now, part[3])
+    bucket.state = ALGORITHMS[bucket.code].refund(bucket.state, bucket.terms, taken, bucket.now, part[3])
   end
 end
 
 local function charge(bucket, units)
-  local cost = min(units, left_of(bucket, now))
+  local cost = min(units, left_of(bucket))
   if cost > 0 then
-    local _, _, _, _, after = ALGORITHMS[bucket.code].decide(bucket.state, bucket.terms, now, cost)
-    bucket.state = after
+    bucket.state = select(5, decide(bucket, cost))
   end
 end
 
 for _, part in ipairs(cmsgpack.unpack(ARGV[1])) do
   if part[2] then
-    local flight = flight_of(KEYS, part[1])
+    local flight = flight_of(KEYS, part[1], in_flight_ttl)
     if redis.call("ZREM", flight.set, part[4]) == 1 then
       local is_over = false
       for _, member in ipairs(flight.ended) do
@@ -41,7 +40,7 @@ for _, part in ipairs(cmsgpack.unpack(ARGV[1])) do
         charge(bucket, 0 - part[3])
       end
       if bucket.state ~= bucket.base then
-        save(bucket, tag, now, min_ttl)
+        save(bucket, tag, min_ttl)
       end
     end
   end
