@@ -6,7 +6,9 @@ that comes later is that of a cost, as only the bucket tells the most units at o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from io import TextIOBase
+from os import PathLike, fspath
 from typing import Final, NamedTuple, TypeAlias, TypeGuard, TypeVar
 
 from shm_store.errors import ConfigurationError, ConfigurationTypeError, shown, unusable
@@ -95,11 +97,33 @@ def require_limit(limit: object) -> None:
         raise ConfigurationTypeError("limit", limit, "give a Quota, or a Concurrency")
 
 
-def require_instance(setting: str, value: object, kind: type[T], remedy: str) -> T:
+def require_instance(setting: str, value: T, kind: type, remedy: str) -> T:
     """Return `value`; raise ConfigurationTypeError unless it is a `kind`."""
     if not isinstance(value, kind):
         raise ConfigurationTypeError(setting, value, remedy)
     return value
+
+
+def require_collection(setting: str, value: Iterable[T], remedy: str) -> Iterable[T]:
+    """Return `value`; raise ConfigurationTypeError unless it can be read like a list.
+
+    The characters of a text and the keys of a dict are no list.
+    """
+    if not isinstance(value, Iterable) or isinstance(value, _NO_LISTS):
+        raise ConfigurationTypeError(setting, value, remedy)
+    return value
+
+
+def require_path(setting: str, path: object) -> None:
+    """Raise ConfigurationTypeError unless `path` can be the path of a file."""
+    if not isinstance(path, str | PathLike) or isinstance(fspath(path), bytes):
+        raise ConfigurationTypeError(setting, path, "give the path of a file, as a str or a Path")
+
+
+def require_binary(file: object, method: str) -> None:
+    """Raise ConfigurationTypeError unless `file` is open to `read` or to `write` bytes."""
+    if not callable(getattr(file, method, None)) or isinstance(file, type | TextIOBase):
+        raise ConfigurationTypeError("file", file, f"give a file that is open for bytes: open(path, '{method[0]}b')")
 
 
 def require_clock(clock: object) -> Callable[[], int]:
@@ -107,7 +131,11 @@ def require_clock(clock: object) -> Callable[[], int]:
     remedy = "give a function that returns nanoseconds as an int, such as time.monotonic_ns"
     if not callable(clock):
         raise ConfigurationTypeError("clock", clock, remedy)
-    if type(now := clock()) is not int or now < 0:
+    try:
+        now = clock()
+    except Exception as error:
+        raise ConfigurationError("clock", clock, f"{remedy}: it has raised {shown(error)}") from error
+    if type(now) is not int or now < 0:
         raise ConfigurationError("clock", clock, f"{remedy}: it has returned {shown(now)}")
     return clock
 

@@ -7,10 +7,11 @@ import inspect
 import os
 import threading
 from collections.abc import Awaitable, Callable
+from types import FunctionType
 from typing import Any, Final, ParamSpec, TypeVar, cast
 
 from shm_store.durations import Duration
-from shm_store.errors import AcquireTimeoutError, ConfigurationError
+from shm_store.errors import AcquireTimeoutError, ConfigurationError, ConfigurationTypeError, unusable
 from shm_store.limiter import Backed
 from shm_store.quota import Quota, require_integer
 from shm_store.rate_info import RateInfo
@@ -52,9 +53,9 @@ def limited(
     asked = quota if isinstance(quota, Quota) else Quota.parse(quota)
     require_integer("cost", cost, 1, asked.terms.burst)
     if not isinstance(key, str) and (not callable(key) or inspect.iscoroutinefunction(key)):
-        raise ConfigurationError(
-            "key", key, "give a text, or a plain function of the call's arguments that returns one"
-        )
+        remedy = "give a text, or a plain function of the call's arguments that returns one"
+        raise unusable("key", key, remedy, FunctionType)
+    _require_waiting(store)
     _require_possible(store, asked)
     patience_ns = timeout_ns(timeout)
 
@@ -96,11 +97,18 @@ def _require_possible(store: object, quota: Quota) -> None:
         store.check(quota)
 
 
+def _require_waiting(store: object) -> None:
+    waits = (callable(getattr(store, name, None)) for name in ("acquire", "acquire_async"))
+    if store is not None and (isinstance(store, type) or not all(waits)):
+        remedy = "give a store that can wait, for example ShmStore.open(Config(limit=100))"
+        raise ConfigurationTypeError("store", store, remedy)
+
+
 def _require_function(function: Any) -> None:  # noqa: ANN401 - whatever was decorated
     if isinstance(function, staticmethod | classmethod | property):
         raise ConfigurationError("function", function, f"write @limited below @{type(function).__name__}")
     if inspect.isclass(function) or not callable(function):
-        raise ConfigurationError("function", function, "decorate a function or a coroutine function")
+        raise ConfigurationTypeError("function", function, "decorate a function or a coroutine function")
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise ConfigurationError("function", function, "a generator runs after its call: decorate what it calls")
     # It would pass for a plain function, whose wait stops the event loop.

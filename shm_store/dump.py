@@ -15,7 +15,8 @@ from typing import BinaryIO, Final, TypeVar
 import msgspec
 
 from shm_store.algorithms import State, Terms
-from shm_store.config import Config
+from shm_store.arguments import require_binary
+from shm_store.config import Config, require_name
 from shm_store.durations import NS_PER_SECOND
 from shm_store.errors import ConfigurationError, TableFullError
 from shm_store.table import audit, process, snapshot
@@ -64,7 +65,7 @@ _T = TypeVar("_T")
 
 
 class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a file begins with; sizes are those of the table it was made from."""
+    """The first message of a file; sizes are those of the table it was made from."""
 
     format: int
     boot_id: bytes
@@ -116,9 +117,11 @@ def dump(name: str, file: BinaryIO) -> int | None:
     use changes while it is written: stop its users first where every unit counts.
 
     Raises:
+        ConfigurationTypeError: `file` is not open for bytes.
         StoreError: As by `ShmStore.attach`.
         OSError: The file cannot be written.
     """
+    require_binary(file, "write")
     segment = Segment.attach(name)
     if segment is None:
         return None
@@ -168,6 +171,8 @@ def load(
             nothing was made.
         BackendError: There is such a segment, or the operating system refused.
     """
+    require_name(name)
+    require_binary(file, "read")
     head = _read(file, Head)
     if head is None or head.format != FORMAT or len(head.secret) != SECRET:
         raise _no_dump(file, "it does not begin like one of this format")

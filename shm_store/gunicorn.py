@@ -1,8 +1,8 @@
 """Server hooks for gunicorn: `from shm_store.gunicorn import *` in gunicorn.conf.py.
 
 They start the sweeper of the segment and keep it alive, and free at once what a dead worker held. For a segment that
-is not named `shm-store`, and for policies in a file, call `shm_store.gunicorn.configure` there as well. Whoever defines
-one of these hooks himself calls ours in it, e.g. `shm_store.gunicorn.when_ready(server)`: his replaces it.
+is not named `shm-store`, and for policies in a file, call `shm_store.gunicorn.configure` there as well. A hook
+that you define replaces ours: call ours from it, e.g. `shm_store.gunicorn.when_ready(server)`.
 
 gunicorn executes its configuration file anew on a reload; what must survive that lives here, in an imported module.
 """
@@ -17,6 +17,7 @@ from collections.abc import Callable
 from os import PathLike
 from typing import TYPE_CHECKING, Final, ParamSpec
 
+from shm_store.arguments import require_instance, require_path
 from shm_store.config import Config
 from shm_store.errors import ConfigurationError
 from shm_store.http.request_limiter import limiters
@@ -61,8 +62,12 @@ def configure(config: Config, policies: str | PathLike[str] | None = None) -> No
             reload the policies that run stay, and the log says why.
 
     Raises:
+        ConfigurationTypeError: `config` is no Config, or `policies` no path.
         SystemExit: At the start: the file is bad.
     """
+    require_instance("config", config, Config, "give the Config that the store is opened with")
+    if policies is not None:
+        require_path("policies", policies)
     _Master.name = config.name
     if policies is not None:
         _read_policies(policies)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from typing import Final, Self
 
-from shm_store.arguments import require_key
+from shm_store.arguments import require_instance, require_key
 from shm_store.entry import Entry
 from shm_store.errors import ConfigurationError, StoreClosedError
 from shm_store.query import Found, Query, select
@@ -32,7 +32,7 @@ def tables() -> list[str]:
 class Inspection:
     """Reads one table; safe beside any number of processes that use it.
 
-    What is read of one key belongs to one moment; what is read of many, to as many moments as it took.
+    The figures of one key belong to one moment, those of many keys to as many moments as the look took.
 
     Raises:
         StoreClosedError: By everything after `close`.
@@ -45,7 +45,8 @@ class Inspection:
             table: The table.
             owned: Whether `close` closes it.
         """
-        self._open: Table | None = table
+        remedy = "use Inspection.attach(name), or ShmStore.inspect()"
+        self._open: Table | None = require_instance("table", table, Table, remedy)
         self._owned = owned
 
     @classmethod
@@ -89,7 +90,12 @@ class Inspection:
         return entries.entry_of(self._table, self._table.buckets.slots.place(key))
 
     def select(self, query: Query) -> Found:
-        """Return the entries that a query wants; those that were denied most often at a fraction of the cost."""
+        """Return the entries that a query wants; those that were denied most often at a fraction of the cost.
+
+        Raises:
+            ConfigurationTypeError: It is no Query.
+        """
+        require_instance("query", query, Query, "give a Query, for example Query(limit=10)")
         if not query.wants_most_denied:
             return select(self.entries(), query)
         most, total = entries.most_denied(self._table, query.limit)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from shm_store import metrics
+from shm_store.arguments import require_instance
 from shm_store.extras import needed
 from shm_store.inspection import Inspection
 
@@ -32,9 +33,15 @@ def observe(inspection: Inspection, meter: Meter | None = None) -> None:
 
     Args:
         inspection: The table.
-        meter: What to observe with; the global provider's if None.
+        meter: The meter that observes; the global provider's if None.
+
+    Raises:
+        ConfigurationTypeError: An argument is something else.
     """
-    meter = get_meter("shm_store") if meter is None else meter
+    require_instance("inspection", inspection, Inspection, "give Inspection.attach(name), or store.inspect()")
+    if meter is None:
+        meter = get_meter("shm_store")
+    require_instance("meter", meter, Meter, "give one that get_meter of OpenTelemetry has returned")
     latest = _Latest(inspection)
     for metric in latest.read().values():
         name, unit = metric.name.replace("shm_store_", "shm_store.", 1), _UNITS[metric.unit]

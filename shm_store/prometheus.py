@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from shm_store import metrics
+from shm_store.arguments import require_instance
 from shm_store.extras import needed
 from shm_store.inspection import Inspection
 
@@ -23,8 +24,12 @@ class TableCollector(Collector):
     """Reads the table anew for each scrape, without any of its stripes: milliseconds for 65,536 slots."""
 
     def __init__(self, inspection: Inspection) -> None:
-        """Collect from the table that `inspection` shows."""
-        self._inspection = inspection
+        """Collect from the table that `inspection` shows.
+
+        Raises:
+            ConfigurationTypeError: It is no Inspection.
+        """
+        self._inspection = require_instance("inspection", inspection, Inspection, "give store.inspect()")
 
     def collect(self) -> Iterable[Metric]:
         """Return the metrics."""

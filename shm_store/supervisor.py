@@ -15,9 +15,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
+from shm_store.arguments import require_instance
 from shm_store.config import Config
 from shm_store.durations import NS_PER_SECOND
-from shm_store.errors import ConfigurationError, StoreError
+from shm_store.errors import StoreError
 from shm_store.housekeeping import Housekeeping
 from shm_store.table.seats import Role
 
@@ -43,8 +44,8 @@ def supervise(config: Config | None = None) -> None:
     sweeper between them. The sweeper ends with the process that has started it, however that ends, and another process
     starts the next one; with the last of them nothing is left.
 
-    The sweeper frees within a second what dead processes held. Until then, and while there is none, whoever waits for
-    what a dead process holds frees it himself: limits are exact at any time.
+    The sweeper frees within a second what dead processes held. Until then, and while there is none, a process that
+    waits for a stripe of a dead process frees it itself: limits are exact at any time.
 
     No signal is handled, so that any thread may call it, and whatever the server does with signals is left as it is.
     Once is enough: further calls do nothing. Only the process itself is meant, and not what it forks: a server that
@@ -57,8 +58,7 @@ def supervise(config: Config | None = None) -> None:
         ConfigurationError: `config` is no Config.
     """
     config = Config() if config is None else config
-    if not isinstance(config, Config):
-        raise ConfigurationError("config", config, "give the Config that the store is opened with")
+    require_instance("config", config, Config, "give the Config that the store is opened with")
     name = f"shm-store-supervisor-{config.name}"
     # Of a child that was forked, its parent's threads are none.
     if not any(thread.name == name for thread in threading.enumerate()):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any, Final, NamedTuple
 
-from shm_store import StoreError
+from shm_store import Quota, StoreError
 from shm_store.errors import shown
 
 NAN: Final = float("nan")
@@ -57,6 +57,10 @@ VALUES: Final[tuple[Any, ...]] = (
 )
 
 
+def is_none(value: object) -> bool:
+    return value is None
+
+
 class Kind(NamedTuple):
     """The values that an argument may have.
 
@@ -64,15 +68,17 @@ class Kind(NamedTuple):
         types: Its types; bool is none of them, unless it is named.
         unusable: Values of these types that cannot be used.
         also: Tells other values that may be given.
+        others: Further values of other types.
     """
 
     types: tuple[type, ...]
     unusable: tuple[Any, ...] = ()
     also: Callable[[Any], bool] = lambda _value: False
+    others: tuple[Any, ...] = ()
 
     def wrong(self) -> Iterator[tuple[Any, type[Exception]]]:
         """Yield values that a call must refuse, and the standard error that its error is as well."""
-        for value in VALUES:
+        for value in (*VALUES, *self.others):
             if not self._is_typed(value) and not self.also(value):
                 yield value, TypeError
         for value in self.unusable:
@@ -84,8 +90,21 @@ class Kind(NamedTuple):
         return isinstance(value, self.types)
 
 
-def is_none(value: object) -> bool:
-    return value is None
+TEXT: Final = Kind((str,))
+LIMIT: Final = Kind((int,), (0, -1, 2**63, HUGE))
+QUOTA: Final = Kind((Quota,), also=is_none)
+DURATION: Final = Kind((int, float, str, timedelta), (0, -1, NAN, float("inf"), 1e308, "", "x", LONG, timedelta.max))
+#: A duration that may be nothing.
+SECONDS: Final = Kind(DURATION.types, DURATION.unusable[1:])
+TIMEOUT: Final = Kind(SECONDS.types, SECONDS.unusable, is_none)
+
+
+def integer(least: int, most: int) -> Kind:
+    return Kind((int,), (least - 1, most + 1, -HUGE, HUGE))
+
+
+def choice(*, optional: bool = False) -> Kind:
+    return Kind((str,), ("", "x"), is_none) if optional else Kind((str,), ("", "x"))
 
 
 def refused(call: Callable[[Any], object], kind: Kind, setting: str) -> list[str]:
@@ -102,7 +121,7 @@ def _fault(call: Callable[[Any], object], value: object, expected: type[Exceptio
             return f"{given}: {error!r} is no StoreError that is a {expected.__name__}"
         if expected is ValueError and isinstance(error, TypeError):
             return f"{given}: {error!r} is a TypeError for a value of the right type"
-        if not str(error).startswith(f"{setting} is ") or "\n" in str(error):
+        if not str(error).startswith(setting) or " is " not in str(error) or "\n" in str(error):
             return f"{given}: {str(error)[:200]!r} does not name {setting}"
     except Exception as error:  # noqa: BLE001 - whatever else it is, it is wrong
         return f"{given}: {error!r}"

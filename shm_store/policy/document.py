@@ -11,7 +11,8 @@ from typing import Any, Final
 
 import msgspec
 
-from shm_store.errors import ConfigurationError
+from shm_store.arguments import require_collection, require_instance, require_path
+from shm_store.errors import ConfigurationError, unusable
 from shm_store.policy.policy import Policy
 
 TABLES: Final = "policy"
@@ -24,31 +25,33 @@ def load(path: str | PathLike[str]) -> tuple[Policy, ...]:
     Raises:
         ConfigurationError: The file cannot be read, is no TOML, or has something else in it or a bad policy.
     """
+    require_path("policies", path)
     try:
         text = Path(path).read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigurationError("policies", str(path), f"{error.strerror}: give the path of a TOML file") from error
     except ValueError as error:
-        raise ConfigurationError("policies", str(path), f"this is not TOML in UTF-8: {error}") from error
-    try:
-        return loads(text)
-    except ConfigurationError:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise ConfigurationError("policies", str(path), f"this is not TOML in UTF-8: {error}") from error
+        raise _no_toml(str(path), error) from error
+    return _read(text, str(path))
 
 
 def loads(text: str) -> tuple[Policy, ...]:
     """Return the policies of a TOML document, which holds nothing else.
 
     Raises:
-        tomllib.TOMLDecodeError: It is no TOML.
-        ConfigurationError: It has something else in it, or a bad policy.
+        ConfigurationError: It is no TOML, or has something else in it or a bad policy.
 
     >>> [policy.name for policy in loads('[[policy]]' + chr(10) + 'name = "all"' + chr(10) + 'quota = "5/s"')]
     ['all']
     """
-    document = tomllib.loads(text)
+    return _read(require_instance("policies", text, str, "give the text of a TOML document"), text)
+
+
+def _read(text: str, source: str) -> tuple[Policy, ...]:
+    try:
+        document = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise _no_toml(source, error) from error
     for name, value in document.items():
         _check_known(name, value, (TABLES,))
     return from_tables(document.get(TABLES, []))
@@ -61,7 +64,7 @@ def from_tables(tables: object) -> tuple[Policy, ...]:
         ConfigurationError: It is no array of tables, one of them is no policy, or two have the same name.
     """
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
-        raise ConfigurationError(TABLES, tables, "write one [[policy]] table for each, with two brackets")
+        raise unusable(TABLES, tables, "write one [[policy]] table for each, with two brackets", list)
     return require_distinct(_policy(number, table) for number, table in enumerate(tables, 1))
 
 
@@ -71,18 +74,20 @@ def require_distinct(policies: Iterable[Policy]) -> tuple[Policy, ...]:
     Raises:
         ConfigurationError: One is no Policy, or two have the same name.
     """
-    if isinstance(policies, Policy | str) or not isinstance(policies, Iterable):
-        raise ConfigurationError("policies", policies, "give a list of Policy objects")
+    remedy = "give a list of Policy objects"
     names: set[str] = set()
     found = []
-    for policy in policies:
-        if not isinstance(policy, Policy):
-            raise ConfigurationError("policies", policy, "give a list of Policy objects")
+    for policy in require_collection("policies", policies, remedy):
+        require_instance("policies", policy, Policy, remedy)
         if policy.name in names:
             raise ConfigurationError(f"policy {policy.name!r}: name", policy.name, "there are two: give each its own")
         names.add(policy.name)
         found.append(policy)
     return tuple(found)
+
+
+def _no_toml(source: str, error: Exception) -> ConfigurationError:
+    return ConfigurationError("policies", source, f"this is not TOML in UTF-8: {error}")
 
 
 def _policy(number: int, table: dict[str, Any]) -> Policy:
@@ -96,6 +101,6 @@ def _policy(number: int, table: dict[str, Any]) -> Policy:
 
 def _check_known(name: str, value: object, known: Collection[str], where: str = "") -> None:
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
+        near = difflib.get_close_matches(str(name), known, n=1)
         remedy = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(known)}"
         raise ConfigurationError(f"{where}{name}", value, f"there is no such key; {remedy}")

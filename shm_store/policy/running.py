@@ -7,6 +7,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Final
 
+from shm_store.arguments import require_path
 from shm_store.policy.document import load, require_distinct
 from shm_store.policy.policy import Policy
 
@@ -73,6 +74,7 @@ def from_file(path: str | PathLike[str]) -> PolicyFile:
     Raises:
         ConfigurationError: It cannot be used.
     """
+    require_path("policies", path)
     absolute = Path(path).absolute()
     if absolute not in _files:
         _files[absolute] = PolicyFile(absolute)

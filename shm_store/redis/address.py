@@ -13,10 +13,10 @@ from redis.connection import parse_url
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
-from shm_store.errors import ConfigurationError
+from shm_store.errors import ConfigurationError, ConfigurationTypeError
 from shm_store.redis.config import RedisConfig
 
-#: What the scheme of an address says: a server, with TLS or without, on a socket, a cluster, or what Sentinel watches.
+#: redis-py's scheme for each scheme of an address: a server, with TLS or without, on a socket, a cluster, or Sentinels.
 SCHEMES: Final = {
     "redis": "redis",
     "rediss": "rediss",
@@ -30,7 +30,7 @@ SCHEMES: Final = {
 }
 _EXAMPLE: Final = "give a URL, for example redis://localhost:6379/0"
 _QUOTED: Final = "write @, /, ? and # of a user or password as %40, %2F, %3F and %23"
-# What the store relies on.
+# Options that the store sets itself.
 _OURS: Final = frozenset(
     (
         "decode_responses",
@@ -102,7 +102,7 @@ def read(url: object) -> Address:
         ConfigurationError: It is none, or sets what the store's configuration does.
     """
     if not isinstance(url, str):
-        raise ConfigurationError("url", url, _EXAMPLE)
+        raise ConfigurationTypeError("url", url, _EXAMPLE)
     try:
         parts = urlsplit(url)
         shown = _shown(parts)

@@ -8,8 +8,8 @@ from typing import Final
 import msgspec
 
 from shm_store.durations import NS_PER_SECOND, Duration, to_ns
-from shm_store.errors import ConfigurationError
-from shm_store.quota import INTERVAL_MAX_NS, Quota
+from shm_store.errors import unusable
+from shm_store.quota import INTERVAL_MAX_NS, Quota, require_choice
 from shm_store.redis.terms import terms_of
 
 _MS: Final = 1_000_000
@@ -28,7 +28,7 @@ class RedisConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         interval: Interval of the default quota, 1 ms to 100 years, in whole microseconds.
         algorithm: Algorithm of the default quota.
         min_ttl: How long a bucket must have been idle before the server forgets it, 0 to 100 years.
-        prefix: What the names of all keys on the server begin with: at most 200 letters, digits, `.`, `_`, `:` and `-`.
+        prefix: The beginning of all names on the server: at most 200 letters, digits, `.`, `_`, `:` and `-`.
         timeout: The longest that an operation waits for the server, 1 ms to 60 s.
         backoff: How long a process does not ask a server that has failed it, 1 ms to 1 h.
         in_flight_ttl: For how long units in flight of a process that died still count, 1 s to 1 day.
@@ -55,7 +55,7 @@ class RedisConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         self._check_duration("backoff", _MS, 3_600 * NS_PER_SECOND)
         self._check_duration("in_flight_ttl", NS_PER_SECOND, 86_400 * NS_PER_SECOND)
         if not isinstance(self.prefix, str) or _PREFIX.fullmatch(self.prefix) is None:
-            raise ConfigurationError("prefix", self.prefix, "use 1 to 200 letters, digits, '.', '_', ':' and '-'")
+            raise unusable("prefix", self.prefix, "use 1 to 200 letters, digits, '.', '_', ':' and '-'", str)
 
     @property
     def quota(self) -> Quota:
@@ -63,7 +63,12 @@ class RedisConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         return Quota(self.limit, self.interval, algorithm=self.algorithm)
 
     def seconds(self, setting: str) -> float:
-        """Return a duration as a number."""
+        """Return a duration as a number.
+
+        Raises:
+            ConfigurationError: There is no such duration.
+        """
+        require_choice("setting", setting, ("interval", "min_ttl", "timeout", "backoff", "in_flight_ttl"))
         seconds = getattr(self, setting)
         assert isinstance(seconds, float)
         return seconds

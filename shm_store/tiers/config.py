@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from shm_store.durations import NS_PER_SECOND, Duration, to_ns
-from shm_store.errors import ConfigurationError
+from shm_store.errors import unusable
 from shm_store.quota import require_integer
 
 
@@ -32,7 +32,7 @@ class LeaseConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         require_integer("hosts", self.hosts, 1, 2**20)
         require_integer("most", self.most, 1, 2**32)
         if not isinstance(self.share, float | int) or isinstance(self.share, bool) or not 0 < self.share <= 1:
-            raise ConfigurationError("share", self.share, "give a number above 0 and at most 1")
+            raise unusable("share", self.share, "give a number above 0 and at most 1", int, float)
         ns = to_ns("lifetime", self.lifetime, minimum_ns=1_000_000, maximum_ns=3_600 * NS_PER_SECOND)
         msgspec.structs.force_setattr(self, "lifetime", ns / NS_PER_SECOND)
 

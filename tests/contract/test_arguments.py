@@ -6,7 +6,6 @@ import asyncio
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from datetime import timedelta
 from functools import partial
 from typing import Any, Final, NamedTuple
 
@@ -18,19 +17,13 @@ from shm_store.table.files import remove
 from shm_store.tiers import CountedStore, FallbackStore, LeaseConfig, LeaseStore
 from tests.engines import Server, engines, free_port
 from tests.segments import new_segment_name
-from tests.wrong import HUGE, LONG, NAN, Kind, is_none, refused
+from tests.wrong import DURATION, HUGE, LIMIT, QUOTA, SECONDS, TEXT, TIMEOUT, Kind, is_none, refused
 
 KEY: Final = "client:203.0.113.7"
 STORES: Final = (ShmStore, RedisStore, CountedStore, FallbackStore, LeaseStore)
 
-TEXT: Final = Kind((str,))
 COST: Final = Kind((int,), (0, -1, 6, 2**70, -HUGE, HUGE))
-LIMIT: Final = Kind((int,), (0, -1, 2**63, HUGE))
 USED: Final = Kind((int,), (-1, 2**63, HUGE))
-QUOTA: Final = Kind((Quota,), also=is_none)
-DURATION: Final = Kind((int, float, str, timedelta), (0, -1, NAN, float("inf"), 1e308, "", "x", LONG, timedelta.max))
-SECONDS: Final = Kind(DURATION.types, DURATION.unusable[1:])
-TIMEOUT: Final = Kind(DURATION.types, DURATION.unusable[1:], is_none)
 TAKES: Final = Kind((list, tuple))
 POSITIONS: Final = Kind((list, tuple, set), ([1], [-1], [HUGE]))
 POSITION: Final = Kind((int,), (1, -1, HUGE))

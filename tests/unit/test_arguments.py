@@ -1,0 +1,321 @@
+"""Every public callable refuses an argument that it cannot use: the wrong call raises one error, and changes nothing.
+
+The methods of stores are in `tests/contract/test_arguments.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import inspect
+import io
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import pytest
+
+from shm_store import Concurrency, Config, Quota, RateLimiter, ShmStore, gunicorn, limited
+from shm_store.dump import dump, load
+from shm_store.durations import to_ns
+from shm_store.inspection import Inspection
+from shm_store.opentelemetry import observe
+from shm_store.policy import Policy, RunningPolicies, from_file, from_tables, loads
+from shm_store.policy import load as load_policies
+from shm_store.prometheus import TableCollector
+from shm_store.query import Query
+from shm_store.redis import RedisConfig, RedisStore
+from shm_store.supervisor import supervise
+from shm_store.table.files import remove
+from shm_store.tiers import CountedStore, FallbackStore, LeaseConfig, LeaseStore
+from shm_store.waiting import Waiting
+from tests.conftest import OpenStore
+from tests.segments import new_segment_name
+from tests.wrong import (
+    DURATION,
+    HUGE,
+    LIMIT,
+    LONG,
+    NAN,
+    SECONDS,
+    TEXT,
+    TIMEOUT,
+    Kind,
+    choice,
+    integer,
+    is_none,
+    refused,
+)
+
+#: The modules that a user imports; without `__all__`, their own public names count.
+PUBLIC: Final = (
+    "shm_store",
+    "shm_store.durations",
+    "shm_store.dump",
+    "shm_store.gunicorn",
+    "shm_store.inspection",
+    "shm_store.opentelemetry",
+    "shm_store.policy",
+    "shm_store.prometheus",
+    "shm_store.redis",
+    "shm_store.supervisor",
+    "shm_store.tiers",
+)
+#: Callables that need no case.
+LEFT_OUT: Final = frozenset(
+    (
+        # The library makes these, of arguments that it has checked.
+        *("RateInfo", "Stats", "Reservation", "Reservation.commit"),
+        *("redis.Issue", "redis.Order", "dump.Head", "dump.Saved", "dump.Loaded", "supervisor.Supervisor"),
+        *("ShmStore", "redis.RedisStore", "inspection.Inspection", "policy.PolicyFile", "policy.PolicyFile.replace"),
+        # A protocol, which other stores implement.
+        *("RateLimiter", *map("RateLimiter.{}".format, vars(RateLimiter))),
+        # gunicorn calls its hooks.
+        *map("gunicorn.{}".format, gunicorn.__all__),
+        "supervisor.Supervisor.recover",
+        *("durations.to_ns", "durations.to_text"),
+        "policy.require_possible",
+        "policy.Policy",
+        "inspection.Inspection.find",
+    )
+)
+
+
+class Made(NamedTuple):
+    """Objects that the calls need."""
+
+    table: ShmStore
+    shared: RedisStore
+    inspection: Inspection
+    dumped: bytes
+    policies: RunningPolicies
+
+
+class Case(NamedTuple):
+    """One argument: how to give it, what it may be, and what an error calls it."""
+
+    call: Callable[[Made, Any], object]
+    kind: Kind
+    setting: str
+
+
+def _cases(call: Callable[..., object], *, said: str | None = None, **kinds: Kind) -> dict[str, Case]:
+    """Return a case for each argument of a call that is right but for that one; errors may call it by another name."""
+
+    def giving(argument: str) -> Callable[[Made, Any], object]:
+        return lambda made, value: call(made, **{argument: value})
+
+    return {argument: Case(giving(argument), kind, said or argument) for argument, kind in kinds.items()}
+
+
+NAME: Final = Kind((str,), ("", "a/b", "a\0", "sem.a", ".a", "x" * 201))
+PATH: Final = Kind((str, Path), ("", "/", "a\0", "/no/such/file", LONG))
+BURST: Final = Kind((int,), (0, -1, 2**63, HUGE), is_none)
+CLOCK: Final = Kind((), (len, object, time.monotonic, lambda: -1, lambda: True, lambda: 1 / 0), callable)
+CONFIG: Final = Kind((Config,), others=("name", Config, RedisConfig()))
+NEW: Final = Config(name=new_segment_name())
+WRITTEN: Final = Kind((str,), ("", "x", "5", "0/s", "-1/s", "5/0s", "1.5/s", "5/s/s", LONG, f"{LONG}/s", f"5/{LONG}"))
+TABLES: Final[tuple[Any, ...]] = (
+    [{}],
+    [{"name": "a"}],
+    [{"name": []}],
+    [{"name": "a", 5: 5}],
+    ["a"],
+    [{"name": "a", "quota": "5/s"}] * 2,
+)
+POLICY: Final = Policy(name="all", quota="5/s")
+
+CASES: Final[dict[str, dict[str, Case]]] = {
+    "Quota": _cases(
+        lambda _, limit=5, interval="1s", **given: Quota(limit, interval, **{"algorithm": "gcra"} | given),
+        limit=LIMIT,
+        interval=DURATION,
+        burst=BURST,
+        algorithm=choice(),
+    ),
+    "Quota.parse": _cases(lambda _, text: Quota.parse(text), said="quota", text=Kind((str,), WRITTEN.unusable[:3])),
+    "Concurrency": _cases(lambda _, **given: Concurrency(**given), limit=LIMIT),
+    "Config": _cases(
+        lambda _, **given: Config(**given),
+        limit=LIMIT,
+        interval=DURATION,
+        algorithm=choice(),
+        ttl_interval=DURATION,
+        min_ttl=SECONDS,
+        initial_size=integer(1, 2**26),
+        name=NAME,
+        stripes=integer(1, 256),
+        lock_timeout=DURATION,
+        on_full=choice(),
+        mode=integer(0o600, 0o777),
+        label_size=integer(0, 1_024),
+    ),
+    "redis.RedisConfig": _cases(
+        lambda _, **given: RedisConfig(**given),
+        limit=integer(1, 2**52 - 1),
+        interval=DURATION,
+        algorithm=choice(),
+        min_ttl=SECONDS,
+        prefix=Kind((str,), ("", "a b", "{a}", "x" * 201)),
+        timeout=DURATION,
+        backoff=DURATION,
+        in_flight_ttl=DURATION,
+    ),
+    "redis.RedisConfig.seconds": _cases(
+        lambda _, setting: RedisConfig().seconds(setting), setting=Kind((str,), ("", "limit", "seconds"))
+    ),
+    "tiers.LeaseConfig": _cases(
+        lambda _, **given: LeaseConfig(**{"hosts": 2} | given),
+        hosts=integer(1, 2**20),
+        share=Kind((int, float), (0, -0.5, 1.5, NAN, float("inf"), HUGE)),
+        most=integer(1, 2**32),
+        lifetime=DURATION,
+    ),
+    "ShmStore.open": _cases(
+        lambda _, **given: ShmStore.open(**{"config": NEW} | given),
+        config=Kind(CONFIG.types, also=is_none, others=CONFIG.others),
+        clock=CLOCK,
+    ),
+    "ShmStore.attach": _cases(lambda _, name: ShmStore.attach(name), name=NAME),
+    "redis.RedisStore.open": _cases(
+        lambda _, **given: RedisStore.open(**{"url": "redis://127.0.0.1"} | given),
+        url=Kind((str,), ("", "x", "localhost:6379", "http://a", "redis://", LONG)),
+        config=Kind((RedisConfig,), also=is_none, others=("name", RedisConfig, Config())),
+        clock=Kind(CLOCK.types, CLOCK.unusable, lambda value: value is None or callable(value)),
+    ),
+    "tiers.CountedStore": _cases(
+        lambda made, **given: CountedStore(**{"shared": made.shared, "table": made.table} | given),
+        shared=Kind((RedisStore,)),
+        table=Kind((ShmStore,)),
+    ),
+    "tiers.FallbackStore": _cases(
+        lambda made, **given: FallbackStore(**{"shared": made.shared, "table": made.table, "hosts": 2} | given),
+        shared=Kind((RedisStore,)),
+        table=Kind((ShmStore,)),
+        hosts=integer(1, 2**20),
+    ),
+    "tiers.LeaseStore": _cases(
+        lambda made, **given: LeaseStore(
+            **{"shared": made.shared, "table": made.table, "config": LeaseConfig(hosts=2)} | given
+        ),
+        shared=Kind((RedisStore,)),
+        table=Kind((ShmStore,)),
+        config=Kind((LeaseConfig,), others=(LeaseConfig, Config())),
+        otherwise=Kind((CountedStore,), also=is_none),
+        clock=CLOCK,
+    ),
+    "limited": _cases(
+        lambda _, **given: limited(**{"quota": "5/s", "key": "a"} | given),
+        quota=Kind((str, Quota), WRITTEN.unusable[:3]),
+        key=Kind((str,), (asyncio.sleep,), callable),
+        timeout=TIMEOUT,
+        cost=integer(1, 5),
+        store=Kind((ShmStore, RedisStore, CountedStore), also=is_none, others=(ShmStore,)),
+    )
+    | _cases(lambda _, function: limited("5/s", key="a")(function), function=Kind((), also=lambda value: value is len)),
+    "durations.to_ns": _cases(lambda _, value: to_ns("value", value, minimum_ns=1, maximum_ns=10**18), value=DURATION),
+    "supervisor.supervise": _cases(
+        lambda _, config: supervise(config), config=Kind((Config,), also=is_none, others=CONFIG.others)
+    ),
+    "gunicorn.configure": _cases(
+        lambda _, **given: gunicorn.configure(**{"config": NEW} | given),
+        config=CONFIG,
+        policies=Kind(PATH.types, also=is_none),
+    ),
+    "prometheus.TableCollector": _cases(
+        lambda _, inspection: TableCollector(inspection), inspection=Kind((Inspection,))
+    ),
+    "opentelemetry.observe": _cases(
+        lambda made, **given: observe(**{"inspection": made.inspection} | given),
+        inspection=Kind((Inspection,), others=(Inspection,)),
+        meter=Kind((), also=is_none),
+    ),
+    "inspection.Inspection.attach": _cases(lambda _, name: Inspection.attach(name), name=NAME),
+    "inspection.Inspection.entry": _cases(lambda made, key: made.inspection.entry(key), key=TEXT),
+    "inspection.Inspection.digest": _cases(lambda made, key: made.inspection.digest(key), key=TEXT),
+    "inspection.Inspection.select": _cases(
+        lambda made, query: made.inspection.select(query), query=Kind((Query,), others=("limit", Query))
+    ),
+    "dump.dump": _cases(
+        lambda made, **given: dump(**{"name": made.table.config.name, "file": io.BytesIO()} | given),
+        name=NAME,
+        file=Kind((io.BytesIO,), others=(io.StringIO(), io.BytesIO)),
+    ),
+    "dump.load": _cases(
+        lambda made, **given: load(given.pop("file", io.BytesIO(made.dumped)), given.pop("name", NEW.name), **given),
+        file=Kind((io.BytesIO,), (io.BytesIO(), io.BytesIO(b"x" * 99)), others=(io.StringIO(), io.BytesIO)),
+        name=NAME,
+        initial_size=Kind((int,), (0, 2**26 + 1, HUGE), is_none),
+        stripes=Kind((int,), (0, 257, HUGE), is_none),
+        label_size=Kind((int,), (-1, 1_025, HUGE), is_none),
+    ),
+    "policy.load": _cases(lambda _, path: load_policies(path), said="policies", path=PATH),
+    "policy.from_file": _cases(lambda _, path: from_file(path), said="policies", path=PATH),
+    "policy.loads": _cases(
+        lambda _, text: loads(text), said="policies", text=Kind((str,), ("x", "[", "\0", "[" * 9_999))
+    ),
+    "policy.from_tables": _cases(lambda _, tables: from_tables(tables), said="policy", tables=Kind((list,), TABLES)),
+    "policy.RunningPolicies": _cases(
+        lambda _, policies: RunningPolicies(policies), policies=Kind((list, tuple, set), others=([POLICY, 5], POLICY))
+    ),
+    "policy.RunningPolicies.replace": _cases(
+        lambda made, policies: made.policies.replace(policies),
+        policies=Kind((list, tuple, set), others=([POLICY, 5], POLICY)),
+    ),
+}
+
+
+@pytest.fixture
+def made(open_store: OpenStore) -> Iterator[Made]:
+    """A table with one key, a store that connects to nothing, and what is made of them."""
+    table, written = open_store(initial_size=64), io.BytesIO()
+    table.take("a")
+    with RedisStore.open("redis://127.0.0.1:1") as shared:
+        dump(table.config.name, written)
+        yield Made(table, shared, table.inspect(), written.getvalue(), RunningPolicies([POLICY]))
+    remove(NEW.name)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_argument_that_cannot_be_used_is_one_error(made: Made, name: str) -> None:
+    """It names the argument, and is a TypeError if the type is wrong; nothing is made or replaced."""
+    for argument, case in CASES[name].items():
+        assert (argument, refused(partial(case.call, made), case.kind, case.setting)) == (argument, [])
+    assert made.table.stats().occupied == 1
+    assert made.policies.current == (POLICY,)
+    assert ShmStore.attach(NEW.name) is None
+
+
+def test_every_argument_of_every_public_callable_has_a_case() -> None:
+    """A callable that is new, or gets an argument, is held to the same."""
+    arguments = {(name, argument) for name, called in _public() for argument in inspect.signature(called).parameters}
+    covered = {(name, argument) for name, cases in CASES.items() for argument in cases}
+    assert {each for each in arguments - covered if each[0] not in LEFT_OUT and each[1] != "self"} == set()
+
+
+def _public() -> Iterator[tuple[str, Any]]:
+    for module in map(importlib.import_module, PUBLIC):
+        where = module.__name__.partition(".")[2]
+        own = [name for name, each in vars(module).items() if getattr(each, "__module__", "") == module.__name__]
+        # `configure` is not among what gunicorn's file imports by a star.
+        for name in {*getattr(module, "__all__", own), *own}:
+            called = getattr(module, name)
+            path = f"{where}.{name}".lstrip(".")
+            if name.startswith("_") or not callable(called):
+                continue
+            if not isinstance(called, type):
+                yield path, called
+            elif not issubclass(called, Exception):
+                yield path, called
+                yield from ((f"{path}.{method}", getattr(called, method)) for method in _methods(called))
+
+
+def _methods(kind: type) -> Iterator[str]:
+    """Yield the methods of a class; of stores those that open one."""
+    for name in dir(kind):
+        if not name.startswith("_") and inspect.isroutine(getattr(kind, name)):
+            opens = isinstance(inspect.getattr_static(kind, name), classmethod)
+            if opens or not issubclass(kind, (Waiting, tuple)):
+                yield name
