@@ -104,6 +104,13 @@ def require_instance(setting: str, value: T, kind: type, remedy: str) -> T:
     return value
 
 
+def require_function(setting: str, value: T, remedy: str) -> T:
+    """Return `value`; raise ConfigurationTypeError unless it can be called."""
+    if not callable(value):
+        raise ConfigurationTypeError(setting, value, remedy)
+    return value
+
+
 def require_collection(setting: str, value: Iterable[T], remedy: str) -> Iterable[T]:
     """Return `value`; raise ConfigurationTypeError unless it can be read like a list.
 

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final, TypeAlias, Unpack
 
+from shm_store.arguments import require_function
 from shm_store.http.answers import UNANSWERED, Answer, Denial
 from shm_store.http.clients import Clients
 from shm_store.http.framework import Framework, known_method
@@ -63,11 +64,11 @@ class RateLimitMiddleware(Report):
         options: See `shm_store.http.options.Options`.
 
     Raises:
-        ConfigurationError: An argument cannot be used; it says which, and what to give instead.
+        ConfigurationError: An argument cannot be used; the error names it and the remedy.
     """
 
     def __init__(self, app: ASGIApplication, store: RateLimiter, **options: Unpack[Options]) -> None:
-        self._app = app
+        self._app = require_function("app", app, "give the ASGI application that this one stands in front of")
         super().__init__(RequestLimiter(store, _ASGI, **options))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -7,6 +7,7 @@ from functools import lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, Unpack
 
+from shm_store.arguments import require_function
 from shm_store.http.answers import UNANSWERED, Answer, Denial
 from shm_store.http.clients import Clients
 from shm_store.http.framework import Framework, known_method
@@ -48,11 +49,11 @@ class RateLimitMiddleware(Report):
         options: See `shm_store.http.options.Options`.
 
     Raises:
-        ConfigurationError: An argument cannot be used; it says which, and what to give instead.
+        ConfigurationError: An argument cannot be used; the error names it and the remedy.
     """
 
     def __init__(self, app: WSGIApplication, store: RateLimiter, **options: Unpack[Options]) -> None:
-        self._app = app
+        self._app = require_function("app", app, "give the WSGI application that this one stands in front of")
         super().__init__(RequestLimiter(store, _WSGI, **options))
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:

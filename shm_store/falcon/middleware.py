@@ -8,7 +8,7 @@ from typing import Any, Protocol, Unpack
 import falcon
 import falcon.asgi
 
-from shm_store.errors import ConfigurationError
+from shm_store.errors import ConfigurationTypeError
 from shm_store.falcon.marks import Marks, marked_policies, marks_of
 from shm_store.falcon.requests import FALCON
 from shm_store.http.options import Options
@@ -19,7 +19,7 @@ from shm_store.limiter import RateLimiter
 
 
 class Router(Protocol):
-    """The part of a Falcon router that is asked: `falcon.routing.DefaultRouter`, or one of the application's own."""
+    """The method of a Falcon router that the middleware calls: of `DefaultRouter`, or of the application's own."""
 
     def find(self, uri: str, req: Any = None) -> Any:  # noqa: ANN401 - as Falcon declares it
         """Return resource, responders by method, parameters and template; None if there is no route."""
@@ -48,12 +48,14 @@ class RateLimitMiddleware(Report):
         options: See `shm_store.http.options.Options`.
 
     Raises:
-        ConfigurationError: An argument cannot be used; it says which, and what to give instead.
+        ConfigurationError: An argument cannot be used; the error names it and the remedy.
     """
 
     def __init__(self, store: RateLimiter, *, router: Router | None = None, **options: Unpack[Options]) -> None:
-        if router is not None and (isinstance(router, type | str) or not callable(getattr(router, "find", None))):
-            raise ConfigurationError("router", router, "give the router that falcon.App has, e.g. DefaultRouter()")
+        # Bytes and many other values have a method `find`.
+        finds = (callable(getattr(router, name, None)) for name in ("find", "add_route"))
+        if router is not None and (isinstance(router, type) or not all(finds)):
+            raise ConfigurationTypeError("router", router, "give the router that falcon.App has, e.g. DefaultRouter()")
         super().__init__(RequestLimiter(store, FALCON, tuple if router is None else marked_policies, **options))
         self._router = router
         self._warned = self._checked = False

@@ -98,7 +98,7 @@ class RequestLimiter:
             log_keys: See Options.
 
         Raises:
-            ConfigurationError: An option cannot be used; it says which, and what to give instead.
+            ConfigurationError: An option cannot be used; the error names it and the remedy.
         """
         checked_store(store)
         self._store = store
@@ -201,6 +201,9 @@ class RequestLimiter:
         if reservation is not None:
             self._settle(lambda: reservation.settle(status))
 
+    def _is_policy(self, name: str) -> bool:
+        return name in self._running.plan.names or any(policy.name == name for policy in self._further())
+
     def _is_exempt(self, method: str, path: str) -> bool:
         return method in self._exempt_methods or self._exempt.cover(path)
 
@@ -272,11 +275,11 @@ class RequestLimiter:
             answer = answering.denied(request, path, decisions) if denied else answering.failed(request, path)
             return Outcome(decisions, NO_FIELDS, answer)
         if hold:
-            reservation = RequestReservation(Uncounted(self._requests, decisions, unable))
+            reservation = RequestReservation(self._is_policy, Uncounted(self._requests, decisions, unable))
         else:
             count(self._requests, fate, decisions, unable)
         if decided.reservation is not None:
-            reservation = RequestReservation() if reservation is None else reservation
+            reservation = RequestReservation(self._is_policy) if reservation is None else reservation
             reservation.add(decided.reserved, decided.reservation)
         return Outcome(decisions, self._answering.allowed(decisions), None, reservation)
 

@@ -1,12 +1,13 @@
-"""What a request has reserved, and its settlement when the response is known."""
+"""The reservation of one request, and its settlement by the status of the response."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from shm_store.errors import ConfigurationError, StoreError
+from shm_store.errors import StoreError, unusable
 from shm_store.http.counting import Uncounted
 from shm_store.http.rules import Rule
+from shm_store.quota import LIMIT_MAX, require_integer
 from shm_store.reservation import Reservation
 
 
@@ -14,15 +15,17 @@ class RequestReservation:
     """What the policies of one request have taken and may give back; the middleware settles it after the response.
 
     A handler may say with `commit` what was really used. Otherwise the units of a policy are given back if the status
-    is in its `refund`, and stand if not. What is in flight ends with the settlement.
+    is in its `refund`, and stand if not. Units in flight end with the settlement.
     """
 
-    def __init__(self, uncounted: Uncounted | None = None) -> None:
+    def __init__(self, exists: Callable[[str], bool], uncounted: Uncounted | None = None) -> None:
         """Begin with nothing.
 
         Args:
+            exists: Returns whether there is a policy of a name, whatever requests it covers.
             uncounted: The request, to be counted by its settlement; None if it is counted already.
         """
+        self._exists = exists
         self._uncounted = uncounted
         self._parts: list[tuple[Sequence[Rule], Reservation]] = []
         self._used: dict[str | None, int] = {}
@@ -35,16 +38,22 @@ class RequestReservation:
         """Say what the request has really used, whatever its status will be.
 
         Args:
-            used: Units, 0 or more; above the policy's cost as many are taken as there are.
+            used: Units, 0 to 2**63 - 1; above the policy's cost as many are taken as there are.
             policy: The name of the policy they are units of; None for all that have `refund`. One that has none, or
                 that does not apply to this request, is not affected.
 
         Raises:
-            ConfigurationError: `used` is no integer from 0 on.
+            ConfigurationError: `used` is out of range, or there is no policy of that name.
         """
-        if type(used) is not int or used < 0:
-            raise ConfigurationError("used", used, "give an integer from 0 on")
+        require_integer("used", used, 0, LIMIT_MAX)
+        if policy is not None and not self._is_policy(policy):
+            raise unusable("policy", policy, "give the name of one of the middleware's policies, or None for all", str)
         self._used[policy] = used
+
+    def _is_policy(self, name: object) -> bool:
+        # Its own policies first: a reload may have replaced them since.
+        own = (rule.name for rules, _ in self._parts for rule in rules)
+        return isinstance(name, str) and (name in own or self._exists(name))
 
     def settle(self, status: int) -> None:
         """Give back what was not used, for a response of that status; only the first settlement counts.

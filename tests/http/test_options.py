@@ -50,7 +50,7 @@ BAD: dict[str, list[Any]] = {
     "clients": [Clients, "10.0.0.0/8", ["10.0.0.0/8"], {"hops": 1}, False],
     "headers": [Headers, "draft-11", ["RateLimit"], {"legacy": True}, False],
     "deny": ["busy", b"busy", 429, coroutine, {}],
-    "router": [5, object(), falcon.App, ["/links"], "abc", DefaultRouter],
+    "router": [5, object(), falcon.App, ["/links"], "abc", b"abc", DefaultRouter],
 }
 # What one part of a list may be, and what it may not.
 BAD_PARTS: dict[str, tuple[Any, list[Any]]] = {
@@ -144,7 +144,7 @@ def test_middleware_fits_both_kinds_of_application() -> None:
 
 @pytest.mark.parametrize("policies", [False, True])
 def test_preflight_is_not_limited(store: ShmStore, route: Route, *, policies: bool) -> None:
-    """What a browser asks before the request of another origin costs the client nothing, whatever is in its bucket."""
+    """A browser's preflight costs the client nothing, whatever is in its bucket."""
     limit: dict[str, Any] = {"quota": Quota(2, "1min")}
     if policies:
         late = Policy(name="late", quota="2/min", routes=["/links"])

@@ -9,13 +9,15 @@ from collections.abc import Callable
 import falcon
 import falcon.testing
 import pytest
+from falcon.routing import DefaultRouter
 
-from shm_store import Concurrency, ConfigurationError, ShmStore, StoreClosedError
+from shm_store import Concurrency, ShmStore, StoreClosedError
 from shm_store.falcon import Headers, RateLimitMiddleware
 from shm_store.http.settlement import RequestReservation
 from shm_store.policy import Policy
 from tests.http.service import CLIENT, Routed
 from tests.ids import shown
+from tests.wrong import Kind, integer, is_none, refused
 
 Route = Callable[..., Routed]
 
@@ -75,7 +77,7 @@ def test_refund_of_a_path_without_a_route(store: ShmStore, route: Route) -> None
 
 
 def test_refund_leaves_other_policies_as_they_are(store: ShmStore, route: Route) -> None:
-    """Only the units of the policy that says so come back."""
+    """Only the units of the policy that has `refund` come back."""
     app = route(limited(store, Policy(name="all", quota="9/min"), LOG_IN))
     app.ask()
     assert (store.get(f"all:{ME}"), store.get(f"log-in:{ME}")) == ((9, 8), (2, 2))
@@ -103,11 +105,29 @@ def test_handler_commits_the_true_cost(store: ShmStore, route: Route) -> None:
     assert [store.get(f"{name}:{ME}") for name in ("all", "bytes", "rows")] == [(20, 19), (20, 18), (20, 13)]
 
 
-@pytest.mark.parametrize("used", [-1, 1.5, True, None])
-def test_handler_commits_integers(used: object) -> None:
-    """A cost that is none is refused where it is given."""
-    with pytest.raises(ConfigurationError, match="used"):
-        RequestReservation().commit(used)  # type: ignore[arg-type]
+@pytest.mark.parametrize("routed", [False, True], ids=["early", "routed"])
+def test_handler_commits_units_of_policies_that_exist(store: ShmStore, route: Route, *, routed: bool) -> None:
+    """A wrong argument is one error of that call; a policy that exists but does not cover the request is unaffected."""
+    faults: list[str] = []
+    names = Kind((str,), ("", "no-such-policy", "default"), is_none)
+
+    def act(req: falcon.Request, _resp: falcon.Response) -> None:
+        reservation: RequestReservation = req.context.rate_limit.reservation
+        faults.extend(refused(reservation.commit, integer(0, 2**63 - 1), "used"))
+        faults.extend(refused(lambda name: reservation.commit(0, name), names, "policy"))
+        reservation.commit(0, "writes")
+        reservation.commit(0, "responder")
+
+    router = DefaultRouter() if routed else None
+    policies = [
+        Policy(name="all", quota="20/min", refund=[]),
+        Policy(name="writes", quota="20/min", refund=[], methods=["POST"]),
+        Policy(name="responder", quota="20/min", refund=[], routes=["/elsewhere"]),
+    ]
+    app = route(RateLimitMiddleware(store, policies=policies, router=router), router=router)
+    app.handler.act = act
+    assert (app.statuses(1), faults) == ([200], [])
+    assert store.get(f"all:{ME}") == (20, 19)
 
 
 @pytest.mark.parametrize("path", ["/links", "/nowhere"])
