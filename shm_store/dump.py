@@ -157,7 +157,7 @@ def load(
     stripes: int | None = None,
     label_size: int | None = None,
 ) -> Loaded:
-    """Make the segment `name` from a dump; whoever opens it meanwhile waits for all of it, half a minute at most.
+    """Make the segment `name` from a dump; a process that opens it before the end waits, half a minute at most.
 
     Args:
         file: The dump.
@@ -232,7 +232,7 @@ def _saved(slot: Snapshot) -> Saved:
 
 def _put(table: Table, saved: Saved) -> bool:
     """Give a slot back to its key; return whether there was room."""
-    place = table.buckets.slots.placed(saved.fingerprint, "")
+    place = table.buckets.slots.placed(saved.fingerprint, None)
     state = State(saved.first, saved.idle_at_ns, saved.third)
     terms = Terms(saved.limit, saved.interval_ns, saved.burst)
     hold = Hold(table.seats.view(0), (place.stripe,), table.stripes.records)

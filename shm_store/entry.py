@@ -1,8 +1,10 @@
-"""Entries: what is to be seen of one key of a table."""
+"""Entries: the visible state of one key of a table."""
 
 from __future__ import annotations
 
 import msgspec
+
+from shm_store.digest import written
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,8 +43,16 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def name(self) -> str:
-        """The key, or the digest where the text is not kept."""
-        return f"#{self.digest}" if self.key is None else self.key
+        """The key as operators write it, or its digest after a `#` where the text is not kept."""
+        return _name(self.key, self.digest)
+
+    @property
+    def is_met(self) -> bool:
+        """Whether a take has met it, or may have: it is more than a block and a quota that an operator has stored."""
+        if self.allowed or self.denied:
+            return True
+        is_untouched = self.override and (self.allowed is not None or self.remaining == self.burst)
+        return bool(self.algorithm) and not is_untouched
 
     @property
     def policy(self) -> str:
@@ -73,3 +83,12 @@ class Used(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
     allowed: int
     denied: int
+
+    @property
+    def name(self) -> str:
+        """As `Entry.name`."""
+        return _name(self.key, self.digest)
+
+
+def _name(key: str | None, digest: str) -> str:
+    return f"#{digest}" if key is None else written(key)

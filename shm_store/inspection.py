@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterator
-from typing import Final, Self
+from typing import Self
 
 from shm_store.arguments import require_instance, require_key
+from shm_store.digest import Digest
 from shm_store.entry import Entry
-from shm_store.errors import ConfigurationError, StoreClosedError
+from shm_store.errors import StoreClosedError
 from shm_store.query import Found, Query, select
 from shm_store.stats import Process, Stats
 from shm_store.table import audit, census, entries, files
@@ -18,7 +18,6 @@ from shm_store.table.seats import Role
 from shm_store.table.table import Table
 from shm_store.tally import Counts, Requests
 
-_DIGEST: Final = re.compile(r"[0-9a-fA-F]{16}")
 # A fault that is seen so often, so many seconds apart, is none of an operation under way.
 _LOOKS = 3
 _PAUSE_S = 0.05
@@ -84,8 +83,14 @@ class Inspection:
         """
         return entries.all_entries(self._table)
 
-    def entry(self, key: str) -> list[Entry]:
-        """Return what is known of one key: its bucket or block, and what processes have in flight of it."""
+    def entry(self, key: str | Digest) -> list[Entry]:
+        """Return the entries of one key: of its bucket or block, and of the units that processes have in flight of it.
+
+        Args:
+            key: Its text, or its digest.
+        """
+        if isinstance(key, Digest):
+            return entries.entry_of(self._table, self._table.buckets.slots.place_of_half(bytes.fromhex(key.digits)))
         require_key(key)
         return entries.entry_of(self._table, self._table.buckets.slots.place(key))
 
@@ -105,18 +110,6 @@ class Inspection:
         """Return the digits that name a key where its text is not to be shown; the same as `Entry.digest`."""
         require_key(key)
         return entries.digest_of(self._table.buckets.slots.place(key).fingerprint)
-
-    def find(self, digest: str) -> list[Entry]:
-        """Return what is known of the key that `digest` names, as `entry` does.
-
-        Raises:
-            ConfigurationError: The digest is not 16 hexadecimal digits.
-        """
-        if _DIGEST.fullmatch(digest) is None:
-            raise ConfigurationError("digest", digest, "give 16 hexadecimal digits")
-        # The half of the fingerprint that chooses the set; entries of the key are told by it as well.
-        half = bytes.fromhex(digest)
-        return entries.entry_of(self._table, self._table.buckets.slots.placed(bytes(len(half)) + half, ""))
 
     def is_linked(self) -> bool:
         """Return whether the segment is still the one of its name; what is seen of one that was removed stays as is."""

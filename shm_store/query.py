@@ -8,6 +8,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from shm_store.digest import check_beginning, read
 from shm_store.entry import Entry
 
 Order = Literal["key", "denied", "allowed", "remaining", "reset", "limit"]
@@ -23,11 +24,12 @@ _BY: Final[dict[Order, Callable[[Entry], Any]]] = {
 
 
 class Query(msgspec.Struct, frozen=True, kw_only=True):
-    """What is wanted of the entries of a table.
+    """A choice of the entries of a table.
 
     Attributes:
         policy: Those of this policy; of all if empty.
-        key: Those of this key, or of this digest after a `#`; with a `*` at its end all that begin so; all if empty.
+        key: Those of this key, written as `shm_store.digest.read` reads it: its text, or its digest after a `#`. With a
+            `*` at its end all that begin so; all if empty.
         denied: Whether only those are wanted of which takes were denied.
         blocked: Whether only those that are blocked.
         overrides: Whether only those whose quota was stored for them alone.
@@ -35,6 +37,9 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
             its text, or its digest where that is not kept or not wanted. Equal ones by key.
         limit: Entries at most.
         hash: Whether the text of keys is left out, of the order too.
+
+    Raises:
+        ConfigurationError: The key begins with one `#`, and is no digest, nor the beginning of one.
     """
 
     policy: str = ""
@@ -46,6 +51,13 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     limit: int = 100
     hash: bool = False
 
+    def __post_init__(self) -> None:
+        """Check the key."""
+        if self.key.endswith("*"):
+            check_beginning(self.key[:-1])
+        else:
+            read(self.key)
+
     @property
     def wants_most_denied(self) -> bool:
         """Whether it wants nothing but those that were denied most often."""
@@ -55,14 +67,18 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
         """Return whether an entry is wanted."""
         return (
             (not self.policy or entry.policy == self.policy)
-            and (not self.key or self._names(entry.name))
+            and (not self.key or self._names(entry))
             and (not self.denied or bool(entry.denied))
             and (not self.blocked or entry.blocked_for > 0)
             and (not self.overrides or entry.override)
         )
 
-    def _names(self, name: str) -> bool:
-        return name.startswith(self.key[:-1]) if self.key.endswith("*") else name == self.key
+    def _names(self, entry: Entry) -> bool:
+        key, name = self.key, entry.name
+        if key.startswith("#") and not key.startswith("##"):
+            # Of a key whose text is kept as well.
+            key, name = key.lower(), f"#{entry.digest}"
+        return name.startswith(key[:-1]) if key.endswith("*") else name == key
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -89,7 +105,7 @@ def select(entries: Iterable[Entry], query: Query) -> Found:
 
     passed = wanted()
     found = heapq.nsmallest(query.limit, passed, key=lambda entry: (by(entry), entry.name, entry.pid or 0))
-    # Of none that are to be shown it has looked at none.
+    # nsmallest(0) looks at no entry: the total still counts them all.
     for _ in passed:
         pass
     return Found(found, total)

@@ -20,7 +20,9 @@ from shm_store.arguments import (
     takes_of,
 )
 from shm_store.config import Config
+from shm_store.digest import Digest
 from shm_store.durations import Duration, to_ns
+from shm_store.errors import ConfigurationError
 from shm_store.limiter import KeyReserve, KeyTake, Take
 from shm_store.quota import INTERVAL_MAX_NS, INTERVAL_MIN_NS, Concurrency, Quota
 from shm_store.rate_info import RateInfo
@@ -59,7 +61,7 @@ class ShmStore(WholeTable, Waiting):
         BackendError: By any operation: the operating system refused what a new seat or a recovery needs.
         TableFullError: By any operation that admits a new key: its set has no slot to give up.
         CostError: By `take` and `peek`: the cost is no integer from 1 to the most units at once.
-        ConfigurationTypeError: By any operation on a key: the key is no `str`.
+        ConfigurationTypeError: By any operation on a key: the key is no `str`, nor a `Digest` where that is allowed.
         StoreClosedError: By any operation after `close`.
 
     >>> with ShmStore.open(Config(limit=5, interval="3s", name="doctest-store")) as store:
@@ -135,7 +137,7 @@ class ShmStore(WholeTable, Waiting):
             says so, and the others say what is left.
 
         Raises:
-            CostError: As by `take`; its `index` says which take.
+            CostError: As by `take`; its `index` is the position of the take.
             ConfigurationError: A take is malformed, a key comes with two quotas, or more than 167 keys are in one
                 stripe, which takes as many keys.
         """
@@ -171,39 +173,39 @@ class ShmStore(WholeTable, Waiting):
         settle = self._settlements.open(self._table.stripes, self._table.takes, wanted, outcome) if allowed else None
         return Reservation([taken.info for taken in outcome], settle, self._settlements.abandon)
 
-    def get(self, key: str) -> tuple[int, int]:
+    def get(self, key: str | Digest) -> tuple[int, int]:
         """Return (limit, remaining) of the bucket `key` now, blocked or not; (0, 0) if it is absent or expired."""
-        place = self._place(key)
+        place = self._any_place(key)
         return self._table.stripes.run(place.stripe, lambda hold: self._table.buckets.get(hold, place))
 
-    def set(self, key: str, limit: int, interval: Duration) -> None:
+    def set(self, key: str | Digest, limit: int, interval: Duration) -> None:
         """Store an override: `key` has a full bucket of `limit` units per `interval`, kept until `reset`.
 
         Raises:
-            ConfigurationError: The limit or the interval is out of range.
+            ConfigurationError: The limit or the interval is out of range, or no bucket has the digest.
         """
         quota = Quota(limit, interval, algorithm=self._quota.algorithm)
-        place = self._place(key)
+        place = self._whole_place(key)
         self._table.stripes.run(place.stripe, lambda hold: self._table.buckets.set(hold, place, quota))
 
-    def reset(self, key: str) -> bool:
+    def reset(self, key: str | Digest) -> bool:
         """Forget the bucket `key` and its override; return whether there was one that had not expired."""
-        place = self._place(key)
+        place = self._any_place(key)
         return self._table.stripes.run(place.stripe, lambda hold: self._table.buckets.reset(hold, place))
 
-    def block(self, key: str, duration: Duration) -> None:
+    def block(self, key: str | Digest, duration: Duration) -> None:
         """Deny every take of `key` for so long, in place of an earlier block; its bucket and override stay.
 
         Raises:
-            ConfigurationError: The duration is not between 1 ms and 100 years.
+            ConfigurationError: The duration is not between 1 ms and 100 years, or no bucket has the digest.
         """
         wait_ns = to_ns("duration", duration, minimum_ns=INTERVAL_MIN_NS, maximum_ns=INTERVAL_MAX_NS)
-        place = self._place(key)
+        place = self._whole_place(key)
         self._table.stripes.run(place.stripe, lambda hold: self._table.takes.blocks.put(hold, place, wait_ns))
 
-    def unblock(self, key: str) -> bool:
+    def unblock(self, key: str | Digest) -> bool:
         """End the block of `key`; return whether there was one."""
-        place = self._place(key)
+        place = self._any_place(key)
         return self._table.stripes.run(place.stripe, lambda hold: self._table.takes.blocks.lift(hold, place))
 
     def leasing(self, ask: Take, issuer: str) -> Leasing:
@@ -217,7 +219,7 @@ class ShmStore(WholeTable, Waiting):
         return digest_of(self._table.buckets.slots.place(key).fingerprint)
 
     def begins_burst(self, key: str, seconds: float) -> bool:
-        """Return whether nobody of the host has called this for `key` within the time that he gave.
+        """Return whether no process of the host has called this for `key` within the time of its last call.
 
         Of keys of which the table keeps no text it does not know, and says that nobody has.
 
@@ -267,6 +269,24 @@ class ShmStore(WholeTable, Waiting):
         self._begin()
         require_key(key)
         return self._table.buckets.slots.place(key)
+
+    def _any_place(self, key: str | Digest) -> Place:
+        """Return the place of a key that may be given by its digest; of one without a bucket, half a fingerprint."""
+        if not isinstance(key, Digest):
+            return self._place(key)
+        self._begin()
+        return self._table.place_of(key)
+
+    def _whole_place(self, key: str | Digest) -> Place:
+        """Return the place of a key for what may need a new slot, which takes more than half a fingerprint.
+
+        Raises:
+            ConfigurationError: No slot tells which key has the digest.
+        """
+        place = self._any_place(key)
+        if not place.is_known:
+            raise ConfigurationError("key", str(key), "no bucket has this digest: give the text of the key")
+        return place
 
     def _begin(self) -> None:
         """Begin an operation on keys, with what others have left for it."""

@@ -31,6 +31,7 @@ _SETTINGS: Final = {
     "stripes": "--stripes",
     "label_size": "--label-size",
     "file": "FILE",
+    "key": "KEY",
     "quota": "QUOTA",
     "limit": "the limit of QUOTA",
     "interval": "the interval of QUOTA",

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
 from shm_store.cli.codes import AbsentError
 from shm_store.cli.escaping import visible
-from shm_store.entry import Entry
+from shm_store.digest import Digest, written
 from shm_store.inspection import Inspection, tables
+from shm_store.spelling import close_to
 from shm_store.store import ShmStore
 
 # Tables that an error names.
 _NAMED: Final = 8
-_DIGEST: Final = re.compile(r"#([0-9a-fA-F]{16})")
 
 
 @contextmanager
@@ -46,20 +45,6 @@ def opened(name: str) -> Iterator[ShmStore]:
         yield store
 
 
-def digest_in(key: str) -> str | None:
-    """Return the digest that is given in place of a key's text; None if it is a text."""
-    match = _DIGEST.fullmatch(key)
-    return match and match[1].lower()
-
-
-def entries_of(inspection: Inspection, key: str) -> list[Entry]:
-    """Return what is known of a key that is given as text or as a digest."""
-    digest = digest_in(key)
-    # A key may look like a digest, and is then one that no text has.
-    found = [] if digest is None else inspection.find(digest)
-    return found or inspection.entry(key)
-
-
 def no_segment(name: str) -> AbsentError:
     """Return the error that there is no such segment."""
     there = [visible(other) for other in tables() if other != name]
@@ -68,6 +53,17 @@ def no_segment(name: str) -> AbsentError:
     return AbsentError(f"there is no segment {name!r}; {remedy}")
 
 
-def no_key(name: str, key: str) -> AbsentError:
-    """Return the error that there is no such key."""
-    return AbsentError(f'there is no key "{visible(key)}" in segment {name!r}')
+def no_key(inspection: Inspection, name: str, key: str | Digest) -> AbsentError:
+    """Return the error that there is no such key, with keys much like it."""
+    near = [] if isinstance(key, Digest) else close_to(inspection, key)
+    return AbsentError(f'there is no key "{shown_key(key)}" in segment {name!r}{did_you_mean(near)}')
+
+
+def shown_key(key: str | Digest) -> str:
+    """Return a key as an operator writes it, for a terminal."""
+    return visible(written(key)) if isinstance(key, str) else str(key)
+
+
+def did_you_mean(near: Sequence[str]) -> str:
+    """Return the end of a message, which names keys that were perhaps meant; empty if there are none."""
+    return f"; did you mean {' or '.join(map(visible, near))}?" if near else ""

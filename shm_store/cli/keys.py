@@ -9,24 +9,28 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from shm_store import digest
 from shm_store.cli import figures
-from shm_store.cli.attaching import entries_of, inspected, no_key, opened
+from shm_store.cli.attaching import did_you_mean, inspected, no_key, opened, shown_key
 from shm_store.cli.codes import SUCCESS, AbsentError, RefusedError
-from shm_store.cli.escaping import visible
+from shm_store.cli.escaping import one_line
 from shm_store.cli.listing import marks, shown_name
-from shm_store.cli.options import DEFAULT_NAME, AnyKey, Hash, Json, Key, Name
+from shm_store.cli.options import DEFAULT_NAME, KEY_HELP, AnyKey, Hash, Json, Name
 from shm_store.cli.output import fields, show, show_json
 from shm_store.durations import NS_PER_SECOND, to_ns, to_text
 from shm_store.entry import Entry
 from shm_store.quota import INTERVAL_MAX_NS, INTERVAL_MIN_NS, Quota
+from shm_store.spelling import doubt
+from shm_store.store import ShmStore
 
 
 def get(key: AnyKey, name: Name = DEFAULT_NAME, *, hash_: Hash = False, json: Json = False) -> int:
     """Show the limit of a key, and what is left."""
+    named = digest.read(key)
     with inspected(name) as inspection:
-        entries = entries_of(inspection, key)
-    if not entries:
-        raise no_key(name, key)
+        entries = inspection.entry(named)
+        if not entries:
+            raise no_key(inspection, name, named)
     if hash_:
         entries = [entry.without_key() for entry in entries]
     if json:
@@ -37,7 +41,7 @@ def get(key: AnyKey, name: Name = DEFAULT_NAME, *, hash_: Hash = False, json: Js
 
 
 def set_(
-    key: Key,
+    key: AnyKey,
     quota: Annotated[str, typer.Argument(metavar="QUOTA", help="Units per interval, e.g. 50/minute or 5/500ms.")],
     name: Name = DEFAULT_NAME,
     *,
@@ -49,17 +53,15 @@ def set_(
     """
     parsed = Quota.parse(quota)
     with opened(name) as store:
-        store.set(key, parsed.limit, parsed.interval)
-        digest = store.digest(key)
-    if json:
-        show_json({"name": name, "key": key, "digest": digest, "limit": parsed.limit, "interval": parsed.interval})
-    else:
-        show(Text(f'"{visible(key)}" has {parsed.limit}/{to_text(parsed.interval_ns)} until it is reset'))
+        change = _Change(store, name, key, may_be_new=True)
+        store.set(change.key, parsed.limit, parsed.interval)
+    said = f"has {parsed.limit}/{to_text(parsed.interval_ns)} until it is reset"
+    change.report(said, {"limit": parsed.limit, "interval": parsed.interval}, json=json)
     return SUCCESS
 
 
 def reset(
-    key: Annotated[str | None, typer.Argument(metavar="[KEY]", help="The key.", show_default=False)] = None,
+    key: Annotated[str | None, typer.Argument(metavar="[KEY]", help=KEY_HELP, show_default=False)] = None,
     name: Name = DEFAULT_NAME,
     *,
     every: Annotated[bool, typer.Option("--all", help="Every key of the table; blocks stay.")] = False,
@@ -74,55 +76,97 @@ def reset(
         raise RefusedError("reset: give a key, or --all (see --help)")
     with opened(name) as store:
         if key is None:
-            if not yes and not _agrees(
-                f"Forget all keys of segment {name!r}, what they have spent and their own quotas?"
-            ):
-                raise typer.Abort
-            count = store.reset_all()
-        else:
-            if not store.reset(key):
-                raise no_key(name, key)
-            count = 1
-        named = {} if key is None else {"key": key, "digest": store.digest(key)}
-    if json:
-        show_json({"name": name} | named | {"reset": count})
-    else:
-        show(Text(f"{figures.things(count, 'slot')} vacated" if key is None else f'"{visible(key)}" was reset'))
+            return _reset_all(store, name, yes=yes, json=json)
+        change = _Change(store, name, key)
+        if not store.reset(change.key):
+            raise no_key(store.inspect(), name, change.key)
+    change.report("was reset", {"reset": 1}, json=json)
     return SUCCESS
 
 
 def block(
-    key: Key,
-    duration: Annotated[str, typer.Option("--for", metavar="DURATION", help="How long, e.g. 90s, 1h, 7d.")],
+    key: AnyKey,
+    duration: Annotated[str, typer.Option("--for", metavar="DURATION", help="How long, e.g. 90s, 1h30m, 7d.")],
     name: Name = DEFAULT_NAME,
     *,
     json: Json = False,
 ) -> int:
     """Deny every take of a key for some time.
 
-    What is spent, and the quota that was set for it, stay as they are.
+    Its spent units, and the quota that was set for it, stay.
     """
     wait_ns = to_ns("--for", duration, minimum_ns=INTERVAL_MIN_NS, maximum_ns=INTERVAL_MAX_NS)
     with opened(name) as store:
-        store.block(key, duration)
-        digest = store.digest(key)
-    if json:
-        show_json({"name": name, "key": key, "digest": digest, "blocked_for": wait_ns / NS_PER_SECOND})
-    else:
-        show(Text(f'"{visible(key)}" is blocked for {to_text(wait_ns)}'))
+        change = _Change(store, name, key, may_be_new=True)
+        store.block(change.key, duration)
+    change.report(f"is blocked for {to_text(wait_ns)}", {"blocked_for": wait_ns / NS_PER_SECOND}, json=json)
     return SUCCESS
 
 
-def unblock(key: Key, name: Name = DEFAULT_NAME, *, json: Json = False) -> int:
+def unblock(key: AnyKey, name: Name = DEFAULT_NAME, *, json: Json = False) -> int:
     """End the block of a key."""
     with opened(name) as store:
-        if not store.unblock(key):
-            raise AbsentError(f'"{visible(key)}" is not blocked in segment {name!r}')
-        digest = store.digest(key)
+        change = _Change(store, name, key)
+        if not store.unblock(change.key):
+            raise AbsentError(f'"{shown_key(change.key)}" is not blocked in segment {name!r}')
+    change.report("is no longer blocked", {"unblocked": True}, json=json)
+    return SUCCESS
+
+
+class _Change:
+    """A change of one key: the key as it was before, and the report.
+
+    Attributes:
+        key: The key.
+    """
+
+    def __init__(self, store: ShmStore, name: str, given: str, *, may_be_new: bool = False) -> None:
+        """Look at the key that was `given`, before the change.
+
+        Raises:
+            AbsentError: It is a digest, and no key of the table has it.
+        """
+        self.key = digest.read(given)
+        self._name = name
+        inspection = store.inspect()
+        entries = inspection.entry(self.key)
+        self._may_be_new = may_be_new
+        self._doubt = doubt(inspection, self.key) if may_be_new else None
+        self._text: str | None
+        if isinstance(self.key, str):
+            self._text, self._digits = self.key, store.digest(self.key)
+        elif entries:
+            # A table that keeps texts knows it.
+            self._text, self._digits = entries[0].key, self.key.digits
+        else:
+            raise no_key(inspection, name, self.key)
+
+    def report(self, said: str, done: dict[str, object], *, json: bool) -> None:
+        """Print the change, and, if no take has met the key yet, that it may be mistyped."""
+        doubted = self._doubt
+        if json:
+            known = {
+                "exists": doubted is None,
+                "note": doubted and doubted.text,
+                "near": doubted.near if doubted else [],
+            }
+            document = {"name": self._name, "key": self._text, "digest": self._digits, **done}
+            show_json(document | (known if self._may_be_new else {}))
+            return
+        show(Text(f'"{shown_key(self.key if self._text is None else self._text)}" {said}'))
+        if doubted is not None:
+            show(Text(one_line(doubted.text) + did_you_mean(doubted.near)))
+
+
+def _reset_all(store: ShmStore, name: str, *, yes: bool, json: bool) -> int:
+    """Forget every key, if the user agrees."""
+    if not yes and not _agrees(f"Forget all keys of segment {name!r}, what they have spent and their own quotas?"):
+        raise typer.Abort
+    count = store.reset_all()
     if json:
-        show_json({"name": name, "key": key, "digest": digest, "unblocked": True})
+        show_json({"name": name, "reset": count})
     else:
-        show(Text(f'"{visible(key)}" is no longer blocked'))
+        show(Text(f"{figures.things(count, 'slot')} vacated"))
     return SUCCESS
 
 

@@ -45,7 +45,9 @@ def ls(
     blocked: Annotated[bool, typer.Option("--blocked", help="Only keys that are blocked.")] = False,
     overrides: Annotated[bool, typer.Option("--overrides", help="Only keys with a quota of their own.")] = False,
     policy: Annotated[str, typer.Option("--policy", metavar="NAME", help="Only keys of this policy.")] = "",
-    key: Annotated[str, typer.Option("--key", metavar="KEY", help="Only this key; 'api:*': all that begin so.")] = "",
+    key: Annotated[
+        str, typer.Option("--key", metavar="KEY", help="Only this key, or digest; 'api:*': all that begin so.")
+    ] = "",
     sort: _Sort = "key",
     limit: Annotated[
         int, typer.Option("--limit", parser=whole("--limit", 0), metavar="N", help="Show at most so many.")
@@ -94,7 +96,7 @@ def drawn(entries: Iterable[Entry]) -> Table:
 
 def shown_name(entry: Entry) -> str:
     """Return the key, or its digest where the text is not kept or not to be seen, for a terminal."""
-    return entry.name if entry.key is None else visible(entry.key)
+    return entry.name if entry.key is None else visible(entry.name)
 
 
 def marks(entry: Entry) -> str:

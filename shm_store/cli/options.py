@@ -66,10 +66,8 @@ Name = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 JsonLines = Annotated[bool, typer.Option("--json", help="Print JSON for programs, one object a line.")]
-Key = Annotated[str, typer.Argument(metavar="KEY", help="The key; after -- if it begins with a dash.")]
-AnyKey = Annotated[
-    str, typer.Argument(metavar="KEY", help="The key, or its digest: '#' and 16 hexadecimal digits, in quotes.")
-]
+KEY_HELP: Final = "The key, after -- if it begins with a dash; or its digest, '#' and 16 hexadecimal digits, in quotes."
+AnyKey = Annotated[str, typer.Argument(metavar="KEY", help=KEY_HELP)]
 Count = Annotated[
     int | None,
     typer.Option("--count", parser=whole("--count", 1), metavar="N", help="End after so many frames, or lines."),

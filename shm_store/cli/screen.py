@@ -50,7 +50,7 @@ def most_denied(keys: Sequence[Used]) -> list[Used]:
 
 
 def columns(history: Sequence[Rates], width: int, *, denied: bool) -> list[float | None]:
-    """Return the last minute in so many columns: the highest rate that each touches, None where nobody looked."""
+    """Return the last minute in so many columns: the highest rate that each touches, None where there was no look."""
     if not history:
         return [None] * width
     now, step = history[-1].end, REMEMBERED_S / width
@@ -121,7 +121,7 @@ def _listed(frame: Frame, keys: Sequence[Used], title: str, rows: int, *, hash_:
     view = table("ALLOWED/s", "DENIED/s", last=title)
     took = _took(frame)
     for used in keys[:rows]:
-        name = f"#{used.digest}" if hash_ or used.key is None else visible(used.key)
+        name = f"#{used.digest}" if hash_ or used.key is None else visible(used.name)
         rates = [Text(figures.rate(number / took)) for number in (used.allowed, used.denied)]
         if used.denied:
             rates[1].stylize("red")

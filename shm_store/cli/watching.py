@@ -7,8 +7,9 @@ from typing import Any
 
 import msgspec
 
+from shm_store import digest
 from shm_store.cli import figures, pacing
-from shm_store.cli.attaching import digest_in, entries_of, inspected, no_key
+from shm_store.cli.attaching import inspected, no_key
 from shm_store.cli.codes import SUCCESS, AbsentError
 from shm_store.cli.options import DEFAULT_NAME, AnyKey, Count, Interval, JsonLines, Name
 from shm_store.cli.output import show_json_line
@@ -17,7 +18,7 @@ from shm_store.inspection import Inspection
 
 
 class Seen(msgspec.Struct, frozen=True):
-    """What is to be seen of a key, and what makes a new line when it changes.
+    """The visible state of a key; `watch` prints a line when it changes.
 
     Attributes:
         quota: Its limit as it is written; empty if there is nothing but a block, or nothing at all.
@@ -50,15 +51,15 @@ def watch(
 
     Until Ctrl-C. It waits for a key that is not there yet.
     """
-    interval_s = pacing.interval(interval)
+    interval_s, named = pacing.interval(interval), digest.read(key)
     with inspected(name) as inspection, pacing.Pace() as pace:
-        entries = entries_of(inspection, key)
-        if not entries and digest_in(key) is not None:
-            raise no_key(name, key)
+        entries = inspection.entry(named)
+        if not entries and isinstance(named, digest.Digest):
+            raise no_key(inspection, name, named)
         before, lines = seen(entries), 0
         _report(None, before, entries, json=json)
         while (lines := lines + 1) != count:
-            changed = _changed(inspection, key, before, pace, interval_s)
+            changed = _changed(inspection, named, before, pace, interval_s)
             if changed is None:
                 break
             now = seen(changed)
@@ -94,13 +95,13 @@ def grown(before: int | None, now: int | None) -> int | None:
 
 
 def _changed(
-    inspection: Inspection, key: str, before: Seen, pace: pacing.Pace, interval_s: float
+    inspection: Inspection, key: str | digest.Digest, before: Seen, pace: pacing.Pace, interval_s: float
 ) -> list[Entry] | None:
     """Wait until something about the key has changed; return its entries, or None if it is time to end."""
     while pace.wait(interval_s):
         if not inspection.is_linked():
             raise AbsentError("the segment was removed")
-        entries = entries_of(inspection, key)
+        entries = inspection.entry(key)
         if seen(entries) != before:
             return entries
     return None

@@ -28,14 +28,14 @@ class Labels:
         self._words = segment.words
         self._geometry = segment.header.geometry
 
-    def write(self, set_index: int, number: int, key: str) -> None:
-        """Label a vacant slot with the key that is to get it, from which nothing was taken yet."""
+    def write(self, set_index: int, number: int, key: str | None) -> None:
+        """Label a vacant slot with the key that is to get it, from which nothing was taken yet; None if not known."""
         at = self._geometry.label_at(set_index, number)
-        text = encoded(key)
+        text = b"" if key is None else encoded(key)
         kept = text[: self._geometry.label_size]
         words = self._words
         words[at + LABEL_ALLOWED] = words[at + LABEL_DENIED] = words[at + LABEL_QUIET] = 0
-        words[at + LABEL_LENGTH] = len(text)
+        words[at + LABEL_LENGTH] = UNKNOWN if key is None else len(text)
         first = (at + LABEL_TEXT) * WORD
         self._memory[first : first + len(kept)] = kept
 
@@ -47,7 +47,7 @@ class Labels:
         Args:
             set_index: The slot's set.
             number: Its number in that.
-            text: The key in bytes, as far as it was kept; None if it was not.
+            text: The kept bytes of the key; None if there are none.
             length: Bytes of the whole key.
             usage: Takes that were allowed, and denied.
         """
@@ -60,6 +60,12 @@ class Labels:
         cut = len(kept) < length
         self._words[at + LABEL_LENGTH] = UNKNOWN if text is None else max(length, size + 1) if cut else length
         self._words[at + LABEL_ALLOWED], self._words[at + LABEL_DENIED] = usage
+
+    def key(self, set_index: int, number: int) -> str | None:
+        """Return the key of a slot; None if the label does not hold all of it."""
+        at = self._geometry.label_at(set_index, number)
+        label = self._words[at : at + self._geometry.label_words]
+        return text_of(label, self._geometry.label_size) if label[LABEL_LENGTH] <= self._geometry.label_size else None
 
     def usage(self, set_index: int, number: int) -> memoryview:
         """Return how many takes were allowed and how many denied, as two words to be raised."""

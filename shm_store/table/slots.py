@@ -14,6 +14,7 @@ import msgspec
 from shm_store.quota import Quota
 from shm_store.table.labels import encoded
 from shm_store.table.layout import (
+    BLOCK,
     FINGERPRINT,
     FLAGS,
     GENERATION,
@@ -45,14 +46,19 @@ class Place(msgspec.Struct, frozen=True, gc=False):
         set_index: Its set.
         stripe: The stripe of that.
         at: The byte of the segment at which the search for its fingerprint begins, and that for a vacant slot.
-        key: The key.
+        key: The key; None for one that has a digest alone.
     """
 
     fingerprint: bytes
     set_index: int
     stripe: int
     at: int
-    key: str
+    key: str | None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the fingerprint is whole, and not only the half that a digest has."""
+        return not self.fingerprint.startswith(_ABSENT)
 
 
 class Slot(msgspec.Struct, frozen=True, gc=False):
@@ -99,7 +105,7 @@ class Slots:
             self._places[key] = place
         return place
 
-    def placed(self, fingerprint: bytes, key: str) -> Place:
+    def placed(self, fingerprint: bytes, key: str | None) -> Place:
         """Return where the key of a fingerprint belongs."""
         rest, set_index = divmod(_HALF.unpack_from(fingerprint, WORD)[0], self._sets)
         at = (self._sets_at + set_index * self._set_words) * WORD + rest % self._set_slots * FINGERPRINT
@@ -125,7 +131,7 @@ class Slots:
         Args:
             place: Where the key belongs.
             quota: The quota.
-            issuer: Who issues it: what one has counted is another's to issue.
+            issuer: The server that issues it; each has leases of its own.
         """
         return self._beside(place, repr((quota.terms, quota.algorithm, issuer)).encode())
 
@@ -180,19 +186,38 @@ class Slots:
 
     def holders(self, place: Place) -> list[Slot]:
         """Return the slots of the units of a key that processes have in flight."""
-        return self._of_key(place, HOLDER)
+        return [slot for slot in self.of_key(place) if slot.words[TAG] & HOLDER]
+
+    def place_of_half(self, half: bytes) -> Place:
+        """Return where a key belongs, by the second half of its fingerprint alone."""
+        return self.placed(_ABSENT + half, None)
+
+    def bucket_of_half(self, place: Place) -> Place | None:
+        """Return the place with the whole fingerprint, from the slot of the key's bucket; None without a bucket."""
+        for slot in self.of_key(place):
+            if not slot.words[TAG] & (BLOCK | HOLDER | LEASE):
+                at = self._geometry.set_at(place.set_index) * WORD + slot.number * FINGERPRINT
+                return self.placed(bytes(self._memory[at : at + FINGERPRINT]), None)
+        return None
+
+    def blocks(self, place: Place) -> list[Slot]:
+        """Return the slots of blocks of a key: one at most."""
+        return [slot for slot in self.of_key(place) if slot.words[TAG] & BLOCK]
 
     def leases(self, place: Place) -> list[Slot]:
         """Return the slots of what this host was issued of a key."""
-        return self._of_key(place, LEASE)
+        return [slot for slot in self.of_key(place) if slot.words[TAG] & LEASE]
 
-    def _of_key(self, place: Place, flag: int) -> list[Slot]:
-        """Return the slots of a key whose flags have one."""
+    def of_key(self, place: Place) -> list[Slot]:
+        """Return the slots of a key: of its bucket, its block, its leases, and its units in flight."""
         half = int.from_bytes(place.fingerprint[WORD:], "little")
         seconds = self._fingerprint_column(place.set_index, 1)
-        found = [self.slot(place.set_index, number) for number, second in enumerate(seconds) if second == half]
         # A slot that was vacated keeps no half, but one whose key died in the middle of its coming might.
-        return [slot for slot in found if slot.words[TAG] & flag]
+        return [
+            self.slot(place.set_index, number)
+            for number, second in enumerate(seconds)
+            if second == half and self.is_occupied(place.set_index, number)
+        ]
 
     def column(self, set_index: int, word: int) -> list[int]:
         """Return one word of every slot of a set."""

@@ -11,13 +11,14 @@ from typing import Final
 from weakref import WeakSet
 
 from shm_store.config import Config, OnFull
+from shm_store.digest import Digest
 from shm_store.durations import NS_PER_SECOND
 from shm_store.errors import BackendError, TableFullError
 from shm_store.table import plain, process, sweeps
 from shm_store.table.accounts import Owner
 from shm_store.table.buckets import Buckets
 from shm_store.table.call import Taken, Undecided, Wanted
-from shm_store.table.layout import MIN_TTL_AT, OTHER, TTL_INTERVAL_AT
+from shm_store.table.layout import MIN_TTL_AT, OTHER, TTL_INTERVAL_AT, WORD
 from shm_store.table.recovery import Recovery
 from shm_store.table.seats import Role, Seats
 from shm_store.table.segment import Segment
@@ -125,6 +126,29 @@ class Table:
         assert not isinstance(outcome, Undecided)
         return outcome
 
+    def place_of(self, digest: Digest) -> Place:
+        """Return where the key of a digest belongs, with its text and its whole fingerprint if a slot has them."""
+        half = self.buckets.slots.place_of_half(bytes.fromhex(digest.digits))
+
+        def body(hold: Hold) -> Place:
+            hold.records[half.stripe][OTHER] += 1
+            return self._labelled(half) or self.buckets.slots.bucket_of_half(half) or half
+
+        return self.stripes.run(half.stripe, body)
+
+    def _labelled(self, half: Place) -> Place | None:
+        slots, labels = self.buckets.slots, self.buckets.labels
+        if labels is None:
+            return None
+        for slot in slots.of_key(half):
+            text = labels.key(half.set_index, slot.number)
+            if text is not None:
+                place = slots.place(text)
+                # A damaged label may have the text of another key.
+                if place.fingerprint[WORD:] == half.fingerprint[WORD:]:
+                    return place
+        return None
+
     def begins_burst(self, place: Place, length_ns: int) -> bool:
         """Return whether nobody has said so of the key within the time that he gave; always, where no text is kept."""
         labels, buckets = self.buckets.labels, self.buckets
@@ -139,7 +163,7 @@ class Table:
         return self.stripes.run(place.stripe, body)
 
     def sweep_set(self, set_index: int) -> int:
-        """Reclaim the slots of one set that nobody needs; return how many.
+        """Reclaim the unused slots of one set; return how many.
 
         Without the stripe it looks for them, and takes it for a few at a time: whoever wants it meanwhile need not wait
         for longer than for another take.

@@ -18,6 +18,7 @@ LAYERS: Final = (
     (
         "errors",
         "extras",
+        "digest",
         "durations",
         "quota",
         "algorithms",
@@ -36,6 +37,7 @@ LAYERS: Final = (
     ("table",),
     ("redis",),
     ("inspection", "housekeeping", "dump"),
+    ("spelling",),
     ("whole",),
     ("store",),
     ("decorator", "tiers"),
@@ -200,7 +202,7 @@ def _layer(module: str) -> int | None:
 
 
 def _cycles(imports: Imports) -> Iterator[str]:
-    """Modules that are left when those that import nobody left are taken away, again and again."""
+    """Report the modules that remain after those without imports of the rest are removed, again and again."""
     left = {module: {name for name in names if name in imports} - {module} for module, names in imports.items()}
     while free := {module for module, names in left.items() if not names}:
         left = {module: names - free for module, names in left.items() if module not in free}

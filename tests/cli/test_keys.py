@@ -95,7 +95,7 @@ def test_get_takes_a_digest(run: Run, open_table: OpenTable) -> None:
 
 
 def test_get_hash_keeps_the_text_to_itself(run: Run, open_table: OpenTable) -> None:
-    """Whoever has a digest learns what is left, and not whose it is."""
+    """A digest shows the units that are left, and no text of the key."""
     store = open_table()
     spend(store, KEY, 1)
     for arguments in (["--hash"], ["--hash", "--json"]):
@@ -104,15 +104,149 @@ def test_get_hash_keeps_the_text_to_itself(run: Run, open_table: OpenTable) -> N
         assert KEY not in said.out
 
 
-def test_get_takes_a_key_that_looks_like_a_digest(run: Run, open_table: OpenTable) -> None:
-    """A text of that form is found where no digest is meant."""
-    spend(open_table(), "#0123456789abcdef", 1)
-    assert run("get", "#0123456789abcdef", "--json").json["entries"][0]["key"] == "#0123456789abcdef"
+@pytest.mark.parametrize("key", ["#0123456789abcdef", "#", "##", "#1"])
+def test_key_that_begins_with_a_hash_is_written_with_two(run: Run, open_table: OpenTable, key: str) -> None:
+    """Every command takes it so, and shows it so: what `ls` shows can be given to `get`."""
+    store = open_table()
+    spend(store, key, 1)
+    assert run("get", f"#{key}", "--json").json["entries"][0]["key"] == key
+    assert f"#{key}\n" in run("ls").out
+    assert run("ls", "--key", f"#{key}", "--json").json["entries"][0]["key"] == key
+    assert run("set", f"#{key}", "9/min").out.startswith(f'"#{key}" has 9/1min')
+    assert store.get(key)[0] == 9
+    assert run("reset", f"#{key}").code == 0
+    assert store.get(key) == (0, 0)
+
+
+@pytest.mark.parametrize("label_size", [0, 8, 64])
+def test_each_command_takes_a_digest(run: Run, open_table: OpenTable, label_size: int) -> None:
+    """As `ls` shows it, in either case of its letters; whether the table keeps the text, a part of it, or none."""
+    store = open_table(label_size=label_size, limit=50)
+    key = "default:client:203.0.113.7"
+    spend(store, key, 3)
+    name = f"#{store.digest(key)}"
+    assert run("set", name, "1000/hour").code == 0
+    assert store.get(key)[0] == 1000
+    assert run("block", name.upper(), "--for", "1h").code == 0
+    assert not store.take(key).allowed
+    assert run("unblock", name).code == 0
+    assert store.take(key).allowed
+    assert run("ls", "--key", name, "--json").json["entries"][0]["digest"] == name[1:]
+    assert run("ls", "--key", f"{name[:5]}*", "--json").json["entries"][0]["digest"] == name[1:]
+    assert run("reset", name).code == 0
+    assert store.get(key) == (0, 0)
+    assert run("ls", "--json").json["entries"] == []
+
+
+@pytest.mark.parametrize("label_size", [0, 64])
+def test_digest_of_a_block_alone_is_unblocked(run: Run, open_table: OpenTable, label_size: int) -> None:
+    """A block outlives its bucket; its digest still names it."""
+    store = open_table(label_size=label_size)
+    store.block(KEY, "1h")
+    assert run("unblock", f"#{store.digest(KEY)}").code == 0
+    assert store.take(KEY).allowed
+
+
+def test_digest_of_a_block_alone_has_no_quota_where_no_text_is_kept(run: Run, open_table: OpenTable) -> None:
+    """Half a fingerprint belongs to no certain key; nothing is stored."""
+    store = open_table(label_size=0)
+    store.block(KEY, "1h")
+    said = run("set", f"#{store.digest(KEY)}", "5/min")
+    assert (said.code, said.out) == (2, "")
+    assert "give the text of the key" in said.err
+    assert run("ls", "--overrides", "--json").json["entries"] == []
+
+
+@pytest.mark.parametrize(
+    "arguments", [["get"], ["set", "5/min"], ["block", "--for", "1h"], ["unblock"], ["reset"], ["watch"]]
+)
+def test_digest_of_no_key_is_1(run: Run, open_table: OpenTable, arguments: list[str]) -> None:
+    """No command makes a key of a digest that no key of the table has."""
+    open_table()
+    command, *more = arguments
+    said = run(command, "#0123456789abcdef", *more)
+    assert (said.code, said.out) == (1, "")
+    assert said.err.startswith('shm-store: there is no key "#0123456789abcdef" in segment')
+    assert run("ls", "--json").json["entries"] == []
+
+
+@pytest.mark.parametrize("key", ["#", "#0123456789abcde", "#0123456789abcdef0", "#0123456789abcdeg", "#client"])
+@pytest.mark.parametrize(
+    "arguments",
+    [["get"], ["set", "5/min"], ["block", "--for", "1h"], ["unblock"], ["reset"], ["watch"], ["ls", "--key"]],
+)
+def test_ill_formed_digest_is_2(run: Run, open_table: OpenTable, arguments: list[str], key: str) -> None:
+    """The line describes the form of a digest, and of a key that begins with a hash."""
+    open_table()
+    command, *more = arguments
+    given = [*more, key] if command == "ls" else [key, *more]
+    said = run(command, *given)
+    assert (said.code, said.out) == (2, "")
+    assert said.err.startswith(f"shm-store: KEY is '{key}': write a digest as # and 16 hexadecimal digits")
+
+
+def test_set_and_block_tell_that_no_take_has_met_the_key(run: Run, open_table: OpenTable) -> None:
+    """They succeed, and tell it in text and in JSON; again, as long as only operators know the key."""
+    store = open_table()
+    note = "no bucket of this key exists yet: check the spelling, keys look like default:client:203.0.113.7"
+    for arguments in (["set", KEY, "5/min"], ["block", KEY, "--for", "1h"]):
+        for _ in range(2):
+            said = run(*arguments)
+            assert (said.code, said.out.splitlines()[1:]) == (0, [note])
+            document = run(*arguments, "--json").json
+            assert (document["exists"], document["note"], document["near"]) == (False, note, [])
+    store.unblock(KEY)
+    store.take(KEY)
+    for arguments in (["set", KEY, "5/min"], ["block", KEY, "--for", "1h"]):
+        assert run(*arguments).out.count("\n") == 1
+        document = run(*arguments, "--json").json
+        assert (document["exists"], document["note"], document["near"]) == (True, None, [])
+
+
+@pytest.mark.parametrize(
+    ("key", "near", "policy"),
+    [
+        (
+            "defualt:client:203.0.113.7",
+            ["default:client:203.0.113.7"],
+            "this table has no policy 'defualt', the nearest is default",
+        ),
+        ("client:203.0.113.7", ["default:client:203.0.113.7"], "no policy 'client', it has create, default"),
+        ("default:client:203.0.113.77", ["default:client:203.0.113.7"], ""),
+        ("default:client:203.0.13.7", ["default:client:203.0.113.7"], ""),
+        ("create:client:2001:db8::/46", ["create:client:2001:db8::/64"], ""),
+        ("nothing:like:any", [], "no policy 'nothing', it has create, default"),
+    ],
+)
+def test_set_suggests_keys_and_policies_that_are_there(
+    run: Run, open_table: OpenTable, key: str, near: list[str], policy: str
+) -> None:
+    """A slip in the policy, or anywhere else, brings up the right key."""
+    store = open_table()
+    for name, who in (("default", "203.0.113.7"), ("create", "2001:db8::/64"), ("create", "198.51.100.9")):
+        store.tally(name)
+        store.take(f"{name}:client:{who}")
+    document = run("set", key, "5/min", "--json").json
+    assert document["near"] == near
+    assert (policy in document["note"]) if policy else ("no policy" not in document["note"])
+    said = run("block", key, "--for", "1h").out
+    assert ("did you mean" in said) == bool(near)
+    assert all(each in said for each in near)
+    assert run("reset", key).code == 0
+    assert run("unblock", key).code == 0
+    assert all(each in run("get", key).err for each in near)
+
+
+def test_set_on_a_table_without_texts_suggests_no_key(run: Run, open_table: OpenTable) -> None:
+    """Digests are like nothing."""
+    store = open_table(label_size=0)
+    store.take("default:client:203.0.113.7")
+    assert run("set", "default:client:203.0.113.8", "5/min", "--json").json["near"] == []
 
 
 @pytest.mark.parametrize("key", ["nobody", "#0123456789abcdef"])
 def test_get_of_no_key_is_1(run: Run, open_table: OpenTable, key: str) -> None:
-    """There is one line that says so, and nothing on stdout."""
+    """There is one line on stderr, and nothing on stdout."""
     open_table()
     for arguments in (["get", key], ["get", key, "--json"]):
         said = run(*arguments)
@@ -125,7 +259,7 @@ def test_set_reads_quotas(run: Run, open_table: OpenTable, quota: str) -> None:
     """The forms that Quota.parse reads, in text and as JSON."""
     store = open_table()
     said = run("set", KEY, quota)
-    assert (said.code, said.out) == (0, f'"{KEY}" has 50/1min until it is reset\n')
+    assert (said.code, said.out.splitlines()[0]) == (0, f'"{KEY}" has 50/1min until it is reset')
     document = run("set", KEY, quota, "--json").json
     assert (document["limit"], document["interval"], document["key"]) == (50, 60.0, KEY)
     assert store.get(KEY) == (50, 50)
@@ -173,7 +307,7 @@ def test_reset_wants_one_of_two(run: Run, open_table: OpenTable, arguments: list
 def test_block_and_unblock_say_what_they_did(run: Run, open_table: OpenTable) -> None:
     """In text, and as JSON; what is not blocked cannot be unblocked."""
     open_table()
-    assert run("block", KEY, "--for", "90s").out == f'"{KEY}" is blocked for 90s\n'
+    assert run("block", KEY, "--for", "90s").out.startswith(f'"{KEY}" is blocked for 90s\n')
     assert run("block", KEY, "--for", "90s", "--json").json["blocked_for"] == 90.0
     assert run("unblock", KEY).out == f'"{KEY}" is no longer blocked\n'
     assert run("unblock", KEY).code == 1

@@ -7,6 +7,7 @@ from typing import NoReturn
 import pytest
 
 from shm_store import ConfigurationError, ShmStore, StripeTimeoutError
+from tests.segments import attached
 from tests.service.asking import CLIENT, KEY, TOKEN, Ask, MakeApp, asking, listed, path_of, ping
 
 
@@ -91,7 +92,7 @@ def test_hashed_limits_say_nothing_of_the_key(ask: Ask, store: ShmStore) -> None
     "query", [{"limit": "0"}, {"limit": "1001"}, {"sort": "size"}, {"denied": "maybe"}, {"polcy": "x"}]
 )
 def test_bad_query_is_refused(ask: Ask, query: dict[str, str]) -> None:
-    """With a problem document that says what is wrong."""
+    """The answer is a problem document."""
     result = ask("GET", "/admin/limits", params=query)
     assert (result.status_code, result.headers["content-type"]) == (400, "application/problem+json")
 
@@ -177,6 +178,62 @@ def test_keys_may_have_any_character(ask: Ask, store: ShmStore, key: str) -> Non
     assert ask("DELETE", path_of("blocks", key)).status_code == 204
     assert ask("DELETE", path_of("limits", key)).status_code == 204
     assert store.get(key) == (0, 0)
+
+
+@pytest.mark.parametrize("label_size", [0, 64])
+def test_digest_names_a_key_wherever_its_text_does(make_app: MakeApp, segment_name: str, label_size: int) -> None:
+    """A change by the digest that log and dashboard show holds for the key; nothing else is stored."""
+    ask = asking(make_app(limit=3, trusted_proxies="127.0.0.1", label_size=label_size))
+    assert ping(ask) == [200]
+    with attached(segment_name) as store:
+        digest = f"#{store.digest(KEY)}"
+        changed = ask("PUT", path_of("limits", digest), json={"limit": 5, "interval": "1min"}).json
+        (entry,) = changed["entries"]
+        assert (f"#{entry['digest']}", entry["limit"], changed["exists"]) == (digest, 5, True)
+        assert store.get(KEY)[0] == 5
+        assert ask("PUT", path_of("blocks", digest), json={"for": "1h"}).status_code == 200
+        assert ping(ask) == [429]
+        assert ask("DELETE", path_of("blocks", digest)).status_code == 204
+        assert ping(ask) == [200]
+        assert ask("GET", path_of("limits", digest.upper())).json["entries"][0]["limit"] == 5
+        assert [f"#{each['digest']}" for each in listed(ask, key=digest)] == [digest]
+        assert ask("DELETE", path_of("limits", digest)).status_code == 204
+        assert store.get(KEY) == (0, 0)
+
+
+@pytest.mark.parametrize(("digest", "status"), [("#0123456789abcdef", 404), ("#0123", 422), ("#", 422), ("#x", 422)])
+def test_digest_that_names_no_key_changes_nothing(ask: Ask, store: ShmStore, digest: str, status: int) -> None:
+    """404 if no key has it, 422 if it is none; no key is made of it."""
+    asked = [
+        ask("GET", path_of("limits", digest)),
+        ask("PUT", path_of("limits", digest), json={"limit": 5, "interval": "1min"}),
+        ask("DELETE", path_of("limits", digest)),
+        ask("PUT", path_of("blocks", digest), json={"for": "1h"}),
+        ask("DELETE", path_of("blocks", digest)),
+    ]
+    assert [result.status_code for result in asked] == [status] * 5
+    assert all(digest in result.json["detail"] for result in asked)
+    assert not [entry for entry in store.inspect().entries() if entry.override or entry.blocked_for]
+
+
+def test_key_that_begins_with_a_hash_is_written_with_two(ask: Ask, store: ShmStore) -> None:
+    """So that no digest is taken for it."""
+    assert ask("PUT", path_of("limits", "##1"), json={"limit": 7, "interval": 60}).json["entries"][0]["key"] == "#1"
+    assert store.get("#1") == (7, 7)
+    assert [entry["key"] for entry in listed(ask, key="##*")] == ["#1"]
+
+
+def test_change_tells_that_no_request_has_met_the_key(ask: Ask) -> None:
+    """It is done, and the answer names what may be wrong and the key that was perhaps meant."""
+    ping(ask)
+    for kind, body in (("limits", {"limit": 5, "interval": "1min"}), ("blocks", {"for": "1h"})):
+        changed = ask("PUT", path_of(kind, f"defualt:client:{CLIENT}"), json=body)
+        assert changed.status_code == 200
+        assert (changed.json["exists"], changed.json["near"][0]) == (False, KEY)
+        assert "no bucket of this key exists yet: check the spelling" in changed.json["note"]
+        assert "no policy 'defualt', the nearest is default" in changed.json["note"]
+        known = ask("PUT", path_of(kind, KEY), json=body).json
+        assert (known["exists"], known["note"], known["near"]) == (True, None, [])
 
 
 def test_key_that_json_cannot_hold_is_shown_with_escapes(ask: Ask, store: ShmStore) -> None:

@@ -24,12 +24,17 @@ Duration = (
 Order = Literal["key", "denied", "allowed", "remaining", "reset", "limit"]
 
 
+# As the limiter reads a key: any text, but that one `#` begins a digest, or the beginning of one.
+_KEY: Final = r"^([^#]|##|#[0-9a-fA-F]{16}$|#[0-9a-fA-F]{0,16}\*$|$)"
+
+
 class LimitQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which limits are listed, and in what order.
 
     Attributes:
         policy: Those of this policy; of all if empty.
-        key: Those of this key, or of this digest after a `#`; with a `*` at its end all that begin so; all if empty.
+        key: Those of this key, or of this digest after a `#`; with a `*` at its end all that begin so; all if empty. A
+            key that begins with `#` is written with two.
         denied: Whether only those are listed of which takes were denied.
         blocked: Whether only those that are blocked.
         overrides: Whether only those whose quota was stored for them alone.
@@ -40,7 +45,7 @@ class LimitQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     policy: str = ""
-    key: str = ""
+    key: Annotated[str, msgspec.Meta(extra_json_schema={"pattern": _KEY})] = ""
     denied: bool = False
     blocked: bool = False
     overrides: bool = False
@@ -56,7 +61,7 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True):
         key: The key, with an ellipsis at its end if there was no room for all of it; null if its text is not kept, or
             not wanted.
         digest: 16 hexadecimal digits that name the key where its text is not to be shown.
-        policy: What the key begins with, up to a colon; empty if its text is not kept.
+        policy: The beginning of the key, up to a colon; empty if its text is not kept.
         algorithm: How units are counted; `concurrency` for units in flight; empty if there is nothing but a block.
         limit: Units per interval, or in flight.
         interval: Seconds; 0 for units in flight.
@@ -96,6 +101,37 @@ class LimitPage(msgspec.Struct, frozen=True):
 
     entries: list[Limit]
     total: int
+
+
+class Changed(msgspec.Struct, frozen=True):
+    """The limits of a key after a change.
+
+    Attributes:
+        entries: The limits, as in LimitPage.
+        total: How many there are.
+        exists: Whether a request has met the key. If not, the change holds from the first that does; the key may be
+            mistyped.
+        note: The likely mistake in a key that no request has met; null for others.
+        near: Keys that are much like it.
+    """
+
+    entries: list[Limit]
+    total: int
+    exists: bool = True
+    note: str | None = None
+    near: list[str] = []
+
+
+class Doubt(msgspec.Struct, frozen=True):
+    """Why a key may be mistyped.
+
+    Attributes:
+        note: One line for people.
+        near: Keys that are much like it.
+    """
+
+    note: str
+    near: list[str]
 
 
 class NewOverride(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -1,4 +1,4 @@
-"""What can be asked of each path, and what comes back."""
+"""The operations of each path, and their responses."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import msgspec
 from service.app.api.openapi.responses import answer, shared, text
 from service.app.api.openapi.schemas import parameters, reference
 from service.business.data import (
+    Changed,
     Health,
     LimitPage,
     LimitQuery,
@@ -38,8 +39,9 @@ _KEY: Final = {
     "name": "key",
     "in": "path",
     "required": True,
-    "description": "The key, percent-encoded: `default:client:203.0.113.7`. It may have slashes in it.",
-    "schema": {"type": "string", "minLength": 1},
+    "description": "The key, percent-encoded: `default:client:203.0.113.7`. It may have slashes in it. Or its digest, "
+    "`#` and 16 hexadecimal digits; the `#` of a key that begins with one is doubled.",
+    "schema": {"type": "string", "minLength": 1, "pattern": r"^([^#]|##|#[0-9a-fA-F]{16}$)"},
 }
 
 
@@ -83,6 +85,9 @@ def _with_token(operation: dict[str, Any]) -> dict[str, Any]:
 
 
 _LIMITS: Final = answer("The key's limits.", LimitPage)
+_CHANGED: Final = answer("The key's limits now.", Changed)
+#: Of a key that is not there, and of one that is ill written.
+_NAMED: Final = ("NotFound", "UnprocessableContent")
 
 #: The path items, by their paths as they are routed.
 PATHS: Final[dict[str, dict[str, Any]]] = {
@@ -138,21 +143,29 @@ PATHS: Final[dict[str, dict[str, Any]]] = {
         {"get": _limited("getStatus", "How the table of limits fares.", answer("Its counters.", Status))}
     ),
     "/admin/limits": _guarded(
-        {"get": _limited("listLimits", "List limits of keys.", answer("The limits.", LimitPage), query=LimitQuery)}
+        {
+            "get": _limited(
+                "listLimits",
+                "List limits of keys.",
+                answer("The limits.", LimitPage),
+                "UnprocessableContent",
+                query=LimitQuery,
+            )
+        }
     ),
     "/admin/limits/{key:path}": _guarded(
         {
             "parameters": [_KEY],
-            "get": _limited("getLimit", "Describe the limit of a key.", _LIMITS, "NotFound"),
-            "put": _limited("overrideLimit", "Give a key a quota of its own.", _LIMITS, body=NewOverride),
-            "delete": _limited("resetLimit", "Forget what a key has spent.", answer("Done."), "NotFound", status=204),
+            "get": _limited("getLimit", "Describe the limit of a key.", _LIMITS, *_NAMED),
+            "put": _limited("overrideLimit", "Give a key a quota of its own.", _CHANGED, *_NAMED, body=NewOverride),
+            "delete": _limited("resetLimit", "Forget what a key has spent.", answer("Done."), *_NAMED, status=204),
         }
     ),
     "/admin/blocks/{key:path}": _guarded(
         {
             "parameters": [_KEY],
-            "put": _limited("block", "Deny a key everything for some time.", _LIMITS, body=NewBlock),
-            "delete": _limited("unblock", "End the block of a key.", answer("Done."), "NotFound", status=204),
+            "put": _limited("block", "Deny a key everything for some time.", _CHANGED, *_NAMED, body=NewBlock),
+            "delete": _limited("unblock", "End the block of a key.", answer("Done."), *_NAMED, status=204),
         }
     ),
 }

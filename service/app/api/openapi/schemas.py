@@ -10,6 +10,7 @@ import msgspec
 
 from service.app.api.problems import Problem
 from service.business.data import (
+    Changed,
     Health,
     LimitPage,
     Link,
@@ -22,7 +23,7 @@ from service.business.data import (
 )
 from shm_store.falcon import Problem as LimitProblem
 
-_TYPES: Final = (Health, LimitPage, Link, LinkPage, NewBlock, NewLink, NewOverride, Pong, Problem, Status)
+_TYPES: Final = (Changed, Health, LimitPage, Link, LinkPage, NewBlock, NewLink, NewOverride, Pong, Problem, Status)
 _TEMPLATE: Final = "#/components/schemas/{name}"
 # Of a docstring: the name of an attribute, and what is said of it until the next one.
 _ATTRIBUTE: Final = re.compile(r"^    (\w+): (.+(?:\n {8}.+)*)", re.MULTILINE)
@@ -35,7 +36,7 @@ def components() -> dict[str, Any]:
     _, schemas = msgspec.json.schema_components(_TYPES, ref_template=_TEMPLATE)
     (_, limit_problem) = msgspec.json.schema_components([LimitProblem], ref_template=_TEMPLATE)
     described = {name: _described(schema) for name, schema in schemas.items()}
-    # What the limiter answers has more members than what the service does, and `instance`, which is written apart.
+    # Denials have more members than other problems, and `instance`, which is written apart.
     described["LimitProblem"] = _described(limit_problem["Problem"])
     described["LimitProblem"]["properties"]["instance"] = {"type": "string", "description": "The path asked for."}
     return described

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from service.business.data import LimitPage, LimitQuery, NewBlock, NewOverride, Status
+from service.business.data import Changed, Doubt, LimitPage, LimitQuery, NewBlock, NewOverride, Status
 from service.business.features.limits.errors import LimitNotFoundError
 from service.business.features.limits.table import LimitTable
 
@@ -18,29 +18,28 @@ class Limits:
         self._table = table
 
     def page(self, query: LimitQuery) -> LimitPage:
-        """Return the limits that are asked for; of all that match, the first in the order asked for."""
+        """Return the limits that match a query, the first ones in its order."""
         return self._table.page(query)
 
     def of(self, key: str) -> LimitPage:
         """Return the limits of a key.
 
         Raises:
-            LimitNotFoundError: Nothing is known of it.
+            LimitNotFoundError: The table has none.
         """
         found = self._table.limits_of(key)
         if not found:
             raise LimitNotFoundError("limit", key)
         return LimitPage(found, len(found))
 
-    def override(self, key: str, new: NewOverride) -> LimitPage:
-        """Store a quota for a key alone; return its limits.
+    def override(self, key: str, new: NewOverride) -> Changed:
+        """Store a quota for a key alone; return its limits, and whether a request has met it.
 
         Raises:
             LimitRefusedError: There can be no such quota.
+            LimitNotFoundError: The key is a digest, and no key has it.
         """
-        self._table.override(key, new)
-        found = self._table.limits_of(key)
-        return LimitPage(found, len(found))
+        return self._changed(key, self._table.override(key, new))
 
     def reset(self, key: str) -> None:
         """Forget a key's bucket and override.
@@ -51,15 +50,14 @@ class Limits:
         if not self._table.reset(key):
             raise LimitNotFoundError("limit", key)
 
-    def block(self, key: str, new: NewBlock) -> LimitPage:
-        """Deny every take of a key for so long; return its limits.
+    def block(self, key: str, new: NewBlock) -> Changed:
+        """Deny every take of a key for so long; return its limits, and whether a request has met it.
 
         Raises:
             LimitRefusedError: There can be no such block.
+            LimitNotFoundError: The key is a digest, and no key has it.
         """
-        self._table.block(key, new)
-        found = self._table.limits_of(key)
-        return LimitPage(found, len(found))
+        return self._changed(key, self._table.block(key, new))
 
     def unblock(self, key: str) -> None:
         """End a key's block.
@@ -69,6 +67,12 @@ class Limits:
         """
         if not self._table.unblock(key):
             raise LimitNotFoundError("block", key)
+
+    def _changed(self, key: str, doubt: Doubt | None) -> Changed:
+        found = self._table.limits_of(key)
+        if doubt is None:
+            return Changed(found, len(found))
+        return Changed(found, len(found), exists=False, note=doubt.note, near=doubt.near)
 
     def status(self) -> Status:
         """Return how the table fares."""

@@ -1,28 +1,33 @@
-"""What the limits feature needs of a table."""
+"""The table that the limits feature needs."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
-from service.business.data import Limit, LimitPage, LimitQuery, NewBlock, NewOverride, Status
+from service.business.data import Doubt, Limit, LimitPage, LimitQuery, NewBlock, NewOverride, Status
 
 
 class LimitTable(Protocol):
-    """Holds the limits of keys for all processes; every method may raise TableUnavailableError."""
+    """Holds the limits of keys for all processes; every method may raise TableUnavailableError.
+
+    A key is its text, or its digest after a `#`; a text that begins with `#` has two. Every method that takes a key
+    raises LimitRefusedError for one that is none of these.
+    """
 
     def page(self, query: LimitQuery) -> LimitPage:
-        """Return the limits that are asked for; of all that match, the first in the order asked for."""
+        """Return the limits that match a query, the first ones in its order."""
         ...
 
     def limits_of(self, key: str) -> list[Limit]:
-        """Return the limits of a key; none if nothing is known of it."""
+        """Return the limits of a key; none if the table has none."""
         ...
 
-    def override(self, key: str, new: NewOverride) -> None:
-        """Store a quota for a key alone.
+    def override(self, key: str, new: NewOverride) -> Doubt | None:
+        """Store a quota for a key alone; return why the key may be mistyped, None if a request has met it.
 
         Raises:
             LimitRefusedError: There can be no such quota.
+            LimitNotFoundError: The key is a digest, and no key has it.
         """
         ...
 
@@ -30,11 +35,12 @@ class LimitTable(Protocol):
         """Forget a key's bucket and override; return whether there was one."""
         ...
 
-    def block(self, key: str, new: NewBlock) -> None:
-        """Deny every take of a key for so long.
+    def block(self, key: str, new: NewBlock) -> Doubt | None:
+        """Deny every take of a key for so long; return the same as `override`.
 
         Raises:
             LimitRefusedError: There can be no such block.
+            LimitNotFoundError: The key is a digest, and no key has it.
         """
         ...
 

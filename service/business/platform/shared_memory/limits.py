@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import msgspec
 
 from service.business.data import (
+    Doubt,
     Limit,
     LimitPage,
     LimitQuery,
@@ -19,8 +20,8 @@ from service.business.data import (
     Status,
     TableStats,
 )
-from service.business.features.limits import LimitRefusedError, TableUnavailableError
-from shm_store import ConfigurationError, ShmStore, StoreError
+from service.business.features.limits import LimitNotFoundError, LimitRefusedError, TableUnavailableError
+from shm_store import ConfigurationError, ShmStore, StoreError, digest, spelling
 from shm_store.entry import Entry
 from shm_store.query import Query
 
@@ -44,28 +45,36 @@ class StoreLimits:
     def limits_of(self, key: str) -> list[Limit]:
         """Return the limits of a key; no stripe is taken."""
         with _reported():
-            # The text that was asked for is known to be all of it.
-            return [_limit(msgspec.structs.replace(entry, key=key)) for entry in self._store.inspect().entry(key)]
+            named = digest.read(key)
+            entries = self._store.inspect().entry(named)
+            if isinstance(named, str):
+                # The table may have kept a part of it.
+                entries = [msgspec.structs.replace(entry, key=named) for entry in entries]
+            return [_limit(entry) for entry in entries]
 
-    def override(self, key: str, new: NewOverride) -> None:
+    def override(self, key: str, new: NewOverride) -> Doubt | None:
         """Store a quota for a key alone."""
         with _reported():
-            self._store.set(key, new.limit, new.interval)
+            named, doubted = self._looked_at(key)
+            self._store.set(named, new.limit, new.interval)
+            return doubted
 
     def reset(self, key: str) -> bool:
         """Forget a key's bucket and override."""
         with _reported():
-            return self._store.reset(key)
+            return self._store.reset(digest.read(key))
 
-    def block(self, key: str, new: NewBlock) -> None:
+    def block(self, key: str, new: NewBlock) -> Doubt | None:
         """Deny every take of a key for so long."""
         with _reported():
-            self._store.block(key, new.duration)
+            named, doubted = self._looked_at(key)
+            self._store.block(named, new.duration)
+            return doubted
 
     def unblock(self, key: str) -> bool:
         """End a key's block."""
         with _reported():
-            return self._store.unblock(key)
+            return self._store.unblock(digest.read(key))
 
     def status(self) -> Status:
         """Return how the table fares; no stripe is taken."""
@@ -77,6 +86,14 @@ class StoreLimits:
                 msgspec.convert(inspection.policies(), dict[str, PolicyCounts], from_attributes=True),
                 msgspec.convert(inspection.processes(), list[Process], from_attributes=True),
             )
+
+    def _looked_at(self, key: str) -> tuple[str | digest.Digest, Doubt | None]:
+        """Return a key as the store takes it, and why it may be mistyped."""
+        named, inspection = digest.read(key), self._store.inspect()
+        if isinstance(named, digest.Digest) and not inspection.entry(named):
+            raise LimitNotFoundError("limit", key)
+        found = spelling.doubt(inspection, named)
+        return named, None if found is None else Doubt(found.text, found.near)
 
 
 def _limit(entry: Entry) -> Limit:
