@@ -65,6 +65,12 @@ def test_dashboard_shows_a_run_as_it_happens(service: Service, page: Page, wrk: 
     denied = answers.statuses[HTTPStatus.TOO_MANY_REQUESTS]
     assert denied <= counted["denied"] <= denied + CONNECTIONS
     page.until(f"{_figure('default', 4)} === {LIMIT} && {_figure('default', 5)} === {counted['denied']}")
+    requests = _status(service)["requests"]
+    own = _status(service)["policies"]["admin"]["allowed"]
+    assert requests["denied"] == counted["denied"]
+    assert LIMIT < requests["allowed"] <= LIMIT + own
+    # The page asks twice a second, and leaves its own requests out.
+    page.until("['allowed', 'denied'].every(id => document.getElementById(id).textContent === '0')")
     page.picture(PICTURES / "dashboard-desktop-dark.png")
     page.look(**PHONE, scheme="light")
     page.until("document.querySelector('#state').textContent === 'Live'")

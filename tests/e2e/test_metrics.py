@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from http import HTTPStatus
+from pathlib import Path
 from typing import Final
 
 import pytest
@@ -21,6 +22,22 @@ LIMIT: Final = 500
 CONNECTIONS: Final = 16
 # Each from a connection of its own, which any of the workers may take.
 SCRAPES: Final = 30
+OUTCOMES: Final = ("allowed", "denied", "overruled", "shadow_denied", "error")
+SEVERAL: Final = f"""
+limit = 1000000
+[[policy]]
+name = "watched"
+quota = "1000000/1h"
+mode = "shadow"
+[[policy]]
+name = "in-flight"
+concurrency = 1000
+[[policy]]
+name = "everybody"
+quota = "{LIMIT}/1h"
+key = ["global"]
+ROUTES
+"""
 
 
 def _scraped(service: Service) -> Samples:
@@ -33,6 +50,12 @@ def _scraped(service: Service) -> Samples:
         # What the sweeper does meanwhile, and a worker that takes its first seat.
         if not sample.name.startswith(("shm_store_sweep", "shm_store_seats"))
     }
+
+
+def _requests(samples: Samples) -> tuple[float, ...]:
+    """Return the requests by what became of them."""
+    ends = ("allowed", "denied", "failed", "unlimited")
+    return tuple(samples["shm_store_requests_total", (end,)] for end in ends)
 
 
 @pytest.mark.parametrize("gunicorn", ["--worker-class gthread --threads 4", "--preload"])
@@ -48,9 +71,11 @@ def test_metrics_are_true_from_any_worker(make_service: MakeService, wrk: Wrk, g
     # Those that wrk no longer read are decided as well.
     assert answers.requests <= allowed + denied <= answers.requests + CONNECTIONS
     assert (allowed, denied) == tuple(first["shm_store_takes_total", (outcome,)] for outcome in ("allowed", "denied"))
+    assert _requests(first) == (allowed, denied, 0, 0)
     assert first["shm_store_near_limit_total", ("default",)] == LIMIT / 5
     said = json.loads(shm_store("status", "--name", service.segment, "--json").stdout)
     assert (said["allowed"], said["denied"]) == (allowed, denied)
+    assert said["requests"] == {"allowed": allowed, "denied": denied, "failed": 0, "unlimited": 0}
     killed = service.workers()
     for worker in killed:
         processes.kill_and_wait(worker)
@@ -58,6 +83,34 @@ def test_metrics_are_true_from_any_worker(make_service: MakeService, wrk: Wrk, g
     after = _scraped(service)
     assert after["shm_store_decisions_total", ("allowed", "default")] == allowed
     assert after["shm_store_decisions_total", ("denied", "default")] == denied
+    assert _requests(after) == (allowed, denied, 0, 0)
+    service.stop()
+
+
+@pytest.mark.parametrize("routes", ["", 'routes = ["/v1/ping"]'], ids=["early", "late"])
+def test_requests_are_what_clients_were_answered(
+    make_service: MakeService, wrk: Wrk, tmp_path: Path, routes: str
+) -> None:
+    """With several policies the requests are those that wrk has counted, and no policy allows more of them.
+
+    In the second form the policy that denies is asked when the request is routed.
+    """
+    config = tmp_path / "service.toml"
+    config.write_text(SEVERAL.replace("ROUTES", routes))
+    service = make_service(config=config)
+    service.start()
+    answers = wrk(service.url("/v1/ping"), connections=CONNECTIONS).answers()
+    samples = _scraped(service)
+    allowed, denied, *others = _requests(samples)
+    assert allowed == answers.statuses[HTTPStatus.OK] == LIMIT
+    assert answers.requests <= allowed + denied <= answers.requests + CONNECTIONS
+    assert others == [0, 0]
+    for policy in ("default", "everybody", "in-flight", "watched"):
+        decisions = {outcome: samples["shm_store_decisions_total", (outcome, policy)] for outcome in OUTCOMES}
+        assert decisions == dict.fromkeys(OUTCOMES, 0) | {
+            "allowed": allowed,
+            "denied" if policy == "everybody" else "overruled": denied,
+        }
     service.stop()
 
 
