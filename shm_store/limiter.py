@@ -121,6 +121,15 @@ class Backed(Protocol):
         """Raise ConfigurationError if the store cannot count by a limit; contact no server."""
         ...
 
+    @property
+    def is_split(self) -> bool:
+        """Whether one call cannot take from all keys together, but from those charged to one client it always can."""
+        ...
+
+    def partition(self, keys: Sequence[str]) -> list[list[int]]:
+        """Return the positions of keys, in groups from each of which one call can take; contact no server."""
+        ...
+
 
 @runtime_checkable
 class Bookkeeping(Protocol):
@@ -138,7 +147,7 @@ class Bookkeeping(Protocol):
         ...
 
     def begins_burst(self, key: str, seconds: float) -> bool:
-        """Return whether nobody has called this for `key` within the time that he gave."""
+        """Return whether no process has called this for `key` within the time that it gave."""
         ...
 
     def digest(self, key: str) -> str:

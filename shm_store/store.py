@@ -125,6 +125,15 @@ class ShmStore(WholeTable, Waiting):
         """Raise ConfigurationError if `limit` is no limit: the table counts by any; see `Backed.check`."""
         require_limit(limit)
 
+    @property
+    def is_split(self) -> bool:
+        """False: one call takes from any keys."""
+        return False
+
+    def partition(self, keys: Sequence[str]) -> list[list[int]]:
+        """Return the positions of all keys as one group."""
+        return [[*range(len(keys))]]
+
     def take_all(self, takes: Sequence[KeyTake], *, shadow: Collection[int] = ()) -> list[RateInfo]:
         """Take from several buckets, from all of them or from none, under one hold of all their stripes.
 

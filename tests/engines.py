@@ -34,12 +34,18 @@ def free_port() -> int:
         return port
 
 
+def scripts_run(client: redis.Redis) -> int:
+    """How many calls of scripts a server received since its start, known and unknown scripts alike."""
+    stats: dict[str, dict[str, int]] = client.info("commandstats")
+    return sum(stats.get(f"cmdstat_{name}", {}).get("calls", 0) for name in ("eval", "evalsha"))
+
+
 class Server:
     """A server, which keeps nothing on disk.
 
     Attributes:
         port: Its port, the same after each start.
-        folder: What it may write to; removed at the end.
+        folder: Its working folder; removed at the end.
         pid: Its process.
     """
 

@@ -11,7 +11,7 @@ from shm_store.http.clients import Clients
 from shm_store.http.framework import Framework
 from shm_store.http.rules import Rule, covering, made
 from shm_store.limiter import RateLimiter
-from shm_store.policy import Policy, RunningPolicies, paths, require_possible
+from shm_store.policy import Policy, RunningPolicies, paths, require_countable, require_possible
 from shm_store.tally import Tally
 
 
@@ -133,7 +133,7 @@ class RunningPlan:
         Raises:
             ConfigurationError: The store cannot keep a policy.
         """
-        require_possible(self._store, further.policies)
+        require_countable(self._store, further.policies)
         rules = []
         for policy in further.policies:
             if policy.name in taken:

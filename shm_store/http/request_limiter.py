@@ -15,7 +15,7 @@ from shm_store.http.answering import Answering
 from shm_store.http.answers import Deny
 from shm_store.http.clients import Clients
 from shm_store.http.counting import Fate, Uncounted, count
-from shm_store.http.deciding import NOTHING, Asked, Decided, has_room, take_together, violated
+from shm_store.http.deciding import NOTHING, Asked, Decided, has_room, refuses, violated
 from shm_store.http.denial_log import DenialLog
 from shm_store.http.error_log import ErrorLog
 from shm_store.http.framework import Framework
@@ -36,8 +36,9 @@ from shm_store.http.outcome import NO_FIELDS, UNLIMITED, Outcome
 from shm_store.http.plan import Further, RunningPlan
 from shm_store.http.rules import Rule, covering
 from shm_store.http.settlement import RequestReservation
+from shm_store.http.taking import Taking
 from shm_store.limiter import Bookkeeping, RateLimiter
-from shm_store.policy import Policy, RunningPolicies, paths, recipe, require_possible
+from shm_store.policy import Policy, RunningPolicies, paths, recipe, require_countable
 from shm_store.policy.policy import OnError
 from shm_store.policy.recipe import Source
 from shm_store.quota import Quota
@@ -111,6 +112,7 @@ class RequestLimiter:
         self._error_log = ErrorLog(log)
         self._denial_log = DenialLog(log, store, show_keys=log_keys)
         self._answering = Answering(framework, checked_headers(headers), checked_deny(deny), self._error_log)
+        self._taking = Taking(store, on_cost_error=self._log_cost, settle=self._settle)
         books = store if isinstance(store, Bookkeeping) else None
         tally_of = _own_tally if books is None else books.tally
         self._requests = RequestTally() if books is None else books.request_tally()
@@ -119,7 +121,7 @@ class RequestLimiter:
         else:
             refuse_beside_policies(key, quota, cost, on_error)
         policies = policies if isinstance(policies, RunningPolicies) else RunningPolicies(policies)
-        require_possible(store, further())
+        require_countable(store, further())
         self._running = RunningPlan(policies, framework, self._clients, log, store=store, tally_of=tally_of)
         self.decide = hotpath.bind(
             store,
@@ -240,13 +242,11 @@ class RequestLimiter:
         if not asked and not failed:
             return before
         decided = NOTHING
-        if not _deny_on_error(failed):
-            try:
-                decided = take_together(self._store, asked, hold=hold, on_cost_error=self._log_cost)
-            except StoreError as error:
-                rules = [each.rule for each in asked]
-                failed += rules
-                self._log_failure(error, rules)
+        if not refuses(failed):
+            decided = self._taking.take_together(asked, hold=hold)
+            for failure in decided.failures:
+                failed += failure.rules
+                self._log_failure(failure.error, failure.rules)
         if not all(info.allowed for _, info, _ in decided.decisions):
             self._log_denials(asked, decided)
         return self._outcome(request, path, asked, decided, failed, hold=hold, before=before)
@@ -266,7 +266,7 @@ class RequestLimiter:
         decisions, reservation = (*before.decisions, *decided.decisions), before.reservation
         uncounted = None if reservation is None else reservation.take_uncounted()
         unable = (*failed,) if uncounted is None else (*uncounted.failed, *failed)
-        fate: Fate = "failed" if _deny_on_error(failed) else "denied" if violated(decisions) else "served"
+        fate: Fate = "failed" if refuses(failed) else "denied" if violated(decisions) else "served"
         if fate != "served":
             self._release(before)
             count(self._requests, fate, decisions, unable, _undecided(asked, decided, failed))
@@ -278,9 +278,9 @@ class RequestLimiter:
             reservation = RequestReservation(self._is_policy, Uncounted(self._requests, decisions, unable))
         else:
             count(self._requests, fate, decisions, unable)
-        if decided.reservation is not None:
+        for rules, reserved in decided.parts:
             reservation = RequestReservation(self._is_policy) if reservation is None else reservation
-            reservation.add(decided.reserved, decided.reservation)
+            reservation.add(rules, reserved)
         return Outcome(decisions, self._answering.allowed(decisions), None, reservation)
 
     def _misconfigured(
@@ -298,7 +298,7 @@ class RequestLimiter:
         return self._outcome(request, path, (), NOTHING, (rule,))
 
     def _log_failure(self, error: StoreError, rules: Sequence[Rule]) -> None:
-        answered = "request answered with 503" if _deny_on_error(rules) else "request let through without a limit"
+        answered = "request answered with 503" if refuses(rules) else "request let through without a limit"
         self._error_log.record(error, answered)
 
     def _release(self, before: Outcome) -> None:
@@ -321,10 +321,6 @@ class RequestLimiter:
     def _log_cost(self, error: CostError, rule: Rule) -> None:
         # The store works, and its answer is that no wait makes room: denied, whatever `on_error` says.
         self._error_log.record(error, f"policy {rule.name} in shadow mode" if rule.shadow else "request denied")
-
-
-def _deny_on_error(rules: Sequence[Rule]) -> bool:
-    return bool(rules) and any(rule.deny_on_error for rule in rules)
 
 
 def _undecided(asked: Iterable[Asked], decided: Decided, failed: Iterable[Rule]) -> list[Rule]:

@@ -1,16 +1,40 @@
-"""What policies demand of the store that keeps them."""
+"""What policies demand of the store that keeps them: limits that it can count by, and keys that it takes together."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import combinations, product
+from typing import Final
 
 from shm_store.errors import ConfigurationError
 from shm_store.limiter import Backed
 from shm_store.policy.policy import Policy
+from shm_store.policy.recipe import GLOBAL, Source
+
+_APART: Final = "a cluster keeps them in different slots, which no script takes from together"
 
 
-def require_possible(store: object, policies: Iterable[Policy]) -> None:
-    """Raise ConfigurationError, which names the policy, unless a store can keep policies; contact no server."""
+def require_possible(store: object, policies: Sequence[Policy]) -> None:
+    """Raise ConfigurationError, which names the policy, unless a store can keep policies; contact no server.
+
+    Two policies that cover the same requests need a source in common, so that a cluster can keep their keys in one
+    slot. A policy in shadow mode is no exception: it tries a limit before it is enforced.
+    """
+    require_countable(store, policies)
+    if not isinstance(store, Backed) or not store.is_split:
+        return
+    for one, other in combinations(policies, 2):
+        if not _sources(one) & _sources(other) and _meet(one, other):
+            shared = " or ".join(repr(source) for source in one.recipe.who or (GLOBAL,))
+            remedy = (
+                f"add {shared}, which policy {one.name!r} has: {_APART}; or let the two cover different methods, routes"
+                " or paths"
+            )
+            raise ConfigurationError(f"policy {other.name!r}: key", [*other.key], remedy)
+
+
+def require_countable(store: object, policies: Iterable[Policy]) -> None:
+    """Raise ConfigurationError, which names the policy, unless a store can count by the limits of policies."""
     if not isinstance(store, Backed):
         return
     for policy in policies:
@@ -19,3 +43,46 @@ def require_possible(store: object, policies: Iterable[Policy]) -> None:
         except ConfigurationError as error:
             setting = f"policy {policy.name!r}: {error.setting}"
             raise ConfigurationError(setting, error.value, error.remedy) from error
+
+
+def _sources(policy: Policy) -> frozenset[Source]:
+    """Return the sources of the client; names of headers have no case."""
+    who = policy.recipe.who or (GLOBAL,)
+    return frozenset(source.lower() if isinstance(source, str) else source for source in who)
+
+
+def _meet(one: Policy, other: Policy) -> bool:
+    """Return whether the methods, routes and paths of two policies leave a request for both."""
+    if one.methods and other.methods and not {*one.methods} & {*other.methods}:
+        return False
+    if one.routes and other.routes and not {*one.routes} & {*other.routes}:
+        return False
+    if _excludes(one, other) or _excludes(other, one):
+        return False
+    return all(any(_overlap(*pair) for pair in product(*lists)) for lists in product(_patterns(one), _patterns(other)))
+
+
+def _patterns(policy: Policy) -> Iterator[list[str]]:
+    """Yield the lists of patterns that the path of each request of a policy is in."""
+    if policy.paths:
+        yield [*policy.paths]
+    if policy.routes:
+        # A field of a template stands for anything.
+        yield [route.partition("{")[0] + "*" if "{" in route else route for route in policy.routes]
+
+
+def _overlap(one: str, other: str) -> bool:
+    return _includes(one, other) or _includes(other, one)
+
+
+def _includes(one: str, other: str) -> bool:
+    """Return whether a pattern covers all that another one does."""
+    return one == other or (one.endswith("*") and other.removesuffix("*").startswith(one[:-1]))
+
+
+def _excludes(one: Policy, other: Policy) -> bool:
+    """Return whether a policy exempts all paths of another one."""
+    return any(
+        all(any(_includes(exempt, pattern) for exempt in one.exempt) for pattern in patterns)
+        for patterns in _patterns(other)
+    )

@@ -10,9 +10,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
+from redis.crc import key_slot
 
 from shm_store.arguments import CheckedTake, not_a_quota
-from shm_store.errors import CostError, CostTypeError
+from shm_store.errors import ConfigurationError, CostError, CostTypeError
 from shm_store.quota import Concurrency, Quota
 from shm_store.rate_info import RateInfo
 from shm_store.redis import scripts
@@ -131,6 +132,14 @@ class Calls:
         """Raise ConfigurationError unless the server can count by a quota."""
         self._ask(quota)
 
+    def partition(self, keys: Sequence[str]) -> list[list[int]]:
+        """Return the positions of keys, in a group for each slot of a cluster; in one group on a single server."""
+        groups: dict[int, list[int]] = {}
+        for position, key in enumerate(keys):
+            slot = key_slot(self._names.bucket(key)) if self._engine.is_cluster else 0
+            groups.setdefault(slot, []).append(position)
+        return [*groups.values()]
+
     def take(self, key: str, cost: object, quota: Quota) -> RateInfo:
         """Take from one bucket.
 
@@ -146,7 +155,7 @@ class Calls:
         return _info(answer)
 
     def take_all(self, takes: Sequence[CheckedTake], *, is_peek: bool = False) -> list[RateInfo]:
-        """Take from all buckets or from none; or only tell what would come of it.
+        """Take from all buckets or from none; or return the answers and take nothing.
 
         Raises:
             CostError: As by `take`; its `index` says which.
@@ -218,6 +227,9 @@ class Calls:
     def _run(
         self, takes: Sequence[CheckedTake], tag: bytes, *, is_peek: bool = False, is_reserved: bool = False
     ) -> list[Any]:
+        keys = [take.key for take in takes]
+        if len(keys) > 1 and len(self.partition(keys)) > 1:
+            raise ConfigurationError("takes", keys, "in a cluster, take together only the keys of one client")
         positions: dict[bytes, int] = {}
         names: list[bytes] = []
         told = []

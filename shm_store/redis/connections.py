@@ -10,7 +10,6 @@ from redis.cluster import RedisCluster
 from redis.crc import key_slot
 from redis.exceptions import NoScriptError
 
-from shm_store.errors import ConfigurationError
 from shm_store.redis.scripts import Call
 
 # Of several kinds: TCP, TLS, a socket of the file system, and one that asks Sentinel where to connect.
@@ -25,15 +24,22 @@ class Connections(Protocol):
         """Return the reply to a script.
 
         Args:
-            call: The call of the script.
-            again: Whether to run it once more if the connection turns out to be lost, when nobody knows if it has run.
+            call: The call of the script, whose names are in one slot if it is a cluster.
+            again: Whether to run it once more if the connection turns out to be lost: the script may have run.
 
         Raises:
             redis.RedisError: There is none.
             redis.exceptions.RedisClusterException: There is none.
             OSError: There is none.
-            ConfigurationError: The names are not all in one slot of the cluster; nothing was asked.
         """
+        ...
+
+    def node(self, call: Call) -> str:
+        """Return the name of a script's node; empty for a single server, and for a slot without a node."""
+        ...
+
+    def nodes(self) -> set[str]:
+        """Return the names of the nodes to which scripts may go."""
         ...
 
     def close(self) -> None:
@@ -62,7 +68,7 @@ class Direct:
             connection, again = self._connected(), False
         else:
             if not again and _has_ended(connection):
-                # Nothing was asked yet, so that it is no second time.
+                # No call was sent yet, so this is no second time.
                 self._drop(connection)
                 self._drop_idle()
                 connection = self._connected()
@@ -87,11 +93,19 @@ class Direct:
             self._drop_idle()
             raise
         except BaseException:
-            # Whatever comes next on it would be the reply to this.
+            # The next read on it would get the reply to this call.
             self._drop(connection)
             raise
         self._idle.append(connection)
         return reply
+
+    def node(self, call: Call) -> str:  # noqa: ARG002 - all scripts go to one server
+        """Return an empty text."""
+        return ""
+
+    def nodes(self) -> set[str]:
+        """Return the name of the only one."""
+        return {""}
 
     def close(self) -> None:
         """Close what is connected and not in use."""
@@ -128,9 +142,6 @@ class Clustered:
 
     def run(self, call: Call, *, again: bool) -> Reply:  # noqa: ARG002 - the client looks where a slot went, no further
         """Return the reply to a script."""
-        if len(call.names) > 1 and len(set(map(key_slot, call.names))) > 1:
-            texts = [name.decode("utf-8", "replace") for name in call.names]
-            raise ConfigurationError("takes", texts, "in a cluster, take together only the keys of one client")
         script, words = call.script, (*call.names, *call.arguments)
         try:
             return self._client.evalsha(script.digest, len(call.names), *words)
@@ -142,6 +153,15 @@ class Clustered:
             # A connection that was interrupted while it was made would be used as it is.
             self._drop_free()
             raise
+
+    def node(self, call: Call) -> str:
+        """Return the name of the primary that has a script's slot in the client's table."""
+        nodes = self._client.nodes_manager.slots_cache.get(key_slot(call.names[0]))
+        return str(nodes[0].name) if nodes else ""
+
+    def nodes(self) -> set[str]:
+        """Return the names of the primaries in the client's table."""
+        return {str(nodes[0].name) for nodes in [*self._client.nodes_manager.slots_cache.values()] if nodes}
 
     def _drop_free(self) -> None:
         for node in self._client.get_nodes():  # type: ignore[no-untyped-call]

@@ -56,6 +56,7 @@ class Engine:
     Attributes:
         name: Its address, without any secret.
         database: The number of the database there.
+        is_cluster: Whether it is a cluster.
     """
 
     def __init__(self, url: str, config: RedisConfig) -> None:
@@ -68,16 +69,18 @@ class Engine:
         self._config = config
         self._connections: Connections | None = None
         self._left: list[Connections] = []
-        self._breaker = Breaker(round(config.seconds("backoff") * NS_PER_SECOND))
+        # One for each node of a cluster. The empty name is for a single server, and for a cluster before a connection.
+        self._breakers: dict[str, Breaker] = {}
         self._remedy = _REMEDY
         self.name = self._address.shown
         self.database = self._address.database
+        self.is_cluster = self._address.is_cluster
         forks.register(self)
 
     @property
     def is_failing(self) -> bool:
-        """Whether the last that was heard of it is a failure."""
-        return self._breaker.is_open
+        """Whether the server, or a node of the cluster, failed its last call."""
+        return any(breaker.is_open for breaker in [*self._breakers.values()])
 
     def run(self, call: Call, *, again: bool = True) -> Reply:
         """Return the reply to a script; see `Connections.run`.
@@ -85,7 +88,7 @@ class Engine:
         Raises:
             EngineError: There is none.
         """
-        breaker = self._breaker
+        breaker = self._breaker(call)
         if breaker.is_open and not breaker.admits():
             reason = f"it failed less than {self._config.backoff:g} s ago, and is not asked before that has passed"
             raise EngineError(self.name, call.script.name, reason, self._remedy)
@@ -109,7 +112,8 @@ class Engine:
 
     def after_fork(self) -> None:
         """Leave to the parent what is connected, and redis-py's locks, which a thread of it may have held."""
-        self._breaker.after_fork()
+        for breaker in self._breakers.values():
+            breaker.after_fork()
         connections, self._connections = self._connections, None
         if connections is not None:
             # Kept: whatever of redis-py is deleted takes the same locks.
@@ -120,6 +124,19 @@ class Engine:
         connections, self._connections = self._connections, None
         if connections is not None:
             connections.close()
+
+    def _breaker(self, call: Call) -> Breaker:
+        """Return the breaker of the node that a script goes to: a node that fails keeps no call from the others."""
+        connections = self._connections
+        node = "" if connections is None else connections.node(call)
+        breaker = self._breakers.get(node)
+        if breaker is None:
+            # A node that lost its slots gets no further call, so its breaker would never close.
+            known = set() if connections is None else connections.nodes()
+            breaker = Breaker(round(self._config.seconds("backoff") * NS_PER_SECOND))
+            kept = {name: each for name, each in [*self._breakers.items()] if name in known}
+            self._breakers = kept | {node: breaker}
+        return breaker
 
     def _connected(self) -> Connections:
         client = address.client(self._address, self._config)

@@ -76,7 +76,7 @@ class RedisStore(Waiting):
                 `redis+cluster://HOST:PORT,HOST:PORT`, or `redis+sentinel://HOST:PORT,HOST:PORT/NAME`; options of
                 redis-py after a `?`, such as `ssl_ca_certs`.
             config: The settings; the defaults if None.
-            clock: Returns nanoseconds since 1970; tests give one in place of the server's clock.
+            clock: Returns nanoseconds since 1970; for tests, which replace the server's clock.
 
         Raises:
             ConfigurationError: The URL cannot be used, `config` is no RedisConfig, or `clock` no function that returns
@@ -118,6 +118,15 @@ class RedisStore(Waiting):
         """Raise ConfigurationError if the server cannot count by a limit; contact no server."""
         require_limit(limit)
         terms_of(limit)
+
+    @property
+    def is_split(self) -> bool:
+        """Whether the server is a cluster, which takes together only from keys in one slot."""
+        return self._engine.is_cluster
+
+    def partition(self, keys: Sequence[str]) -> list[list[int]]:
+        """Return the positions of keys, in a group for each slot of a cluster; contact no server."""
+        return self._calls.partition(keys)
 
     def take(self, key: str, cost: int = 1, quota: Quota | None = None) -> RateInfo:
         """Take `cost` units of the bucket `key`, all or none; `quota` replaces the store's default."""

@@ -60,6 +60,15 @@ class CountedStore(Waiting):
         """Raise ConfigurationError if the server cannot count by a limit; contact no server."""
         self._shared.check(limit)
 
+    @property
+    def is_split(self) -> bool:
+        """Whether the server is a cluster, which takes together only from keys in one slot."""
+        return self._shared.is_split
+
+    def partition(self, keys: Sequence[str]) -> list[list[int]]:
+        """Return the positions of keys, in a group for each slot of a cluster; contact no server."""
+        return self._shared.partition(keys)
+
     def take_all(self, takes: Sequence[KeyTake], *, shadow: Collection[int] = ()) -> list[RateInfo]:
         """Take from several buckets, from all of them or from none."""
         return self._shared.take_all(takes, shadow=shadow)

@@ -115,8 +115,8 @@ class FallbackStore(CountedStore):
         return result
 
     def answered(self) -> None:
-        """Log once that the server decides again."""
-        if self._is_lost:
+        """Log once that the server decides again: of a cluster every node."""
+        if self._is_lost and not self._shared.is_failing:
             self._is_lost = False
             _log.warning("%s decides again", self._shared.name)
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from shm_store.redis import RedisConfig, RedisStore
+from tests.engine.cluster import Cluster, node
 from tests.engines import Server, engines
 
 OpenStore = Callable[..., RedisStore]
@@ -23,6 +24,20 @@ def engine(request: pytest.FixtureRequest) -> str:
 def server() -> Iterator[Server]:
     with Server() as started:
         yield started
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    """For a test that stops a node."""
+    with node() as one, node() as two, node() as three:
+        yield Cluster([one, two, three])
+
+
+@pytest.fixture(scope="module")
+def whole_cluster() -> Iterator[Cluster]:
+    """For tests that leave it as it is."""
+    with node() as one, node() as two, node() as three:
+        yield Cluster([one, two, three])
 
 
 @pytest.fixture

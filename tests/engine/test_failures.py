@@ -19,7 +19,7 @@ from shm_store.redis import Order, RedisStore
 from shm_store.redis.connections import Direct
 from tests.engine.conftest import OpenStore
 from tests.engine.proxy import Proxy
-from tests.engines import PATIENCE_S, Server
+from tests.engines import PATIENCE_S, Server, scripts_run
 
 QUOTA = Quota(5, "1h")
 ORDER = Order("host", 2**20, 1, 0, 0, 1, 0.5, 10)
@@ -58,12 +58,6 @@ def until_answered(action: Callable[[], Any]) -> Any:  # noqa: ANN401 - of the a
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.02)
-
-
-def scripts_run(client: redis.Redis) -> int:
-    """How many scripts a server was asked to run since it started, whether it knew them or not."""
-    stats: dict[str, dict[str, int]] = client.info("commandstats")
-    return sum(stats.get(f"cmdstat_{name}", {}).get("calls", 0) for name in ("eval", "evalsha"))
 
 
 def connected(store: RedisStore, count: int) -> Direct:

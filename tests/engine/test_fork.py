@@ -52,7 +52,7 @@ def test_fork_in_the_middle_of_a_call(server: Server, open_store: OpenStore) -> 
 
 
 def test_fork_while_a_thread_has_a_lock_of_redis_py(server: Server, open_store: OpenStore) -> None:
-    """It is taken to connect, and to end a connection; a child in which nobody gives it back does without."""
+    """redis-py takes it to connect and to end a connection; a child where no thread releases it does without."""
     store = open_store(server.url, timeout="20s")
     connected(store, 1)
     pool = store._engine._connections._pool  # type: ignore[union-attr]
@@ -114,7 +114,7 @@ def test_child_of_a_process_whose_server_failed(server: Server, open_store: Open
     def child() -> None:
         assert store.is_failing
         assert failure(lambda: store.take("k")).__cause__ is None
-        store._engine._breaker._next_ns = 0
+        store._engine._breakers[""]._next_ns = 0
         assert store.take("k").remaining == 4
         assert not store.is_failing
 

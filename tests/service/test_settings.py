@@ -97,7 +97,7 @@ def test_bad_setting_is_named_with_value_and_source(name: str, value: str) -> No
     ],
 )
 def test_unix_socket_is_served_where_its_clients_are_told_apart(environ: dict[str, str], unknown: str) -> None:
-    """By a trusted proxy, by a header, or not at all if the settings say so; a TCP socket needs none of them."""
+    """By a trusted proxy, by a header, or not at all if the settings allow it; a TCP socket needs none of them."""
     settings, *_ = load({}, environ | {"SERVICE_BIND": "unix:/run/service.sock"})
     assert settings.clients.unknown == unknown
     assert load({}, {}).settings.clients.unknown == "error"
@@ -221,6 +221,18 @@ def test_policy_that_a_server_cannot_count_by_is_refused_at_the_start(tmp_path: 
     load({"config": str(path)}, {})
     with pytest.raises(SettingError, match=r"policy 'p': (limit|interval) is .*: give .*: the server counts no"):
         load({"config": str(path)}, {"SERVICE_STORE": "redis://127.0.0.1"})
+
+
+@pytest.mark.parametrize("scheme", ["redis+cluster", "lease+redis+cluster"])
+def test_policy_that_a_cluster_cannot_take_with_another_is_refused_at_the_start(tmp_path: Path, scheme: str) -> None:
+    """By the master: a worker could only fail to boot."""
+    path = tmp_path / "service.toml"
+    path.write_text('[[policy]]\nname = "p"\nquota = "1/s"\nkey = ["global"]\n')
+    load({"config": str(path)}, {"SERVICE_STORE": "redis://127.0.0.1"})
+    with pytest.raises(
+        SettingError, match=r"policy 'p': key is \['global'\].*add 'client', which policy 'default' has"
+    ):
+        load({"config": str(path)}, {"SERVICE_STORE": f"{scheme}://127.0.0.1"})
 
 
 @pytest.mark.parametrize("store", ["redis://127.0.0.1", "shm://a"])

@@ -59,7 +59,9 @@ local function save_all(takes, accounts, answers, violated, call)
   for name, account in pairs(accounts) do
     if account.set then
       account.units = violated and account.base or account.units
-      save_flight(account, call.in_flight_ttl)
+      if account.units > 0 or #account.ended > 0 then
+        save_flight(account, call.in_flight_ttl)
+      end
     else
       account.state = violated and account.base or account.state
       if account.is_requoted or account.state ~= account.base then
