@@ -1,4 +1,8 @@
-"""Resources for operators, all under `/admin`, where the guard lets nobody in without the token."""
+"""Resources for operators, all under `/admin`, where the guard admits only requests with the token.
+
+The guard limits them by policies of its own. A key may be any text, and so the path of a request need not be in the
+normal form that `exempt` of the middleware wants: each responder is exempt by its route.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ import falcon
 from service.app.api.bodies import body_as, query_as
 from service.business.data import LimitQuery, NewBlock, NewOverride
 from service.business.features.limits import Limits
+from shm_store.falcon import exempt
 
 
 class LimitCollection:
@@ -15,6 +20,7 @@ class LimitCollection:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
 
+    @exempt
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """List those that are asked for."""
         resp.media = self._limits.page(query_as(req, LimitQuery))
@@ -26,14 +32,17 @@ class LimitItem:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
 
+    @exempt
     def on_get(self, _req: falcon.Request, resp: falcon.Response, key: str) -> None:
         """Describe it."""
         resp.media = self._limits.of(key)
 
+    @exempt
     def on_put(self, req: falcon.Request, resp: falcon.Response, key: str) -> None:
         """Give the key a quota of its own."""
         resp.media = self._limits.override(key, body_as(req, NewOverride))
 
+    @exempt
     def on_delete(self, _req: falcon.Request, resp: falcon.Response, key: str) -> None:
         """Forget what it has spent, and its own quota."""
         self._limits.reset(key)
@@ -46,10 +55,12 @@ class BlockItem:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
 
+    @exempt
     def on_put(self, req: falcon.Request, resp: falcon.Response, key: str) -> None:
         """Deny the key everything for some time."""
         resp.media = self._limits.block(key, body_as(req, NewBlock))
 
+    @exempt
     def on_delete(self, _req: falcon.Request, resp: falcon.Response, key: str) -> None:
         """End that."""
         self._limits.unblock(key)
@@ -62,6 +73,7 @@ class TableStatus:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
 
+    @exempt
     def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
         """Say it."""
         resp.media = self._limits.status()
