@@ -104,7 +104,7 @@ CASES: Final[dict[tuple[str, str], list[Case]]] = {
     ("lease", "order"): [Case(lambda store, value: store.lease(KEY, Quota(5, 3), value), Kind((Order,)), "order")],
 }
 #: Methods that only other parts of the library call, and those that open a store.
-INTERNAL: Final = frozenset(("leasing", "open", "attach"))
+INTERNAL: Final = frozenset(("leasing", "partition", "open", "attach"))
 
 
 def _order(cost: int) -> Order:
