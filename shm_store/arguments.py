@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from io import TextIOBase
 from os import PathLike, fspath
-from typing import Final, NamedTuple, TypeAlias, TypeGuard, TypeVar
+from typing import Any, Final, NamedTuple, TypeAlias, TypeGuard, TypeVar
 
 from shm_store.errors import ConfigurationError, ConfigurationTypeError, shown, unusable
 from shm_store.limiter import KeyReserve
@@ -45,7 +45,7 @@ def takes_of(key: str | Sequence[KeyReserve], cost: int, quota: Quota | Concurre
     if isinstance(key, str):
         return [(key, quota, cost)]
     takes: Sequence[KeyReserve] = key
-    if not _is_list(takes):
+    if not is_list(takes):
         raise ConfigurationTypeError("key", key, "give a str, or a list of (key, quota or None, cost)")
     if type(cost) is not int or cost != 1 or quota is not None:
         raise ConfigurationError("takes", key, "leave out cost and quota: each take has its own")
@@ -61,7 +61,7 @@ def checked_takes(takes: object, shadow: object, default: Quota, kinds: Kinds) -
         ConfigurationError: They are no list of takes, a key comes with two quotas, or `shadow` is no collection of
             their positions.
     """
-    if not _is_list(takes):
+    if not is_list(takes):
         raise ConfigurationTypeError("takes", takes, "give a list of (key, quota or None, cost)")
     positions = _positions(shadow, len(takes))
     quotas: dict[tuple[str, bool], Quota | Concurrency] = {}
@@ -111,7 +111,7 @@ def require_function(setting: str, value: T, remedy: str) -> T:
     return value
 
 
-def require_collection(setting: str, value: Iterable[T], remedy: str) -> Iterable[T]:
+def require_collection(setting: str, value: object, remedy: str) -> Iterable[Any]:
     """Return `value`; raise ConfigurationTypeError unless it can be read like a list.
 
     The characters of a text and the keys of a dict are no list.
@@ -161,5 +161,6 @@ def _positions(shadow: object, takes: int) -> Collection[int]:
     return shadow
 
 
-def _is_list(value: object) -> TypeGuard[Sequence[object]]:
+def is_list(value: object) -> TypeGuard[Sequence[Any]]:
+    """Return whether a value is a list, or a tuple or another sequence that reads like one."""
     return isinstance(value, Sequence) and not isinstance(value, _NO_LISTS)

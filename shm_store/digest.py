@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from shm_store.errors import ConfigurationError
+from shm_store.errors import ConfigurationError, ConfigurationTypeError, unusable
 
 DIGITS: Final = 16
 _MARK: Final = "#"
@@ -37,7 +37,7 @@ class Digest(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         """Check the digits."""
         if not isinstance(self.digits, str) or not _DIGEST.fullmatch(_MARK + self.digits):
-            raise ConfigurationError("digest", self.digits, f"give {DIGITS} hexadecimal digits")
+            raise unusable("digest", self.digits, f"give {DIGITS} hexadecimal digits", str)
         msgspec.structs.force_setattr(self, "digits", self.digits.lower())
 
     def __str__(self) -> str:
@@ -55,6 +55,8 @@ def read(written: str) -> str | Digest:
     >>> read("default:global"), read("##1"), read("#F0D9A1B2C3D4E5F6")
     ('default:global', '#1', Digest(digits='f0d9a1b2c3d4e5f6'))
     """
+    if not isinstance(written, str):
+        raise ConfigurationTypeError("key", written, "give the text of a key, or its digest after a #")
     if not written.startswith(_MARK):
         return written
     if written.startswith(_MARK * 2):

@@ -12,7 +12,7 @@ One rule holds for the arguments of every public function, on every store:
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Self
 
 _SHOWN_MAX: Final = 400
 #: What to do about a process that has no file descriptor left.
@@ -52,6 +52,10 @@ class ConfigurationError(StoreError, ValueError):
         self.setting = setting
         self.value = value
         self.remedy = remedy
+
+    def of(self, setting: str) -> Self:
+        """Return the same error about a setting of another name."""
+        return type(self)(setting, self.value, self.remedy)
 
 
 class ConfigurationTypeError(ConfigurationError, TypeError):
@@ -211,7 +215,7 @@ class BackendError(StoreError):
 class EngineError(StoreError):
     """Redis or Valkey, which keeps the buckets, did not do what it was asked; or was not asked, as it had just failed.
 
-    Whether it did it nobody knows: units may have been taken, and none were given back.
+    The outcome is unknown: units may have been taken, and none were given back.
     """
 
     fields = ("engine", "operation", "reason", "remedy")

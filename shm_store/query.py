@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 import msgspec
 
+from shm_store.arguments import require_instance
 from shm_store.digest import check_beginning, read
 from shm_store.entry import Entry
+from shm_store.quota import LIMIT_MAX, require_choice, require_integer
 
 Order = Literal["key", "denied", "allowed", "remaining", "reset", "limit"]
 
@@ -21,6 +23,12 @@ _BY: Final[dict[Order, Callable[[Entry], Any]]] = {
     "reset": lambda entry: entry.ends_after,
     "limit": lambda entry: -entry.limit,
 }
+
+_FIELDS: Final = (
+    ("policy", str, "the name of a policy, or an empty text for all"),
+    ("key", str, "a key, or an empty text for all"),
+    *((field, bool, "True or False") for field in ("denied", "blocked", "overrides", "hash")),
+)
 
 
 class Query(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,7 +47,8 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
         hash: Whether the text of keys is left out, of the order too.
 
     Raises:
-        ConfigurationError: The key begins with one `#`, and is no digest, nor the beginning of one.
+        ConfigurationError: A value cannot be used; the key cannot if it begins with one `#`, and is no digest, nor the
+            beginning of one.
     """
 
     policy: str = ""
@@ -52,7 +61,11 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     hash: bool = False
 
     def __post_init__(self) -> None:
-        """Check the key."""
+        """Check every field."""
+        for field, kind, remedy in _FIELDS:
+            require_instance(field, getattr(self, field), kind, f"give {remedy}")
+        require_choice("sort", self.sort, get_args(Order))
+        require_integer("limit", self.limit, 0, LIMIT_MAX)
         if self.key.endswith("*"):
             check_beginning(self.key[:-1])
         else:
@@ -82,7 +95,7 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Found(msgspec.Struct, frozen=True):
-    """What a query has found.
+    """The entries that a query has found.
 
     Attributes:
         entries: The entries, in the order that was asked for, and no more than that.

@@ -14,9 +14,10 @@ from typing import Final, Literal, TypeAlias, get_args
 
 import msgspec
 
+from shm_store.arguments import require_instance
 from shm_store.durations import NS_PER_SECOND, Duration, to_ns
-from shm_store.errors import ConfigurationError
-from shm_store.quota import INTERVAL_MAX_NS, Concurrency, Quota
+from shm_store.errors import ConfigurationError, ConfigurationTypeError
+from shm_store.quota import INTERVAL_MAX_NS, Concurrency, Quota, require_choice
 from shm_store.rate_info import RateInfo
 
 Version: TypeAlias = Literal["draft-11"]
@@ -57,14 +58,14 @@ class Headers(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     def __post_init__(self) -> None:
         """Check every field, and store the jitter as seconds."""
-        if self.version is not None and self.version not in get_args(Version):
-            remedy = f"choose one of {', '.join(get_args(Version))}, or None for neither field"
-            raise ConfigurationError("headers: version", self.version, remedy)
-        if not isinstance(self.legacy, bool):
-            raise ConfigurationError("headers: legacy", self.legacy, "give True or False")
+        if self.version is not None:
+            require_choice("headers: version", self.version, get_args(Version))
+        require_instance("headers: legacy", self.legacy, bool, "give True or False")
         if self.partition_key is not None and not (isinstance(self.partition_key, str) and self.partition_key):
+            # Not the value, which may be a secret.
+            error = ConfigurationError if isinstance(self.partition_key, str) else ConfigurationTypeError
             kind = type(self.partition_key).__name__
-            raise ConfigurationError("headers: partition_key", kind, "give a text that nobody else knows, or None")
+            raise error("headers: partition_key", kind, "give a text that nobody else knows, or None")
         msgspec.structs.force_setattr(self, "retry_jitter", self._jitter_ns() / NS_PER_SECOND)
 
     @property
@@ -94,7 +95,7 @@ class Label(msgspec.Struct, frozen=True):
         policy: Its member of `RateLimit-Policy`.
         limit: The most units at once that `policy` says.
         limit_text: The same as text.
-        pk: The parameter that tells which bucket; empty if none does.
+        pk: The parameter that names the bucket; empty without a partition key.
     """
 
     name: str

@@ -143,7 +143,7 @@ def default_policy(
     except ConfigurationError as error:
         # The caller has named no policy: the error names the option.
         option = error.setting.removeprefix(f"policy {DEFAULT_POLICY!r}: ")
-        raise ConfigurationError(option, error.value, error.remedy) from error
+        raise error.of(option) from error
     if policy.recipe.route:
         raise ConfigurationError("key", key, "leave 'route' to a policy: give policies")
     return policy

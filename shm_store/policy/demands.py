@@ -41,8 +41,7 @@ def require_countable(store: object, policies: Iterable[Policy]) -> None:
         try:
             store.check(policy.limit)
         except ConfigurationError as error:
-            setting = f"policy {policy.name!r}: {error.setting}"
-            raise ConfigurationError(setting, error.value, error.remedy) from error
+            raise error.of(f"policy {policy.name!r}: {error.setting}") from error
 
 
 def _sources(policy: Policy) -> frozenset[Source]:

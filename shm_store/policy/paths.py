@@ -13,7 +13,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Final, NamedTuple
 from urllib.parse import unquote
 
-from shm_store.errors import ConfigurationError
+from shm_store.arguments import require_collection
+from shm_store.errors import ConfigurationError, unusable
 
 REMEDY: Final = "paths that start with '/', decoded and without a query: '/healthz', or '/static/*' for what begins so"
 
@@ -143,14 +144,11 @@ def exempt(field: str, patterns: object) -> Exempt:
 
 def _read(field: str, patterns: object) -> tuple[set[str], set[str]]:
     """Return the paths of a collection, and the prefixes without their `*`."""
-    # A str would be read as a collection of its characters.
-    if isinstance(patterns, str | bytes) or not isinstance(patterns, Iterable):
-        raise ConfigurationError(field, patterns, f"give a list of {REMEDY}")
     exact: set[str] = set()
     prefixes: set[str] = set()
-    for pattern in patterns:
+    for pattern in require_collection(field, patterns, f"give a list of {REMEDY}"):
         if not isinstance(pattern, str) or not pattern.startswith("/") or "*" in pattern[:-1] or "?" in pattern:
-            raise ConfigurationError(field, pattern, f"give {REMEDY}")
+            raise unusable(field, pattern, f"give {REMEDY}", str)
         # Any letter stands for the `*`.
         if not is_normal(f"{pattern[:-1]}x" if pattern.endswith("*") else pattern):
             raise ConfigurationError(field, pattern, f"give {_normal(pattern)!r}, its normal form")

@@ -8,11 +8,11 @@ from typing import Final, Literal, TypeAlias, get_args
 
 import msgspec
 
-from shm_store.algorithms import ALGORITHMS
-from shm_store.errors import ConfigurationError
+from shm_store.arguments import require_collection, require_instance
+from shm_store.errors import ConfigurationError, ConfigurationTypeError, unusable
 from shm_store.policy import paths, recipe
 from shm_store.policy.recipe import Recipe, Source
-from shm_store.quota import LIMIT_MAX, Concurrency, Quota, require_integer
+from shm_store.quota import LIMIT_MAX, Concurrency, Quota, require_choice, require_integer
 
 Mode: TypeAlias = Literal["enforce", "shadow"]
 OnError: TypeAlias = Literal["allow", "deny"]
@@ -79,22 +79,21 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def __post_init__(self) -> None:
         """Check every field, and store it in one form so that equal policies compare equal."""
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
-            raise ConfigurationError("policy: name", self.name, "use 1 to 64 letters, digits, '.', '_' and '-'")
+            raise unusable("policy: name", self.name, "use 1 to 64 letters, digits, '.', '_' and '-'", str)
         try:
             self._check_limit()
             _ = self.recipe
             self._store("key", tuple(self.key))
             self._check_coverage()
-            _check_choice("mode", self.mode, get_args(Mode))
-            _check_choice("on_error", self.on_error, get_args(OnError))
+            require_choice("mode", self.mode, get_args(Mode))
+            require_choice("on_error", self.on_error, get_args(OnError))
             self._check_refund()
         except ConfigurationError as error:
-            setting = f"policy {self.name!r}: {error.setting}"
-            raise ConfigurationError(setting, error.value, error.remedy) from error
+            raise error.of(f"policy {self.name!r}: {error.setting}") from error
 
     @property
     def limit(self) -> Quota | Concurrency:
-        """What is limited, as a store takes it."""
+        """The quota or the concurrency limit, as a store takes it."""
         if self.concurrency is not None:
             return Concurrency(self.concurrency)
         assert isinstance(self.quota, Quota)
@@ -138,7 +137,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             self._store("algorithm", None)
             self._store("burst", None)
         elif not isinstance(quota, Quota):
-            raise ConfigurationError("quota", quota, "give a text such as '20/second', or a Quota")
+            raise ConfigurationTypeError("quota", quota, "give a text such as '20/second', or a Quota")
         for field in ("algorithm", "burst"):
             if (value := getattr(self, field)) is not None:
                 raise ConfigurationError(field, value, "leave it out: the Quota has its own")
@@ -152,13 +151,12 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             values = _tuple(field, getattr(self, field), remedy)
             for value in values:
                 if not is_good(value):
-                    raise ConfigurationError(field, value, f"give {remedy}")
+                    raise unusable(field, value, f"give {remedy}", str)
             self._store(field, values)
         for field, read in (("paths", paths.covered), ("exempt", paths.exempt)):
             self._store(field, _tuple(field, getattr(self, field), paths.REMEDY))
             read(field, getattr(self, field))
-        if not isinstance(self.ignore_case, bool):
-            raise ConfigurationError("ignore_case", self.ignore_case, "give true or false")
+        require_instance("ignore_case", self.ignore_case, bool, "give true or false")
         if self.ignore_case and not self.paths:
             raise ConfigurationError("ignore_case", True, "give paths, or leave it out: it is about paths")
 
@@ -168,27 +166,17 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         statuses = _tuple("refund", self.refund, "statuses, for example [404, '5xx']")
         for status in statuses:
             if not _is_status(status):
-                raise ConfigurationError("refund", status, "give statuses, for example [404, '5xx']")
+                raise unusable("refund", status, "give statuses, for example [404, '5xx']", int, str)
         self._store("refund", statuses)
 
 
-def _quota(text: str, algorithm: object, burst: int | None) -> Quota:
+def _quota(text: str, algorithm: str | None, burst: int | None) -> Quota:
     plain = Quota.parse(text)
-    if algorithm is not None and not isinstance(algorithm, str):
-        raise ConfigurationError("algorithm", algorithm, f"choose one of {', '.join(ALGORITHMS)}")
     return Quota(plain.limit, plain.interval, burst, plain.algorithm if algorithm is None else algorithm)
 
 
-def _tuple(field: str, value: object, remedy: str) -> tuple[object, ...]:
-    # A str would be read as a collection of its characters.
-    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
-        raise ConfigurationError(field, value, f"give a list of {remedy}")
-    return tuple(value)
-
-
-def _check_choice(field: str, value: object, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ConfigurationError(field, value, f"choose one of {', '.join(choices)}")
+def _tuple(field: str, value: Iterable[object], remedy: str) -> tuple[object, ...]:
+    return tuple(require_collection(field, value, f"give a list of {remedy}"))
 
 
 def is_method(value: object) -> bool:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from shm_store.errors import ConfigurationError
+from shm_store.arguments import is_list
+from shm_store.errors import ConfigurationError, ConfigurationTypeError
 
 #: A callable takes the request and returns who is charged, or None or "" if it cannot tell.
 Source: TypeAlias = str | Callable[[Any], str | None]
@@ -29,7 +30,7 @@ class Recipe(NamedTuple):
     """A key recipe that was checked.
 
     Attributes:
-        who: The sources of who is charged, the first that is present; none: everybody together.
+        who: The sources of the charged client, the first that is present; empty for one bucket of all.
         route: Whether each route has a bucket of its own.
         method: Whether each method has.
     """
@@ -48,8 +49,8 @@ def read(key: object) -> Recipe:
     >>> read(["header:X-Api-Key", "client", "route"])
     Recipe(who=('header:X-Api-Key', 'client'), route=True, method=False)
     """
-    if isinstance(key, str) or not isinstance(key, Sequence):
-        raise ConfigurationError("key", key, _REMEDY)
+    if not is_list(key):
+        raise ConfigurationTypeError("key", key, _REMEDY)
     for source in key:
         _check(source)
     if any(key.count(source) > 1 for source in key):

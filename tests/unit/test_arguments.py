@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple
 import pytest
 
 from shm_store import Concurrency, Config, Quota, RateLimiter, ShmStore, gunicorn, limited
+from shm_store.digest import Digest, read
 from shm_store.dump import dump, load
 from shm_store.durations import to_ns
 from shm_store.inspection import Inspection
@@ -53,12 +54,14 @@ from tests.wrong import (
 PUBLIC: Final = (
     "shm_store",
     "shm_store.durations",
+    "shm_store.digest",
     "shm_store.dump",
     "shm_store.gunicorn",
     "shm_store.inspection",
     "shm_store.opentelemetry",
     "shm_store.policy",
     "shm_store.prometheus",
+    "shm_store.query",
     "shm_store.redis",
     "shm_store.supervisor",
     "shm_store.tiers",
@@ -68,6 +71,7 @@ LEFT_OUT: Final = frozenset(
     (
         # The library makes these, of arguments that it has checked.
         *("RateInfo", "Stats", "Reservation", "Reservation.commit"),
+        *("query.Found", "query.select", "query.Query.matches", "digest.written", "digest.check_beginning"),
         *("redis.Issue", "redis.Order", "dump.Head", "dump.Saved", "dump.Loaded", "supervisor.Supervisor"),
         *("ShmStore", "redis.RedisStore", "inspection.Inspection", "policy.PolicyFile", "policy.PolicyFile.replace"),
         # A protocol, which other stores implement.
@@ -77,8 +81,6 @@ LEFT_OUT: Final = frozenset(
         "supervisor.Supervisor.recover",
         *("durations.to_ns", "durations.to_text"),
         "policy.require_possible",
-        "policy.Policy",
-        "inspection.Inspection.find",
     )
 )
 
@@ -101,13 +103,13 @@ class Case(NamedTuple):
     setting: str
 
 
-def _cases(call: Callable[..., object], *, said: str | None = None, **kinds: Kind) -> dict[str, Case]:
+def _cases(call: Callable[..., object], *, said: str = "{}", **kinds: Kind) -> dict[str, Case]:
     """Return a case for each argument of a call that is right but for that one; errors may call it by another name."""
 
     def giving(argument: str) -> Callable[[Made, Any], object]:
         return lambda made, value: call(made, **{argument: value})
 
-    return {argument: Case(giving(argument), kind, said or argument) for argument, kind in kinds.items()}
+    return {argument: Case(giving(argument), kind, said.format(argument)) for argument, kind in kinds.items()}
 
 
 NAME: Final = Kind((str,), ("", "a/b", "a\0", "sem.a", ".a", "x" * 201))
@@ -120,12 +122,20 @@ WRITTEN: Final = Kind((str,), ("", "x", "5", "0/s", "-1/s", "5/0s", "1.5/s", "5/
 TABLES: Final[tuple[Any, ...]] = (
     [{}],
     [{"name": "a"}],
-    [{"name": []}],
     [{"name": "a", 5: 5}],
     ["a"],
     [{"name": "a", "quota": "5/s"}] * 2,
 )
+LISTS: Final = (tuple, set)
+WRITTEN_KEY: Final = Kind((str,), ("#", "#x", "#" + "0" * 15))
+FLAG: Final = Kind((bool,))
+DIGITS: Final = Kind((str,), ("", "x", "0" * 15, "g" * 16, LONG))
 POLICY: Final = Policy(name="all", quota="5/s")
+
+
+def _policy(**given: Any) -> Policy:  # noqa: ANN401 - wrong ones
+    return Policy(name="p", quota="5/s", **given)
+
 
 CASES: Final[dict[str, dict[str, Case]]] = {
     "Quota": _cases(
@@ -238,6 +248,21 @@ CASES: Final[dict[str, dict[str, Case]]] = {
     "inspection.Inspection.select": _cases(
         lambda made, query: made.inspection.select(query), query=Kind((Query,), others=("limit", Query))
     ),
+    "digest.Digest": _cases(lambda _, digits: Digest(digits), said="digest", digits=DIGITS),
+    "digest.read": _cases(
+        lambda _, written: read(written), said="key", written=Kind((str,), ("#", "#x", "#" + "0" * 15))
+    ),
+    "query.Query": _cases(
+        lambda _, **given: Query(**given),
+        policy=TEXT,
+        key=Kind((str,), ("#x", "#x*", "#" + "0" * 15)),
+        denied=FLAG,
+        blocked=FLAG,
+        overrides=FLAG,
+        sort=choice(),
+        limit=integer(0, 2**63 - 1),
+        hash=FLAG,
+    ),
     "dump.dump": _cases(
         lambda made, **given: dump(**{"name": made.table.config.name, "file": io.BytesIO()} | given),
         name=NAME,
@@ -257,6 +282,42 @@ CASES: Final[dict[str, dict[str, Case]]] = {
         lambda _, text: loads(text), said="policies", text=Kind((str,), ("x", "[", "\0", "[" * 9_999))
     ),
     "policy.from_tables": _cases(lambda _, tables: from_tables(tables), said="policy", tables=Kind((list,), TABLES)),
+    "policy.Policy": _cases(
+        lambda _, **given: Policy(**{"name": "p"} | ({} if "concurrency" in given else {"quota": "5/s"}) | given),
+        said="policy 'p': {}",
+        quota=Kind((str, Quota), WRITTEN.unusable[:3], is_none),
+        algorithm=choice(optional=True),
+        concurrency=Kind((int,), LIMIT.unusable, is_none),
+        key=Kind((list, tuple), ([], ["x"], ["header:"], ["client", "client"], ["route"], ["global", "client"])),
+        cost=integer(1, 5),
+        methods=Kind((*LISTS, list), (["x"], [""])),
+        routes=Kind((*LISTS, list), (["x"], ["/*"])),
+        paths=Kind((*LISTS, list), (["x"], ["/a*b"], ["//a"])),
+        exempt=Kind((*LISTS, list), (["x"], ["/a*b"], ["//a"])),
+        ignore_case=Kind((bool,), (True,)),
+        mode=choice(),
+        on_error=choice(),
+        refund=Kind((*LISTS, list), (["x"], [99], [600], ["6xx"]), is_none),
+    )
+    | _cases(
+        lambda _, burst: Policy(name="p", quota="5/s", algorithm="gcra", burst=burst),
+        said="policy 'p': {}",
+        burst=BURST,
+    )
+    | _cases(
+        lambda _, name: Policy(name=name, quota="5/s"),
+        said="policy: {}",
+        name=Kind((str,), ("", "a b", "x" * 65, "é")),
+    ),
+    "policy.Policy of one": _cases(
+        lambda _, **given: _policy(**{field: [value] for field, value in given.items()}),
+        said="policy 'p': {}",
+        methods=Kind((str,), ("", "get")),
+        routes=Kind((str,), ("", "a")),
+        paths=Kind((str,), ("", "a")),
+        exempt=Kind((str,), ("", "a")),
+        refund=Kind((str, int), ("", "x", 0, 2**70)),
+    ),
     "policy.RunningPolicies": _cases(
         lambda _, policies: RunningPolicies(policies), policies=Kind((list, tuple, set), others=([POLICY, 5], POLICY))
     ),
