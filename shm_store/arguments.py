@@ -111,6 +111,11 @@ def require_function(setting: str, value: T, remedy: str) -> T:
     return value
 
 
+def require_flag(setting: str, value: bool) -> bool:  # noqa: FBT001 - that is what it checks
+    """Return `value`, or raise ConfigurationTypeError unless it is a `bool`."""
+    return require_instance(setting, value, bool, "give True or False")
+
+
 def require_collection(setting: str, value: object, remedy: str) -> Iterable[Any]:
     """Return `value`; raise ConfigurationTypeError unless it can be read like a list.
 

@@ -20,7 +20,7 @@ from shm_store.config import Config, require_name
 from shm_store.durations import NS_PER_SECOND
 from shm_store.errors import ConfigurationError, TableFullError
 from shm_store.table import audit, process, snapshot
-from shm_store.table.accounts import CODES
+from shm_store.table.accounts import BY_CODE, CODES
 from shm_store.table.layout import (
     ALGORITHM_MASK,
     ALGORITHM_SHIFT,
@@ -45,6 +45,7 @@ from shm_store.table.layout import (
     TAG,
     THIRD,
     TTL_INTERVAL_AT,
+    UNASKED,
     UNKNOWN,
     WORD,
 )
@@ -54,12 +55,11 @@ from shm_store.table.snapshot import Snapshot
 from shm_store.table.stripes import Hold
 from shm_store.table.table import Table
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 _LENGTH: Final = 4
 # More than ever happens, and far from what a word holds.
 _COUNT_MAX: Final = 2**63 - 1
 _FRAME_MAX: Final = 65_536
-_NAMES: Final = tuple(CODES)
 
 _T = TypeVar("_T")
 
@@ -80,7 +80,10 @@ class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Saved(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """One slot: its fingerprint, its bucket's state and quota, what it is, and its label if there are any."""
+    """One slot: its fingerprint, its bucket's state and quota, what it is, and its label if there are any.
+
+    An override before the first take has no algorithm: that is empty.
+    """
 
     fingerprint: bytes
     first: int
@@ -218,7 +221,7 @@ def _saved(slot: Snapshot) -> Saved:
     words, flags = slot.words, slot.words[TAG]
     label = slot.label
     quota = words[LIMIT], words[INTERVAL], words[BURST]
-    algorithm = _NAMES[flags >> ALGORITHM_SHIFT & ALGORITHM_MASK]
+    algorithm = "" if flags & UNASKED else BY_CODE[flags >> ALGORITHM_SHIFT & ALGORITHM_MASK].name
     kinds = bool(flags & OVERRIDE), bool(flags & BLOCK)
     state = words[FIRST], words[IDLE_AT], words[THIRD]
     if label is None:
@@ -271,7 +274,7 @@ def _is_sound(saved: Saved) -> bool:
     return (
         len(saved.fingerprint) == FINGERPRINT
         and any(saved.fingerprint[:WORD])
-        and saved.algorithm in CODES
+        and (saved.algorithm in CODES or not saved.algorithm)
         and min(words) >= 0
         and max(saved.allowed, saved.denied) <= _COUNT_MAX
         and not any(audit.bucket_faults((*state, *quota, _flags(saved)), time.monotonic_ns()))
@@ -280,7 +283,7 @@ def _is_sound(saved: Saved) -> bool:
 
 def _flags(saved: Saved) -> int:
     flags = (OVERRIDE if saved.override else 0) | (BLOCK if saved.block else 0)
-    return CODES[saved.algorithm] << ALGORITHM_SHIFT | flags
+    return flags | (CODES[saved.algorithm] << ALGORITHM_SHIFT if saved.algorithm else UNASKED)
 
 
 def _read(file: BinaryIO, kind: type[_T]) -> _T | None:

@@ -14,8 +14,9 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
         key: Its text, with an ellipsis at its end if there was no room for all of it; None if keys are not kept.
         digest: 16 hexadecimal digits of its fingerprint, which name it where its text is not to be shown.
         algorithm: The algorithm it is limited by; `concurrency` for units in flight; `lease` for what the host was
-            issued of a limit that it shares; empty if all that there is of it is a block.
-        limit: Units per interval, or in flight.
+            issued of a limit that it shares. Empty for a block without a bucket, and for an override before the first
+            take, whose algorithm it adopts.
+        limit: Units per interval, or in flight; 0 for a block without a bucket.
         interval: Seconds; 0.0 for units in flight, and for a lease.
         burst: Most units at once.
         remaining: Units that are left now, of a lease to this host; 0 while it is blocked.

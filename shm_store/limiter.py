@@ -89,8 +89,21 @@ class RateLimiter(Protocol):
         """Return (limit, remaining) of the bucket `key`; (0, 0) when the store does not hold it."""
         ...
 
-    def set(self, key: str, limit: int, interval: Duration) -> None:
-        """Store an override: `key` has a full bucket of its own quota, until `reset`.
+    def set(self, key: str, limit: int, interval: Duration, *, keep_spent: bool = False) -> bool:
+        """Store an override: `key` has `limit` units per `interval` of its own, until `reset`.
+
+        It has the algorithm of the bucket that the key has, and its burst: one that equals the limit follows the new
+        limit, another one stays. A key without a bucket adopts both from the first quota that a take asks about.
+
+        Args:
+            key: The key.
+            limit: Units per interval, 1 to 2**63 - 1.
+            interval: The interval, 1 ms to 100 years.
+            keep_spent: Whether the units that are spent stay spent, as after a change of a policy. Then a program may
+                store the same override again and again: that changes nothing. Otherwise each call fills the bucket.
+
+        Returns:
+            Whether it changed anything.
 
         Raises:
             ConfigurationError: The limit or the interval is out of range.

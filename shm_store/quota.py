@@ -87,9 +87,23 @@ class Quota(msgspec.Struct, frozen=True, dict=True):
         if self.algorithm != "gcra":
             raise ConfigurationError("burst", self.burst, f"leave it out: {self.algorithm} has no burst, gcra has")
         require_integer("burst", self.burst, 1, LIMIT_MAX)
-        if self.burst * interval_ns > INTERVAL_MAX_NS * self.limit:
+        if self.burst > most_burst(self.limit, interval_ns):
             longest = to_text(INTERVAL_MAX_NS)
             raise ConfigurationError("burst", self.burst, f"lower it: it would take more than {longest} to come back")
+
+
+def most_burst(limit: int, interval_ns: int) -> int:
+    """Return the largest burst of a quota: it comes back within the longest interval."""
+    return INTERVAL_MAX_NS * limit // interval_ns
+
+
+def resized(terms: Terms, limit: int, interval_ns: int) -> Terms:
+    """Return `terms` with another limit and interval.
+
+    A burst that equals its limit follows the new one. Another burst stays, up to the largest that a quota may have.
+    """
+    burst = limit if terms.burst == terms.limit else min(terms.burst, most_burst(limit, interval_ns))
+    return Terms(limit, interval_ns, burst, terms.epoch_ns)
 
 
 class Concurrency(msgspec.Struct, frozen=True):

@@ -14,6 +14,7 @@ from shm_store.arguments import (
     checked_takes,
     not_a_quota,
     require_clock,
+    require_flag,
     require_instance,
     require_key,
     require_limit,
@@ -27,7 +28,7 @@ from shm_store.limiter import KeyReserve, KeyTake, Take
 from shm_store.quota import INTERVAL_MAX_NS, INTERVAL_MIN_NS, Concurrency, Quota
 from shm_store.rate_info import RateInfo
 from shm_store.reservation import Reservation
-from shm_store.table import hotpath
+from shm_store.table import hotpath, overrides
 from shm_store.table.call import Wanted
 from shm_store.table.entries import digest_of
 from shm_store.table.hints import Hints
@@ -187,15 +188,17 @@ class ShmStore(WholeTable, Waiting):
         place = self._any_place(key)
         return self._table.stripes.run(place.stripe, lambda hold: self._table.buckets.get(hold, place))
 
-    def set(self, key: str | Digest, limit: int, interval: Duration) -> None:
-        """Store an override: `key` has a full bucket of `limit` units per `interval`, kept until `reset`.
+    def set(self, key: str | Digest, limit: int, interval: Duration, *, keep_spent: bool = False) -> bool:
+        """Store an override, see `RateLimiter.set`; return whether it changed anything.
 
         Raises:
             ConfigurationError: The limit or the interval is out of range, or no bucket has the digest.
         """
-        quota = Quota(limit, interval, algorithm=self._quota.algorithm)
-        place = self._whole_place(key)
-        self._table.stripes.run(place.stripe, lambda hold: self._table.buckets.set(hold, place, quota))
+        terms, place = Quota(limit, interval).terms, self._whole_place(key)
+        keeps = require_flag("keep_spent", keep_spent)
+        return self._table.stripes.run(
+            place.stripe, lambda hold: overrides.store(self._table.buckets, hold, place, terms, keep_spent=keeps)
+        )
 
     def reset(self, key: str | Digest) -> bool:
         """Forget the bucket `key` and its override; return whether there was one that had not expired."""
@@ -230,7 +233,7 @@ class ShmStore(WholeTable, Waiting):
     def begins_burst(self, key: str, seconds: float) -> bool:
         """Return whether no process of the host has called this for `key` within the time of its last call.
 
-        Of keys of which the table keeps no text it does not know, and says that nobody has.
+        It is true for each key whose text the table does not keep.
 
         Raises:
             ConfigurationError: The time is not between 0 and 100 years.

@@ -69,7 +69,7 @@ def percent(part: int, whole: int) -> str:
 
 def quota(entry: Entry) -> str:
     """Return the limit of a key: as it is written for `set`, or how many may be in flight; of a lease, its number."""
-    if not entry.algorithm:
+    if not entry.limit:
         return "-"
     if entry.pid is not None:
         return f"{entry.limit} at once"
@@ -86,7 +86,7 @@ def bar(part: int, whole: int, width: int) -> str:
 
 
 def sparkline(values: Sequence[float | None], peak: float) -> str:
-    """Return one column for each value, as high as it is beside `peak`; None is a time that nobody looked at."""
+    """Return one column for each value, as high as it is beside `peak`; None is a time without a look."""
     return "".join(" " if value is None else _LEVELS[_level(value, peak)] for value in values)
 
 

@@ -45,16 +45,17 @@ def set_(
     quota: Annotated[str, typer.Argument(metavar="QUOTA", help="Units per interval, e.g. 50/minute or 5/500ms.")],
     name: Name = DEFAULT_NAME,
     *,
+    full: Annotated[bool, typer.Option("--full", help="Begin with a full bucket.")] = False,
     json: Json = False,
 ) -> int:
     """Give a key a quota of its own, until it is reset.
 
-    It begins with a full bucket.
+    Units that are spent stay spent, unless --full is given.
     """
     parsed = Quota.parse(quota)
     with opened(name) as store:
         change = _Change(store, name, key, may_be_new=True)
-        store.set(change.key, parsed.limit, parsed.interval)
+        store.set(change.key, parsed.limit, parsed.interval, keep_spent=not full)
     said = f"has {parsed.limit}/{to_text(parsed.interval_ns)} until it is reset"
     change.report(said, {"limit": parsed.limit, "interval": parsed.interval}, json=json)
     return SUCCESS

@@ -77,7 +77,7 @@ def seen(entries: list[Entry]) -> Seen:
     in_flight = sum(entry.limit - entry.remaining for entry in holders)
     first = (buckets or holders)[0]
     return Seen(
-        quota=figures.quota(first) if first.algorithm else "",
+        quota=figures.quota(first) if first.limit else "",
         remaining=first.remaining if buckets else max(first.limit - in_flight, 0),
         in_flight=in_flight,
         allowed=None if first.allowed is None else sum(entry.allowed or 0 for entry in entries),

@@ -96,7 +96,7 @@ class Order(NamedTuple):
 
 
 class Issue(NamedTuple):
-    """What a host was issued.
+    """Units that a host was issued.
 
     Attributes:
         info: What is left, and the times.
@@ -215,10 +215,10 @@ class Calls:
         limit, remaining = _decode(reply)
         return limit, remaining
 
-    def set(self, key: str, quota: Quota) -> None:
-        """Store an override."""
-        arguments = self._ask(quota).arguments, _new_tag(), self._told()
-        self._engine.run(Call(scripts.SET, (self._names.bucket(key),), arguments))
+    def set(self, key: str, quota: Quota, *, keep_spent: bool) -> bool:
+        """Store an override; return whether it changed anything."""
+        arguments = self._ask(quota).arguments, _new_tag(), self._told(), b"%d" % keep_spent
+        return bool(self._engine.run(Call(scripts.SET, (self._names.bucket(key),), arguments)))
 
     def reset(self, key: str) -> bool:
         """Forget a key; return whether there was anything."""

@@ -13,6 +13,7 @@ from shm_store.arguments import (
     Kinds,
     checked_takes,
     require_clock,
+    require_flag,
     require_instance,
     require_key,
     require_limit,
@@ -163,7 +164,7 @@ class RedisStore(Waiting):
     ) -> Reservation:
         """Take from one bucket, or as `take_all` does, what may be given back in part; limits what is in flight.
 
-        What a process had in flight when it was killed is free after `in_flight_ttl`. What cannot be given back because
+        Units that a killed process had in flight are free after `in_flight_ttl`. What cannot be given back because
         the server fails stays spent.
 
         Raises:
@@ -193,16 +194,16 @@ class RedisStore(Waiting):
         require_key(key)
         return self._calls.get(key)
 
-    def set(self, key: str, limit: int, interval: Duration) -> None:
-        """Store an override: `key` has a full bucket of `limit` units per `interval`, kept until `reset`.
+    def set(self, key: str, limit: int, interval: Duration, *, keep_spent: bool = False) -> bool:
+        """Store an override, see `RateLimiter.set`; return whether it changed anything.
 
         Raises:
             ConfigurationError: The limit or the interval is out of range.
         """
-        quota = Quota(limit, interval, algorithm=self._quota.algorithm)
+        quota = Quota(limit, interval)
         self._begin()
         require_key(key)
-        self._calls.set(key, quota)
+        return self._calls.set(key, quota, keep_spent=require_flag("keep_spent", keep_spent))
 
     def reset(self, key: str) -> bool:
         """Forget the bucket `key`, its override, and what is in flight of it; return whether there was any."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 from shm_store.algorithms import ALGORITHMS, FRESH, Algorithm, Decision, State, Terms, requoted
+from shm_store.quota import resized
 from shm_store.table.layout import (
     ALGORITHM_MASK,
     ALGORITHM_SHIFT,
@@ -20,6 +21,7 @@ from shm_store.table.layout import (
     OVERRIDE,
     TAG,
     THIRD,
+    UNASKED,
 )
 from shm_store.table.slots import Place, Slot
 from shm_store.table.victims import Victim
@@ -81,7 +83,7 @@ class Account:
         """Take over what its slot holds, and the quota with it."""
         # Expired is absent: the next bucket is another one, to which no reservation of before gives units back.
         self.stored = [*words[:TAG], words[TAG] & FLAGS] if expired else words
-        self.flags = words[TAG] & OVERRIDE
+        self.flags = words[TAG] & (OVERRIDE | UNASKED)
         self.code = words[TAG] >> ALGORITHM_SHIFT & ALGORITHM_MASK
         self.terms = Terms(words[LIMIT], words[INTERVAL], words[BURST])
         if self.code >= len(BY_CODE) or (words[BURST] != words[LIMIT] and self.code != CODES["gcra"]):
@@ -89,11 +91,19 @@ class Account:
         self.base = self.state = FRESH if expired else State(words[FIRST], words[IDLE_AT], words[THIRD])
 
     def adopt(self, code: int, terms: Terms, now_ns: int) -> None:
-        """Go on under another quota, before anything is taken; an override keeps its own."""
-        if self.flags & OVERRIDE:
-            # It has no beginning of the windows of its own.
-            self.terms = self.terms._replace(epoch_ns=terms.epoch_ns)
-            return
+        """Go on under another quota, before anything is taken; an override adopts what it lacks from its first one."""
+        if self.flags & UNASKED:
+            self.flags &= ~UNASKED
+            self._requote(code, resized(terms, self.terms.limit, self.terms.interval_ns), now_ns)
+        elif not self.flags & OVERRIDE:
+            self._requote(code, terms, now_ns)
+
+    def override(self, terms: Terms, now_ns: int) -> None:
+        """Go on as an override with the limit and interval of `terms`, by the algorithm and with the burst it has."""
+        self.flags |= OVERRIDE
+        self._requote(self.code, resized(self.terms, terms.limit, terms.interval_ns), now_ns)
+
+    def _requote(self, code: int, terms: Terms, now_ns: int) -> None:
         if (code, terms[:3]) != (self.code, self.terms[:3]):
             old, new = (self.algorithm, self.terms), (BY_CODE[code], terms)
             self.base = self.state = requoted(self.base, old, new, now_ns)

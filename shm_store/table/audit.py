@@ -38,13 +38,14 @@ from shm_store.table.layout import (
     SEAT_PHASES,
     STRIPE_WORDS,
     TAG,
+    UNASKED,
     WORD,
 )
 from shm_store.table.process import is_alive
 from shm_store.table.segment import Segment
 from shm_store.table.slots import Slots
 
-_KNOWN_FLAGS: Final = OVERRIDE | HOLDER | BLOCK | LEASE | ALGORITHM_MASK << ALGORITHM_SHIFT
+_KNOWN_FLAGS: Final = OVERRIDE | UNASKED | HOLDER | BLOCK | LEASE | ALGORITHM_MASK << ALGORITHM_SHIFT
 
 
 def faults(segment: Segment, now_ns: int) -> list[str]:
@@ -60,7 +61,7 @@ def faults(segment: Segment, now_ns: int) -> list[str]:
 def _stripes(segment: Segment) -> Iterator[str]:
     for stripe, semaphore in enumerate(segment.semaphores):
         value = semaphore.value
-        # Somebody alive may have it, and in a table in use somebody else at each look.
+        # A living process may have it, and in a table in use another one at each look.
         if value not in (0, 1) or (value == 0 and not _is_wanted(segment, stripe) and semaphore.value == 0):
             yield f"I4: the semaphore of stripe {stripe} has the value {value}"
 
@@ -138,7 +139,9 @@ def bucket_faults(words: Sequence[int], now_ns: int) -> Iterator[str]:
         yield f"I5: the quota is {words[LIMIT]} per {to_text(words[INTERVAL])}"
     code = words[TAG] >> ALGORITHM_SHIFT & ALGORITHM_MASK
     is_bursty = code == CODES["gcra"] or words[BURST] == words[LIMIT]
-    if code >= len(BY_CODE) or not 1 <= words[BURST] <= LIMIT_MAX or not is_bursty:
+    # An override without a take has no algorithm yet, and nothing else can be without one.
+    is_unasked = words[TAG] & UNASKED and (code or words[TAG] & FLAGS != OVERRIDE | UNASKED)
+    if code >= len(BY_CODE) or not 1 <= words[BURST] <= LIMIT_MAX or not is_bursty or is_unasked:
         yield f"I5: the burst is {words[BURST]}, the flags {words[TAG] & FLAGS:#x}"
     # Two intervals, as a sliding window looks back on the one before.
     if words[IDLE_AT] > now_ns + 2 * INTERVAL_MAX_NS:

@@ -20,7 +20,6 @@ from shm_store.table.holders import Holders, owner_of
 from shm_store.table.journal import Journal
 from shm_store.table.labels import Labels
 from shm_store.table.layout import (
-    ALGORITHM_SHIFT,
     BURST,
     FIRST,
     HOLDER,
@@ -90,7 +89,7 @@ class Buckets:
         account.terms = self.placed(account.code, account.terms)
         return account
 
-    def _stored_quota(self, place: Place, slot: Slot, now_ns: int) -> Account:
+    def stored_quota(self, place: Place, slot: Slot, now_ns: int) -> Account:
         """Return the account of a key as its slot has it, which is of a quota unless the slot is damaged."""
         account = self.stored(place, slot, now_ns)
         if isinstance(account, InFlight):
@@ -102,7 +101,7 @@ class Buckets:
 
         Args:
             place: Where the key belongs.
-            quota: What it is asked about.
+            quota: The quota of the take.
             now_ns: The time.
             kept: Set and number of slots that a new key must not get.
 
@@ -113,7 +112,7 @@ class Buckets:
         slot = self.slots.find(place)
         if slot is None:
             return Account(place, None, self._victims.choose(place.set_index, now_ns, kept), code=code, terms=terms)
-        account = self._stored_quota(place, slot, now_ns)
+        account = self.stored_quota(place, slot, now_ns)
         account.adopt(code, terms, now_ns)
         return account
 
@@ -151,25 +150,8 @@ class Buckets:
             return self.holders.get(place)
         if self.is_expired(slot.words, now_ns):
             return 0, 0
-        account = self._stored_quota(place, slot, now_ns)
+        account = self.stored_quota(place, slot, now_ns)
         return account.capacity, account.left(now_ns)
-
-    def set(self, hold: Hold, place: Place, quota: Quota) -> None:
-        """Store an override with a full bucket; a key that has a bucket keeps its algorithm."""
-        now_ns, slot = self.clock(), self.slots.find(place)
-        if slot is None:
-            code, terms = self.asked(quota)
-            flags = code << ALGORITHM_SHIFT | OVERRIDE
-            self.admit(hold, place, state=FRESH, terms=terms, flags=flags, kept=())
-        else:
-            account = self._stored_quota(place, slot, now_ns)
-            if self.is_expired(slot.words, now_ns):
-                account.code = CODES[quota.algorithm]
-            account.flags, account.terms, account.base = OVERRIDE, self.placed(account.code, quota.terms), FRESH
-            # Even over an override of the same quota: hints and reservations of the old bucket end.
-            account.stored[TAG] = account.stored[TAG] & ~OVERRIDE
-            self.alter(hold, account)
-        hold.records[place.stripe][OTHER] += 1
 
     def reset(self, hold: Hold, place: Place) -> bool:
         """Forget a key, and what is in flight of it; return whether it was there and not expired."""

@@ -30,6 +30,7 @@ from shm_store.table.layout import (
     OVERRIDE,
     TAG,
     THIRD,
+    UNASKED,
     WORD,
 )
 from shm_store.table.slots import Place
@@ -127,7 +128,7 @@ def _entries(table: Table, slots: Iterable[Snapshot]) -> Iterator[Entry]:
             if idle_at_ns > now_ns:
                 yield _lease(table, slot, now_ns)
         else:
-            # Arithmetic on a damaged slot: `faults` says what is wrong with it.
+            # Arithmetic on a damaged slot; `faults` names the damage.
             with contextlib.suppress(ValueError, ArithmeticError, IndexError):
                 yield _bucket(table, slot, blocks.pop(slot.fingerprint[WORD:], None), now_ns)
     for block in blocks.values():
@@ -148,7 +149,7 @@ def _bucket(table: Table, slot: Snapshot, block: Snapshot | None, now_ns: int) -
     return Entry(
         key=text_of_slot(table, slot),
         digest=digest_of(slot.fingerprint),
-        algorithm=BY_CODE[code].name,
+        algorithm="" if words[TAG] & UNASKED else BY_CODE[code].name,
         limit=words[LIMIT],
         interval=words[INTERVAL] / NS_PER_SECOND,
         burst=words[BURST],

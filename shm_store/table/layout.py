@@ -73,7 +73,7 @@ its record.
               4          interval  ns
               5          burst     units           most units at once
               6          tag       generation * 256 + flags; generation 0 for a slot that no hint may point at
-    holder    a slot whose flags say so: units of a concurrency limit that one process has in flight
+    holder    a slot with this flag: units of a concurrency limit that one process has in flight
               0          units     units
               1          idle_at   HELD, or ns     since when there are no units
               2          (unused)
@@ -81,8 +81,8 @@ its record.
               4          pid
               5          start     clock ticks
               6          as in a slot
-    block     a slot whose flags say so: until `idle_at`, nothing is taken from a key
-    lease     a slot whose flags say so: what this host was issued of a limit that others share, until `idle_at`; its
+    block     a slot with this flag: until `idle_at`, nothing is taken from a key
+    lease     a slot with this flag: what this host was issued of a limit that others share, until `idle_at`; its
               algorithm says which of three it is (shm_store/table/leases.py)
               0          spent     units           at most `burst`
               1          idle_at   ns, monotonic   when it ends
@@ -90,7 +90,8 @@ its record.
               3          limit     units           most units at once
               4          number                    what the issuer calls it; of a denial, when to ask again
               5          burst     units           up to which `spent` may go
-    flags     bit 0 override, bit 1 holder, bits 2-4 algorithm, bit 5 block, bit 6 lease
+    unasked   an override with this flag: it adopts the algorithm and the burst of the key's first take
+    flags     bit 0 override, bit 1 holder, bits 2-4 algorithm, bit 5 block, bit 6 lease, bit 7 unasked
     label     0          allowed   count           the set's stripe, like the whole record; takes of the slot's key
               1          denied    count           those in shadow mode included
               2          quiet     ns, monotonic   until then, what the log says of its denials was said
@@ -159,6 +160,7 @@ ALGORITHM_SHIFT: Final = 2
 ALGORITHM_MASK: Final = 7
 BLOCK: Final = 32
 LEASE: Final = 64
+UNASKED: Final = 128
 
 LABEL_USAGE: Final = 2
 LABEL_ALLOWED, LABEL_DENIED, LABEL_QUIET, LABEL_LENGTH, LABEL_TEXT = range(5)

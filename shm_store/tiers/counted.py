@@ -88,9 +88,9 @@ class CountedStore(Waiting):
         """Return (limit, remaining) of the bucket `key`; (0, 0) if it is absent or expired."""
         return self._shared.get(key)
 
-    def set(self, key: str, limit: int, interval: Duration) -> None:
-        """Store an override on the server."""
-        self._shared.set(key, limit, interval)
+    def set(self, key: str, limit: int, interval: Duration, *, keep_spent: bool = False) -> bool:
+        """Store an override on the server; return whether it changed anything."""
+        return self._shared.set(key, limit, interval, keep_spent=keep_spent)
 
     def reset(self, key: str) -> bool:
         """Forget the bucket `key` and its override, on the server; return whether there was one."""

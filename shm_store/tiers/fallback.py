@@ -10,7 +10,7 @@ from typing import Final, TypeVar, overload
 from shm_store.arguments import takes_of
 from shm_store.errors import EngineError
 from shm_store.limiter import KeyReserve, KeyTake
-from shm_store.quota import INTERVAL_MAX_NS, Concurrency, Quota, require_integer
+from shm_store.quota import Concurrency, Quota, most_burst, require_integer
 from shm_store.rate_info import RateInfo
 from shm_store.redis import RedisStore
 from shm_store.reservation import Reservation
@@ -149,6 +149,6 @@ class FallbackStore(CountedStore):
             limit, burst = max(whole.limit // self._hosts, 1), None
             if whole.burst is not None:
                 # Rounding down may take more of the limit: a burst has to come back within the longest interval.
-                burst = max(min(whole.burst // self._hosts, INTERVAL_MAX_NS * limit // whole.interval_ns), 1)
+                burst = max(min(whole.burst // self._hosts, most_burst(limit, whole.interval_ns)), 1)
             part = self._parts[whole] = Quota(limit, f"{whole.interval_ns}ns", burst, whole.algorithm)
         return part

@@ -115,10 +115,15 @@ class LeaseStore(CountedStore):
         """Return (limit, remaining) of the bucket `key` on the server, for which what was issued is spent."""
         return self._otherwise.get(key)
 
-    def set(self, key: str, limit: int, interval: Duration) -> None:
-        """Store an override on the server; leases of other hosts hold until they end."""
-        self._shared.set(key, limit, interval)
-        self._leasing.forget(key)
+    def set(self, key: str, limit: int, interval: Duration, *, keep_spent: bool = False) -> bool:
+        """Store an override on the server; leases of other hosts hold until they end.
+
+        The same override again, with `keep_spent`, ends no lease.
+        """
+        changed = self._shared.set(key, limit, interval, keep_spent=keep_spent)
+        if changed:
+            self._leasing.forget(key)
+        return changed
 
     def reset(self, key: str) -> bool:
         """Forget the bucket `key` and its override, on the server; leases of other hosts hold until they end."""
@@ -127,7 +132,7 @@ class LeaseStore(CountedStore):
         return was_held
 
     def close(self) -> None:
-        """Hand back what this process was issued and nobody has spent, and let go of the server and the table.
+        """Hand back the unspent units of this process, and let go of the server and the table.
 
         May be called again.
         """

@@ -58,11 +58,36 @@ def test_block_and_unblock_reach_a_process_that_has_a_hint(run: Run, ask_other: 
 
 
 def test_set_and_reset_reach_a_process_that_has_a_hint(run: Run, ask_other: Ask) -> None:
-    """A quota of its own counts at once, and is gone at once."""
+    """A quota of its own counts at once, with what is spent, and is gone at once."""
     assert run("set", KEY, "1000/hour").code == 0
+    assert ask_other() == (True, 1000, 995)
+    assert run("set", KEY, "1000/hour", "--full").code == 0
     assert ask_other() == (True, 1000, 999)
     assert run("reset", KEY).code == 0
     assert ask_other() == (True, 50, 49)
+
+
+def test_set_gives_a_client_that_has_spent_all_nothing_at_once(run: Run, ask_other: Ask) -> None:
+    """Not 10 units more, and not by setting it again and again."""
+    while ask_other()[0]:
+        pass
+    for quota in ("10/hour", "10/hour", "20/hour", "10/hour"):
+        assert run("set", KEY, quota).code == 0
+        assert ask_other() == (False, int(quota.partition("/")[0]), 0)
+    assert run("set", KEY, "10/hour", "--full").code == 0
+    assert ask_other() == (True, 10, 9)
+
+
+def test_get_and_ls_show_an_override_before_its_first_take(run: Run, open_table: OpenTable) -> None:
+    """Its quota and that it is full; it has no algorithm yet."""
+    store = open_table()
+    assert run("set", KEY, "7/hour").code == 0
+    said = run("get", KEY).out
+    assert "7/1h" in said
+    assert " by " not in said
+    assert "7/1h" in run("ls").out
+    store.take(KEY, 1, Quota(10, "1s", burst=40, algorithm="gcra"))
+    assert "7/1h, burst 40 by gcra" in run("get", KEY).out
 
 
 def test_get_shows_a_key(run: Run, open_table: OpenTable) -> None:
@@ -267,7 +292,7 @@ def test_set_reads_quotas(run: Run, open_table: OpenTable, quota: str) -> None:
 
 
 def test_reset_forgets_one_key(run: Run, open_table: OpenTable) -> None:
-    """What it has spent is forgotten; a second time there is nothing."""
+    """The command forgets its spent units; a second time there is nothing."""
     store = open_table()
     spend(store, KEY, 2)
     spend(store, "other", 2)

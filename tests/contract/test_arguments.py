@@ -91,6 +91,9 @@ CASES: Final[dict[tuple[str, str], list[Case]]] = {
     ("set", "key"): [Case(lambda store, value: store.set(value, 9, "1s"), TEXT, "key")],
     ("set", "limit"): [Case(lambda store, value: store.set(KEY, value, "1s"), LIMIT, "limit")],
     ("set", "interval"): [Case(lambda store, value: store.set(KEY, 9, value), DURATION, "interval")],
+    ("set", "keep_spent"): [
+        Case(lambda store, value: store.set(KEY, 9, "1s", keep_spent=value), Kind((bool,)), "keep_spent")
+    ],
     ("block", "key"): [Case(lambda store, value: store.block(value, "1s"), TEXT, "key")],
     ("block", "duration"): [Case(_attempt("block", "duration"), DURATION, "duration")],
     ("begins_burst", "key"): [Case(lambda store, value: store.begins_burst(value, 1.0), TEXT, "key")],

@@ -79,7 +79,7 @@ class World:
 
 
 class Operation(NamedTuple):
-    """What is interrupted.
+    """The operation that a test interrupts.
 
     Attributes:
         prepare: Brings the world to the state before.
@@ -107,6 +107,11 @@ def _spend(world: World, *keys: str) -> None:
 def _use_two(world: World) -> None:
     for _ in range(2):
         world.store.take("known")
+
+
+def _set_and_use_two(world: World) -> None:
+    world.store.set("known", 9, "1h")
+    _use_two(world)
 
 
 def _block(world: World) -> None:
@@ -253,6 +258,24 @@ OPERATIONS: Final[dict[str, Operation]] = {
     "peek": Operation(_use_two, lambda store: store.peek("known"), {"known": {LIMIT - 2}}),
     "get": Operation(_use_two, lambda store: store.get("known"), {"known": {LIMIT - 2}}),
     "set": Operation(_use_two, lambda store: store.set("known", 9, "1h"), {"known": {LIMIT - 2, 9 - 2, 9}}),
+    "set that keeps what is spent": Operation(
+        _use_two, lambda store: store.set("known", 9, "1h", keep_spent=True), {"known": {LIMIT - 2, 9 - 2}}
+    ),
+    "set of the same": Operation(
+        _set_and_use_two,
+        lambda store: store.set("known", 9, "1h", keep_spent=True),
+        {"known": {9 - 2}},
+    ),
+    "set before the first take": Operation(
+        _use_two, lambda store: store.set("new", 9, "1h", keep_spent=True), {"new": {LIMIT, 9}, "known": {3}}
+    ),
+    "first take after a set": Operation(
+        lambda world: world.store.set("new", 9, "1h"),
+        lambda store: store.take("new", quota=GCRA),
+        # It adopts the burst.
+        {"new": {LIMIT, LIMIT - 1}},
+        quotas={"new": GCRA},
+    ),
     "reset": Operation(_use_two, lambda store: store.reset("known"), {"known": {LIMIT - 2, LIMIT}}),
     "block": Operation(_use_two, lambda store: store.block("known", "1h"), {"known": {LIMIT - 2, 0}}),
     "block of a new key": Operation(

@@ -146,7 +146,7 @@ def first_take(world: World) -> tuple[Callable[[], object], Check]:
 
 
 def first_take_into_a_full_set(*, victim_returns: bool) -> Scenario:
-    """The key that gives way starts afresh; its hint charges nobody else."""
+    """The key that gives way starts afresh; its hint charges no other key."""
 
     def scenario(world: World) -> tuple[Callable[[], object], Check]:
         keys = [f"key {number}" for number in range(SLOTS)]
@@ -209,6 +209,49 @@ def set_of_a_spent_bucket(world: World) -> tuple[Callable[[], object], Check]:
         assert world.admitted("a") in (0, 2, LIMIT)
 
     return lambda: world.dying.set("a", 2, "1h"), check
+
+
+def set_that_keeps_what_is_spent(old: Quota, left: int) -> Scenario:
+    """By the old quota or by the new one, what was taken is taken; another process's hint knows of it."""
+
+    def scenario(world: World) -> tuple[Callable[[], object], Check]:
+        for _ in range(3):
+            world.hinted.take("a", 1, old)
+
+        def check() -> None:
+            assert world.admitted("a", old) in ((left,) if world.done else (old.terms.burst - 3, left))
+            assert world.hinted.take("a", 1, old).limit in ((left + 3,) if world.done else (old.terms.burst, left + 3))
+
+        return lambda: world.dying.set("a", 9, "1h", keep_spent=True), check
+
+    return scenario
+
+
+def set_of_the_same(world: World) -> tuple[Callable[[], object], Check]:
+    """Neither hints nor reservations end."""
+    world.hinted.set("a", 9, "1h")
+    reservation = world.hinted.reserve("a", 4)
+
+    def check() -> None:
+        reservation.refund()
+        assert world.admitted("a") == 9
+
+    return lambda: world.dying.set("a", 9, "1h", keep_spent=True), check
+
+
+def first_take_after_a_set(world: World) -> tuple[Callable[[], object], Check]:
+    """It adopts the algorithm and the burst of that take, entirely or not at all."""
+    world.hinted.set("a", 9, "1h")
+    quota = Quota(3, "60s", burst=4, algorithm="gcra")
+
+    def check() -> None:
+        (entry,) = world.hinted.inspect().entry("a")
+        adopted, unasked = ("gcra", 9, 3600.0, 4, True), ("", 9, 3600.0, 9, True)
+        found = entry.algorithm, entry.limit, entry.interval, entry.burst, entry.override
+        assert found in ((adopted,) if world.done else (adopted, unasked))
+        assert world.admitted("a", quota) in ((2,) if world.done else (2, 4))
+
+    return lambda: world.dying.take("a", 2, quota), check
 
 
 def take_all(world: World) -> tuple[Callable[[], object], Check]:
@@ -354,6 +397,13 @@ SCENARIOS: dict[str, tuple[Scenario, int]] = {
     "set of a longer interval": (set_over(Quota(5, "200ms"), Quota(1000, "1h")), 6),
     "set of a shorter interval": (set_over(Quota(1000, "1h"), Quota(5, "200ms")), 6),
     "set of a spent bucket": (set_of_a_spent_bucket, 6),
+    "set that keeps what is spent": (set_that_keeps_what_is_spent(Quota(5, "60s"), 6), 6),
+    "set that keeps what is spent and the burst": (
+        set_that_keeps_what_is_spent(Quota(5, "60s", burst=7, algorithm="gcra"), 4),
+        6,
+    ),
+    "set of the same": (set_of_the_same, 1),
+    "first take after a set": (first_take_after_a_set, 6),
     "take_all": (take_all, 20),
     "refund": (refund, 16),
     "reset": (reset, 2),

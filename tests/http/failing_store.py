@@ -31,7 +31,7 @@ class FailingStore:
     def get(self, *_: object, **__: object) -> tuple[int, int]:
         raise self.error
 
-    def set(self, *_: object, **__: object) -> None:
+    def set(self, *_: object, **__: object) -> bool:
         raise self.error
 
     def reset(self, *_: object, **__: object) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 
 import falcon
 import falcon.testing
@@ -11,7 +13,7 @@ from falcon.routing import DefaultRouter
 
 from shm_store import ConfigurationError, Quota, RateInfo, ShmStore, StoreClosedError
 from shm_store.falcon import Headers, Outcome, RateLimitMiddleware
-from shm_store.policy import Policy, RunningPolicies
+from shm_store.policy import Policy, PolicyFile, RunningPolicies
 from shm_store.policy.policy import Mode
 from tests.clock import Clock
 from tests.http.counts import outcomes
@@ -340,7 +342,7 @@ def test_failing_store_is_answered_as_the_strictest_policy_says(
 
 
 def test_failure_by_route_gives_back_what_was_taken_before(store: ShmStore, route: Route) -> None:
-    """A request that is answered 503 instead of being served is charged to nobody."""
+    """A request that gets 503 instead of an answer charges no bucket."""
 
     def fail(_req: falcon.Request) -> str:
         raise ConfigurationError("who", None, "say")
@@ -402,3 +404,52 @@ def test_retry_after_of_several_is_kept_as_promised(store: ShmStore, route: Rout
     assert app.statuses(1) == [429]
     clock.advance(1)
     assert app.statuses(1) == [200]
+
+
+@pytest.mark.parametrize(
+    ("new", "left"),
+    [
+        ({"quota": "9/hour"}, 5),
+        ({"quota": "3/hour"}, 0),
+        ({"quota": "7/day"}, 3),
+        ({"quota": "5/hour", "algorithm": "gcra", "burst": 6}, 2),
+        ({"quota": "5/hour", "algorithm": "fixed-window"}, 1),
+        ({"quota": "6/day", "algorithm": "sliding-window"}, 2),
+    ],
+)
+@pytest.mark.parametrize("has_override", [False, True])
+def test_reload_keeps_what_is_spent(  # noqa: PLR0917 - a row of the table
+    store: ShmStore,
+    route: Route,
+    tmp_path: Path,
+    new: dict[str, str | int],
+    left: int,
+    has_override: bool,  # noqa: FBT001
+) -> None:
+    """Another limit, interval or algorithm counts the four units of before; a key's own quota stays what it is."""
+    path = tmp_path / "limits.toml"
+
+    def write(fields: dict[str, str | int]) -> None:
+        lines = (f"{field} = {json.dumps(value)}" for field, value in fields.items())
+        path.write_text("\n".join(["[[policy]]", 'name = "p"', *lines]))
+
+    write({"quota": "5/hour"})
+    policies = PolicyFile(path)
+    app = route(RateLimitMiddleware(store, policies=policies))
+    assert app.statuses(4) == [200] * 4
+    if has_override:
+        store.set(f"p:{ME}", 6, "1h", keep_spent=True)
+    for _ in range(2):
+        write(new)
+        policies.reload()
+    assert app.statuses(9).count(200) == (2 if has_override else left)
+
+
+def test_override_before_the_first_request_has_the_burst_of_the_policy(store: ShmStore, route: Route) -> None:
+    """Its fields tell the limit that holds; the same policy without an override has its own."""
+    policy = Policy(name="p", quota="2/hour", algorithm="gcra", burst=4)
+    app = route(limited(store, policy))
+    store.set(f"p:{ME}", 9, "1h")
+    assert app.ask().headers["x-ratelimit-limit"] == "4"
+    assert app.statuses(5).count(200) == 3
+    assert (store.inspect().entry(f"p:{ME}")[0].algorithm, store.get(f"p:{ME}")) == ("gcra", (4, 0))

@@ -74,7 +74,7 @@ class Model(RuleBasedStateMachine):
             store.close()
         remove(self.name)
 
-    # What the model needs to say about time and space.
+    # The rules of the model about time and space.
 
     def idle_at(self, bucket: Bucket) -> int:
         return 0 if bucket.start is None else bucket.start + bucket.interval
@@ -214,12 +214,26 @@ class Model(RuleBasedStateMachine):
         assert self.stores[which].get(key) == (now.limit, max(now.limit - now.used, 0))
 
     @precondition(lambda self: sum(bucket.override for bucket in self.buckets.values()) < SLOTS - 1)
-    @rule(which=st.integers(0, 1), key=KEYS, limit=st.integers(4, 12), seconds=st.integers(1, 5))
-    def set(self, which: int, key: str, limit: int, seconds: int) -> None:
-        self.stores[which].set(key, limit, seconds)
-        if key not in self.buckets:
+    @rule(
+        which=st.integers(0, 1),
+        key=KEYS,
+        limit=st.sampled_from([4, 5, 9, 12]),
+        seconds=st.integers(1, 3),
+        keep_spent=st.booleans(),
+    )
+    def set(self, which: int, key: str, limit: int, seconds: int, keep_spent: bool) -> None:  # noqa: FBT001 - drawn
+        known, override = self.buckets.get(key), Bucket(limit, seconds * S, override=True)
+        changes = self.stores[which].set(key, limit, seconds, keep_spent=keep_spent)
+        if known is None:
             self.admit()
-        self.buckets[key] = Bucket(limit, seconds * S, override=True)
+        elif keep_spent and not self.is_expired(known):
+            known.at(self.clock())
+            override.start, override.used = known.start, known.used
+            if known.override and (known.limit, known.interval) == (limit, seconds * S):
+                # Reservations of it may still give something back.
+                override.life = known.life
+        assert changes is (known is None or override.life != known.life)
+        self.buckets[key] = override
 
     @rule(which=st.integers(0, 1), key=KEYS)
     def reset(self, which: int, key: str) -> None:

@@ -66,7 +66,7 @@ steps = st.lists(
             st.tuples(st.just("reserve"), st.lists(takes, min_size=1, max_size=3), st.sets(st.integers(0, 2))),
             st.tuples(st.just("settle"), st.integers(0, 3), st.sampled_from((0, 1, 4, 40))),
             st.tuples(st.just("get"), keys),
-            st.tuples(st.just("set"), keys, st.sampled_from(TERMS)),
+            st.tuples(st.just("set"), keys, st.sampled_from(TERMS), st.booleans()),
             st.tuples(st.just("reset"), keys),
         ),
     ),
@@ -76,7 +76,7 @@ steps = st.lists(
 
 
 class Side:
-    """One of two stores that are asked the same, and what it has reserved."""
+    """One of two stores that do the same, and its reservations."""
 
     def __init__(self, store: RateLimiter, scale: int, unit: int) -> None:
         """Have `store`, whose intervals are so many times as long, and whose numbers are read in units."""
@@ -121,9 +121,8 @@ class Side:
     def _get(self, key: str) -> object:
         return self.store.get(key)
 
-    def _set(self, key: str, terms: tuple[int, int, int | None]) -> object:
-        self.store.set(key, terms[0], self._interval(terms[1]))
-        return None
+    def _set(self, key: str, terms: tuple[int, int, int | None], keep_spent: bool) -> object:  # noqa: FBT001 - drawn
+        return self.store.set(key, terms[0], self._interval(terms[1]), keep_spent=keep_spent)
 
     def _reset(self, key: str) -> object:
         return self.store.reset(key)

@@ -119,10 +119,16 @@ def test_status_tells_of_table_policies_and_processes(ask: Ask) -> None:
 def test_override_is_stored_seen_and_reset(ask: Ask) -> None:
     """A key gets a quota of its own, which holds at once and goes with a reset; a second reset finds nothing."""
     assert ping(ask, 4)[-1] == 429
-    stored = ask("PUT", path_of("limits", KEY), json={"limit": 5, "interval": "1min"})
-    assert stored.status_code == 200
-    (entry,) = stored.json["entries"]
-    assert (entry["key"], entry["limit"], entry["remaining"], entry["override"]) == (KEY, 5, 5, True)
+    body = {"limit": 5, "interval": "1min"}
+    for number, left in enumerate((2, 1, 0)):
+        # The same one again changes nothing.
+        stored = ask("PUT", path_of("limits", KEY), json=body if number else body | {"keep_spent": True})
+        assert stored.status_code == 200
+        (entry,) = stored.json["entries"]
+        assert (entry["key"], entry["limit"], entry["remaining"], entry["override"]) == (KEY, 5, left, True)
+        assert ping(ask, 1) == [200 if left else 429]
+    full = ask("PUT", path_of("limits", KEY), json=body | {"keep_spent": False})
+    assert full.json["entries"][0]["remaining"] == 5
     assert ping(ask, 6) == [200] * 5 + [429]
     assert ask("GET", path_of("limits", KEY)).json["entries"][0]["remaining"] == 0
     assert ask("DELETE", path_of("limits", KEY)).status_code == 204
@@ -251,6 +257,7 @@ def test_key_that_json_cannot_hold_is_shown_with_escapes(ask: Ask, store: ShmSto
         ("/admin/limits/x", {"limit": "5", "interval": "1min"}),
         ("/admin/limits/x", {"limit": 5, "interval": "1min", "burst": 5}),
         ("/admin/limits/x", {"limit": 5}),
+        ("/admin/limits/x", {"limit": 5, "interval": "1min", "keep_spent": "yes"}),
         ("/admin/blocks/x", {"for": "101 years"}),
         ("/admin/blocks/x", {"for": 0}),
         ("/admin/blocks/x", {}),
@@ -279,7 +286,7 @@ def test_admin_says_when_the_store_fails(ask: Ask, monkeypatch: pytest.MonkeyPat
 def test_admin_says_what_the_store_does_not_take(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     """A quota that is described as good, and that the store refuses nevertheless, is answered 422 with its reason."""
 
-    def refuse(*_: object) -> NoReturn:
+    def refuse(*_: object, **__: object) -> NoReturn:
         raise ConfigurationError("limit", 5, "choose another")
 
     monkeypatch.setattr(ShmStore, "set", refuse)

@@ -111,7 +111,7 @@ def test_server_forgets_hosts_that_are_no_more(hosts: Hosts, common_server: Serv
 
 
 def test_cost_that_cannot_be_gives_back_all_the_same(hosts: Hosts, common_server: Server) -> None:
-    """What comes back with it is not lost."""
+    """The units that come back with it are not lost."""
     store = hosts.leasing(common_server)
     store.take(KEY)
     (held,) = store._held.values()
@@ -272,6 +272,35 @@ def test_removal_that_a_death_ended_is_spent_by_nobody(hosts: Hosts, common_serv
     assert slots.find(place) is not None
 
 
+def test_same_override_again_ends_no_lease(hosts: Hosts, common_server: Server, scripts_run: Callable[[], int]) -> None:
+    """A job that sets a plan again and again costs no unit; another plan, and a full bucket, hold at once."""
+    store = hosts.leasing(common_server, hosts=1)
+    assert store.set(KEY, 200, "60s", keep_spent=True)
+    store.take(KEY)
+    for number in range(10):
+        assert store.set(KEY, 200, "60s", keep_spent=True) is False
+        before = scripts_run()
+        assert store.take(KEY).remaining == 198 - number
+        assert scripts_run() == before
+    # 100 were issued, of which 11 are spent: the others are lost with the lease.
+    assert store.set(KEY, 150, "60s", keep_spent=True) is True
+    assert (store.take(KEY).limit, sum(store.take(KEY).allowed for _ in range(200))) == (150, 49)
+    assert store.set(KEY, 150, "60s") is True
+    assert sum(store.take(KEY).allowed for _ in range(200)) == 150
+
+
+@every_algorithm
+def test_lease_before_the_first_take_of_an_override_adopts_its_algorithm(
+    hosts: Hosts, common_server: Server, algorithm: str
+) -> None:
+    """And the burst: the server adopts both when it issues the first lease."""
+    store = hosts.leasing(common_server, hosts=1)
+    quota = Quota(100, "60s", burst=70 if algorithm == "gcra" else None, algorithm=algorithm)
+    store.set(KEY, 300, "60s")
+    assert store.take(KEY, 1, quota).limit == (70 if algorithm == "gcra" else 300)
+    assert hosts.shared(common_server).take(KEY, 1, Quota(9, "1s")).limit == (70 if algorithm == "gcra" else 300)
+
+
 @every_algorithm
 def test_lease_of_an_override_lasts_as_its_quota_says(
     hosts: Hosts, common_server: Server, clock: Clock, algorithm: str
@@ -282,7 +311,8 @@ def test_lease_of_an_override_lasts_as_its_quota_says(
     quota = Quota(100, "60s", algorithm=algorithm)
     store.set(KEY, 10, "1s")
     assert store.take(KEY, 1, quota).allowed
-    clock.advance(1)
+    # A sliding window looks back on the one before.
+    clock.advance(2)
     assert sum(store.take(KEY, 1, quota).allowed for _ in range(20)) + other.get(KEY)[1] == 10
 
 

@@ -73,10 +73,22 @@ def test_load_knows_every_spent_unit(segment_name: str, target: str, sizes: dict
             assert loaded.unblock("plain")
             assert loaded.take("plain").remaining == 2
             assert loaded.take("own").limit == 9
-            # Whoever had it in flight has it in the other table.
+            # Units in flight stay in the other table.
             assert loaded.get("in flight") == (0, 0)
             assert loaded.inspect().faults() == []
         reservation.refund()
+
+
+def test_load_knows_an_override_before_its_first_take(segment_name: str, target: str) -> None:
+    """It adopts the algorithm and the burst of that in the new table."""
+    with _opened(segment_name, initial_size=64) as store:
+        store.set("early", 9, "1h")
+        assert dump.load(_dumped(segment_name), target) == dump.Loaded(loaded=1, dropped=0)
+    with attached(target) as loaded:
+        (entry,) = loaded.inspect().entries()
+        assert (entry.algorithm, entry.limit, entry.remaining, entry.override) == ("", 9, 9, True)
+        assert loaded.take("early", 1, GCRA).limit == 3
+        assert loaded.inspect().faults() == []
 
 
 def test_load_keeps_labels(segment_name: str, target: str) -> None:
@@ -242,6 +254,9 @@ DAMAGED = [
     {"burst": 1},
     {"burst": 0, "algorithm": "gcra"},
     {"algorithm": "leaky"},
+    {"algorithm": "", "override": False},
+    {"algorithm": "", "block": True},
+    {"algorithm": "", "burst": 6},
     {"allowed": 2**64 - 1},
     {"denied": 2**63},
     {"fingerprint": bytes(16)},
@@ -262,7 +277,7 @@ def _framed(*messages: object) -> io.BytesIO:
 @pytest.mark.parametrize("damage", DAMAGED, ids=str)
 def test_load_of_a_damaged_slot_makes_nothing(target: str, damage: dict[str, Any]) -> None:
     """A slot that no table may hold is refused, whichever word it is; the same without the damage is not."""
-    head = dump.Head(1, process.boot_id(), bytes(range(32)), 64, 1, 8, 0o600, 10**9, 10**9, 1)
+    head = dump.Head(2, process.boot_id(), bytes(range(32)), 64, 1, 8, 0o600, 10**9, 10**9, 1)
     state: dict[str, Any] = {"fingerprint": b"1" * 16, "first": 1, "idle_at_ns": 5, "third": 0}
     quota: dict[str, Any] = {"limit": 5, "interval_ns": 10**9, "burst": 5, "algorithm": "token-bucket"}
     sound = dump.Saved(**state, **quota, override=True, block=False, key=b"a", key_length=1)

@@ -62,7 +62,8 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True):
             not wanted.
         digest: 16 hexadecimal digits that name the key where its text is not to be shown.
         policy: The beginning of the key, up to a colon; empty if its text is not kept.
-        algorithm: How units are counted; `concurrency` for units in flight; empty if there is nothing but a block.
+        algorithm: How units are counted; `concurrency` for units in flight; empty for a block alone, and for an
+            override before the first take, whose algorithm it adopts.
         limit: Units per interval, or in flight.
         interval: Seconds; 0 for units in flight.
         burst: Most units at once.
@@ -140,10 +141,12 @@ class NewOverride(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         limit: Units per interval.
         interval: Seconds, or text such as `1min`; 1 ms to 100 years.
+        keep_spent: Whether the units that the key has spent stay spent; otherwise it begins with a full bucket.
     """
 
     limit: Annotated[int, msgspec.Meta(ge=1, le=LIMIT_MAX)]
     interval: Duration
+    keep_spent: bool = True
 
 
 class NewBlock(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"duration": "for"}):

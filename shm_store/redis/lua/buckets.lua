@@ -1,7 +1,8 @@
 -- Buckets: what is stored of one, under one name, until it has been idle for `min_ttl`; of an override, for ever.
 --
 -- A bucket is { name, code, terms, base, state, tag, override, now, ahead, lag }: its state before and after what was
--- taken so far. Its tag is another one whenever reservations of before may give nothing back to it.
+-- taken so far. Its tag is another one whenever reservations of before may give nothing back to it. An override that was
+-- set before the first take is UNASKED: it adopts the algorithm and the burst of that.
 --
 -- A bucket has its own time, `now`, which never goes back: the server's clock and `ahead` microseconds. All its instants
 -- are of that time. A clock that steps back makes `ahead` larger, and the bucket's time goes on from the last change. A
@@ -9,6 +10,7 @@
 -- clocks that differ that little, and take turns, then gain no units.
 
 local JITTER = 1 / 100
+local UNASKED, INTERVAL_MAX = "unasked", 36500 * 86400 * 1000000
 
 local function save(bucket, tag, min_ttl)
   local state, terms = bucket.state, bucket.terms
@@ -69,15 +71,31 @@ local function decide(bucket, cost)
   return allowed, remaining, reset_after + bucket.lag, allowed and 0 or retry_after + bucket.lag, after
 end
 
--- Goes on under another quota, before anything is taken; an override keeps its own.
+-- The terms of another limit and interval: a burst that equals its limit follows, another one is cut to the largest.
+local function resized(terms, limit, interval)
+  local burst = terms[3]
+  if burst == terms[1] then
+    burst = limit
+  elseif burst * interval / limit > INTERVAL_MAX then
+    burst = divided(INTERVAL_MAX, limit, interval, 0)
+  end
+  return { limit, interval, burst }
+end
+
+local function requote(bucket, code, terms)
+  bucket.base = requoted(bucket.base, bucket.code, bucket.terms, code, terms, bucket.now)
+  bucket.state, bucket.code, bucket.terms, bucket.tag, bucket.is_requoted = bucket.base, code, terms, nil, true
+end
+
+-- Goes on under another quota, before anything is taken; an override adopts what it lacks from its first one.
 local function adopt(bucket, code, terms)
   local old = bucket.terms
-  if bucket.override then
-    return
-  end
-  if bucket.code ~= code or old[1] ~= terms[1] or old[2] ~= terms[2] or old[3] ~= terms[3] then
-    bucket.base = requoted(bucket.base, bucket.code, old, code, terms, bucket.now)
-    bucket.state, bucket.code, bucket.terms, bucket.tag, bucket.is_requoted = bucket.base, code, terms, nil, true
+  if bucket.override == UNASKED then
+    bucket.override = true
+    requote(bucket, code, resized(terms, old[1], old[2]))
+  elseif not bucket.override
+    and (bucket.code ~= code or old[1] ~= terms[1] or old[2] ~= terms[2] or old[3] ~= terms[3]) then
+    requote(bucket, code, terms)
   end
 end
 

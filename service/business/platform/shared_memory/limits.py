@@ -37,7 +37,7 @@ class StoreLimits:
         self._store = store
 
     def page(self, query: LimitQuery) -> LimitPage:
-        """Return the limits that are asked for; no stripe is taken."""
+        """Return the limits that a query selects; this takes no stripe."""
         with _reported():
             found = self._store.inspect().select(Query(**msgspec.structs.asdict(query)))
             return LimitPage([_limit(entry) for entry in found.entries], found.total)
@@ -56,7 +56,7 @@ class StoreLimits:
         """Store a quota for a key alone."""
         with _reported():
             named, doubted = self._looked_at(key)
-            self._store.set(named, new.limit, new.interval)
+            self._store.set(named, new.limit, new.interval, keep_spent=new.keep_spent)
             return doubted
 
     def reset(self, key: str) -> bool:
