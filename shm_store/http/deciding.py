@@ -69,15 +69,15 @@ def refuses(unable: Iterable[Rule]) -> bool:
 NOTHING: Final = Decided([], [], [])
 
 
-def has_room(store: RateLimiter, rule: Rule, request: object) -> bool:
-    """Return whether a rule would not deny a request, as far as it is a quota.
+def has_room(store: RateLimiter, rule: Rule, request: object, method: str) -> bool:
+    """Return whether a rule would not deny a request of a method, as far as it is a quota.
 
     Raises:
         StoreError: The store failed, or the key cannot be made.
     """
     if rule.shadow or not isinstance(rule.limit, Quota):
         return True
-    key = rule.key(request)
+    key = rule.key_of(request, method)
     try:
         return key is None or store.peek(key, rule.cost, rule.limit).allowed
     except CostError:

@@ -71,7 +71,7 @@ def bind(  # noqa: C901 - one closure, whose calls are what it saves
             if rule is None or plan.source is not policies.current:
                 return several(request, method, path)
         # Looked up apart from the call: CPython 3.11 has no fast way to call an attribute that is no method.
-        make_key, take = rule.key, store.take
+        make_key, take = rule.key if method != "OPTIONS" else rule.options_key, store.take
         try:
             key = make_key(request)
         except StoreError as error:

@@ -3,7 +3,8 @@
 Who is charged is `client:<address>`, `header:<name>:<value>`, `key:<the application's own>` or `global`. A header's
 name cannot contain a colon, so no value can spell a key of another header, and none can spell a client's. The key of a
 policy is `<policy>:<who>`, or with what splits its buckets `<policy>:route=<route>:method=<method>:<who>`: no part
-before the last has a colon in it, and nobody who is charged begins with `route=` or `method=`.
+before the last has a colon in it, and nobody who is charged begins with `route=`, `method=` or `preflight:`. A CORS
+preflight is charged to `preflight:<who>`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ MakeKey: TypeAlias = Callable[[Any], str | None]
 
 # Before what the application itself says about who is charged.
 _KEY_TAG: Final = "key:"
+# Before the client of a CORS preflight: its bucket is another one than that of the requests that follow.
+_PREFLIGHT_TAG: Final = "preflight:"
 # Clients whose keys are remembered, by each policy: parsing an address costs as much as several takes. All are dropped
 # when there would be more.
 _REMEMBERED: Final = 4_096
@@ -30,9 +33,40 @@ _REMEMBERED_LENGTH_MAX: Final = 256
 
 def key_function(recipe: Recipe, framework: Framework, clients: Clients, prefix: str) -> MakeKey:
     """Return the function that makes keys as a recipe says: `prefix`, what splits the buckets, and who is charged."""
-    who = _who(recipe.who, framework, clients, "" if recipe.route or recipe.method else prefix)
     if not recipe.route and not recipe.method:
-        return who
+        return _who(recipe.who, framework, clients, prefix)
+    return _split(_who(recipe.who, framework, clients, ""), recipe, framework, prefix)
+
+
+def options_key_function(key: MakeKey, recipe: Recipe, framework: Framework, clients: Clients, prefix: str) -> MakeKey:
+    """Return the function that makes the keys of OPTIONS requests: those of `key`, except for CORS preflights.
+
+    A browser sends no credentials and none of the application's headers with a preflight (Fetch standard, section 4.8).
+    So the bucket is that of the client's address whatever the recipe, or the global one.
+    """
+    who = (CLIENT,) if recipe.who else ()
+    if not recipe.route and not recipe.method:
+        preflight_key = _who(who, framework, clients, prefix + _PREFLIGHT_TAG)
+    else:
+        preflight_key = _split(_who(who, framework, clients, _PREFLIGHT_TAG), recipe, framework, prefix)
+
+    def options_key(request: object) -> str | None:
+        return preflight_key(request) if _is_preflight(request, framework.header) else key(request)
+
+    return options_key
+
+
+def _is_preflight(request: object, header: Callable[[Any, str], str | None]) -> bool:
+    """Return whether an OPTIONS request is a CORS preflight, as browsers send it."""
+    return (
+        bool(header(request, "Origin"))
+        and bool(header(request, "Access-Control-Request-Method"))
+        and header(request, "Authorization") is None
+    )
+
+
+def _split(who: MakeKey, recipe: Recipe, framework: Framework, prefix: str) -> MakeKey:
+    """Return the function that makes the keys of a bucket for each route or method."""
     route = framework.route
 
     def key(request: object) -> str | None:

@@ -20,8 +20,6 @@ T = TypeVar("T")
 #: Returns who a request is charged to; None or "" if it is not limited.
 KeyFunction: TypeAlias = Callable[[Any], str | None]
 
-#: What a browser asks before it sends a request to another origin; it has no part in the client's doing.
-EXEMPT_METHODS: Final = ("OPTIONS",)
 CLIENT_KEY: Final[tuple[Source, ...]] = (recipe.CLIENT,)
 #: The policy of a middleware without policies.
 DEFAULT_POLICY: Final = "default"
@@ -41,7 +39,7 @@ class Options(TypedDict, total=False):
             follows the file when gunicorn reloads.
         exempt: Paths that are not limited, decoded and without a query; one that ends with `*` stands for all that
             begin so. A request has to write the path as it stands here.
-        exempt_methods: Methods that are not limited; OPTIONS if left out.
+        exempt_methods: Methods that are not limited, in capitals; none if left out.
         clients: Who is the client, and which proxies are believed; the address at the other end of the socket if left
             out.
         headers: Which header fields are sent; those of the current draft if left out.

@@ -22,7 +22,6 @@ from shm_store.http.framework import Framework
 from shm_store.http.headers import Headers
 from shm_store.http.options import (
     CLIENT_KEY,
-    EXEMPT_METHODS,
     KeyFunction,
     checked_clients,
     checked_deny,
@@ -74,7 +73,7 @@ class RequestLimiter:
         on_error: OnError = "allow",
         policies: Iterable[Policy] | RunningPolicies | None = None,
         exempt: Iterable[str] = (),
-        exempt_methods: Collection[str] = EXEMPT_METHODS,
+        exempt_methods: Collection[str] = (),
         clients: Clients | None = None,
         headers: Headers | None = None,
         deny: Deny | None = None,
@@ -195,7 +194,7 @@ class RequestLimiter:
         """
         rules = () if self._is_exempt(method, path) else self._running.current().early
         covers = covering(rules, request, method, path, self._mounts)
-        return all(has_room(self._store, rule, request) for rule in covers)
+        return all(has_room(self._store, rule, request, method) for rule in covers)
 
     def settle(self, outcome: Outcome, status: int) -> None:
         """Settle what a request has reserved, for a response of that status, and count it if it is not counted."""
@@ -230,7 +229,7 @@ class RequestLimiter:
         failed: list[Rule] = []
         for rule in covering(rules, request, method, path, self._mounts):
             try:
-                key = rule.key(request)
+                key = rule.key_of(request, method)
             except StoreError as error:
                 failed.append(rule)
                 self._log_failure(error, (rule,))

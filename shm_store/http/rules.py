@@ -11,7 +11,7 @@ from shm_store.http.answers import Answer
 from shm_store.http.clients import Clients
 from shm_store.http.framework import Framework
 from shm_store.http.headers import Label, label
-from shm_store.http.keys import MakeKey, key_function
+from shm_store.http.keys import MakeKey, key_function, options_key_function
 from shm_store.policy import Policy, paths
 from shm_store.policy.paths import Covered, Exempt
 from shm_store.quota import Concurrency, Quota
@@ -25,6 +25,7 @@ class Rule(msgspec.Struct, frozen=True, eq=False):
         name: The policy's name.
         tally: Counts its decisions.
         key: Makes the key of a request.
+        options_key: Makes the key of an OPTIONS request.
         limit: The quota or the concurrency limit.
         label: How it is written in header fields.
         cost: Units each request takes.
@@ -42,6 +43,7 @@ class Rule(msgspec.Struct, frozen=True, eq=False):
     name: str
     tally: Tally
     key: MakeKey
+    options_key: MakeKey
     limit: Quota | Concurrency
     label: Label
     cost: int = 1
@@ -57,6 +59,10 @@ class Rule(msgspec.Struct, frozen=True, eq=False):
     def __repr__(self) -> str:
         # Who shows an Outcome is not to see what clients have asked for.
         return f"<Rule {self.name}>"
+
+    def key_of(self, request: object, method: str) -> str | None:
+        """Return the key of a request of a method."""
+        return self.options_key(request) if method == "OPTIONS" else self.key(request)
 
     @property
     def reserves(self) -> bool:
@@ -96,10 +102,13 @@ def covering(
 
 def made(policy: Policy, framework: Framework, clients: Clients, tally: Tally) -> Rule:
     """Return the rule of a policy."""
+    recipe, prefix = policy.recipe, f"{policy.name}:"
+    key = key_function(recipe, framework, clients, prefix)
     return Rule(
         name=policy.name,
         tally=tally,
-        key=key_function(policy.recipe, framework, clients, prefix=f"{policy.name}:"),
+        key=key,
+        options_key=options_key_function(key, recipe, framework, clients, prefix),
         limit=policy.limit,
         label=label(policy.name, policy.limit),
         cost=policy.cost,

@@ -12,8 +12,10 @@ from typing import Final
 
 from shm_store.table.labels import encoded
 
-# What a policy puts before who is charged: its name, the route, the method.
-_SCOPED: Final = re.compile(r"([^:]+:(?:route=[^:]*:)?(?:method=[^:]*:)?)((?:client|header|key):.*|global)", re.DOTALL)
+# The parts of a policy's key: the policy's name, the route, the method, the mark of CORS preflights, and the client.
+_SCOPED: Final = re.compile(
+    r"([^:]+:(?:route=[^:]*:)?(?:method=[^:]*:)?(?:preflight:)?)((?:client|header|key):.*|global)", re.DOTALL
+)
 # A client chooses what it writes; a server that keeps a name per client must not keep all of it. Nor of what comes
 # before who is charged, which some callers make of a path: such a key is all who.
 _LENGTH_MAX: Final = 256

@@ -33,6 +33,7 @@ PIECES = st.lists(
             "global",
             "route=",
             "method=",
+            "preflight:",
             "a",
             "\n",
             "x" * 257,
@@ -42,7 +43,9 @@ PIECES = st.lists(
 KEYS = PIECES | st.text(st.characters(), max_size=40)
 WHO = st.tuples(st.sampled_from(["client:", "header:", "key:"]), KEYS).map("".join) | st.just("global")
 POLICY = st.text("abc-{}%", min_size=1, max_size=8)
-SCOPE = st.sampled_from(["", "route=/users/{id}:", "method=GET:", "route=/:method=POST:"])
+SCOPE = st.sampled_from(
+    ["", "route=/users/{id}:", "method=GET:", "route=/:method=POST:", "preflight:", "method=OPTIONS:preflight:"]
+)
 
 
 def _hash_tag(name: bytes) -> bytes:

@@ -20,7 +20,7 @@ from tests.clock import Clock
 from tests.conftest import OpenStore
 
 LOGGER = "shm_store.falcon"
-RULE = Rule(name="p", tally=Tally(), key=str, limit=None, label=None)  # type: ignore[arg-type]
+RULE = Rule(name="p", tally=Tally(), key=str, options_key=str, limit=None, label=None)  # type: ignore[arg-type]
 
 
 class Hello:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from shm_store.errors import ConfigurationError
 from shm_store.http.clients import Clients
 from shm_store.http.framework import Framework
-from shm_store.http.keys import MakeKey, _Remembered, key_function
+from shm_store.http.keys import MakeKey, _Remembered, key_function, options_key_function
 from shm_store.policy import Policy, recipe
 from shm_store.policy.recipe import Source, header_prefix
 from tests.ids import shown
@@ -51,6 +51,7 @@ PIECES = (
     "=",
     "route=/x:",
     "method=GET:",
+    "preflight:",
     "client:203.0.113.7",
     "header:",
     "key:",
@@ -60,7 +61,15 @@ PIECES = (
     "client:",
 )
 VALUES = st.lists(st.sampled_from(PIECES) | st.text(":%=/a\xff", max_size=2), max_size=4).map("".join)
-ATTACKS = ("client:203.0.113.7", "global", "header:a:v", "key:v", "v", "method=GET:client:203.0.113.7")
+ATTACKS = (
+    "client:203.0.113.7",
+    "global",
+    "header:a:v",
+    "key:v",
+    "v",
+    "method=GET:client:203.0.113.7",
+    "preflight:client:203.0.113.7",
+)
 
 
 def _own(request: Asking) -> str:
@@ -77,7 +86,13 @@ def _made(name: str, recipe: Sequence[Source]) -> MakeKey:
     return key_function(read, FRAMEWORK, Clients(), f"{name}:")
 
 
+def _made_for_options(name: str, recipe: Sequence[Source]) -> MakeKey:
+    read = Policy(name=name, quota="5/s", key=recipe).recipe
+    return options_key_function(_made(name, recipe), read, FRAMEWORK, Clients(), f"{name}:")
+
+
 MAKE = {(name, recipe): _made(name, recipe) for name, recipe in itertools.product(NAMES, RECIPES)}
+MAKE_FOR_OPTIONS = {(name, recipe): _made_for_options(name, recipe) for name, recipe in MAKE}
 
 
 def _askings(values: list[str]) -> list[Asking]:
@@ -116,6 +131,60 @@ def test_keys_are_alike_only_if_they_mean_the_same(values: list[str]) -> None:
     charges = itertools.product(NAMES, RECIPES, _askings(values))
     both = {(_key(*charge), _meaning(*charge)) for charge in charges}
     assert len({key for key, _ in both}) == len({meaning for _, meaning in both}) == len(both)
+
+
+PREFLIGHT = {"Origin": "https://a.example", "Access-Control-Request-Method": "GET"}
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(VALUES, max_size=3))
+@example(list(ATTACKS))
+def test_no_client_spells_the_key_of_a_preflight(values: list[str]) -> None:
+    """No value that a client sends makes such a key, and no preflight makes another key."""
+    charges = [*itertools.product(NAMES, RECIPES, _askings(values))]
+    keys = {_key(*charge) for charge in charges}
+    preflights = {
+        MAKE_FOR_OPTIONS[name, recipe](request._replace(headers=request.headers | PREFLIGHT))
+        for name, recipe, request in charges
+    }
+    assert not keys & preflights
+    clients = {f"client:{client}" for client in CLIENTS}
+    assert {key.partition("preflight:")[2] for key in preflights if key is not None} == clients | {"global"}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "key"),
+    [
+        (["client"], "p:preflight:client:203.0.113.7"),
+        (["header:a"], "p:preflight:client:203.0.113.7"),
+        (["header:a", "client", "method"], "p:method=OPTIONS:preflight:client:203.0.113.7"),
+        (["client", "route", "method"], "p:route=/x:method=OPTIONS:preflight:client:203.0.113.7"),
+        ([lambda _: pytest.fail("a preflight is nobody's")], "p:preflight:client:203.0.113.7"),
+        (["global"], "p:preflight:global"),
+    ],
+    ids=shown,
+)
+def test_key_of_a_preflight_is_of_the_address(recipe: list[Source], key: str) -> None:
+    """Browsers send none of the headers by which an application knows its users, and anybody could make them up."""
+    request = Asking("203.0.113.7", {"a": "v"} | PREFLIGHT, "/x", "OPTIONS")
+    assert _made_for_options("p", recipe)(request) == key
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Origin": "https://a.example"},
+        {"Access-Control-Request-Method": "GET"},
+        PREFLIGHT | {"Origin": ""},
+        PREFLIGHT | {"Access-Control-Request-Method": ""},
+        PREFLIGHT | {"Authorization": "Bearer guess"},
+    ],
+    ids=shown,
+)
+def test_key_of_another_options_request_is_the_usual_one(headers: dict[str, str]) -> None:
+    """It lacks what browsers send, or has credentials, which they do not send."""
+    assert _made_for_options("p", ["client"])(Asking("203.0.113.7", headers, None, "OPTIONS")) == "p:client:203.0.113.7"
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=shown)

@@ -142,35 +142,9 @@ def test_middleware_fits_both_kinds_of_application() -> None:
     falcon.asgi.App(middleware=[middleware], router=router)
 
 
-@pytest.mark.parametrize("policies", [False, True])
-def test_preflight_is_not_limited(store: ShmStore, route: Route, *, policies: bool) -> None:
-    """A browser's preflight costs the client nothing, whatever is in its bucket."""
-    limit: dict[str, Any] = {"quota": Quota(2, "1min")}
-    if policies:
-        late = Policy(name="late", quota="2/min", routes=["/links"])
-        limit = {"policies": [Policy(name="all", quota="2/min"), late]}
-    app = route(falcon.CORSMiddleware(allow_origins="https://app.example"), RateLimitMiddleware(store, **limit))
-    asked = {"Origin": "https://app.example", "Access_Control_Request_Method": "GET"}
-    preflights = [app.ask(method="OPTIONS", **asked) for _ in range(4)]
-    assert [preflight.status_code for preflight in preflights] == [200] * 4
-    assert preflights[-1].headers["access-control-allow-origin"] == "https://app.example"
-    assert not [name for name in preflights[-1].headers if "ratelimit" in name]
-    assert store.stats().occupied == 0
-    assert app.statuses(3) == [200, 200, 429]
-    assert app.statuses(1, method="OPTIONS") == [200]
-    # A script of the other origin may read why it was denied.
-    assert app.ask(**asked).headers["access-control-allow-origin"] == "https://app.example"
-
-
-def test_preflight_is_limited_if_no_method_is_exempt(store: ShmStore, route: Route) -> None:
-    """With an empty list every method counts."""
-    app = route(RateLimitMiddleware(store, exempt_methods=()))
-    assert app.statuses(4, method="OPTIONS") == [200, 200, 200, 429]
-
-
 @pytest.mark.parametrize("router", [False, True])
 def test_methods_are_exempt_as_listed(store: ShmStore, route: Route, *, router: bool) -> None:
-    """A list of others replaces OPTIONS; it holds for policies of every kind, with and without the router."""
+    """They are limited by policies of no kind, with and without the router; every other method is."""
     known = DefaultRouter() if router else None
     policies = [Policy(name="all", quota="1/min"), Policy(name="late", quota="1/min", routes=["/links"])]
     middleware = RateLimitMiddleware(store, policies=policies, exempt_methods=["DELETE", "PURGE"], router=known)

@@ -47,8 +47,19 @@ def test_room_is_there_for_what_a_policy_does_not_deny(store: ShmStore, fields: 
 def test_room_is_there_for_exempt_requests(store: ShmStore) -> None:
     """By their method or their path."""
     store.take(KEY, 2, _policy().limit)  # type: ignore[arg-type]
-    assert _has_room(store, _policy(), method="OPTIONS")
+    assert _has_room(store, _policy(), method="OPTIONS", exempt_methods=["OPTIONS"])
     assert _has_room(store, _policy(), path="/free", exempt=["/free"])
+
+
+def test_room_of_a_preflight_is_in_its_own_bucket(store: ShmStore) -> None:
+    """It is charged to no other."""
+    limiter = RequestLimiter(store, FALCON, policies=[_policy()])
+    headers = {"Origin": "https://a.example", "Access-Control-Request-Method": "GET"}
+    preflight = falcon.testing.create_req(method="OPTIONS", headers=headers, remote_addr="127.0.0.1")
+    store.take(KEY, 2, _policy().limit)  # type: ignore[arg-type]
+    assert limiter.has_room(preflight, "OPTIONS", "/")
+    store.take("a:preflight:client:127.0.0.1", 2, _policy().limit)  # type: ignore[arg-type]
+    assert not limiter.has_room(preflight, "OPTIONS", "/")
 
 
 def test_room_is_wanted_of_every_policy(store: ShmStore) -> None:

