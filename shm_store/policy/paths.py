@@ -2,7 +2,8 @@
 
 A path has one normal form: decoded, with one slash before each segment and none at its end, without dot segments.
 Servers and routers accept other spellings of it, each its own. `spellings` returns all that a path may stand for.
-A policy covers a request if a pattern covers any of them. A path is exempt only if it is written as the pattern is.
+A policy covers a request if a pattern covers any of them. A path is exempt only if it is written as a pattern is, and
+all that it may stand for is exempt too.
 """
 
 from __future__ import annotations
@@ -71,11 +72,14 @@ class Exempt(NamedTuple):
     prefixes: tuple[str, ...]
 
     def cover(self, path: str) -> bool:
-        """Return whether a path is exempt: written as a pattern is, and without another spelling.
+        """Return whether a path is exempt: written as a pattern is, whatever a router takes it for.
 
-        `/static/*` does not exempt `/static/`: some routers take that for `/static`.
+        `/static/*` exempts neither `/static/../admin` nor `/static/`: some routers take that for `/static`.
         """
-        return path in self.exact or (_ends(path).startswith(self.prefixes) and is_normal(path))
+        if path in self.exact:
+            return True
+        spelled = spellings(path) if path.startswith(self.prefixes) else None
+        return spelled is not None and all(each in self.exact or each.startswith(self.prefixes) for each in spelled)
 
 
 def spellings(path: str, mounts: Collection[str] = ()) -> Collection[str] | None:
