@@ -17,6 +17,7 @@ from shm_store.quota import Concurrency, Quota
 
 T = TypeVar("T")
 
+_STORE_METHODS: Final = ("take", "take_all", "reserve")
 # Collections that are no list, though their elements can be read like those of one.
 _NO_LISTS: Final = (str, bytes, bytearray, memoryview, Mapping)
 
@@ -114,6 +115,12 @@ def require_function(setting: str, value: T, remedy: str) -> T:
 def require_flag(setting: str, value: bool) -> bool:  # noqa: FBT001 - that is what it checks
     """Return `value`, or raise ConfigurationTypeError unless it is a `bool`."""
     return require_instance(setting, value, bool, "give True or False")
+
+
+def require_store(store: object) -> None:
+    """Raise ConfigurationTypeError unless `store` has the methods of a RateLimiter that middleware calls."""
+    if isinstance(store, type) or not all(callable(getattr(store, name, None)) for name in _STORE_METHODS):
+        raise ConfigurationTypeError("store", store, "give a RateLimiter, for example ShmStore.open(Config(limit=100))")
 
 
 def require_collection(setting: str, value: object, remedy: str) -> Iterable[Any]:

@@ -68,7 +68,7 @@ class Kind(NamedTuple):
         types: Its types; bool is none of them, unless it is named.
         unusable: Values of these types that cannot be used.
         also: Tells other values that may be given.
-        others: Further values of other types.
+        others: Further values that are, or contain, values of other types.
     """
 
     types: tuple[type, ...]
@@ -78,9 +78,11 @@ class Kind(NamedTuple):
 
     def wrong(self) -> Iterator[tuple[Any, type[Exception]]]:
         """Yield values that a call must refuse, and the standard error that its error is as well."""
-        for value in (*VALUES, *self.others):
+        for value in VALUES:
             if not self._is_typed(value) and not self.also(value):
                 yield value, TypeError
+        for value in self.others:
+            yield value, TypeError
         for value in self.unusable:
             yield value, ValueError
 

@@ -60,12 +60,6 @@ class Options(TypedDict, total=False):
     log_keys: bool
 
 
-def checked_store(store: object) -> None:
-    """Raise ConfigurationError unless `store` is a RateLimiter, as far as middleware needs one."""
-    if not all(hasattr(store, name) for name in ("take", "take_all", "reserve")) or isinstance(store, type):
-        raise ConfigurationError("store", store, "give a RateLimiter, for example ShmStore.open(Config(limit=100))")
-
-
 def checked_clients(clients: Clients | None) -> Clients:
     """Return who is the client, and raise ConfigurationError if it is something else."""
     example = "a Clients, for example Clients(hops=1)"

@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 
+from shm_store.arguments import require_store
 from shm_store.errors import ConfigurationError, CostError, StoreError
 from shm_store.http import hotpath
 from shm_store.http.answering import Answering
@@ -27,7 +28,6 @@ from shm_store.http.options import (
     checked_deny,
     checked_headers,
     checked_methods,
-    checked_store,
     default_policy,
     refuse_beside_policies,
 )
@@ -100,7 +100,7 @@ class RequestLimiter:
         Raises:
             ConfigurationError: An option cannot be used; the error names it and the remedy.
         """
-        checked_store(store)
+        require_store(store)
         self._store = store
         self._clients = checked_clients(clients)
         self._further = further

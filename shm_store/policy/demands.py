@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations, product
 from typing import Final
 
+from shm_store.arguments import require_collection, require_instance, require_store
 from shm_store.errors import ConfigurationError
 from shm_store.limiter import Backed
 from shm_store.policy.policy import Policy
@@ -35,9 +36,11 @@ def require_possible(store: object, policies: Sequence[Policy]) -> None:
 
 def require_countable(store: object, policies: Iterable[Policy]) -> None:
     """Raise ConfigurationError, which names the policy, unless a store can count by the limits of policies."""
-    if not isinstance(store, Backed):
-        return
-    for policy in policies:
+    require_store(store)
+    for policy in require_collection("policies", policies, "give a list of Policy objects"):
+        require_instance("policies", policy, Policy, "give a list of Policy objects")
+        if not isinstance(store, Backed):
+            continue
         try:
             store.check(policy.limit)
         except ConfigurationError as error:

@@ -23,7 +23,7 @@ from shm_store.dump import dump, load
 from shm_store.durations import to_ns
 from shm_store.inspection import Inspection
 from shm_store.opentelemetry import observe
-from shm_store.policy import Policy, RunningPolicies, from_file, from_tables, loads
+from shm_store.policy import Policy, RunningPolicies, from_file, from_tables, loads, require_countable, require_possible
 from shm_store.policy import load as load_policies
 from shm_store.prometheus import TableCollector
 from shm_store.query import Query
@@ -80,7 +80,6 @@ LEFT_OUT: Final = frozenset(
         *map("gunicorn.{}".format, gunicorn.__all__),
         "supervisor.Supervisor.recover",
         *("durations.to_ns", "durations.to_text"),
-        "policy.require_possible",
     )
 )
 
@@ -131,6 +130,7 @@ WRITTEN_KEY: Final = Kind((str,), ("#", "#x", "#" + "0" * 15))
 FLAG: Final = Kind((bool,))
 DIGITS: Final = Kind((str,), ("", "x", "0" * 15, "g" * 16, LONG))
 POLICY: Final = Policy(name="all", quota="5/s")
+POLICIES: Final = Kind((list, tuple, set), others=(["x"], [POLICY, 5], POLICY))
 
 
 def _policy(**given: Any) -> Policy:  # noqa: ANN401 - wrong ones
@@ -282,6 +282,14 @@ CASES: Final[dict[str, dict[str, Case]]] = {
         lambda _, text: loads(text), said="policies", text=Kind((str,), ("x", "[", "\0", "[" * 9_999))
     ),
     "policy.from_tables": _cases(lambda _, tables: from_tables(tables), said="policy", tables=Kind((list,), TABLES)),
+    **{
+        f"policy.{require.__name__}": _cases(
+            lambda made, require=require, **given: require(**{"store": made.table, "policies": [POLICY]} | given),
+            store=Kind((), others=(ShmStore,)),
+            policies=POLICIES,
+        )
+        for require in (require_countable, require_possible)
+    },
     "policy.Policy": _cases(
         lambda _, **given: Policy(**{"name": "p"} | ({} if "concurrency" in given else {"quota": "5/s"}) | given),
         said="policy 'p': {}",
@@ -318,12 +326,10 @@ CASES: Final[dict[str, dict[str, Case]]] = {
         exempt=Kind((str,), ("", "a")),
         refund=Kind((str, int), ("", "x", 0, 2**70)),
     ),
-    "policy.RunningPolicies": _cases(
-        lambda _, policies: RunningPolicies(policies), policies=Kind((list, tuple, set), others=([POLICY, 5], POLICY))
-    ),
+    "policy.RunningPolicies": _cases(lambda _, policies: RunningPolicies(policies), policies=POLICIES),
     "policy.RunningPolicies.replace": _cases(
         lambda made, policies: made.policies.replace(policies),
-        policies=Kind((list, tuple, set), others=([POLICY, 5], POLICY)),
+        policies=POLICIES,
     ),
 }
 
