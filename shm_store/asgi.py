@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, Final, TypeAlias, Unpack
 
 from shm_store.arguments import require_function
 from shm_store.http.answers import UNANSWERED, Answer, Denial
 from shm_store.http.clients import Clients
-from shm_store.http.framework import Framework, known_method
+from shm_store.http.framework import REPEATED, Framework, known_method
 from shm_store.http.headers import Fields, Headers
 from shm_store.http.options import Options
 from shm_store.http.outcome import Outcome
@@ -189,19 +189,34 @@ def _forced_mount() -> str:
     return (conf.settings.FORCE_SCRIPT_NAME or "") if conf is not None and conf.settings.configured else ""
 
 
-def _peer(scope: Scope) -> str | None:
+def _peer(scope: Scope) -> object:
     client = scope.get("client")
-    return client[0] if client else None
+    try:
+        return client[0]  # type: ignore[index]  # as nearly every server gives it
+    except (TypeError, LookupError):
+        return _read_once(scope, client)
+
+
+def _read_once(scope: Scope, client: object) -> object:
+    """Return the peer of a client that is no sequence: the specification allows an iterable that can be read once."""
+    if not isinstance(client, Iterable):
+        return None
+    # The application reads it, too.
+    scope["client"] = read = tuple(client)
+    return read[0] if read else None
 
 
 def _header(scope: Scope, name: str) -> str | None:
-    """Return the first line of a header, which is what frameworks give an application that asks for one value."""
+    """Return the value of a header.
+
+    Of several lines Starlette gives the first, Django all, and a dict of the scope's headers the last: a client could
+    vary a line that the application does not read.
+    """
     wanted = name.lower().encode()
-    for field, value in scope["headers"]:
-        if field == wanted:
-            line: bytes = value
-            return line.decode("latin-1")
-    return None
+    lines = [value for field, value in scope["headers"] if field == wanted]
+    if len(lines) > 1:
+        return REPEATED
+    return lines[0].decode("latin-1") if lines else None
 
 
 def _forwarded(scope: Scope, name: str) -> str | None:

@@ -34,9 +34,16 @@ def shown(value: object) -> str:
 
 
 class StoreError(Exception):
-    """Root of all errors of this package; pickles with its fields."""
+    """Root of all errors of this package; pickles with its fields.
+
+    Attributes:
+        fields: The names of its fields.
+        is_failure: Whether the store itself has failed, which a policy's `on_error` is for. False for what a setting, a
+            call or a client's request can cause: the HTTP layer answers 503, and lets no such request through.
+    """
 
     fields: ClassVar[tuple[str, ...]] = ()
+    is_failure: ClassVar[bool] = True
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), tuple(getattr(self, field) for field in self.fields)
@@ -46,6 +53,7 @@ class ConfigurationError(StoreError, ValueError):
     """A setting, or an argument in the role of one, has a value that cannot be used."""
 
     fields = ("setting", "value", "remedy")
+    is_failure = False
 
     def __init__(self, setting: str, value: object, remedy: str) -> None:
         super().__init__(f"{setting} is {shown(value)}: {remedy}")
@@ -78,6 +86,7 @@ class CostError(StoreError, ValueError):
     """
 
     fields = ("cost", "limit", "index")
+    is_failure = False
 
     def __init__(self, cost: object, limit: int, index: int = 0) -> None:
         super().__init__(f"cost is {shown(cost)}: give an integer from 1 to {limit}, the most units at once")
@@ -111,6 +120,8 @@ class TableFullError(StoreError):
     """No slot that the key may use can be given up: overrides never are, and live buckets not under on_full='deny'."""
 
     fields = ("name", "slots")
+    # Clients with many requests in flight fill a set.
+    is_failure = False
 
     def __init__(self, name: str, slots: int) -> None:
         super().__init__(
@@ -153,6 +164,7 @@ class AcquireTimeoutError(StoreError, TimeoutError):
     """
 
     fields = ("key", "timeout_ns", "retry_after_ns")
+    is_failure = False
 
     def __init__(self, key: str, timeout_ns: int | None, retry_after_ns: int) -> None:
         within = "" if timeout_ns is None else f" within {timeout_ns / 1e9:g} s"

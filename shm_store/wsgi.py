@@ -26,6 +26,9 @@ __all__ = ["Answer", "Clients", "Denial", "Headers", "Outcome", "RateLimitMiddle
 #: Where in the environment the application finds the Outcome.
 OUTCOME: Final = "shm_store.rate_limit"
 
+# RFC 3875 section 4.1: headers that have a variable of their own.
+_UNPREFIXED: Final = frozenset(("CONTENT_LENGTH", "CONTENT_TYPE"))
+
 _Write: TypeAlias = Callable[[bytes], object]
 
 
@@ -155,12 +158,19 @@ def _decoded(path: str) -> str:
     return path if path.isascii() else path.encode("latin-1", "replace").decode("utf-8", "replace")
 
 
-def _peer(environ: WSGIEnvironment) -> str | None:
+def _peer(environ: WSGIEnvironment) -> object:
     return environ.get("REMOTE_ADDR")
 
 
 def _header(environ: WSGIEnvironment, name: str) -> str | None:
-    return environ.get(f"HTTP_{name.upper().replace('-', '_')}")
+    return environ.get(_variable(name))
+
+
+@lru_cache
+def _variable(name: str) -> str:
+    """Return what PEP 3333 calls a header in the environment."""
+    variable = name.upper().replace("-", "_")
+    return variable if variable in _UNPREFIXED else f"HTTP_{variable}"
 
 
 def _asked(environ: WSGIEnvironment) -> tuple[str | None, str]:

@@ -16,7 +16,7 @@ from shm_store.errors import ConfigurationError
 from shm_store.http.options import CLIENT_KEY
 from shm_store.http.plan import Further
 from shm_store.policy import Policy
-from shm_store.policy.policy import Mode, OnError
+from shm_store.policy.policy import Absent, Mode, OnError
 from shm_store.policy.recipe import Source
 from shm_store.quota import Quota
 
@@ -52,6 +52,7 @@ def limit(
     burst: int | None = None,
     concurrency: int | None = None,
     key: Sequence[Source] = CLIENT_KEY,
+    absent: Absent = "share",
     cost: int = 1,
     mode: Mode = "enforce",
     on_error: OnError = "allow",
@@ -70,6 +71,7 @@ def limit(
         burst: See Policy.
         concurrency: See Policy.
         key: See Policy.
+        absent: See Policy.
         cost: See Policy.
         mode: See Policy.
         on_error: See Policy.
@@ -89,6 +91,7 @@ def limit(
             burst=burst,
             concurrency=concurrency,
             key=key,
+            absent=absent,
             cost=cost,
             mode=mode,
             on_error=on_error,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import suppress
 from typing import Final
 
 import falcon
@@ -15,7 +17,7 @@ _AsgiRequest: Final = falcon.asgi.Request
 _SEQUENCES: Final = (tuple, list)
 
 
-def _peer(req: falcon.Request) -> str | None:
+def _peer(req: falcon.Request) -> object:
     """Return the peer of the connection.
 
     `req.remote_addr` of ASGI would parse the client's forwarding headers on the way, and a malformed one makes it
@@ -26,8 +28,20 @@ def _peer(req: falcon.Request) -> str | None:
     client = req.scope.get("client")
     if isinstance(client, _SEQUENCES):
         return client[0] if client else None
-    # The specification allows an iterable that can be read only once; Falcon reads it, and keeps what it read.
-    return None if client is None else req.remote_addr
+    return _read_once(req, client)
+
+
+def _read_once(req: falcon.asgi.Request, client: object) -> object:
+    """Return the peer of a client that is no sequence: the specification allows an iterable that can be read once."""
+    if not isinstance(client, Iterable):
+        return None
+    if read := tuple(client):
+        req.scope["client"] = read
+        return read[0]
+    # Falcon may have read it before, and then keeps what it read as the last of the route.
+    with suppress(Exception):
+        return req.access_route[-1]
+    return None
 
 
 def _header(req: falcon.Request, name: str) -> str | None:

@@ -1,4 +1,4 @@
-"""Says who the client of a request is: the address at the other end of the socket, or the one that proxies name."""
+"""Identifies the client of a request by the address at the other end of the socket, or by that which proxies name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from typing import Final, Literal, NamedTuple, TypeAlias, get_args
 import msgspec
 
 from shm_store.errors import ConfigurationError
-from shm_store.http.forwarded import Address, forwarded_from_right, list_from_right
+from shm_store.http import addresses
+from shm_store.http.addresses import Address, unmapped
+from shm_store.http.forwarded import forwarded_from_right, list_from_right
 from shm_store.policy.recipe import header_prefix
 from shm_store.quota import require_integer
 
@@ -42,30 +44,31 @@ _ADDRESS_REMEDY: Final = (
 
 
 class ClientAddressError(ConfigurationError):
-    """Nobody who is believed said which address the request came from, so it belongs to no client's bucket."""
+    """Neither the server nor a trusted proxy has named the client's address, so the request has no client's bucket."""
 
 
 class Clients(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=True):
-    """Who the client of a request is.
+    """How to identify the client of a request.
 
     That is the address at the other end of the socket, the peer, and no header is read. Behind proxies, name them with
     `trusted`, or count them with `hops`; then the client is the address that the outermost of them saw.
 
-    Only what is on the right of the header is believed, where proxies append. An entry that names no address, of which
+    Only the right end of the header is trusted, where proxies append. An entry that names no address, of which
     `Forwarded` knows several kinds, ends what can be known: the client is then the proxy that wrote it.
 
     Attributes:
-        trusted: The proxies whose word is taken: networks, addresses, and `"unix"` for whoever connects through a UNIX
-            socket. From the right, the first address that is not among them is the client; if all are, the leftmost.
-            Sorted, in canonical form and once each, when constructed.
+        trusted: The trusted proxies: networks, addresses, and `"unix"` for the clients of a UNIX socket, of the server
+            or of one of these proxies (`unix:` in the header). From the right, the first address that is not among
+            them is the client, and if all are, the leftmost one. Stored sorted, in canonical form and once each.
         hops: Instead, how many proxies stand in front, 1 to 1000, whatever their addresses. Whoever reaches the server
             past them chooses whose bucket they are charged to.
         header: The one header that the proxies append to, or that the only one sets. `Forwarded` is read as RFC 7239
             says, every other as a list of addresses.
         ipv6_prefix: How many bits of an IPv6 address say who the client is, 1 to 128. A site has 64 for its hosts.
         ipv4_prefix: The same for IPv4, 1 to 32.
-        unknown: What becomes of clients without an address: `"error"` is a ClientAddressError, `"share"` one bucket for
-            all of them, `"skip"` counts them as absent.
+        unknown: The rule for clients without an address. `"share"` is the default: they share one bucket of each
+            policy. `"error"` raises ClientAddressError, which is answered 503. With `"skip"`, policies that go by the
+            client do not apply. A choice, `"share"` included, lets the hooks of gunicorn serve a UNIX socket.
 
     Raises:
         ConfigurationError: A value cannot be used, or `trusted` and `hops` are both given.
@@ -79,7 +82,7 @@ class Clients(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     header: str = _HEADER
     ipv6_prefix: int = 64
     ipv4_prefix: int = 32
-    unknown: Unknown = "error"
+    unknown: Unknown | None = None
 
     def __post_init__(self) -> None:
         """Check every field, and store the trusted in one form so that equal values compare equal."""
@@ -94,7 +97,7 @@ class Clients(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             raise ConfigurationError("clients: header", self.header, remedy)
         require_integer("clients: ipv6_prefix", self.ipv6_prefix, 1, 128)
         require_integer("clients: ipv4_prefix", self.ipv4_prefix, 1, 32)
-        if self.unknown not in get_args(Unknown):
+        if self.unknown is not None and self.unknown not in get_args(Unknown):
             raise ConfigurationError("clients: unknown", self.unknown, f"choose one of {', '.join(get_args(Unknown))}")
         msgspec.structs.force_setattr(self, "trusted", trusted)
         self.__dict__["proxies"] = _Proxies.of(trusted)
@@ -106,17 +109,17 @@ class Clients(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     @property
     def serves_unix(self) -> bool:
-        """Whether it is said what becomes of clients that come through a UNIX socket, which have no address."""
-        return self.unknown != "error" or self.hops is not None or _UNIX in self.trusted
+        """Whether the settings cover clients of a UNIX socket, which have no address; the default does not."""
+        return self.unknown is not None or self.hops is not None or _UNIX in self.trusted
 
-    def key(self, peer: str | None, forwarded: str | None) -> str | None:
+    def key(self, peer: object, forwarded: str | None) -> str | None:
         """Return what the client is charged to, for example `client:203.0.113.7`, or None for nothing.
 
         An IPv4 client has one key, also if it came to an IPv6 socket (`::ffff:203.0.113.7`) or through NAT64
         (`64:ff9b::203.0.113.7`). The key of a network ends with its prefix: `client:2001:db8:0:1::/64`.
 
         Args:
-            peer: What the server says is at the other end of the socket.
+            peer: The address at the other end of the socket, as the server gives it; any other value is no address.
             forwarded: The value of the header, its lines joined with commas; None if there is none.
 
         Raises:
@@ -127,20 +130,22 @@ class Clients(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             return self._key(address)
         if self.unknown == "error":
             raise ClientAddressError("client address", peer, _ADDRESS_REMEDY)
-        return _SHARED if self.unknown == "share" else None
+        return None if self.unknown == "skip" else _SHARED
 
-    def _address(self, peer: str | None, forwarded: str | None) -> Address | None:
-        address = _peer_address(peer)
+    def _address(self, peer: object, forwarded: str | None) -> Address | None:
+        read = addresses.peer(peer)
+        address = None if read is None else unmapped(read)
         if forwarded is None or not self._is_proxy(peer, address):
             return address
-        read = forwarded_from_right if self.header.lower() == "forwarded" else list_from_right
-        for entry in islice(read(forwarded), self.hops):
-            address = _unmapped(entry)
-            if self.hops is None and not self._proxies.include(address):
+        entries = forwarded_from_right if self.header.lower() == "forwarded" else list_from_right
+        for entry in islice(entries(forwarded), self.hops):
+            # A client on a proxy's UNIX socket has no address: until another entry names one, it is the proxy.
+            address = address if entry is None else unmapped(entry)
+            if self.hops is None and not self._proxies.include(None if entry is None else address):
                 break
         return address
 
-    def _is_proxy(self, peer: str | None, address: Address | None) -> bool:
+    def _is_proxy(self, peer: object, address: Address | None) -> bool:
         if self.hops is not None:
             return True
         if address is None:
@@ -177,7 +182,10 @@ class _Proxies(NamedTuple):
         networks = [ip_network(text) for text in trusted if text != _UNIX]
         return cls(_UNIX in trusted, _grouped(networks, 4), _grouped(networks, 6))
 
-    def include(self, address: Address) -> bool:
+    def include(self, address: Address | None) -> bool:
+        """Return whether an address is a proxy's; None is a client on a UNIX socket."""
+        if address is None:
+            return self.unix
         bits = int(address)
         groups = self.v4 if address.version == 4 else self.v6
         return any(bits >> shift in values for shift, values in groups)
@@ -220,29 +228,18 @@ def _network(entry: object) -> _Network:
 
 
 def _unmapped_network(network: _Network) -> _Network:
-    mapped = _unmapped(network.network_address)
+    mapped = unmapped(network.network_address)
     if network.version == 6 and mapped.version == 4 and network.prefixlen >= _MAPPED_BITS:
         return ip_network((int(mapped), network.prefixlen - _MAPPED_BITS))
     return network
 
 
-def _unmapped(address: Address) -> Address:
-    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-    return address if mapped is None else mapped
-
-
-def _peer_address(peer: str | None) -> Address | None:
-    text = peer or ""
-    try:
-        return _unmapped(IPv6Address(text)) if ":" in text else IPv4Address(text)
-    except ValueError:
-        return None
-
-
-def _is_unix(peer: str | None) -> bool:
+def _is_unix(peer: object) -> bool:
     # Whatever else is no address could be that of a TCP client, in a form that is not known. A socket without a name is
     # "" or None, one in the abstract namespace begins with a NUL or is shown with "@"; Waitress says "localhost".
-    return not peer or peer[0] in "/@\0" or peer.startswith("unix:") or peer == "localhost"
+    if not isinstance(peer, str):
+        return peer is None
+    return not peer or peer[0] in "/@\0" or addresses.is_unix(peer) or peer == "localhost"
 
 
 def _check_header(header: str) -> None:

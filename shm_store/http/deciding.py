@@ -45,6 +45,11 @@ class Failure(NamedTuple):
     error: StoreError
     rules: list[Rule]
 
+    @property
+    def refuses(self) -> bool:
+        """Whether the request is answered 503."""
+        return any(rule.refuses(self.error) for rule in self.rules)
+
 
 class Decided(NamedTuple):
     """The decisions on one request.
@@ -58,11 +63,6 @@ class Decided(NamedTuple):
     decisions: list[Decision]
     parts: list[Part]
     failures: list[Failure]
-
-
-def refuses(unable: Iterable[Rule]) -> bool:
-    """Return whether a request is answered 503 if the store fails for these rules."""
-    return any(rule.deny_on_error for rule in unable)
 
 
 #: Of no rule.

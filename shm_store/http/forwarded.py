@@ -9,22 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from ipaddress import IPv4Address, IPv6Address
-from typing import Final, TypeAlias
+from typing import Final
 
-Address: TypeAlias = IPv4Address | IPv6Address
-
-_PORT_MAX: Final = 65_535
-# RFC 9110 section 5.6.3. A str.strip() would take everything that Unicode calls a space.
-_OWS: Final = " \t"
-# Bounded, and without the zone of an IPv6 address, which is free text; `ipaddress` knows the rest of the grammar.
-_V4: Final = r"(?P<v4>[0-9.]{7,15})"
-_V6: Final = r"(?P<v6>[0-9A-Fa-f:.]{2,45})"
-_PORT: Final = r"(?P<port>[0-9]{1,5})"
-# What follows an IPv6 address without brackets cannot be told from it, so that nothing may.
-_LISTED: Final = re.compile(rf"(?:{_V4}|(?P<open>\[)?{_V6}(?(open)\]|\Z))(?::{_PORT})?")
-# RFC 7239 section 6, without what names no address: `unknown`, and the obfuscated names that begin with `_`.
-_NODE: Final = re.compile(rf"(?:{_V4}|\[{_V6}\])(?::(?:{_PORT}|_[0-9A-Za-z._-]+))?")
+from shm_store.http.addresses import OWS, Address, entry, is_unix, node
 
 # RFC 9110 section 5.6.2: a token.
 _NAME: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
@@ -38,12 +25,12 @@ _PAIR: Final = re.compile(
 _ESCAPED: Final = re.compile(r"\\(.)")
 
 
-def list_from_right(value: str) -> Iterator[Address]:
+def list_from_right(value: str) -> Iterator[Address | None]:
     """Yield the addresses of a list such as that of `X-Forwarded-For`, from the right.
 
-    An entry is an IPv4 or an IPv6 address, either with a port, then the IPv6 address in brackets; these may stand
-    without one too. It ends at the first entry that is anything else, also at one that is empty: a proxy that could not
-    say who it was talking to.
+    An entry is an address as `shm_store.http.addresses.entry` reads it, or `unix:`, which is yielded as None: a proxy
+    writes it for a client on a UNIX socket. The walk ends at the first other entry, an empty one included: its proxy
+    did not know its client.
 
     >>> [str(address) for address in list_from_right("6.6.6.6, unknown, [2001:db8::1]:4711, 203.0.113.7")]
     ['203.0.113.7', '2001:db8::1']
@@ -51,8 +38,9 @@ def list_from_right(value: str) -> Iterator[Address]:
     end = len(value)
     while end >= 0:
         start = value.rfind(",", 0, end) + 1
-        address = _address(_LISTED, value[start:end].strip(_OWS))
-        if address is None:
+        text = value[start:end].strip(OWS)
+        address = entry(text)
+        if address is None and not is_unix(text):
             return
         yield address
         end = start - 1
@@ -69,22 +57,12 @@ def forwarded_from_right(value: str) -> Iterator[Address]:
     end = len(value)
     while end >= 0:
         start = _element(value, end)
-        node = _for(value[start:end])
-        address = None if node is None else _address(_NODE, node)
+        named = _for(value[start:end])
+        address = None if named is None else node(named)
         if address is None:
             return
         yield address
         end = start - 1
-
-
-def _address(form: re.Pattern[str], text: str) -> Address | None:
-    match = form.fullmatch(text)
-    if match is None or int(match["port"] or 0) > _PORT_MAX:
-        return None
-    try:
-        return IPv4Address(match["v4"]) if match["v4"] else IPv6Address(match["v6"])
-    except ValueError:
-        return None
 
 
 def _element(value: str, end: int) -> int:

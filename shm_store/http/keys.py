@@ -1,54 +1,74 @@
 """Makes bucket keys from what a request says about its client, in namespaces that cannot reach into each other.
 
-Who is charged is `client:<address>`, `header:<name>:<value>`, `key:<the application's own>` or `global`. A header's
-name cannot contain a colon, so no value can spell a key of another header, and none can spell a client's. The key of a
-policy is `<policy>:<who>`, or with what splits its buckets `<policy>:route=<route>:method=<method>:<who>`: no part
-before the last has a colon in it, and nobody who is charged begins with `route=`, `method=` or `preflight:`. A CORS
-preflight is charged to `preflight:<who>`.
+A key ends with its owner: `client:<address>`, `header:<name>:<value>`, `key:<the application's own>` or `global`.
+Requests without an owner share a bucket of each policy. It is `absent` if no source of the policy's key is present, and
+`key-invalid` if the application's own function returns no text. A header's name cannot contain a colon, so no value can
+spell a key of another header, and none can spell a client's.
+
+A key begins with its policy: `<policy>:<owner>`, or where routes and methods split the buckets
+`<policy>:route=<route>:method=<method>:<owner>`. No part before the owner contains a colon, and no owner begins with
+`route=`, `method=` or `preflight:`. A CORS preflight is charged to `preflight:<owner>`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import inspect
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final, TypeAlias
 
 from shm_store.errors import ConfigurationError
 from shm_store.http.clients import Clients
-from shm_store.http.framework import Framework
-from shm_store.policy.recipe import CLIENT, GLOBAL, HEADER, Recipe, Source, header_prefix
+from shm_store.http.error_log import ErrorLog
+from shm_store.http.framework import REPEATED, Framework
+from shm_store.policy import Policy
+from shm_store.policy.recipe import CLIENT, GLOBAL, HEADER, Source, header_prefix
 
-#: Makes the key of a request, or None if it has none.
+#: Makes the key of a request; None if the policy does not apply to it.
 MakeKey: TypeAlias = Callable[[Any], str | None]
 
-# Before what the application itself says about who is charged.
+# Before the owner that the application's own function names.
 _KEY_TAG: Final = "key:"
 # Before the client of a CORS preflight: its bucket is another one than that of the requests that follow.
 _PREFLIGHT_TAG: Final = "preflight:"
+# Of all requests for which no source of the key is present, and of all for which the application's own is no text.
+_ABSENT: Final = "absent"
+_INVALID: Final = "key-invalid"
+_KEY_REMEDY: Final = "return a str or an int from the key function, or None if it cannot tell"
 # Clients whose keys are remembered, by each policy: parsing an address costs as much as several takes. All are dropped
 # when there would be more.
 _REMEMBERED: Final = 4_096
-# What a client writes is remembered only if it is short: the bound is to be one on memory.
+# Longer texts of clients are not remembered, so that the memory is bounded too.
 _REMEMBERED_LENGTH_MAX: Final = 256
 
 
-def key_function(recipe: Recipe, framework: Framework, clients: Clients, prefix: str) -> MakeKey:
-    """Return the function that makes keys as a recipe says: `prefix`, what splits the buckets, and who is charged."""
-    if not recipe.route and not recipe.method:
-        return _who(recipe.who, framework, clients, prefix)
-    return _split(_who(recipe.who, framework, clients, ""), recipe, framework, prefix)
+def key_function(policy: Policy, framework: Framework, clients: Clients, error_log: ErrorLog) -> MakeKey:
+    """Return the function that makes the keys of a policy.
+
+    That function raises any exception of the application's own function, and ConfigurationError if it returns an
+    awaitable.
+
+    Args:
+        policy: The policy.
+        framework: How to read requests.
+        clients: How to identify the client of a request.
+        error_log: Logs other values than texts that the application's own function returns.
+    """
+    return _scoped(policy, framework, lambda prefix: _owner(policy, framework, clients, error_log, prefix))
 
 
-def options_key_function(key: MakeKey, recipe: Recipe, framework: Framework, clients: Clients, prefix: str) -> MakeKey:
+def options_key_function(key: MakeKey, policy: Policy, framework: Framework, clients: Clients) -> MakeKey:
     """Return the function that makes the keys of OPTIONS requests: those of `key`, except for CORS preflights.
 
     A browser sends no credentials and none of the application's headers with a preflight (Fetch standard, section 4.8).
-    So the bucket is that of the client's address whatever the recipe, or the global one.
+    So the bucket is that of the client's address whatever the policy's key, or the global one.
     """
-    who = (CLIENT,) if recipe.who else ()
-    if not recipe.route and not recipe.method:
-        preflight_key = _who(who, framework, clients, prefix + _PREFLIGHT_TAG)
-    else:
-        preflight_key = _split(_who(who, framework, clients, _PREFLIGHT_TAG), recipe, framework, prefix)
+
+    def owner(prefix: str) -> MakeKey:
+        tag = prefix + _PREFLIGHT_TAG
+        return _client(framework, clients, tag) if policy.recipe.who else _everybody(tag)
+
+    preflight_key = _scoped(policy, framework, owner)
 
     def options_key(request: object) -> str | None:
         return preflight_key(request) if _is_preflight(request, framework.header) else key(request)
@@ -65,8 +85,12 @@ def _is_preflight(request: object, header: Callable[[Any, str], str | None]) -> 
     )
 
 
-def _split(who: MakeKey, recipe: Recipe, framework: Framework, prefix: str) -> MakeKey:
-    """Return the function that makes the keys of a bucket for each route or method."""
+def _scoped(policy: Policy, framework: Framework, owner: Callable[[str], MakeKey]) -> MakeKey:
+    """Return the function that makes keys that begin with the policy; `owner` makes one of the text before an owner."""
+    recipe, prefix = policy.recipe, f"{policy.name}:"
+    if not recipe.route and not recipe.method:
+        return owner(prefix)
+    who = owner("")
     route = framework.route
 
     def key(request: object) -> str | None:
@@ -80,54 +104,96 @@ def _split(who: MakeKey, recipe: Recipe, framework: Framework, prefix: str) -> M
     return key
 
 
-def _checked(read: Callable[[Any], object]) -> MakeKey:
-    """Return `read`, held to what it must return."""
-
-    def key(request: object) -> str | None:
-        value = read(request)
-        if value is not None and not isinstance(value, str):
-            # The value may be a secret.
-            kind = f"<{type(value).__name__}>"
-            raise ConfigurationError("key", kind, "return a str from the key function, or None if there is none")
-        return value or None
-
-    return key
-
-
-def _who(sources: Sequence[Source], framework: Framework, clients: Clients, prefix: str) -> MakeKey:
+def _owner(policy: Policy, framework: Framework, clients: Clients, error_log: ErrorLog, prefix: str) -> MakeKey:
+    """Return the function that makes `prefix` and the owner."""
+    sources = policy.recipe.who
     if not sources:
-        everybody = prefix + GLOBAL
-        return lambda _request: everybody
-    reads = [_read(source, framework, clients, prefix) for source in sources]
-    if len(reads) == 1:
-        return reads[0]
+        return _everybody(prefix)
+    absent = None if policy.absent == "skip" else prefix + _ABSENT
+
+    def read(source: Source, otherwise: str | None) -> MakeKey:
+        if source == CLIENT:
+            return _client(framework, clients, prefix)
+        if isinstance(source, str):
+            return _header(source.removeprefix(HEADER), framework, prefix, otherwise)
+        return _own(source, policy, error_log, prefix, otherwise)
+
+    *first, last = sources
+    reads, read_last = [read(source, None) for source in first], read(last, absent)
+    if not reads:
+        return read_last
 
     def who(request: object) -> str | None:
         for read in reads:
             identity = read(request)
             if identity is not None:
                 return identity
-        return None
+        return read_last(request)
 
     return who
 
 
-def _read(source: Source, framework: Framework, clients: Clients, prefix: str) -> MakeKey:
-    if source == CLIENT:
-        return _client(framework, clients, prefix)
-    if isinstance(source, str):
-        name = source.removeprefix(HEADER)
-        header = framework.header
-        return _tagged(prefix + header_prefix(name), lambda request: header(request, name))
-    return _tagged(prefix + _KEY_TAG, _checked(source))
+def _everybody(prefix: str) -> MakeKey:
+    everybody = prefix + GLOBAL
+    return lambda _request: everybody
 
 
-def _tagged(tag: str, read: Callable[[Any], str | None]) -> MakeKey:
-    def tagged(request: object) -> str | None:
-        value = read(request)
-        return tag + value if value else None
+def _header(name: str, framework: Framework, prefix: str, otherwise: str | None) -> MakeKey:
+    """Return the function that reads a header; `otherwise` is returned of one that is absent or blank."""
+    header, tag = framework.header, prefix + header_prefix(name)
 
-    return tagged
+    def key(request: object) -> str | None:
+        value = header(request, name)
+        if value and (said := value.strip()):
+            return tag + said
+        # Which of several lines the application reads is not known here.
+        return tag if value is REPEATED else otherwise
+
+    return key
+
+
+def _own(
+    source: Callable[[Any], object], policy: Policy, error_log: ErrorLog, prefix: str, otherwise: str | None
+) -> MakeKey:
+    """Return the function that asks the application's; `otherwise` is returned where that cannot tell."""
+    setting, tag, invalid = f"policy {policy.name!r}: key", prefix + _KEY_TAG, prefix + _INVALID
+
+    def key(request: object) -> str | None:
+        value = source(request)
+        text = value if type(value) is str else _text(value, setting)
+        if text is None:
+            # Not the value, which may be a secret.
+            error = ConfigurationError(setting, f"<{type(value).__name__}>", _KEY_REMEDY)
+            error_log.record(error, f"request charged to the bucket {policy.name}:{_INVALID}")
+            return invalid
+        return tag + text if text else otherwise
+
+    return key
+
+
+def _text(value: object, setting: str) -> str | None:
+    """Return the text of what a key function has returned: empty for None, and None if it has none.
+
+    Raises:
+        ConfigurationError: It is an awaitable, which no key function can mean.
+    """
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        # A subclass may say something else when it is added to.
+        return str.__str__(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        # Python writes no integer of thousands of digits.
+        with suppress(ValueError):
+            return int.__repr__(value)
+        return None
+    if inspect.isawaitable(value):
+        if inspect.iscoroutine(value):
+            value.close()
+        raise ConfigurationError(
+            setting, f"<{type(value).__name__}>", "give a plain function: this one is to be awaited"
+        )
+    return None
 
 
 class _Remembered(dict[Any, str | None]):
@@ -150,16 +216,40 @@ class _Remembered(dict[Any, str | None]):
 def _client(framework: Framework, clients: Clients, prefix: str) -> MakeKey:
     peer, forwarded, name = framework.peer, framework.forwarded, clients.header
 
-    def made(said: tuple[str | None, str | None]) -> str | None:
-        key = clients.key(*said)
+    def made(said: object, value: str | None = None) -> str | None:
+        key = clients.key(said, value)
         return None if key is None else prefix + key
 
     if clients.reads_header:
-        both = _Remembered(made, lambda said: sum(map(len, filter(None, said))))
-        return lambda request: both[peer(request), forwarded(request, name)]
+        both = _Remembered(lambda said: made(*said), lambda said: sum(map(_length, said)))
+
+        def by_header(request: object) -> str | None:
+            said = peer(request), forwarded(request, name)
+            try:
+                return both[said]
+            except TypeError:
+                # What cannot be hashed is no address.
+                return made(*said)
+
+        return by_header
     # A server that believes a forwarding header itself may call anything an address.
-    addresses = _Remembered(lambda address: made((address, None)), lambda address: len(address or ""))
-    return lambda request: addresses[peer(request)]
+    addresses = _Remembered(made, _length)
+
+    def by_peer(request: object) -> str | None:
+        said = peer(request)
+        try:
+            return addresses[said]
+        except TypeError:
+            return made(said)
+
+    return by_peer
+
+
+def _length(said: object) -> int:
+    """Return the length of what a server or a client said; of what is no text, more than is remembered."""
+    if said is None:
+        return 0
+    return len(said) if isinstance(said, str) else _REMEMBERED_LENGTH_MAX + 1
 
 
 def _escaped(text: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Final, TypeAlias, TypedDict, TypeVar
 
@@ -11,14 +10,14 @@ from shm_store.http.answers import Deny
 from shm_store.http.clients import Clients
 from shm_store.http.headers import Headers
 from shm_store.policy import Policy, RunningPolicies, recipe
-from shm_store.policy.policy import OnError, is_method
-from shm_store.policy.recipe import Source
+from shm_store.policy.policy import Absent, OnError, is_method
+from shm_store.policy.recipe import Source, is_plain_function
 from shm_store.quota import Quota
 
 T = TypeVar("T")
 
-#: Returns who a request is charged to; None or "" if it is not limited.
-KeyFunction: TypeAlias = Callable[[Any], str | None]
+#: Returns the owner of the bucket that a request is charged to; None or "" if it cannot tell.
+KeyFunction: TypeAlias = Callable[[Any], str | int | None]
 
 CLIENT_KEY: Final[tuple[Source, ...]] = (recipe.CLIENT,)
 #: The policy of a middleware without policies.
@@ -31,11 +30,13 @@ class Options(TypedDict, total=False):
     Attributes:
         key: Whose bucket: a list of sources as in a Policy, `["header:X-Api-Key", "client"]`, or a plain function from
             the request to who is charged, which is the same as a list of only that. `["client"]` if left out.
+        absent: The rule for requests without any source of the key. `"share"` is the default: one bucket for all of
+            them. `"skip"` leaves them without a limit.
         quota: Replaces the store's default quota.
         cost: Units that each request takes; 1 if left out.
         on_error: `"allow"`, as if left out, lets requests through without a limit while the store fails; `"deny"`
             answers 503.
-        policies: Limits with names, in place of the four above; a list of them, or `shm_store.policy.from_file`, which
+        policies: Limits with names, instead of the five above; a list of them, or `shm_store.policy.from_file`, which
             follows the file when gunicorn reloads.
         exempt: Paths that are not limited, decoded and without a query; one that ends with `*` stands for all that
             begin so. A request has to write the path as it stands here.
@@ -48,6 +49,7 @@ class Options(TypedDict, total=False):
     """
 
     key: KeyFunction | Sequence[Source]
+    absent: Absent
     quota: Quota | None
     cost: int
     on_error: OnError
@@ -103,14 +105,15 @@ def checked_deny(deny: Deny | None) -> Deny | None:
 
 def checked_function(option: str, value: object, example: str) -> None:
     """Raise ConfigurationError unless `value` is a plain function."""
-    if not callable(value) or inspect.iscoroutinefunction(value):
+    if not is_plain_function(value):
         raise ConfigurationError(option, value, f"give a plain function {example}")
 
 
-def refuse_beside_policies(key: object, quota: object, cost: object, on_error: object) -> None:
+def refuse_beside_policies(key: object, absent: object, quota: object, cost: object, on_error: object) -> None:
     """Raise ConfigurationError if one of the options has a value that `policies` would leave without effect."""
     for option, value, default in (
         ("key", key, CLIENT_KEY),
+        ("absent", absent, "share"),
         ("quota", quota, None),
         ("cost", cost, 1),
         ("on_error", on_error, "allow"),
@@ -120,18 +123,17 @@ def refuse_beside_policies(key: object, quota: object, cost: object, on_error: o
 
 
 def default_policy(
-    key: KeyFunction | Sequence[Source], quota: Quota | None, cost: int, on_error: OnError, default: Quota
+    key: KeyFunction | Sequence[Source], absent: Absent, quota: Quota, cost: int, on_error: OnError
 ) -> Policy:
-    """Return the policy of a middleware without policies; `default` is its quota if none is given.
+    """Return the policy of a middleware without policies.
 
     Raises:
         ConfigurationError: An option cannot be used.
     """
-    if quota is not None:
-        _instance("quota", quota, Quota, "a Quota, for example Quota.parse('100/minute')")
+    _instance("quota", quota, Quota, "a Quota, for example Quota.parse('100/minute')")
     sources = [key] if callable(key) else key
     try:
-        policy = Policy(name=DEFAULT_POLICY, quota=quota or default, key=sources, cost=cost, on_error=on_error)
+        policy = Policy(name=DEFAULT_POLICY, quota=quota, key=sources, absent=absent, cost=cost, on_error=on_error)
     except ConfigurationError as error:
         # The caller has named no policy: the error names the option.
         option = error.setting.removeprefix(f"policy {DEFAULT_POLICY!r}: ")

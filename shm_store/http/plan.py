@@ -8,6 +8,7 @@ from typing import Any
 
 from shm_store.errors import ConfigurationError
 from shm_store.http.clients import Clients
+from shm_store.http.error_log import ErrorLog
 from shm_store.http.framework import Framework
 from shm_store.http.rules import Rule, covering, made
 from shm_store.limiter import RateLimiter
@@ -97,6 +98,7 @@ class RunningPlan:
         framework: Framework,
         clients: Clients,
         log: logging.Logger,
+        error_log: ErrorLog,
         *,
         store: RateLimiter,
         tally_of: Callable[[str], Tally],
@@ -113,6 +115,7 @@ class RunningPlan:
         self._clients = clients
         self._log = log
         self._store = store
+        self._error_log = error_log
         self._tally_of = tally_of
         self.plan = self._planned(policies.current)
 
@@ -162,7 +165,7 @@ class RunningPlan:
         tally = self.tallies.get(policy.name)
         if tally is None:
             tally = self.tallies[policy.name] = self._tally_of(policy.name)
-        return made(policy, self._framework, self._clients, tally)
+        return made(policy, self._framework, self._clients, tally, self._error_log)
 
 
 def _alone(rules: Sequence[Rule]) -> Rule | None:

@@ -16,7 +16,7 @@ from shm_store.http.answering import Answering
 from shm_store.http.answers import Deny
 from shm_store.http.clients import Clients
 from shm_store.http.counting import Fate, Uncounted, count
-from shm_store.http.deciding import NOTHING, Asked, Decided, has_room, refuses, violated
+from shm_store.http.deciding import NOTHING, Asked, Decided, Failure, has_room, violated
 from shm_store.http.denial_log import DenialLog
 from shm_store.http.error_log import ErrorLog
 from shm_store.http.framework import Framework
@@ -38,7 +38,7 @@ from shm_store.http.settlement import RequestReservation
 from shm_store.http.taking import Taking
 from shm_store.limiter import Bookkeeping, RateLimiter
 from shm_store.policy import Policy, RunningPolicies, paths, recipe, require_countable
-from shm_store.policy.policy import OnError
+from shm_store.policy.policy import Absent, OnError
 from shm_store.policy.recipe import Source
 from shm_store.quota import Quota
 from shm_store.tally import RequestTally, Tally
@@ -52,9 +52,10 @@ limiters: Final[weakref.WeakSet[RequestLimiter]] = weakref.WeakSet()
 class RequestLimiter:
     """Decides on the requests of one application.
 
-    Every `StoreError` follows `on_error`, is counted in `errors`, and is logged at most once in ten seconds; but a cost
-    above the limit of the client's bucket, which no wait would make room for, is a denial. Whatever else a function of
-    the application raises is left to the application.
+    Every `StoreError` is counted in `errors`, and logged at most once in ten seconds. A store that fails follows
+    `on_error`; what the request itself can cause, by `StoreError.is_failure`, is answered 503. A cost above the limit
+    of the client's bucket, which no wait would make room for, is a denial. Whatever else a function of the application
+    raises is left to the application.
 
     Attributes:
         decide: Decides on a request that is not routed yet, of a method and a path, by the policies that need no route.
@@ -68,6 +69,7 @@ class RequestLimiter:
         further: Callable[[], Iterable[Policy]] = tuple,
         *,
         key: KeyFunction | Sequence[Source] = CLIENT_KEY,
+        absent: Absent = "share",
         quota: Quota | None = None,
         cost: int = 1,
         on_error: OnError = "allow",
@@ -86,6 +88,7 @@ class RequestLimiter:
             framework: How to read requests.
             further: Returns the known policies that `decide_at` may receive.
             key: See Options, as for all that follow.
+            absent: See Options.
             quota: See Options.
             cost: See Options.
             on_error: See Options.
@@ -116,12 +119,14 @@ class RequestLimiter:
         tally_of = _own_tally if books is None else books.tally
         self._requests = RequestTally() if books is None else books.request_tally()
         if policies is None:
-            policies = [default_policy(key, quota, cost, on_error, store.quota)]
+            policies = [default_policy(key, absent, store.quota if quota is None else quota, cost, on_error)]
         else:
-            refuse_beside_policies(key, quota, cost, on_error)
+            refuse_beside_policies(key, absent, quota, cost, on_error)
         policies = policies if isinstance(policies, RunningPolicies) else RunningPolicies(policies)
         require_countable(store, further())
-        self._running = RunningPlan(policies, framework, self._clients, log, store=store, tally_of=tally_of)
+        self._running = RunningPlan(
+            policies, framework, self._clients, log, self._error_log, store=store, tally_of=tally_of
+        )
         self.decide = hotpath.bind(
             store,
             self._answering,
@@ -226,29 +231,28 @@ class RequestLimiter:
         before: Outcome = UNLIMITED,
     ) -> Outcome:
         asked: list[Asked] = []
-        failed: list[Rule] = []
+        failures: list[Failure] = []
         for rule in covering(rules, request, method, path, self._mounts):
             try:
                 key = rule.key_of(request, method)
             except StoreError as error:
-                failed.append(rule)
-                self._log_failure(error, (rule,))
+                failures.append(Failure(error, [rule]))
             else:
                 if key is not None:
                     partitioned = self._answering.partitioned
                     label = rule.label if partitioned is None else partitioned(rule.label, key)
                     asked.append(Asked(rule, key, label))
-        if not asked and not failed:
+        if not asked and not failures:
             return before
         decided = NOTHING
-        if not refuses(failed):
+        if not any(failure.refuses for failure in failures):
             decided = self._taking.take_together(asked, hold=hold)
-            for failure in decided.failures:
-                failed += failure.rules
-                self._log_failure(failure.error, failure.rules)
+            failures += decided.failures
+        for failure in failures:
+            self._log_failure(failure)
         if not all(info.allowed for _, info, _ in decided.decisions):
             self._log_denials(asked, decided)
-        return self._outcome(request, path, asked, decided, failed, hold=hold, before=before)
+        return self._outcome(request, path, asked, decided, failures, hold=hold, before=before)
 
     def _outcome(
         self,
@@ -256,7 +260,7 @@ class RequestLimiter:
         path: str,
         asked: Iterable[Asked],
         decided: Decided,
-        failed: Sequence[Rule],
+        failures: Sequence[Failure],
         *,
         hold: bool = False,
         before: Outcome = UNLIMITED,
@@ -264,8 +268,10 @@ class RequestLimiter:
         """Return the outcome of the request, and count it unless further policies may follow."""
         decisions, reservation = (*before.decisions, *decided.decisions), before.reservation
         uncounted = None if reservation is None else reservation.take_uncounted()
+        failed = [rule for failure in failures for rule in failure.rules]
         unable = (*failed,) if uncounted is None else (*uncounted.failed, *failed)
-        fate: Fate = "failed" if refuses(failed) else "denied" if violated(decisions) else "served"
+        refused = any(failure.refuses for failure in failures)
+        fate: Fate = "failed" if refused else "denied" if violated(decisions) else "served"
         if fate != "served":
             self._release(before)
             count(self._requests, fate, decisions, unable, _undecided(asked, decided, failed))
@@ -293,12 +299,13 @@ class RequestLimiter:
         return Outcome((), NO_FIELDS, self._answering.failed(request, path))
 
     def _failed_alone(self, request: object, path: str, error: StoreError, rule: Rule) -> Outcome:
-        self._log_failure(error, (rule,))
-        return self._outcome(request, path, (), NOTHING, (rule,))
+        failure = Failure(error, [rule])
+        self._log_failure(failure)
+        return self._outcome(request, path, (), NOTHING, (failure,))
 
-    def _log_failure(self, error: StoreError, rules: Sequence[Rule]) -> None:
-        answered = "request answered with 503" if refuses(rules) else "request let through without a limit"
-        self._error_log.record(error, answered)
+    def _log_failure(self, failure: Failure) -> None:
+        answered = "request answered with 503" if failure.refuses else "request let through without a limit"
+        self._error_log.record(failure.error, answered)
 
     def _release(self, before: Outcome) -> None:
         """Refund the units that a request took before it was routed, as it is not served."""

@@ -7,8 +7,10 @@ from typing import Any
 
 import msgspec
 
+from shm_store.errors import StoreError
 from shm_store.http.answers import Answer
 from shm_store.http.clients import Clients
+from shm_store.http.error_log import ErrorLog
 from shm_store.http.framework import Framework
 from shm_store.http.headers import Label, label
 from shm_store.http.keys import MakeKey, key_function, options_key_function
@@ -30,7 +32,7 @@ class Rule(msgspec.Struct, frozen=True, eq=False):
         label: How it is written in header fields.
         cost: Units each request takes.
         shadow: Whether it only watches, and denies no request.
-        deny_on_error: Whether a failing store is answered with 503.
+        deny_on_error: Whether a failing store is answered with 503, if it is not in shadow mode.
         methods: The methods it covers; all if empty.
         paths: The paths it covers; None: all.
         prefixes: With what the path of every request it covers begins.
@@ -74,6 +76,10 @@ class Rule(msgspec.Struct, frozen=True, eq=False):
         """Whether it covers every request and needs nothing but a take."""
         return not (self.reserves or self.shadow or self.methods or self.paths or self.exempt)
 
+    def refuses(self, error: StoreError) -> bool:
+        """Return whether a request is answered 503 because of an error of the store: see `StoreError.is_failure`."""
+        return not self.shadow and (self.deny_on_error or not error.is_failure)
+
 
 def covering(
     rules: Iterable[Rule], request: object, method: str, path: str, mounts: Callable[[Any], Collection[str]]
@@ -100,20 +106,19 @@ def covering(
             yield rule
 
 
-def made(policy: Policy, framework: Framework, clients: Clients, tally: Tally) -> Rule:
+def made(policy: Policy, framework: Framework, clients: Clients, tally: Tally, error_log: ErrorLog) -> Rule:
     """Return the rule of a policy."""
-    recipe, prefix = policy.recipe, f"{policy.name}:"
-    key = key_function(recipe, framework, clients, prefix)
+    key = key_function(policy, framework, clients, error_log)
     return Rule(
         name=policy.name,
         tally=tally,
         key=key,
-        options_key=options_key_function(key, recipe, framework, clients, prefix),
+        options_key=options_key_function(key, policy, framework, clients),
         limit=policy.limit,
         label=label(policy.name, policy.limit),
         cost=policy.cost,
         shadow=policy.mode == "shadow",
-        deny_on_error=policy.on_error == "deny" and policy.mode == "enforce",
+        deny_on_error=policy.on_error == "deny",
         methods=frozenset(policy.methods),
         paths=paths.covered("paths", policy.paths, ignore_case=policy.ignore_case) if policy.paths else None,
         # A field of a template, which stands for anything, begins with a brace.

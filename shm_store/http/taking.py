@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from shm_store.errors import CostError, StoreError
-from shm_store.http.deciding import Asked, Decided, Decision, Failure, Part, refuses
+from shm_store.http.deciding import Asked, Decided, Decision, Failure, Part
 from shm_store.http.rules import Rule
 from shm_store.limiter import Backed, KeyReserve, KeyTake, RateLimiter
 from shm_store.quota import Concurrency, Quota
@@ -68,10 +68,9 @@ class Taking:
             try:
                 taken = self._decide(asked, slot, hold=hold or len(slots) > 1)
             except StoreError as error:
-                unable = [asked[index].rule for index in slot]
-                failures.append(Failure(error, unable))
+                failures.append(Failure(error, [asked[index].rule for index in slot]))
                 working.remove(slot)
-                if refuses(unable):
+                if failures[-1].refuses:
                     self._refund(parts)
                     return Decided([], [], failures)
                 continue

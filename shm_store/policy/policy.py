@@ -16,6 +16,7 @@ from shm_store.quota import LIMIT_MAX, Concurrency, Quota, require_choice, requi
 
 Mode: TypeAlias = Literal["enforce", "shadow"]
 OnError: TypeAlias = Literal["allow", "deny"]
+Absent: TypeAlias = Literal["share", "skip"]
 
 # It begins keys, where a colon ends it, and stands in header fields.
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -37,8 +38,10 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         burst: Most units at once, if the quota was given as text and counted by `gcra`.
         concurrency: Most units in flight at once.
         key: Whose bucket a request is charged to, as a list of sources. The first of `"client"`, `"header:NAME"` and
-            callables that is present names who; with none of them present the policy does not apply. `"route"` and
-            `"method"` give each of those a bucket for each route or method. `"global"` is one bucket for everybody.
+            callables that is present names the owner. `"route"` and `"method"` give each owner a bucket for each route
+            or method. `"global"` is one bucket for all requests.
+        absent: The rule for requests without any source of the key. `"share"` charges them all to one bucket, so that
+            a client does not escape by leaving a header out. With `"skip"` the policy does not apply.
         cost: Units each request takes.
         methods: The methods it covers, in capitals; all if empty. GET does not include HEAD.
         routes: The routes it covers, as they were given to `add_route`; all if empty. For Falcon only.
@@ -66,6 +69,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     burst: int | None = None
     concurrency: int | None = None
     key: Sequence[Source] = (recipe.CLIENT,)
+    absent: Absent = "share"
     cost: int = 1
     methods: Collection[str] = ()
     routes: Collection[str] = ()
@@ -85,6 +89,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             _ = self.recipe
             self._store("key", tuple(self.key))
             self._check_coverage()
+            require_choice("absent", self.absent, get_args(Absent))
             require_choice("mode", self.mode, get_args(Mode))
             require_choice("on_error", self.on_error, get_args(OnError))
             self._check_refund()

@@ -10,8 +10,10 @@ from typing import Any, Final, NamedTuple, TypeAlias
 from shm_store.arguments import is_list
 from shm_store.errors import ConfigurationError, ConfigurationTypeError
 
-#: A callable takes the request and returns who is charged, or None or "" if it cannot tell.
-Source: TypeAlias = str | Callable[[Any], str | None]
+_OTHERS: Final = (inspect.iscoroutinefunction, inspect.isasyncgenfunction, inspect.isgeneratorfunction)
+
+#: A callable takes the request and returns the owner of a bucket, or None or "" if it cannot tell.
+Source: TypeAlias = str | Callable[[Any], str | int | None]
 
 CLIENT: Final = "client"
 GLOBAL: Final = "global"
@@ -65,6 +67,25 @@ def is_token(name: str) -> bool:
     return _TOKEN.fullmatch(name) is not None
 
 
+def is_plain_function(value: object) -> bool:
+    """Return whether a value can be called with one argument and returns at once: not a coroutine or a generator."""
+    if not callable(value):
+        return False
+    for called in (value, type(value).__call__):
+        if any(is_other(called) for is_other in _OTHERS):
+            return False
+    try:
+        signature = inspect.signature(value)
+    except (ValueError, TypeError, NameError):
+        # Some built-in functions have none, and the names in annotations may not exist.
+        return True
+    try:
+        signature.bind(None)
+    except TypeError:
+        return False
+    return True
+
+
 def header_prefix(name: str) -> str:
     """Return what a key made from the header `name` starts with; the header's value follows.
 
@@ -85,7 +106,7 @@ def _check(source: object) -> None:
             _check_header(source)
         elif source not in (CLIENT, GLOBAL, ROUTE, METHOD):
             raise ConfigurationError("key", source, _REMEDY)
-    elif not callable(source) or inspect.iscoroutinefunction(source):
+    elif isinstance(source, type) or not is_plain_function(source):
         raise ConfigurationError("key", source, f"{_REMEDY}; in code also plain functions from the request to a str")
 
 

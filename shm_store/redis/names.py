@@ -12,10 +12,10 @@ from typing import Final
 
 from shm_store.table.labels import encoded
 
-# The parts of a policy's key: the policy's name, the route, the method, the mark of CORS preflights, and the client.
-_SCOPED: Final = re.compile(
-    r"([^:]+:(?:route=[^:]*:)?(?:method=[^:]*:)?(?:preflight:)?)((?:client|header|key):.*|global)", re.DOTALL
-)
+# The beginning of a policy's key: its name, the route, the method, the mark of CORS preflights. And what may follow.
+_SCOPE: Final = r"[^:]+:(?:route=[^:]*:)?(?:method=[^:]*:)?(?:preflight:)?"
+_WHO: Final = r"(?:client|header|key):.*|global|absent|key-invalid"
+_SCOPED: Final = re.compile(f"({_SCOPE})({_WHO})", re.DOTALL)
 # A client chooses what it writes; a server that keeps a name per client must not keep all of it. Nor of what comes
 # before who is charged, which some callers make of a path: such a key is all who.
 _LENGTH_MAX: Final = 256

@@ -31,6 +31,8 @@ PIECES = st.lists(
             "header:",
             "key:",
             "global",
+            "absent",
+            "key-invalid",
             "route=",
             "method=",
             "preflight:",
@@ -41,7 +43,9 @@ PIECES = st.lists(
     )
 ).map("".join)
 KEYS = PIECES | st.text(st.characters(), max_size=40)
-WHO = st.tuples(st.sampled_from(["client:", "header:", "key:"]), KEYS).map("".join) | st.just("global")
+WHO = st.tuples(st.sampled_from(["client:", "header:", "key:"]), KEYS).map("".join) | st.sampled_from(
+    ["global", "absent", "key-invalid"]
+)
 POLICY = st.text("abc-{}%", min_size=1, max_size=8)
 SCOPE = st.sampled_from(
     ["", "route=/users/{id}:", "method=GET:", "route=/:method=POST:", "preflight:", "method=OPTIONS:preflight:"]
@@ -60,6 +64,7 @@ def _hash_tag(name: bytes) -> bytes:
 @example("p:client:a}b", "p:client:a%7Db")
 @example("", "%")
 @example("a:client:x", "client:x}a:")
+@example("a:absent", "absent}a:")
 @example("p:client:a}b", "b}p:client:a")
 @example("x" * 257, "%-" + "0" * 32)
 @example("x" * 257 + ":client:a", "client:a")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args
 
 import pytest
 from starlette.applications import Starlette
@@ -16,6 +16,7 @@ from starlette.routing import Route
 from shm_store import ConfigurationError, ShmStore, StoreClosedError
 from shm_store.asgi import ASGIApplication, Message, Outcome, RateLimitMiddleware, Receive, Scope, Send
 from shm_store.policy import Policy
+from shm_store.policy.policy import Absent
 from tests.http.counts import outcomes
 from tests.http.failing_store import FailingStore
 from tests.http.service import CLIENT
@@ -373,7 +374,7 @@ def test_asgi_websocket_is_in_flight_until_it_ends(store: ShmStore) -> None:
 
 
 def test_asgi_keys_by_header_and_method(store: ShmStore) -> None:
-    """A header is found by its name in any case, its first line; methods that nobody knows share a bucket."""
+    """A header is found by its name in any case; unknown methods share a bucket."""
     policy = Policy(name="each", quota="1/minute", key=["method", "header:x-api-KEY"])
     app = RateLimitMiddleware(pong, store, policies=[policy])
 
@@ -382,8 +383,40 @@ def test_asgi_keys_by_header_and_method(store: ShmStore) -> None:
 
     assert [status("GET", b"a"), status("GET", b"b"), status("POST", b"a"), status("BREW", b"a")] == [200] * 4
     assert [status("GET", b"a"), status("STEEP", b"a")] == [429] * 2
-    assert [status("GET", b"\xe9", b"1"), status("GET", b"\xe9", b"2")] == [200, 429]
+    assert [status("GET", b"\xe9"), status("GET", b"\xe9")] == [200, 429]
     assert store.get("each:method=GET:header:x-api-key:é") == (1, 0)
+
+
+@pytest.mark.parametrize("absent", get_args(Absent))
+def test_asgi_header_that_comes_several_times_names_no_one(store: ShmStore, absent: Absent) -> None:
+    """Frameworks read its first line, its last or all: a client must get no bucket by varying one of them."""
+    app = RateLimitMiddleware(pong, store, key=["header:X-Api-Key"], absent=absent)
+    varied = [[b"good", b"%d" % number] for number in range(2)] + [[b"%d" % number, b"good"] for number in range(2)]
+    asked = [http(headers=[(b"x-api-key", key) for key in keys]) for keys in varied]
+    assert [ask(app, scope).status for scope in asked] == [200, 200, 200, 429]
+    assert store.get("default:header:x-api-key:") == (3, 0)
+
+
+@pytest.mark.parametrize("client", [None, (), [], ("", 0), ["/run/x.sock", None], (b"203.0.113.7", 1), ([], 0), {}, 5])
+def test_asgi_client_without_an_address_is_limited(store: ShmStore, client: object) -> None:
+    """The peer of a UNIX socket has none, and a server may give other values: all share a bucket."""
+    app = RateLimitMiddleware(pong, store)
+    assert [ask(app, http(client=client)).status for _ in range(4)] == [200, 200, 200, 429]
+    assert store.get("default:client:unknown") == (3, 0)
+    assert app.errors == {}
+
+
+def test_asgi_client_that_can_be_read_once_reaches_the_application(store: ShmStore) -> None:
+    """The limiter's look at the client leaves it for the application."""
+    seen: list[list[object]] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(list(scope["client"]))
+        await pong(scope, receive, send)
+
+    assert ask(RateLimitMiddleware(app, store), http(client=iter((CLIENT, 4711)))).status == 200
+    assert seen == [[CLIENT, 4711]]
+    assert store.get(f"default:client:{CLIENT}") == (3, 2)
 
 
 @pytest.mark.parametrize("method", ["POST", "post", "Post"])
@@ -405,13 +438,6 @@ def test_asgi_headers_that_can_be_read_once_reach_the_application(store: ShmStor
     scope = {**http(), "headers": iter(headers)}
     assert ask(RateLimitMiddleware(app, store, key=["header:X-Api-Key"]), scope).status == 200
     assert seen == [headers]
-
-
-def test_asgi_client_without_an_address_is_an_error(store: ShmStore) -> None:
-    """The peer of a UNIX socket has none: the request is let through, and counted."""
-    app = RateLimitMiddleware(pong, store)
-    assert ask(app, http(client=None)).status == 200
-    assert app.errors == {"ClientAddressError": 1}
 
 
 def test_asgi_failing_store_is_answered() -> None:

@@ -6,13 +6,13 @@ import copy
 import pickle
 import tomllib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import pytest
 
 from shm_store.errors import ConfigurationError, StoreError
-from shm_store.http.clients import ClientAddressError, Clients
+from shm_store.http.clients import ClientAddressError, Clients, Unknown
 
 BEHIND = Clients(trusted=["10.0.0.0/8", "2001:db8:aa::/48"])
 
@@ -34,6 +34,17 @@ BEHIND = Clients(trusted=["10.0.0.0/8", "2001:db8:aa::/48"])
         ("64:ff9b::1:cb00:7107", "client:64:ff9b::/64"),
         ("fe80::7%eth0", "client:fe80::/64%eth0"),
         ("fe80::7%eth1", "client:fe80::/64%eth1"),
+        ("[fe80::7%eth1]:443", "client:fe80::/64%eth1"),
+        # A zone is no part of an address that has one meaning everywhere.
+        ("2001:db8:0:1::7%eth0", "client:2001:db8:0:1::/64"),
+        # As ProxyFix leaves it, which copies an entry of the header.
+        ("203.0.113.7:4711", "client:203.0.113.7"),
+        (" 203.0.113.7\t", "client:203.0.113.7"),
+        ("[2001:DB8:0:1::7]:443", "client:2001:db8:0:1::/64"),
+        ("[2001:db8:0:1::7]", "client:2001:db8:0:1::/64"),
+        ("[2001:db8:0:1::7%3]:443", "client:2001:db8:0:1::/64"),
+        ("[::ffff:203.0.113.7]:443", "client:203.0.113.7"),
+        ("[64:ff9b::203.0.113.7]:443", "client:203.0.113.7"),
     ],
 )
 def test_key_is_one_per_client(peer: str, key: str) -> None:
@@ -72,6 +83,11 @@ def test_key_keeps_the_bits_of_the_prefix(clients: Clients, peer: str, key: str)
         ("10.0.0.1", "10.0.0.3, 10.0.0.2", "client:10.0.0.3"),
         ("10.0.0.1", None, "client:10.0.0.1"),
         ("10.0.0.1", "", "client:10.0.0.1"),
+        ("10.0.0.1:4711", "203.0.113.7:4711", "client:203.0.113.7"),
+        ("[2001:db8:aa::1]:443", "[2001:db8:bb:1::7]:443", "client:2001:db8:bb:1::/64"),
+        # A UNIX socket of the proxy's, which is not trusted.
+        ("10.0.0.1", "203.0.113.7, unix:", "client:10.0.0.1"),
+        ("10.0.0.1", "203.0.113.7, unix:, 10.0.0.2", "client:10.0.0.2"),
         # Who wrote what names nobody is the last one known.
         ("10.0.0.1", "203.0.113.7, unknown, 10.0.0.2", "client:10.0.0.2"),
         ("203.0.113.9", "203.0.113.7", "client:203.0.113.9"),
@@ -128,6 +144,10 @@ def test_trusted_is_nobody_else(entry: str, peer: str) -> None:
         (1_000, "192.0.2.1", "203.0.113.7", "client:203.0.113.7"),
         (2, "192.0.2.1", "unknown, 203.0.113.7", "client:203.0.113.7"),
         (2, "192.0.2.1", "198.51.100.1, unknown", "client:192.0.2.1"),
+        (2, "192.0.2.1", "6.6.6.6, 198.51.100.1, unix:", "client:198.51.100.1"),
+        (3, "192.0.2.1", "198.51.100.1, unix:, 203.0.113.7", "client:198.51.100.1"),
+        (2, "192.0.2.1", "198.51.100.1, unix:, 203.0.113.7", "client:203.0.113.7"),
+        (1, "192.0.2.1", "198.51.100.1, unix:", "client:192.0.2.1"),
         (1, "192.0.2.1", None, "client:192.0.2.1"),
         (1, "192.0.2.1", "::ffff:203.0.113.7", "client:203.0.113.7"),
         (1, "", "198.51.100.1, 203.0.113.7", "client:203.0.113.7"),
@@ -169,10 +189,35 @@ def test_unix_is_every_peer_of_a_unix_socket(peer: str | None) -> None:
 
 
 @pytest.mark.parametrize(
+    ("peer", "forwarded", "key"),
+    [
+        # nginx behind nginx, which writes a client that has come through its own UNIX socket so.
+        ("", "203.0.113.7, unix:", "client:203.0.113.7"),
+        ("127.0.0.1", "203.0.113.7, unix:", "client:203.0.113.7"),
+        ("127.0.0.1", "203.0.113.7, unix:, unix:/run/inner.sock", "client:203.0.113.7"),
+        ("127.0.0.1", "6.6.6.6, unix:, 203.0.113.7, unix:", "client:203.0.113.7"),
+        # Sockets alone: the proxy is the client, if it has an address.
+        ("127.0.0.1", "unix:", "client:127.0.0.1"),
+        ("127.0.0.1", "unknown, unix:", "client:127.0.0.1"),
+        ("unix:", "unix:", "client:unknown"),
+        ("", "203.0.113.7, unix", "client:unknown"),
+    ],
+)
+def test_unix_is_a_proxy_in_the_header_too(peer: str, forwarded: str, key: str) -> None:
+    """With "unix" trusted, a client of a trusted proxy's UNIX socket is a trusted proxy."""
+    assert Clients(trusted=["127.0.0.1", "unix"]).key(peer, forwarded) == key
+
+
+@pytest.mark.parametrize(
     "peer",
     [
-        "203.0.113.7:4711",
-        "[::1]:4711",
+        "203.0.113.7:65536",
+        "::1:4711:",
+        "203.0.113.7, 10.0.0.1",
+        "unknown",
+        "_hidden",
+        "[203.0.113.7]:80",
+        "203.0.113.007",
         "203.0.113",
         "010.0.0.1",
         "example.com",
@@ -184,8 +229,10 @@ def test_unix_is_every_peer_of_a_unix_socket(peer: str | None) -> None:
 )
 def test_unix_is_no_peer_that_looks_like_something_else(peer: str) -> None:
     """A server that writes TCP peers in a form of its own does not make everybody a trusted proxy."""
+    trusted = ["unix", "10.0.0.0/8"]
+    assert Clients(trusted=trusted).key(peer, "203.0.113.7") == "client:unknown"
     with pytest.raises(ClientAddressError):
-        Clients(trusted=["unix", "10.0.0.0/8"]).key(peer, "203.0.113.7")
+        Clients(trusted=trusted, unknown="error").key(peer, "203.0.113.7")
 
 
 @pytest.mark.parametrize(
@@ -203,9 +250,10 @@ def test_unix_is_no_peer_that_looks_like_something_else(peer: str) -> None:
 def test_unknown_says_what_becomes_of_a_client_without_an_address(
     clients: dict[str, Any], peer: str | None, forwarded: str | None
 ) -> None:
-    """It is an error that says what to do, one bucket for all of them, or nobody: as was chosen."""
+    """The choices are one bucket for all of them, an error that names the remedy, or no bucket."""
+    assert Clients(**clients).key(peer, forwarded) == "client:unknown"
     with pytest.raises(ClientAddressError) as caught:
-        Clients(**clients).key(peer, forwarded)
+        Clients(**clients, unknown="error").key(peer, forwarded)
     assert (caught.value.setting, caught.value.value) == ("client address", peer)
     for remedy in ("trusted=['unix']", "hops", "unknown="):
         assert remedy in caught.value.remedy
@@ -216,7 +264,7 @@ def test_unknown_says_what_becomes_of_a_client_without_an_address(
 def test_client_address_error_is_a_store_error_that_pickles() -> None:
     """The error takes the path of every other failure of the limiter, and keeps its fields across processes."""
     with pytest.raises(ClientAddressError) as caught:
-        Clients().key("", None)
+        Clients(unknown="error").key("", None)
     assert isinstance(caught.value, StoreError)
     twin = pickle.loads(pickle.dumps(caught.value))  # noqa: S301 - made two words earlier
     assert (type(twin), str(twin), twin.remedy) == (ClientAddressError, str(caught.value), caught.value.remedy)
@@ -253,7 +301,7 @@ def test_client_address_error_is_a_store_error_that_pickles() -> None:
             for header in ("", "X Forwarded", "X-Forwarded-For:", "X-Real-IP\n", "Clé", None, 7, b"Forwarded")
         ),
         *(({"unknown": word}, "unknown", "error, share, skip") for word in ("", "Error", "deny", "None")),
-        ({"unknown": None}, "unknown", "error, share, skip"),
+        ({"unknown": False}, "unknown", "error, share, skip"),
         ({"unknown": []}, "unknown", "error, share, skip"),
     ],
 )
@@ -309,7 +357,8 @@ def test_clients_reads_header_only_behind_proxies() -> None:
 
 
 def test_clients_serves_unix_once_something_is_said_of_it() -> None:
-    """A UNIX socket is trusted, counted as a proxy, or its clients are shared or skipped; else each is an error."""
-    said = (Clients(trusted=["unix"]), Clients(hops=1), Clients(unknown="share"), Clients(unknown="skip"))
+    """A UNIX socket is trusted, counted as a proxy, or `unknown` was chosen; the default explains nothing."""
+    chosen = [Clients(unknown=unknown) for unknown in get_args(Unknown)]
+    said = (Clients(trusted=["unix"]), Clients(hops=1), *chosen)
     assert all(clients.serves_unix for clients in said)
     assert not any(clients.serves_unix for clients in (Clients(), BEHIND))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import get_args
 
 import falcon
 import falcon.testing
@@ -12,6 +13,7 @@ from shm_store import Quota, ShmStore
 from shm_store.falcon import RateLimitMiddleware
 from shm_store.falcon.requests import FALCON
 from shm_store.policy import Policy
+from shm_store.policy.policy import Absent
 from tests.http.service import CLIENT, Service
 
 Serve = Callable[..., Service]
@@ -117,14 +119,28 @@ def test_header_keys_of_two_headers_never_meet(store: ShmStore, serve: Serve) ->
     assert store.stats().occupied == 4
 
 
+@pytest.mark.parametrize("headers", [{}, {"X-Api-Key": ""}, {"X-Api-Key": " \t"}])
+def test_header_key_alone_limits_requests_without_it(store: ShmStore, serve: Serve, headers: dict[str, str]) -> None:
+    """A client that leaves the header out, or blank, shares a limit with all that do."""
+    service = serve(RateLimitMiddleware(store, key=["header:X-Api-Key"]))
+    asked = [service.ask(headers=headers, address=f"203.0.113.{number}") for number in range(4)]
+    assert [result.status_code for result in asked] == [200, 200, 200, 429]
+    assert asked[-1].headers["ratelimit-policy"] == '"default";q=3;w=60'
+    assert service.ask(headers={"X-Api-Key": "alpha"}).status_code == 200
+    assert store.get("default:absent") == (3, 0)
+
+
 @pytest.mark.parametrize("headers", [{}, {"X-Api-Key": ""}])
-def test_header_key_alone_leaves_others_alone(store: ShmStore, serve: Serve, headers: dict[str, str]) -> None:
-    """Without a second source, requests without the header are not limited."""
-    service = serve(RateLimitMiddleware(store, quota=Quota(1, "1min"), key=["header:X-Api-Key"]))
+def test_header_key_alone_leaves_others_alone_if_so_chosen(
+    store: ShmStore, serve: Serve, headers: dict[str, str]
+) -> None:
+    """With absent="skip", requests without the header are not limited."""
+    service = serve(RateLimitMiddleware(store, quota=Quota(1, "1min"), key=["header:X-Api-Key"], absent="skip"))
     results = [service.ask(headers=headers) for _ in range(3)]
     assert [result.status_code for result in results] == [200] * 3
     assert "ratelimit" not in results[0].headers
     assert store.stats().occupied == 0
+    assert [service.ask(headers={"X-Api-Key": "alpha"}).status_code for _ in range(2)] == [200, 429]
 
 
 def test_key_may_split_by_method(store: ShmStore, serve: Serve) -> None:
@@ -142,13 +158,14 @@ def test_key_may_be_any_function_of_the_request(store: ShmStore, serve: Serve) -
 
 
 @pytest.mark.parametrize("nobody", ["", None])
-def test_key_may_be_none(store: ShmStore, serve: Serve, nobody: str | None) -> None:
-    """A request about which the application's own key says nothing is not limited."""
-    service = serve(RateLimitMiddleware(store, key=lambda _: nobody, on_error="deny"))
-    results = [service.ask() for _ in range(5)]
-    assert {result.status_code for result in results} == {200}
-    assert "ratelimit" not in results[0].headers
-    assert store.stats().occupied == 0
+@pytest.mark.parametrize("absent", get_args(Absent))
+def test_key_may_be_none(store: ShmStore, serve: Serve, nobody: str | None, absent: Absent) -> None:
+    """Requests about which the application's own key says nothing share a limit, or have none if so chosen."""
+    service = serve(RateLimitMiddleware(store, key=lambda _: nobody, on_error="deny", absent=absent))
+    shared = absent == "share"
+    assert [service.ask().status_code for _ in range(5)] == ([200] * 3 + [429] * 2 if shared else [200] * 5)
+    assert ("ratelimit" in service.ask().headers) is shared
+    assert store.get("default:absent") == ((3, 0) if shared else UNTOUCHED)
 
 
 @pytest.mark.parametrize("address", ["2001:db8:0:1::7", "2001:DB8:0:1:ffff::8", "2001:db8:0:1::"])

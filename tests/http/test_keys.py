@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import sys
 from collections.abc import Sequence
-from typing import NamedTuple
+from enum import IntEnum
+from typing import Any, NamedTuple, get_args
 
 import pytest
 from hypothesis import example, given, settings
@@ -13,9 +15,11 @@ from hypothesis import strategies as st
 
 from shm_store.errors import ConfigurationError
 from shm_store.http.clients import Clients
-from shm_store.http.framework import Framework
+from shm_store.http.error_log import ErrorLog
+from shm_store.http.framework import REPEATED, Framework
 from shm_store.http.keys import MakeKey, _Remembered, key_function, options_key_function
-from shm_store.policy import Policy, recipe
+from shm_store.policy import Policy
+from shm_store.policy.policy import Absent
 from shm_store.policy.recipe import Source, header_prefix
 from tests.ids import shown
 
@@ -39,6 +43,7 @@ FRAMEWORK = Framework(
     lambda request: request.method,
     lambda request: request.route,
 )
+LOG = ErrorLog(logging.getLogger("shm_store.test"))
 CLIENTS = ("203.0.113.7", "2001:db8:0:7::/64")
 HEADERS = ("a", "x-key")
 ROUTES = (None, "/x", "/x:method=GET", "/x%3Amethod=GET", "/x:header:x-key", "/x/{a:int}")
@@ -56,20 +61,16 @@ PIECES = (
     "header:",
     "key:",
     "global",
+    "absent",
+    "key-invalid",
     "a",
     "p:",
     "client:",
 )
 VALUES = st.lists(st.sampled_from(PIECES) | st.text(":%=/a\xff", max_size=2), max_size=4).map("".join)
-ATTACKS = (
-    "client:203.0.113.7",
-    "global",
-    "header:a:v",
-    "key:v",
-    "v",
-    "method=GET:client:203.0.113.7",
-    "preflight:client:203.0.113.7",
-)
+SHARED = ("global", "absent", "key-invalid")
+CLIENT = "client:203.0.113.7"
+ATTACKS = (CLIENT, *SHARED, "header:a:v", "key:v", "v", f"method=GET:{CLIENT}", f"preflight:{CLIENT}")
 
 
 def _own(request: Asking) -> str:
@@ -82,13 +83,12 @@ RECIPES: list[tuple[Source, ...]] = [(*who, *split) for who, split in itertools.
 
 
 def _made(name: str, recipe: Sequence[Source]) -> MakeKey:
-    read = Policy(name=name, quota="5/s", key=recipe).recipe
-    return key_function(read, FRAMEWORK, Clients(), f"{name}:")
+    return key_function(Policy(name=name, quota="5/s", key=recipe), FRAMEWORK, Clients(), LOG)
 
 
 def _made_for_options(name: str, recipe: Sequence[Source]) -> MakeKey:
-    read = Policy(name=name, quota="5/s", key=recipe).recipe
-    return options_key_function(_made(name, recipe), read, FRAMEWORK, Clients(), f"{name}:")
+    policy = Policy(name=name, quota="5/s", key=recipe)
+    return options_key_function(_made(name, recipe), policy, FRAMEWORK, Clients())
 
 
 MAKE = {(name, recipe): _made(name, recipe) for name, recipe in itertools.product(NAMES, RECIPES)}
@@ -105,7 +105,7 @@ def _key(name: str, recipe: tuple[Source, ...], request: Asking) -> str | None:
     return MAKE[name, recipe](request)
 
 
-def _meaning(name: str, recipe: tuple[Source, ...], request: Asking) -> tuple[object, ...] | None:
+def _meaning(name: str, recipe: tuple[Source, ...], request: Asking) -> tuple[object, ...]:
     """What a key stands for, in parts."""
     split = (("route" in recipe, request.route or ""), ("method" in recipe, request.method))
     dimensions = tuple(value if has else None for has, value in split)
@@ -120,7 +120,7 @@ def _meaning(name: str, recipe: tuple[Source, ...], request: Asking) -> tuple[ob
             header = source.removeprefix("header:")
             if value := request.headers.get(header):
                 return name, dimensions, header, value
-    return None
+    return name, dimensions, "absent"
 
 
 @settings(max_examples=20, deadline=None)
@@ -192,10 +192,9 @@ def test_keys_begin_with_the_policy_and_end_with_who(recipe: tuple[Source, ...])
     """The policy's name comes first, and last who is charged, as it was sent."""
     for request in _askings(list(ATTACKS)):
         key, meaning = _key("p.q", recipe, request), _meaning("p.q", recipe, request)
-        assert (key is None) == (meaning is None)
-        if key is not None and meaning is not None:
-            assert key.startswith("p.q:")
-            assert key.endswith(str(meaning[-1]))
+        assert key is not None
+        assert key.startswith("p.q:")
+        assert key.endswith(str(meaning[-1]))
 
 
 def test_keys_do_not_depend_on_the_order_of_what_splits() -> None:
@@ -205,13 +204,112 @@ def test_keys_do_not_depend_on_the_order_of_what_splits() -> None:
     assert keys == {"p:route=/x:method=GET:client:203.0.113.7"}
 
 
-@pytest.mark.parametrize("value", [5, b"k", ["k"], True, 0, 1.5])
-def test_keys_are_texts(value: object) -> None:
-    """What an application's own source returns is a text or nothing; the error says so."""
-    with pytest.raises(ConfigurationError, match="return a str") as caught:
-        _made("p", [lambda _: value])(Asking("203.0.113.7", {}, None, "GET"))  # type: ignore[list-item, return-value]
-    # Not the value, which may be a secret.
-    assert (caught.value.setting, caught.value.value) == ("key", f"<{type(value).__name__}>")
+class Shouting(str):
+    """A text that is another one wherever it is added or formatted, as markupsafe's is."""
+
+    __slots__ = ()
+
+    def __radd__(self, other: str) -> str:
+        return f"{other}{self.upper()}"
+
+    def __str__(self) -> str:
+        return "!"
+
+
+class Number(IntEnum):
+    SEVEN = 7
+
+    def __repr__(self) -> str:
+        return "seven"
+
+
+@pytest.mark.parametrize(
+    ("value", "who"),
+    [
+        *((nothing, "absent") for nothing in (None, "", Shouting(""))),
+        *(("bob", "key:bob"), (" ", "key: "), (Shouting("bob"), "key:bob"), ("absent", "key:absent")),
+        *((0, "key:0"), (-7, "key:-7"), (2**70, f"key:{2**70}"), (Number.SEVEN, "key:7")),
+        *((value, "key-invalid") for value in (True, False, 1.5, b"k", ["bob", "bob"], [], {}, {"a": 1}, ("a",))),
+        *((value, "key-invalid") for value in (object(), set(), Ellipsis, str, iter("a"))),
+        # More digits than Python writes.
+        pytest.param(10**5_000, "key-invalid", id="huge"),
+    ],
+    ids=lambda value: shown(value)[:40],
+)
+def test_key_function_charges_whatever_it_returns(value: Any, who: str, caplog: pytest.LogCaptureFixture) -> None:  # noqa: ANN401 - what it may not return, too
+    """A text or an integer names a bucket, nothing is absent, and all other values share one, told by their type."""
+    log = ErrorLog(logging.getLogger("shm_store.test"))
+    for key, prefix in ([], "p:"), (["method"], "p:method=GET:"):
+        policy = Policy(name="p", quota="5/s", key=[lambda _: value, *key])
+        made = key_function(policy, FRAMEWORK, Clients(), log)
+        said = made(Asking("203.0.113.7", {}, None, "GET"))
+        assert said == prefix + who
+        assert type(said) is str
+    if who == "key-invalid":
+        (message,) = caplog.messages
+        assert f"policy 'p': key is '<{type(value).__name__}>': return a str or an int" in message
+        assert "bob" not in message
+    else:
+        assert not caplog.messages
+
+
+def test_key_function_comes_before_the_next_source_unless_it_cannot_tell() -> None:
+    """Every value but None and the empty text is charged, and keeps the next source from being asked."""
+    client = "client:203.0.113.7"
+    for value, who in (("bob", "key:bob"), ([], "key-invalid"), (None, client), ("", client)):
+        made = _made("p", [lambda _, value=value: value, "client"])  # type: ignore[misc]
+        assert made(Asking("203.0.113.7", {}, None, "GET")) == f"p:{who}"
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_key_function_that_is_to_be_awaited_is_an_error() -> None:
+    """One that returns a coroutine each time can never work; it is not left to be complained about."""
+
+    async def coroutine() -> str:
+        return "never"
+
+    with pytest.raises(ConfigurationError, match="give a plain function") as caught:
+        _made("p", [lambda _: coroutine()])(Asking("203.0.113.7", {}, None, "GET"))  # type: ignore[list-item, return-value]
+    assert (caught.value.setting, caught.value.value) == ("policy 'p': key", "<coroutine>")
+
+
+@pytest.mark.parametrize("value", [None, "", " ", "\t \t", "\xa0", "\x85"])
+@pytest.mark.parametrize(("absent", "key"), [("share", "p:absent"), ("skip", None)])
+def test_header_that_is_blank_is_absent(value: str | None, absent: Absent, key: str | None) -> None:
+    """Without a value it names no one: all such requests share a bucket, unless the policy does not apply to them."""
+    headers = {} if value is None else {"a": value}
+    policy = Policy(name="p", quota="5/s", key=["header:a"], absent=absent)
+    made = key_function(policy, FRAMEWORK, Clients(), LOG)
+    assert made(Asking("203.0.113.7", headers, None, "GET")) == key
+    split = Policy(name="p", quota="5/s", key=["header:a", lambda _: None, "method", "route"], absent=absent)
+    made = key_function(split, FRAMEWORK, Clients(), LOG)
+    assert made(Asking("203.0.113.7", headers, "/x", "GET")) == (key and "p:route=/x:method=GET:absent")
+
+
+def test_header_is_read_without_the_spaces_around_it() -> None:
+    """A client has one bucket however many spaces it writes, which applications ignore."""
+    made = _made("p", ["header:a"])
+    keys = {made(Asking("203.0.113.7", {"a": value}, None, "GET")) for value in ("k", " k", "k\t", "\xa0k ")}
+    assert keys == {"p:header:a:k"}
+
+
+def test_header_that_came_several_times_has_a_bucket_of_its_own() -> None:
+    """No line of it counts; it is present all the same, so a policy with absent="skip" applies."""
+    for absent in get_args(Absent):
+        policy = Policy(name="p", quota="5/s", key=["header:a"], absent=absent)
+        made = key_function(policy, FRAMEWORK, Clients(), LOG)
+        assert made(Asking("203.0.113.7", {"a": REPEATED}, None, "GET")) == "p:header:a:"
+
+
+@pytest.mark.parametrize(
+    "peer", [b"203.0.113.7", 7, True, 1.5, ("203.0.113.7",), ["203.0.113.7"], {}, object()], ids=shown
+)
+@pytest.mark.parametrize("clients", [Clients(), Clients(hops=1), Clients(trusted=["unix"])], ids=shown)
+def test_peer_that_is_no_text_is_charged(peer: Any, clients: Clients) -> None:  # noqa: ANN401 - what servers make of it
+    """A value that is no text raises nothing and is charged to the shared bucket."""
+    made = key_function(Policy(name="p", quota="5/s"), FRAMEWORK, clients, LOG)
+    for _ in range(2):
+        assert made(Asking(peer, {}, None, "GET")) == "p:client:unknown"
 
 
 def test_header_prefix_ignores_case() -> None:
@@ -231,7 +329,7 @@ def test_header_prefix_refuses_what_is_no_name(name: str) -> None:
 def test_keys_remember_nothing_long(part: str, length: int, *, is_kept: bool) -> None:
     """Of what a client may write as long as it likes nothing is kept once its request is over."""
     behind = {"hops": 1} if part == "header" else {}
-    made = key_function(recipe.read(["client"]), FRAMEWORK, Clients(unknown="share", **behind), "p:")  # type: ignore[arg-type]
+    made = key_function(Policy(name="p", quota="5/s"), FRAMEWORK, Clients(**behind), LOG)  # type: ignore[arg-type]
     text = "z" * length
     references = sys.getrefcount(text)
     if part == "peer":

@@ -16,6 +16,7 @@ from falcon.routing import BaseConverter, DefaultRouter
 from shm_store import ConfigurationError, Quota, ShmStore, StoreClosedError
 from shm_store.falcon import Headers, RateLimitMiddleware, exempt, limit
 from shm_store.policy import Policy, RunningPolicies
+from shm_store.policy.policy import Absent
 from tests.http.counts import outcomes
 from tests.http.failing_store import FailingStore
 from tests.http.service import CLIENT, ServedRequest
@@ -323,6 +324,19 @@ def test_limit_has_all_that_a_policy_has(store: ShmStore) -> None:
     }
     assert store.get(f"refunded:{ME}") == (2, 0)
     assert store.get("burst:method=GET:global") == (20, 13)
+
+
+@pytest.mark.parametrize(("absent", "statuses"), [("share", [200, 429]), ("skip", [200, 200])])
+def test_limit_has_its_own_rule_for_an_absent_key(store: ShmStore, absent: Absent, statuses: list[int]) -> None:
+    """Requests without the header of its key share a bucket, or the limit does not apply to them."""
+
+    class Keyed:
+        @limit("1/min", name="keyed", key=["header:X-Api-Key"], absent=absent)
+        def on_get(self, req: falcon.Request, resp: falcon.Response) -> None: ...
+
+    app = wsgi(store, Keyed())
+    assert app.statuses(2) == statuses
+    assert store.get("keyed:absent") == ((1, 0) if absent == "share" else UNTOUCHED)
 
 
 def test_limit_follows_its_own_on_error() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+import operator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import falcon
@@ -27,6 +29,34 @@ async def coroutine(_: object) -> str:
     return "never awaited"
 
 
+async def asynchronous_generator(_: object) -> AsyncIterator[str]:
+    yield "never asked"
+
+
+def generator(_: object) -> Iterator[str]:
+    yield "never asked"
+
+
+class Callables:
+    """Objects and methods that can be called."""
+
+    async def __call__(self, _: object) -> str:
+        return "never awaited"
+
+    async def awaited(self, _: object) -> str:
+        return "never awaited"
+
+    def of_two(self, _one: object, _other: object) -> str:
+        return "never called"
+
+
+#: Functions that can never work as a key.
+UNFIT: list[Any] = [
+    *(coroutine, asynchronous_generator, generator, Callables(), Callables().awaited, Callables().of_two),
+    *(functools.partial(coroutine), lambda: "k", lambda _one, _other: "k", lambda *, _request: "k", str, Callables),
+]
+
+
 def refused(**options: Any) -> ConfigurationError:  # noqa: ANN401 - what is refused
     """The error that a bad option stops the start with, in one line."""
     with pytest.raises(ConfigurationError) as caught:
@@ -39,9 +69,10 @@ def refused(**options: Any) -> ConfigurationError:  # noqa: ANN401 - what is ref
 BAD: dict[str, list[Any]] = {
     "on_error": ["ignore", "", None, True, ["allow"]],
     "key": [
-        *(None, "X-Api-Key", "client", 5, [], {"client"}, coroutine),
+        *(None, "X-Api-Key", "client", 5, [], {"client"}, *UNFIT),
         *(["route"], ["client", "route"], ["global", "client"], ["client", "header:X"]),
     ],
+    "absent": ["ignore", "", None, True, "error", ["share"]],
     "quota": ["100/minute", 100, (100, 60)],
     "cost": [0, -1, True, 1.0, "1", None, 2**63],
     "policies": ["all", "", 5, 0, False, Policy(name="p", quota="5/s")],
@@ -49,7 +80,7 @@ BAD: dict[str, list[Any]] = {
     "exempt_methods": ["OPTIONS", b"OPTIONS", None, 7],
     "clients": [Clients, "10.0.0.0/8", ["10.0.0.0/8"], {"hops": 1}, False],
     "headers": [Headers, "draft-11", ["RateLimit"], {"legacy": True}, False],
-    "deny": ["busy", b"busy", 429, coroutine, {}],
+    "deny": ["busy", b"busy", 429, coroutine, Callables().awaited, lambda: None, {}],
     "router": [5, object(), falcon.App, ["/links"], "abc", b"abc", DefaultRouter],
 }
 # What one part of a list may be, and what it may not.
@@ -57,7 +88,7 @@ BAD_PARTS: dict[str, tuple[Any, list[Any]]] = {
     "exempt": ("/healthz", ["metrics", "", "*", "/a/*/b", b"/metrics", None]),
     "exempt_methods": ("OPTIONS", ["get", "Get", "", "GET POST", b"GET", 5, None]),
     "policies": (Policy(name="p", quota="5/s"), ["q", None, {"name": "q"}, Policy]),
-    "key": ("header:X", ["ip", "header:", "header:X Y", "Client", 5, None, coroutine, ["client"]]),
+    "key": ("header:X", ["ip", "header:", "header:X Y", "Client", 5, None, *UNFIT, ["client"]]),
 }
 
 
@@ -94,6 +125,7 @@ def test_middleware_refuses_a_cost_above_its_quota() -> None:
     [
         {"key": lambda _: "k"},
         {"key": ["global"]},
+        {"absent": "skip"},
         {"quota": Quota(5, 1)},
         {"cost": 2},
         {"on_error": "deny"},
@@ -132,6 +164,19 @@ def test_middleware_reads_lists_once(serve: Serve, option: str) -> None:
 def test_middleware_leaves_the_store_alone_until_a_request() -> None:
     """Building the application takes nothing, so that it can be loaded before the server forks."""
     assert RateLimitMiddleware(FailingStore(StoreClosedError("s"))).errors == {}
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *(lambda _: "k", lambda _, _more=1: "k", lambda *_: "k"),
+        *(functools.partial(lambda _other, _: "k", "other"), operator.attrgetter("path"), "k{}".format),
+    ],
+    ids=["one", "optional", "any", "partial", "attrgetter", "method"],
+)
+def test_middleware_takes_every_plain_function_for_a_key(store: ShmStore, serve: Serve, key: Any) -> None:  # noqa: ANN401 - what can be called
+    """Any callable that accepts the request and returns a text."""
+    assert serve(RateLimitMiddleware(store, key=key)).ask().headers["ratelimit"] == '"default";r=2;t=60'
 
 
 def test_middleware_fits_both_kinds_of_application() -> None:

@@ -12,7 +12,8 @@ import pytest
 from falcon.routing import DefaultRouter
 
 from shm_store import ConfigurationError, Quota, RateInfo, ShmStore, StoreClosedError
-from shm_store.falcon import Headers, Outcome, RateLimitMiddleware
+from shm_store.falcon import Clients, Headers, Outcome, RateLimitMiddleware
+from shm_store.http.clients import Unknown
 from shm_store.policy import Policy, PolicyFile, RunningPolicies
 from shm_store.policy.policy import Mode
 from tests.clock import Clock
@@ -105,11 +106,22 @@ def test_invented_methods_share_a_bucket(store: ShmStore, route: Route) -> None:
     assert [app.ask(method=method).status_code for method in ("FOO", "BAR", "GET")] == [400, 429, 200]
 
 
-def test_policy_without_its_header_does_not_apply(store: ShmStore, route: Route) -> None:
-    """A key that has no other source leaves requests without it, or with an empty one, alone."""
+def test_policy_without_its_header_is_charged_together(store: ShmStore, route: Route) -> None:
+    """A key that has no other source has one bucket for all requests without it, or with an empty one."""
     app = route(limited(store, Policy(name="keys", quota="1/min", key=["header:X-Api-Key"])))
+    assert app.statuses(3) == [200, 429, 429]
+    assert app.statuses(2, X_Api_Key="") == [429, 429]
+    assert store.get("keys:absent") == (1, 0)
+    assert app.statuses(2, X_Api_Key="a") == [200, 429]
+
+
+def test_policy_without_its_header_does_not_apply_if_it_skips(store: ShmStore, route: Route) -> None:
+    """With absent="skip" it leaves requests without it, or with an empty one, alone; others still count."""
+    skipping = Policy(name="keys", quota="1/min", key=["header:X-Api-Key"], absent="skip")
+    app = route(limited(store, skipping, Policy(name="all", quota="9/min")))
     assert app.statuses(3) == [200, 200, 200]
     assert app.statuses(2, X_Api_Key="") == [200, 200]
+    assert store.get(f"all:{ME}") == (9, 4)
     assert app.statuses(2, X_Api_Key="a") == [200, 429]
     assert app.statuses(1, X_Api_Key="b") == [200]
 
@@ -331,14 +343,14 @@ def test_failing_store_is_answered_as_the_strictest_policy_says(
     route: Route, modes: list[tuple[str, str]], status: int
 ) -> None:
     """One enforced policy that must not fail open is enough for 503; one in shadow mode has no say."""
-    error = ConfigurationError("a", "b", "c")
+    error = StoreClosedError("s")
     policies = [
         Policy(name=f"p{index}", quota="9/min", on_error=on_error, mode=mode)  # type: ignore[arg-type]
         for index, (on_error, mode) in enumerate(modes)
     ]
     middleware = RateLimitMiddleware(FailingStore(error), policies=policies)
     assert route(middleware).ask().status_code == status
-    assert middleware.errors == {"ConfigurationError": 1}
+    assert middleware.errors == {"StoreClosedError": 1}
 
 
 def test_failure_by_route_gives_back_what_was_taken_before(store: ShmStore, route: Route) -> None:
@@ -359,20 +371,23 @@ def test_failure_by_route_gives_back_what_was_taken_before(store: ShmStore, rout
 
 
 @pytest.mark.parametrize(
-    ("on_error", "mode", "status"), [("allow", "enforce", 200), ("deny", "enforce", 503), ("deny", "shadow", 200)]
+    ("unknown", "mode", "statuses"),
+    [
+        (None, "enforce", [200, 200, 429]),
+        ("error", "enforce", [503, 503, 503]),
+        ("error", "shadow", [200, 200, 200]),
+        ("skip", "enforce", [200, 200, 200]),
+    ],
 )
-def test_policy_without_a_client_follows_its_own_rule(
-    store: ShmStore, route: Route, on_error: str, mode: str, status: int
+def test_policy_without_a_client_follows_what_was_chosen(
+    store: ShmStore, route: Route, unknown: Unknown | None, mode: str, statuses: list[int]
 ) -> None:
-    """Where the server names no address, only the policies that need one fail; the others still count."""
-    app = route(
-        limited(
-            store,
-            Policy(name="by-client", quota="9/min", on_error=on_error, mode=mode),  # type: ignore[arg-type]
-            Policy(name="all", quota="1/min", key=["global"]),
-        )
-    )
-    assert app.statuses(2, address="") == [status, 429 if status == 200 else 503]
+    """Where the server names no address, only the policies that need one are concerned; the others still count."""
+    by_client = Policy(name="by-client", quota="2/min", mode=mode)  # type: ignore[arg-type]
+    policies = [by_client, Policy(name="all", quota="3/min", key=["global"])]
+    app = route(RateLimitMiddleware(store, policies=policies, clients=Clients(unknown=unknown)))
+    assert app.statuses(3, address="") == statuses
+    assert app.statuses(1) == [429 if statuses == [200] * 3 else 200]
 
 
 def test_live_policies_are_followed(store: ShmStore, route: Route) -> None:

@@ -78,6 +78,8 @@ FORGED_LISTS: Final = [
         ("IPv4 through NAT64", "6.6.6.6", "64:ff9b::203.0.113.7", CLIENT),
         ("IPv4 through NAT64, in full", "6.6.6.6", "0064:ff9b:0:0:0:0:cb00:7107", CLIENT),
         ("a proxy's address through NAT64", "6.6.6.6", "64:ff9b::10.0.0.9", "client:10.0.0.9"),
+        ("a UNIX socket", "6.6.6.6, unix:", "203.0.113.7", CLIENT),
+        ("a UNIX socket that a proxy has behind it", "6.6.6.6, unix:", "203.0.113.7, 10.0.0.2", CLIENT),
         ("tabs around the address", "6.6.6.6\t", "\t203.0.113.7\t", CLIENT),
     ]
 ]
@@ -91,6 +93,8 @@ BROKEN_LISTS: Final = [
         ("an empty element in the middle", ",10.0.0.1"),
         ("unknown on the right", "unknown"),
         ("an obfuscated name", "_hidden"),
+        ("a UNIX socket that nobody trusts", "unix:"),
+        ("a UNIX socket by path", "unix:/run/nginx.sock"),
         ("an empty port", "203.0.113.7:"),
         ("a port too big", "203.0.113.7:65536"),
         ("a port too long", "203.0.113.7:000080"),
@@ -249,6 +253,9 @@ PATHS: Final = [
     Attack("a UNIX socket, and a peer that has an address", SOCKET, "203.0.113.7", "6.6.6.6", CLIENT),
     Attack("a UNIX socket that nobody trusts", NO_SOCKET, "", "6.6.6.6", SHARED),
     Attack("a UNIX socket that nobody trusts, by path", NO_SOCKET, "/run/app.sock", "6.6.6.6", SHARED),
+    Attack("a UNIX socket: another one that is forged", SOCKET, "", "6.6.6.6, unix:, 203.0.113.7", CLIENT),
+    Attack("a UNIX socket: another one that a proxy saw", SOCKET, "", "6.6.6.6, 203.0.113.7, unix:", CLIENT),
+    Attack("a UNIX socket: nothing but sockets", SOCKET, "", "unix:, unix:", SHARED),
     Attack("a UNIX socket, one hop", ONE_HOP, "", "6.6.6.6, 203.0.113.7", CLIENT),
 ]
 

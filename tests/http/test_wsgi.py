@@ -401,6 +401,30 @@ def test_wsgi_keys_by_header_and_method(store: ShmStore) -> None:
     ] == ["200", "200", "200", "200", "429", "429"]
 
 
+@pytest.mark.parametrize("peer", ["", "localhost", "@", "unix:", "unknown", "203.0.113.7, ::1", None, b"::1", 7, []])
+def test_wsgi_peer_without_an_address_is_limited(store: ShmStore, peer: Any) -> None:  # noqa: ANN401 - what servers give
+    """Values of REMOTE_ADDR that are no address share a bucket, whatever they are."""
+    app = RateLimitMiddleware(pong, store)
+    assert [ask(app, REMOTE_ADDR=peer).status[:3] for _ in range(4)] == ["200", "200", "200", "429"]
+    assert store.get("default:client:unknown") == (3, 0)
+    assert app.errors == {}
+
+
+@pytest.mark.parametrize("peer", [f"{CLIENT}:4711", f"::ffff:{CLIENT}", f"[::ffff:{CLIENT}]:443", f" {CLIENT} "])
+def test_wsgi_peer_with_a_port_is_its_client(store: ShmStore, peer: str) -> None:
+    """As ProxyFix copies it from a proxy that writes ports."""
+    app = RateLimitMiddleware(pong, store)
+    assert [ask(app, REMOTE_ADDR=each).status[:3] for each in (peer, CLIENT, peer, peer)] == ["200"] * 3 + ["429"]
+    assert store.get(f"default:client:{CLIENT}") == (3, 0)
+
+
+def test_wsgi_headers_with_a_variable_of_their_own_are_read(store: ShmStore) -> None:
+    """Content-Type has no HTTP_ before its name."""
+    app = RateLimitMiddleware(pong, store, key=["header:Content-Type"])
+    assert ask(app, CONTENT_TYPE="text/plain").status == "200 OK"
+    assert store.get("default:header:content-type:text/plain") == (3, 2)
+
+
 def test_wsgi_failing_store_is_counted() -> None:
     """A store that fails lets requests through, or has them answered 503, as configured."""
     failing = FailingStore(StoreClosedError("closed"))

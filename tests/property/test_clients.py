@@ -12,8 +12,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from shm_store.http.addresses import Address
 from shm_store.http.clients import ClientAddressError, Clients
-from shm_store.http.forwarded import Address, forwarded_from_right
+from shm_store.http.forwarded import forwarded_from_right
 
 TRUSTED: Final = ("10.0.0.0/8", "fd00::/8", "unix")
 examples: Final = settings(max_examples=int(os.environ.get("EXAMPLES", "150")), deadline=None)
@@ -133,23 +134,31 @@ def test_key_ignores_what_stands_left_in_forwarded(text: str, chain: Chain) -> N
 
 @examples
 @given(
-    st.none() | hostile | strangers.map(str) | proxies.map(str),
+    st.none() | hostile | strangers.map(str) | proxies.map(str) | st.integers() | st.binary() | st.lists(st.text()),
     st.none() | hostile,
     st.sampled_from([{}, {"trusted": TRUSTED}, {"hops": 1}, {"hops": 3}]),
     st.sampled_from(["X-Forwarded-For", "Forwarded"]),
     st.integers(1, 32),
 )
 def test_key_raises_nothing_else(
-    peer: str | None, value: str | None, behind: dict[str, Any], header: str, prefix: int
+    peer: object, value: str | None, behind: dict[str, Any], header: str, prefix: int
 ) -> None:
-    """Whatever a server and a client say, the answer is a key of a client, or the one error that is declared."""
+    """For all that servers and clients write, the answer is a key of a client, or the chosen error."""
     if behind:
         behind = behind | {"header": header}
     clients = Clients(ipv4_prefix=prefix, ipv6_prefix=prefix * 4, **behind)
+    key = clients.key(peer, value)
+    assert key is not None
+    assert key.startswith("client:")
     with suppress(ClientAddressError):
-        key = clients.key(peer, value)
-        assert key is not None
-        assert key.startswith("client:")
+        assert Clients(ipv4_prefix=prefix, ipv6_prefix=prefix * 4, unknown="error", **behind).key(peer, value) == key
+
+
+@examples
+@given(strangers.flatmap(listed), strangers)
+def test_peer_is_read_as_an_entry_is(written: str, other: Address) -> None:
+    """A server that copies an entry of the header into the peer, as ProxyFix does, changes no client's key."""
+    assert Clients().key(written, None) == Clients(hops=1).key(str(other), written) != "client:unknown"
 
 
 @examples

@@ -53,6 +53,8 @@ def limits(monkeypatch: pytest.MonkeyPatch) -> Limits:
         ([{"clients": Clients(trusted=["unix"])}], False),
         ([{"clients": Clients(hops=1)}], False),
         ([{"clients": Clients(unknown="share")}], False),
+        ([{"clients": Clients(unknown="error")}], False),
+        ([{"clients": Clients(ipv6_prefix=56)}], True),
         ([{"clients": Clients(unknown="skip")}, {}], True),
         ([{"key": ["header:X-Api-Key", "client"]}], True),
         ([{"key": ["header:X-Api-Key"]}], False),

@@ -74,6 +74,7 @@ async def coroutine(req: object) -> str:
         ({"refund": "2xx"}, "refund", "2xx"),
         ({"refund": 200}, "refund", 200),
         ({"key": "client"}, "key", "client"),
+        *(({"absent": value}, "absent", value) for value in ("deny", "", None, True, 1, ["skip"])),
         ({"key": None}, "key", None),
         ({"key": []}, "key", []),
         ({"key": ["route"]}, "key", ["route"]),
@@ -148,6 +149,7 @@ def test_loads_reads_every_field() -> None:
         quota = "5/minute"
         algorithm = "token-bucket"
         key = ["header:X-User", "client", "route", "method"]
+        absent = "skip"
         cost = 2
         methods = ["POST"]
         routes = ["/v1/login"]
@@ -162,6 +164,7 @@ def test_loads_reads_every_field() -> None:
         name="log-in",
         quota="5/minute",
         key=["header:X-User", "client", "route", "method"],
+        absent="skip",
         cost=2,
         methods=["POST"],
         routes=["/v1/login"],

@@ -40,7 +40,7 @@ _FALLBACKS = ("none", "shm")
 _HOSTS_MAX = 2**20
 _UNIX_REMEDY = (
     "a UNIX socket has no client addresses: behind a proxy that names them set trusted_proxies to unix, else "
-    "unknown_clients to share or skip, or bind HOST:PORT"
+    "unknown_clients to share, error or skip, or bind HOST:PORT"
 )
 
 
@@ -83,8 +83,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     forwarded_header: Annotated[str, msgspec.Meta(description="Header that the proxies append to.")] = "X-Forwarded-For"
     ipv6_prefix: Annotated[int, msgspec.Meta(description="Bits of an IPv6 address that tell clients apart.")] = 64
     unknown_clients: Annotated[
-        str, msgspec.Meta(description="What becomes of clients without an address: error, share, skip.")
-    ] = "error"
+        str | None,
+        msgspec.Meta(description="What becomes of clients without an address: share (if not set), error, skip."),
+    ] = None
     limit_headers: Annotated[
         str, msgspec.Meta(description="Fields that tell of limits: draft-11, legacy, or both; or none.")
     ] = "draft-11,legacy"
