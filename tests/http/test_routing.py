@@ -138,6 +138,15 @@ def test_slashes_at_the_beginning_lead_past_no_limit(store: ShmStore, serve_all:
     assert store.get(f"path:{ME}") == (3, 1)
 
 
+@pytest.mark.parametrize("path", ["/static/./logo.svg", "/static/x/../logo.svg", "/static/logo.svg/"])
+def test_files_are_limited_whatever_leads_to_them(store: ShmStore, serve_all: Serve, path: str) -> None:
+    """Static routes resolve dots and leave a slash at the end out: a file is limited, and not exempt, all the same."""
+    policy = Policy(name="logo", quota="2/min", paths=["/static/logo.svg"])
+    app = serve_all(routed=False, policies=[policy], exempt=["/static/x/*"])
+    assert app.statuses(path, "/static/logo.svg", path) == [200, 200, 429]
+    assert store.get(f"logo:{ME}") == (2, 0)
+
+
 @pytest.mark.parametrize("routed", [False, True])
 def test_path_without_a_slash_leads_past_no_limit(store: ShmStore, tmp_path: Path, *, routed: bool) -> None:
     """Falcon routes `links/a` as `/links/a`: what the policy of its route denies is charged to no other policy."""
