@@ -1,20 +1,15 @@
-"""Addresses: where a server, a cluster or a service of Sentinel is, in one line; and redis-py's client for it."""
+"""Addresses: where a server, a cluster or a service of Sentinel is, in one line."""
 
 from __future__ import annotations
 
 import re
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 import redis
-from redis.backoff import NoBackoff
-from redis.cluster import ClusterNode, RedisCluster
 from redis.connection import parse_url
-from redis.retry import Retry
-from redis.sentinel import Sentinel
 
 from shm_store.errors import ConfigurationError, ConfigurationTypeError
-from shm_store.redis.config import RedisConfig
 
 #: redis-py's scheme for each scheme of an address: a server, with TLS or without, on a socket, a cluster, or Sentinels.
 SCHEMES: Final = {
@@ -138,42 +133,6 @@ def read(url: object) -> Address:
     address = Address(shown, target, nodes, service, is_cluster=kind == "cluster")
     _check(address)
     return address
-
-
-def client(address: Address, config: RedisConfig) -> redis.Redis | RedisCluster:
-    """Return redis-py's client. Only that of a cluster connects at once.
-
-    Every step of a call has a part of the timeout: to connect, to answer, and to ask each of the Sentinels, or of the
-    nodes for the slots of the cluster.
-
-    Raises:
-        redis.RedisError: No node of the cluster says who has what.
-    """
-    step_s = config.seconds("timeout") / (2 + len(address.nodes))
-    ours: dict[str, Any] = {
-        "socket_timeout": step_s,
-        "socket_connect_timeout": step_s,
-        "retry": Retry(NoBackoff(), 0),
-        "protocol": 2,
-        # One for each thread that is in the middle of a call.
-        "max_connections": 2**16,
-    }
-    if address.is_cluster:
-        nodes = [ClusterNode(*node) for node in address.nodes[1:]]  # type: ignore[no-untyped-call]
-        # It asks the node of the first slots for its commands: others, too, if that one is down.
-        ours["retry"] = Retry(NoBackoff(), len(nodes))
-        found = RedisCluster.from_url(address.url, startup_nodes=nodes, dynamic_startup_nodes=False, **ours)
-        # But no script twice: it may give back.
-        found.set_retry(Retry(NoBackoff(), 0))
-        return found
-    if address.service is None:
-        return redis.Redis.from_url(address.url, **ours)
-    options: dict[str, Any] = parse_url(address.url) | ours  # type: ignore[no-untyped-call]
-    options["ssl"] = options.pop("connection_class", None) is redis.SSLConnection
-    del options["host"], options["port"]
-    sentinel = Sentinel(address.nodes, sentinel_kwargs=ours)  # type: ignore[no-untyped-call]
-    primary: redis.Redis = sentinel.master_for(address.service, **options)  # type: ignore[no-untyped-call]
-    return primary
 
 
 def _check_options(query: str, shown: str) -> None:

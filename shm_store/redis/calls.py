@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -16,7 +17,7 @@ from shm_store.arguments import CheckedTake, not_a_quota
 from shm_store.errors import ConfigurationError, CostError, CostTypeError
 from shm_store.quota import Concurrency, Quota
 from shm_store.rate_info import RateInfo
-from shm_store.redis import scripts
+from shm_store.redis import answers, scripts
 from shm_store.redis.config import RedisConfig
 from shm_store.redis.engine import Engine
 from shm_store.redis.names import Names
@@ -26,7 +27,6 @@ from shm_store.redis.terms import LIMIT_MAX, NAMES, NS_PER_US, terms_of
 # Quotas whose arguments are remembered; all are dropped when there would be more.
 _REMEMBERED: Final = 1_024
 _encode: Final = msgspec.msgpack.Encoder().encode
-_decode: Final = msgspec.msgpack.Decoder().decode
 
 # The command of a take: as `Call.packed` would make it, in a third of the time. A tag has 12 digits.
 _TAKE: Final = b"%b$%d\r\n%b\r\n%b$%d\r\n%b\r\n$12\r\n%b\r\n$%d\r\n%b\r\n"
@@ -149,7 +149,8 @@ class Calls:
         asked = self._ask(quota)
         name, units, tag, told = self._names.bucket(key), b"%d" % _units(cost, quota), _new_tag(), self._told()
         packed = _TAKE % (asked.head, len(name), name, asked.told, len(units), units, tag, len(told), told)
-        answer = _decode(self._engine.run(Call(asked.script, (name,), (asked.arguments, units, tag, told), packed)))
+        arguments = (asked.arguments, units, tag, told)
+        answer = self._engine.run(Call(asked.script, (name,), arguments, answers.told, packed))
         if answer[0] == "cost":
             raise CostError(cost, answer[2])
         return _info(answer)
@@ -189,11 +190,13 @@ class Calls:
         for taken, units in takens:
             parts.append((len(names) + 1, taken.is_flight, units, taken.tag, *taken.state))
             names += self._names.flight(taken.take.key) if taken.is_flight else (self._names.bucket(taken.take.key),)
-        self._engine.run(Call(scripts.SETTLE, names, (_encode(parts), self._settings(_new_tag()))), again=False)
+        arguments = _encode(parts), self._settings(_new_tag())
+        self._engine.run(Call(scripts.SETTLE, names, arguments, answers.done), again=False)
 
     def renew(self, key: str, tags: Sequence[str]) -> None:
         """Say that units of a key are still in flight."""
-        self._engine.run(Call(scripts.RENEW, self._names.flight(key), (_encode(tags), b"%d" % self._in_flight_ttl)))
+        arguments = _encode(tags), b"%d" % self._in_flight_ttl
+        self._engine.run(Call(scripts.RENEW, self._names.flight(key), arguments, answers.done))
 
     def lease(self, key: str, quota: Quota, order: Order) -> Issue:
         """Have units issued to a host.
@@ -202,8 +205,8 @@ class Calls:
             CostError: As by `take`.
         """
         settings = _encode((_new_tag().decode(), int(self._told()), *order))
-        reply = self._engine.run(Call(scripts.LEASE, self._names.leased(key), (self._ask(quota).arguments, settings)))
-        answer = _decode(reply)
+        arguments = self._ask(quota).arguments, settings
+        answer = self._engine.run(Call(scripts.LEASE, self._names.leased(key), arguments, answers.issued))
         if answer[0] == "cost":
             raise CostError(order.cost, answer[2])
         *told, units, code, interval = answer
@@ -211,18 +214,19 @@ class Calls:
 
     def get(self, key: str) -> tuple[int, int]:
         """Return (limit, remaining) of a key; (0, 0) if there is nothing."""
-        reply = self._engine.run(Call(scripts.GET, self._names.all(key), self._times()))
-        limit, remaining = _decode(reply)
-        return limit, remaining
+        found: tuple[int, int] = self._engine.run(Call(scripts.GET, self._names.all(key), self._times(), answers.pair))
+        return found
 
     def set(self, key: str, quota: Quota, *, keep_spent: bool) -> bool:
         """Store an override; return whether it changed anything."""
         arguments = self._ask(quota).arguments, _new_tag(), self._told(), b"%d" % keep_spent
-        return bool(self._engine.run(Call(scripts.SET, (self._names.bucket(key),), arguments)))
+        is_changed: bool = self._engine.run(Call(scripts.SET, (self._names.bucket(key),), arguments, answers.whether))
+        return is_changed
 
     def reset(self, key: str) -> bool:
         """Forget a key; return whether there was anything."""
-        return bool(self._engine.run(Call(scripts.RESET, self._names.all(key), self._times())))
+        was_held: bool = self._engine.run(Call(scripts.RESET, self._names.all(key), self._times(), answers.whether))
+        return was_held
 
     def _run(
         self, takes: Sequence[CheckedTake], tag: bytes, *, is_peek: bool = False, is_reserved: bool = False
@@ -243,11 +247,12 @@ class Calls:
                 (positions[own[0]], is_flight, *terms_of(take.quota), _units(take.cost, take.quota, index), take.shadow)
             )
         settings = self._settings(tag, is_peek=is_peek, is_reserved=is_reserved)
-        answers: list[Any] = _decode(self._engine.run(Call(scripts.TAKE_ALL, names, (_encode(told), settings))))
-        if answers[0] == "cost":
-            index = answers[1] - 1
-            raise CostError(takes[index].cost, answers[2], index)
-        return answers
+        read = partial(answers.all_reserved if is_reserved else answers.all_told, count=len(takes))
+        answer = self._engine.run(Call(scripts.TAKE_ALL, names, (_encode(told), settings), read))
+        if not isinstance(answer, list):
+            index = answer[1] - 1
+            raise CostError(takes[index].cost, answer[2], index)
+        return answer
 
     def _settings(self, tag: bytes, *, is_peek: bool = False, is_reserved: bool = False) -> bytes:
         return _encode((tag.decode(), int(self._told()), self._min_ttl, self._in_flight_ttl, is_peek, is_reserved))

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 import redis
-from redis.cluster import RedisCluster
-from redis.crc import key_slot
 from redis.exceptions import NoScriptError
 
-from shm_store.redis.scripts import Call
+from shm_store.redis import replies
+from shm_store.redis.answers import NoAnswerError
+from shm_store.redis.scripts import Call, bulk
 
-# Of several kinds: TCP, TLS, a socket of the file system, and one that asks Sentinel where to connect.
+# Of one of the kinds of `pools`.
 Connection: TypeAlias = Any
-Reply: TypeAlias = Any
+
+_ASKING: Final = b"*1\r\n" + bulk(b"ASKING")
 
 
 class Connections(Protocol):
     """What runs scripts."""
 
-    def run(self, call: Call, *, again: bool) -> Reply:
-        """Return the reply to a script.
+    def run(self, call: Call, *, again: bool) -> Any:  # noqa: ANN401 - of the script
+        """Return the answer of a script.
 
         Args:
             call: The call of the script, whose names are in one slot if it is a cluster.
@@ -29,7 +30,6 @@ class Connections(Protocol):
 
         Raises:
             redis.RedisError: There is none.
-            redis.exceptions.RedisClusterException: There is none.
             OSError: There is none.
         """
         ...
@@ -50,18 +50,18 @@ class Connections(Protocol):
 class Direct:
     """Connections to one server at a time: redis-py's, of whichever kind, used one by each thread.
 
-    Past redis-py's `Redis`, which would cost a third of the round trip: commands are packed here, and a connection is
-    kept as long as it works.
+    Past redis-py's `Redis`, which would cost a third of the round trip: commands are packed and replies are read here,
+    and a connection is kept as long as it works.
     """
 
-    def __init__(self, client: redis.Redis) -> None:
-        """Connect as `client` does."""
-        self._pool = client.connection_pool
+    def __init__(self, pool: redis.ConnectionPool) -> None:
+        """Connect as `pool` does."""
+        self._pool = pool
         # Its ends are appended to and popped from by several threads at once, without a lock.
         self._idle: deque[Connection] = deque()
 
-    def run(self, call: Call, *, again: bool) -> Reply:
-        """Return the reply to a script."""
+    def run(self, call: Call, *, again: bool, is_asking: bool = False) -> Any:  # noqa: ANN401 - of the script
+        """Return the answer of a script; with `is_asking` of a slot that is on its way to this server."""
         try:
             connection = self._idle.pop()
         except IndexError:
@@ -73,31 +73,36 @@ class Direct:
                 self._drop_idle()
                 connection = self._connected()
         try:
-            connection.send_packed_command((call.packed(),))
-            try:
-                reply = connection.read_response()
-            except NoScriptError:
-                # A server that was started anew, or that has never seen it.
-                connection.send_packed_command((call.packed(by_text=True),))
-                reply = connection.read_response()
-        except redis.ConnectionError:
+            answer = _exchanged(connection, call, is_asking=is_asking)
+        except (TimeoutError, redis.TimeoutError, redis.exceptions.ReadOnlyError) as error:
+            # A server that is no longer the primary, or whose host is gone: each of the others would cost a back-off.
+            self._drop(connection)
+            self._drop_idle()
+            if isinstance(error, TimeoutError):
+                raise redis.TimeoutError("Timeout: the server has not answered in time") from error
+            raise
+        except (redis.ConnectionError, OSError):
             # A server that was started anew: what was connected to the old one has ended.
             self._drop(connection)
             self._drop_idle()
             if not again:
                 raise
-            return self.run(call, again=False)
-        except (redis.TimeoutError, redis.exceptions.ReadOnlyError):
-            # A server that is no longer the primary, or whose host is gone: each of the others would cost a back-off.
-            self._drop(connection)
-            self._drop_idle()
-            raise
+            return self.run(call, again=False, is_asking=is_asking)
         except BaseException:
             # The next read on it would get the reply to this call.
             self._drop(connection)
             raise
         self._idle.append(connection)
-        return reply
+        return answer
+
+    def ask(self, *words: bytes) -> Any:  # noqa: ANN401 - of the command
+        """Return the reply to a command that is no script, by a connection of its own."""
+        connection = self._connected()
+        try:
+            connection.send_packed_command((b"*%d\r\n" % len(words) + b"".join(map(bulk, words)),))
+            return _reply(connection)
+        finally:
+            self._drop(connection)
 
     def node(self, call: Call) -> str:  # noqa: ARG002 - all scripts go to one server
         """Return an empty text."""
@@ -115,10 +120,12 @@ class Direct:
     def _connected(self) -> Connection:
         try:
             return self._pool.get_connection()
-        except BaseException:
+        except BaseException as error:
             # Of one that was interrupted while it connected, redis-py would go on with what there is: without the user
             # or the database, or with a reply that is still to come. The pool has no others: those that work are ours.
             self._pool.disconnect(inuse_connections=False)
+            if isinstance(error, Exception) and not isinstance(error, redis.RedisError | OSError):
+                raise _no_answer(error) from error
             raise
 
     def _drop_idle(self) -> None:
@@ -133,48 +140,39 @@ class Direct:
         self._pool.release(connection)
 
 
-class Clustered:
-    """Connections to the nodes of a cluster, as redis-py's client keeps them."""
-
-    def __init__(self, client: RedisCluster) -> None:
-        """Connect as `client` does."""
-        self._client = client
-
-    def run(self, call: Call, *, again: bool) -> Reply:  # noqa: ARG002 - the client looks where a slot went, no further
-        """Return the reply to a script."""
-        script, words = call.script, (*call.names, *call.arguments)
-        try:
-            return self._client.evalsha(script.digest, len(call.names), *words)
-        except NoScriptError:
-            return self._client.eval(script.text, len(call.names), *words)
-        except Exception:
+def _exchanged(connection: Connection, call: Call, *, is_asking: bool, by_text: bool = False) -> Any:  # noqa: ANN401
+    """Return the answer of a script, which the server is told if it does not know it."""
+    if is_asking:
+        connection.send_packed_command((_ASKING,))
+        _reply(connection)
+    socket = connection.punctual
+    socket.sendall(call.packed(by_text=by_text))
+    try:
+        reply = replies.read(socket)
+    except NoScriptError:
+        # A server that was started anew, or that has never seen it.
+        if by_text:
             raise
-        except BaseException:
-            # A connection that was interrupted while it was made would be used as it is.
-            self._drop_free()
-            raise
+        return _exchanged(connection, call, is_asking=is_asking, by_text=True)
+    return call.read(reply)
 
-    def node(self, call: Call) -> str:
-        """Return the name of the primary that has a script's slot in the client's table."""
-        nodes = self._client.nodes_manager.slots_cache.get(key_slot(call.names[0]))
-        return str(nodes[0].name) if nodes else ""
 
-    def nodes(self) -> set[str]:
-        """Return the names of the primaries in the client's table."""
-        return {str(nodes[0].name) for nodes in [*self._client.nodes_manager.slots_cache.values()] if nodes}
+def _reply(connection: Connection) -> Any:  # noqa: ANN401 - of the protocol
+    try:
+        return connection.read_response()
+    except (redis.RedisError, OSError):
+        raise
+    except Exception as error:
+        raise _no_answer(error) from error
 
-    def _drop_free(self) -> None:
-        for node in self._client.get_nodes():  # type: ignore[no-untyped-call]
-            if node.redis_connection is not None:
-                node.redis_connection.connection_pool.disconnect(inuse_connections=False)
 
-    def close(self) -> None:
-        """Close what is connected."""
-        self._client.close()
+def _no_answer(error: Exception) -> NoAnswerError:
+    """Return the error for a reply that redis-py does not expect: a length that is no number, lists without end."""
+    return NoAnswerError(error)
 
 
 def _has_ended(connection: Connection) -> bool:
-    """Return whether the server has closed a connection, or said what nobody asked for."""
+    """Return whether the server has closed a connection, or sent data without a command."""
     try:
         return bool(connection.can_read())
     except (redis.RedisError, OSError):

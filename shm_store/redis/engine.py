@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Any, Final
 
 import redis
-from redis.cluster import RedisCluster
-from redis.exceptions import RedisClusterException
 
 from shm_store.durations import NS_PER_SECOND
 from shm_store.errors import EngineError
-from shm_store.redis import address, forks
+from shm_store.redis import address, deadline, forks, pools
+from shm_store.redis.answers import NoAnswerError
 from shm_store.redis.breaker import Breaker
+from shm_store.redis.cluster import Clustered
 from shm_store.redis.config import RedisConfig
-from shm_store.redis.connections import Clustered, Connections, Direct, Reply
+from shm_store.redis.connections import Connections, Direct
 from shm_store.redis.scripts import Call
 
 _PERMISSION: Final = "grant the user EVAL, EVALSHA and the commands of the scripts on the prefix"
@@ -30,9 +30,11 @@ _SAID: Final = {
     "OOM": _MEMORY,
     "NOREPLICAS": "see why its replicas have left it, or lower min-replicas-to-write",
     "MISCONF": "see why it cannot write its snapshots, or let it write none: set save to nothing",
+    "This instance has cluster support disabled": "name a single server as redis://HOST:PORT",
     "BUSY": "end the script that it is busy with, by SCRIPT KILL",
 }
 _ANSWER: Final = "see what the server says, and whether it is Redis >= 6.2 or Valkey >= 7.2"
+_ADDRESS: Final = "see whether the address is that of Redis >= 6.2 or Valkey >= 7.2, and what stands before it"
 _REMEDIES: Final = (
     (redis.AuthenticationError, "check the user and the password in the URL"),
     (redis.exceptions.NoPermissionError, _PERMISSION),
@@ -41,6 +43,8 @@ _REMEDIES: Final = (
     (redis.exceptions.ClusterCrossSlotError, "take together only keys that share a hash tag"),
     (redis.exceptions.AskError, "name the nodes of a cluster as redis+cluster://HOST:PORT,HOST:PORT"),
     (redis.exceptions.ClusterDownError, "see whether the cluster has a primary for each of its slots"),
+    (NoAnswerError, _ADDRESS),
+    (redis.exceptions.InvalidResponse, _ADDRESS),
     (redis.TimeoutError, "see whether the server is stopped or overloaded, or raise the timeout"),
     # The last of those that are one.
     (redis.ResponseError, _ANSWER),
@@ -67,6 +71,7 @@ class Engine:
         """
         self._address = address.read(url)
         self._config = config
+        self._timeout_s = config.seconds("timeout")
         self._connections: Connections | None = None
         self._left: list[Connections] = []
         # One for each node of a cluster. The empty name is for a single server, and for a cluster before a connection.
@@ -82,8 +87,8 @@ class Engine:
         """Whether the server, or a node of the cluster, failed its last call."""
         return any(breaker.is_open for breaker in [*self._breakers.values()])
 
-    def run(self, call: Call, *, again: bool = True) -> Reply:
-        """Return the reply to a script; see `Connections.run`.
+    def run(self, call: Call, *, again: bool = True) -> Any:  # noqa: ANN401 - of the script
+        """Return the answer of a script; see `Connections.run`.
 
         Raises:
             EngineError: There is none.
@@ -96,8 +101,9 @@ class Engine:
             connections = self._connections
             if connections is None:
                 connections = self._connections = self._connected()
-            reply = connections.run(call, again=again)
-        except (redis.RedisError, RedisClusterException, OSError) as error:
+            deadline.begin(self._timeout_s)
+            answer = connections.run(call, again=again)
+        except (redis.RedisError, OSError) as error:
             remedy = _remedy(error)
             if remedy == _ANSWER:
                 # It answers, and of the troubles of a server this is none: it may be about this one key.
@@ -108,7 +114,7 @@ class Engine:
             raise EngineError(self.name, call.script.name, _reason(error), remedy) from error
         if breaker.is_open:
             breaker.answered()
-        return reply
+        return answer
 
     def after_fork(self) -> None:
         """Leave to the parent what is connected, and redis-py's locks, which a thread of it may have held."""
@@ -139,8 +145,12 @@ class Engine:
         return breaker
 
     def _connected(self) -> Connections:
-        client = address.client(self._address, self._config)
-        return Clustered(client) if isinstance(client, RedisCluster) else Direct(client)
+        where = self._address
+        # So that there is time for the others if one of the nodes that the address names hangs.
+        step_s = self._timeout_s / (2 + len(where.nodes))
+        if where.is_cluster:
+            return Clustered(where.nodes, lambda node: Direct(pools.pool(where, node, step_s)), step_s)
+        return Direct(pools.pool(where, None, step_s))
 
 
 def _reason(error: Exception) -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.resources import files
-from typing import Final
+from typing import Any, Final
 
 from shm_store.algorithms import ALGORITHMS
 
@@ -49,17 +49,24 @@ class Call:
         script: The script.
         names: The names it works on.
         arguments: What it is told.
+        read: Reads the reply; raises `answers.NoAnswerError` if it is none.
     """
 
-    __slots__ = ("_packed", "arguments", "names", "script")
+    __slots__ = ("_packed", "arguments", "names", "read", "script")
 
     def __init__(
-        self, script: Script, names: Sequence[bytes], arguments: Sequence[bytes], packed: bytes | None = None
+        self,
+        script: Script,
+        names: Sequence[bytes],
+        arguments: Sequence[bytes],
+        read: Callable[[Any], Any],
+        packed: bytes | None = None,
     ) -> None:
         """Call a script; `packed` is the command that does it, where that is known already."""
         self.script = script
         self.names = names
         self.arguments = arguments
+        self.read = read
         self._packed = packed
 
     def packed(self, *, by_text: bool = False) -> bytes:

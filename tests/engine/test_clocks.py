@@ -47,7 +47,7 @@ def store(running: Server, clock: Clock) -> Iterator[RedisStore]:
 
 
 def waited(take: Callable[[], bool], clock: Clock) -> float:
-    """How long it takes until a take is allowed that is asked for every half second."""
+    """Return the seconds until a take is allowed, of one every half second."""
     for half_seconds in range(4 * INTERVAL):
         if take():
             return half_seconds / 2

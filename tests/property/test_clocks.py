@@ -49,7 +49,7 @@ operations = st.one_of(
 )
 #: A clock is set back by whole intervals, so that windows of `fixed-window` begin at the same instants as before.
 steps_back = st.one_of(st.integers(1, 3), st.integers(1, 10**7)).map(lambda count: count * INTERVAL)
-#: What a clock may go back before a bucket's time goes on without it.
+#: A clock may go back by this much before a bucket's time goes on without it.
 JITTER: Final = INTERVAL // 100
 
 

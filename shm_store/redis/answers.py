@@ -1,0 +1,107 @@
+"""Answers: the replies to scripts, read and checked; a reply of another shape is no answer, whatever has sent it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal, TypeAlias
+
+import msgspec
+import redis
+
+from shm_store.errors import shown
+
+Reply: TypeAlias = Any
+Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
+#: Whether a take is allowed, the limit, what remains, and the two waits in microseconds.
+Told: TypeAlias = tuple[bool, Count, Count, Count, Count]
+#: A cost that its bucket cannot have: which take it is, from 1, and the most units.
+TooMuch: TypeAlias = tuple[Literal["cost"], Count, Count]
+#: Of a reserved take: its answer, whether it was taken, its tag, and the bucket's state after it.
+Reserved: TypeAlias = tuple[Told, bool, str, int, int, int]
+#: Of units for a host: an answer, how many, and the code and the interval of what counts them.
+Issued: TypeAlias = tuple[bool, Count, Count, Count, Count, Count, Annotated[int, msgspec.Meta(ge=0, le=3)], Count]
+
+_told: Final[msgspec.msgpack.Decoder[Told]] = msgspec.msgpack.Decoder(Told)
+_too_much: Final[msgspec.msgpack.Decoder[TooMuch]] = msgspec.msgpack.Decoder(TooMuch)
+_all_told: Final[msgspec.msgpack.Decoder[list[Told]]] = msgspec.msgpack.Decoder(list[Told])
+_all_reserved: Final[msgspec.msgpack.Decoder[list[Reserved]]] = msgspec.msgpack.Decoder(list[Reserved])
+_issued: Final[msgspec.msgpack.Decoder[Issued]] = msgspec.msgpack.Decoder(Issued)
+_pair: Final[msgspec.msgpack.Decoder[tuple[Count, Count]]] = msgspec.msgpack.Decoder(tuple[Count, Count])
+_WRONG: Final = (msgspec.MsgspecError, TypeError, ValueError)
+
+
+class NoAnswerError(redis.RedisError):
+    """A reply that the script never gives."""
+
+    def __init__(self, reply: object) -> None:
+        super().__init__(f"the reply is no answer to the script: {shown(reply)}")
+
+
+def told(reply: Reply) -> Told | TooMuch:
+    """Read the reply to a take."""
+    try:
+        return _told.decode(reply)
+    except _WRONG:
+        return _cost(reply, 1)
+
+
+def all_told(reply: Reply, count: int) -> list[Told] | TooMuch:
+    """Read the reply to so many takes."""
+    try:
+        answers = _all_told.decode(reply)
+    except _WRONG:
+        return _cost(reply, count)
+    return _counted(answers, count, reply)
+
+
+def all_reserved(reply: Reply, count: int) -> list[Reserved] | TooMuch:
+    """Read the reply to so many takes that are reserved."""
+    try:
+        answers = _all_reserved.decode(reply)
+    except _WRONG:
+        return _cost(reply, count)
+    return _counted(answers, count, reply)
+
+
+def issued(reply: Reply) -> Issued | TooMuch:
+    """Read the reply to an order of a host."""
+    try:
+        return _issued.decode(reply)
+    except _WRONG:
+        return _cost(reply, 1)
+
+
+def pair(reply: Reply) -> tuple[int, int]:
+    """Read a limit, and what remains of it."""
+    try:
+        return _pair.decode(reply)
+    except _WRONG:
+        raise NoAnswerError(reply) from None
+
+
+def done(reply: Reply) -> None:
+    """Read that a script has run."""
+    if type(reply) is not int or reply != 1:
+        raise NoAnswerError(reply)
+
+
+def whether(reply: Reply) -> bool:
+    """Read whether a script has found anything."""
+    if type(reply) is not int or reply not in (0, 1):
+        raise NoAnswerError(reply)
+    return reply == 1
+
+
+def _cost(reply: Reply, count: int) -> TooMuch:
+    try:
+        answer = _too_much.decode(reply)
+    except _WRONG:
+        raise NoAnswerError(reply) from None
+    if not 1 <= answer[1] <= count:
+        raise NoAnswerError(reply)
+    return answer
+
+
+def _counted(answers: list[Any], count: int, reply: Reply) -> list[Any]:
+    if len(answers) != count:
+        raise NoAnswerError(reply)
+    return answers
