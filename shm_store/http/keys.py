@@ -61,12 +61,17 @@ def options_key_function(key: MakeKey, policy: Policy, framework: Framework, cli
     """Return the function that makes the keys of OPTIONS requests: those of `key`, except for CORS preflights.
 
     A browser sends no credentials and none of the application's headers with a preflight (Fetch standard, section 4.8).
-    So the bucket is that of the client's address whatever the policy's key, or the global one.
+    So the bucket is that of the client's address whatever the policy's key, or the global one. A policy that skips
+    requests without its key skips preflights, unless the client's address is part of its key.
     """
+    sources = policy.recipe.who
 
     def owner(prefix: str) -> MakeKey:
-        tag = prefix + _PREFLIGHT_TAG
-        return _client(framework, clients, tag) if policy.recipe.who else _everybody(tag)
+        if not sources:
+            return _everybody(prefix + _PREFLIGHT_TAG)
+        if policy.absent == "skip" and CLIENT not in sources:
+            return lambda _request: None
+        return _client(framework, clients, prefix + _PREFLIGHT_TAG)
 
     preflight_key = _scoped(policy, framework, owner)
 

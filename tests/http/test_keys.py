@@ -86,8 +86,8 @@ def _made(name: str, recipe: Sequence[Source]) -> MakeKey:
     return key_function(Policy(name=name, quota="5/s", key=recipe), FRAMEWORK, Clients(), LOG)
 
 
-def _made_for_options(name: str, recipe: Sequence[Source]) -> MakeKey:
-    policy = Policy(name=name, quota="5/s", key=recipe)
+def _made_for_options(name: str, recipe: Sequence[Source], **fields: Any) -> MakeKey:  # noqa: ANN401 - of Policy
+    policy = Policy(name=name, quota="5/s", key=recipe, **fields)
     return options_key_function(_made(name, recipe), policy, FRAMEWORK, Clients())
 
 
@@ -168,6 +168,22 @@ def test_key_of_a_preflight_is_of_the_address(recipe: list[Source], key: str) ->
     """Browsers send none of the headers by which an application knows its users, and anybody could make them up."""
     request = Asking("203.0.113.7", {"a": "v"} | PREFLIGHT, "/x", "OPTIONS")
     assert _made_for_options("p", recipe)(request) == key
+
+
+@pytest.mark.parametrize(
+    ("recipe", "key"),
+    [
+        (["header:a"], None),
+        (["header:a", "route"], None),
+        (["header:a", "client"], "p:preflight:client:203.0.113.7"),
+        (["global"], "p:preflight:global"),
+    ],
+    ids=shown,
+)
+def test_policy_that_skips_what_has_no_key_skips_preflights(recipe: list[Source], key: str | None) -> None:
+    """Unless its key is there for every request: a preflight has none of the headers that make a key."""
+    request = Asking("203.0.113.7", {"a": "v"} | PREFLIGHT, "/x", "OPTIONS")
+    assert _made_for_options("p", recipe, absent="skip")(request) == key
 
 
 @pytest.mark.parametrize(

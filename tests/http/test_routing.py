@@ -138,6 +138,14 @@ def test_slashes_at_the_beginning_lead_past_no_limit(store: ShmStore, serve_all:
     assert store.get(f"path:{ME}") == (3, 1)
 
 
+def test_paths_may_ignore_case(store: ShmStore, serve_all: Serve) -> None:
+    """Of what the policy covers; what it exempts is written as it stands there."""
+    policy = Policy(name="any", quota="9/min", paths=["/Sink/*"], exempt=["/sink/a"], ignore_case=True)
+    app = serve_all(routed=False, policies=[policy])
+    assert app.statuses("/sink/a", "/sink/A", "/SINK/a", "/sink/b", "/links") == [200, 200, 404, 200, 200]
+    assert store.get(f"any:{ME}") == (9, 6)
+
+
 @pytest.mark.parametrize("path", ["/static/./logo.svg", "/static/x/../logo.svg", "/static/logo.svg/"])
 def test_files_are_limited_whatever_leads_to_them(store: ShmStore, serve_all: Serve, path: str) -> None:
     """Static routes resolve dots and leave a slash at the end out: a file is limited, and not exempt, all the same."""
