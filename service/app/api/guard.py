@@ -1,4 +1,4 @@
-"""Lets nobody under `/admin` who has not the token, and bounds how fast it can be guessed."""
+"""Rejects requests for `/admin` without the token, and bounds the rate at which a client can guess it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import msgspec
 
 from shm_store import RateLimiter, StoreError
 from shm_store.falcon import FALCON, Clients, Headers, Outcome, RequestLimiter
-from shm_store.policy import Policy
+from shm_store.policy import Policy, paths
 
 #: What it guards, as paths for a middleware that leaves it alone.
 GUARDED: Final = ("/admin", "/admin/*")
-_ROOT: Final = "admin"
+_COVERED: Final = paths.covered("guarded", GUARDED)
 
 
 class AdminGuard:
@@ -72,7 +72,7 @@ class AdminGuard:
     def process_resource(
         self, req: falcon.Request, _resp: falcon.Response, _resource: object, _params: dict[str, Any]
     ) -> None:
-        """See that a request which has found its way to a guarded route was admitted, however it has written its path.
+        """Check that a request which is routed to a guarded route was admitted, whatever its path.
 
         Raises:
             falcon.HTTPUnauthorized: It was not.
@@ -99,8 +99,7 @@ class AdminGuard:
 
 
 def _is_guarded(path: str) -> bool:
-    # The router takes any number of slashes at the beginning for one.
-    return path.lstrip("/").partition("/")[0] == _ROOT
+    return _COVERED.cover(paths.spellings(path))
 
 
 def _unauthorized() -> falcon.HTTPUnauthorized:
