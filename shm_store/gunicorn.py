@@ -21,6 +21,7 @@ from shm_store.arguments import require_instance, require_path
 from shm_store.config import Config
 from shm_store.errors import ConfigurationError
 from shm_store.http.request_limiter import limiters
+from shm_store.http.starting import starting
 from shm_store.policy import from_file
 from shm_store.supervisor import Supervisor
 
@@ -95,7 +96,7 @@ def _guarded(hook: Callable[P, None]) -> Callable[P, None]:
         try:
             hook(*args, **kwargs)
         except Exception:
-            # Whatever it is, serving goes on without it.
+            # Serving goes on without the hook.
             logging.getLogger("gunicorn.error").exception("shm-store: %s failed", hook.__name__)
 
     return guarded
@@ -117,11 +118,12 @@ def pre_fork(_server: Arbiter, _worker: Worker) -> None:
 
 @_guarded
 def post_worker_init(worker: Worker) -> None:
-    """Refuse to serve clients that have no address, and have threads take turns at shorter intervals.
+    """Refuse to serve clients that have no address, check the routes of policies, and shorten the turns of threads.
 
     Shorter, so that none keeps others waiting for a stripe it holds.
     """
     _check_sockets(worker)
+    _check_application(worker)
     sys.setswitchinterval(min(sys.getswitchinterval(), _SWITCH_INTERVAL_S))
 
 
@@ -134,6 +136,13 @@ def _check_sockets(worker: Worker) -> None:
         logging.getLogger("gunicorn.error").error(_UNIX)
         if not _Master.has_reloaded:
             raise SystemExit(_BOOT_ERROR)
+
+
+def _check_application(worker: Worker) -> None:
+    """Log what the complete application leaves without a limit."""
+    app = worker.app.wsgi()
+    for each in list(starting):
+        each.at_start(app, logging.getLogger("gunicorn.error"))
 
 
 @_guarded

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import logging
 import re
+import weakref
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final, TypeVar
 
@@ -26,10 +28,19 @@ _ATTRIBUTE: Final = "__shm_store_marks__"
 _NAME_LENGTH_MAX: Final = 64
 # The limits of responders by their names.
 _named: Final[dict[str, Policy]] = {}
+# Middleware without a router, of before the first mark.
+_unaware: Final[weakref.WeakSet[object]] = weakref.WeakSet()
+_NO_ROUTER: Final = (
+    "{} is marked with @limit or @exempt, which has no effect: RateLimitMiddleware has no router; give it that of the "
+    "application, router = DefaultRouter(), falcon.App(router=router, middleware=[RateLimitMiddleware(..., "
+    "router=router)])"
+)
+
+_log: Final = logging.getLogger("shm_store.falcon")
 
 
 class Marks(Further):
-    """What a responder is marked with: its own limits, and whether it is exempt.
+    """The marks of a responder: its own limits, and whether it is exempt.
 
     Attributes:
         exempt: Whether no policy covers it.
@@ -128,9 +139,23 @@ def marked_policies() -> tuple[Policy, ...]:
     return tuple(_named.values())
 
 
+def needs_router(middleware: object) -> str | None:
+    """Return what is wrong with middleware without a router; None while no responder is marked.
+
+    The log tells it as soon as one is.
+    """
+    if Marks.first is None:
+        _unaware.add(middleware)
+        return None
+    return _NO_ROUTER.format(Marks.first)
+
+
 def _marked(responder: _Responder, marks: Marks) -> _Responder:
     setattr(responder, _ATTRIBUTE, marks)
     Marks.first = Marks.first or _place(responder)
+    if _unaware:
+        _unaware.clear()
+        _log.error("%s", _NO_ROUTER.format(Marks.first))
     return responder
 
 

@@ -9,13 +9,16 @@ import falcon
 import falcon.asgi
 
 from shm_store.errors import ConfigurationTypeError
-from shm_store.falcon.marks import Marks, marked_policies, marks_of
+from shm_store.falcon.marks import marked_policies, marks_of, needs_router
 from shm_store.falcon.requests import FALCON
+from shm_store.falcon.startup import Startup, application_of, router_of, told
 from shm_store.http.options import Options
 from shm_store.http.outcome import UNLIMITED, Outcome
 from shm_store.http.report import Report
 from shm_store.http.request_limiter import RequestLimiter
+from shm_store.http.starting import starting
 from shm_store.limiter import RateLimiter
+from shm_store.policy import Policy
 
 
 class Router(Protocol):
@@ -43,8 +46,8 @@ class RateLimitMiddleware(Report):
         router: The application's router, for policies with routes and for responders with `@limit` or `@exempt`:
             `router = DefaultRouter()`, `falcon.App(router=router, middleware=[RateLimitMiddleware(store,
             router=router)])`. Without it policies with routes, or with "route" in their keys, are decided once the
-            request is routed, and what others had taken is given back if they deny. The router is asked twice for each
-            request, converters included.
+            request is routed, and what others had taken is given back if they deny. Each request is routed
+            twice, converters included.
         options: See `shm_store.http.options.Options`.
 
     Raises:
@@ -58,7 +61,13 @@ class RateLimitMiddleware(Report):
             raise ConfigurationTypeError("router", router, "give the router that falcon.App has, e.g. DefaultRouter()")
         super().__init__(RequestLimiter(store, FALCON, tuple if router is None else marked_policies, **options))
         self._router = router
-        self._warned = self._checked = False
+        self._policies = self._limiter.policies
+        self._startup = Startup(self._policies)
+        # Whose routes were checked when a request came.
+        self._checked: tuple[Policy, ...] | None = None
+        if router is None and (message := needs_router(self)):
+            logging.getLogger("shm_store.falcon").error("%s", message)
+        starting.add(self)
         # Not methods: Falcon calls what it finds for every request, and here they have nothing to do.
         if options.get("policies") is not None and router is None:
             self.process_resource, self.process_resource_async = self._process_resource, self._process_resource_async
@@ -69,8 +78,6 @@ class RateLimitMiddleware(Report):
         """Decide, and complete the response of a request that is not to be served."""
         router = self._router
         if router is None:
-            if Marks.first is not None and not self._warned:
-                self._warn()
             # Looked up apart from the call: CPython 3.11 has no fast way to call an attribute that is no method.
             decide = self._limiter.decide
             outcome = decide(req, req.method, req.path)
@@ -97,15 +104,31 @@ class RateLimitMiddleware(Report):
             return UNLIMITED
         return self._limiter.decide_at(req, req.method, req.path, req.uri_template, marks)
 
-    def _warn(self) -> None:
-        # Responders may be marked after the middleware is made, and may be another application's.
-        self._warned = True
-        message = "%s is marked with @limit or @exempt, which has no effect where RateLimitMiddleware has no router="
-        logging.getLogger("shm_store.falcon").warning(message, Marks.first)
+    async def process_startup(self, _scope: dict[str, Any], _event: dict[str, Any]) -> None:
+        """Log routes and methods of policies that the application does not have, when an ASGI server starts it."""
+        if self._router is not None:
+            self._startup.check(self._router)
+
+    def at_start(self, app: object, log: logging.Logger) -> None:
+        """Log the same, and marks without a router, when a server's hook has the complete application.
+
+        Args:
+            app: The application that the server calls; it may wrap the Falcon application.
+            log: The server's log, for lines that no handler of `shm_store.falcon` has written.
+        """
+        if self._router is not None:
+            self._startup.check(self._router, log)
+            return
+        if told(log) is log and (message := needs_router(self)):
+            log.error("%s", message)
+        found = application_of(app, self)
+        if found is not None:
+            self._startup.check(router_of(found), log)
 
     def _check(self, router: Router, req: falcon.Request) -> None:
+        self._checked = self._policies.current
+        self._startup.check(router)
         # Another router than the application's finds no routes, and nothing that depends on them would be enforced.
-        self._checked = True
         if _found(router, req) is None:
             message = "router= is not this application's: policies with routes and marked responders are not enforced"
             logging.getLogger("shm_store.falcon").error(message)
@@ -128,7 +151,7 @@ class RateLimitMiddleware(Report):
         self, req: falcon.Request, resp: falcon.Response, resource: object, _req_succeeded: object
     ) -> None:
         """Settle what the request has reserved."""
-        if self._router is not None and not self._checked and resource is not None:
+        if self._router is not None and self._checked is not self._policies.current and resource is not None:
             self._check(self._router, req)
         # Called even if `process_request` was not, after the one of other middleware has failed or answered.
         outcome = _remembered(req)

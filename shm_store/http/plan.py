@@ -102,8 +102,9 @@ class RunningPlan:
         *,
         store: RateLimiter,
         tally_of: Callable[[str], Tally],
+        tell: Callable[[tuple[Policy, ...]], None],
     ) -> None:
-        """Follow `policies`.
+        """Follow `policies`, and `tell` of each set of them that comes into force.
 
         Raises:
             ConfigurationError: A policy needs the route, which requests of the framework do not have; or the store
@@ -117,7 +118,9 @@ class RunningPlan:
         self._store = store
         self._error_log = error_log
         self._tally_of = tally_of
+        self._tell = tell
         self.plan = self._planned(policies.current)
+        tell(policies.current)
 
     def current(self) -> Plan:
         """Return the plan of the policies as they are; if it cannot be made, the one before."""
@@ -128,6 +131,8 @@ class RunningPlan:
             except ConfigurationError as error:
                 self._log.error("policies stay as they were: %s", error)
                 self.plan.source = policies
+            else:
+                self._tell(policies)
         return self.plan
 
     def rules_of(self, further: Further, taken: Collection[str]) -> list[Rule]:

@@ -37,7 +37,7 @@ from shm_store.http.rules import Rule, covering
 from shm_store.http.settlement import RequestReservation
 from shm_store.http.taking import Taking
 from shm_store.limiter import Bookkeeping, RateLimiter
-from shm_store.policy import Policy, RunningPolicies, paths, recipe, require_countable
+from shm_store.policy import Policy, RunningPolicies, coverage, paths, recipe, require_countable
 from shm_store.policy.policy import Absent, OnError
 from shm_store.policy.recipe import Source
 from shm_store.quota import Quota
@@ -111,6 +111,7 @@ class RequestLimiter:
         self._exempt = paths.exempt("exempt", exempt)
         self._exempt_methods = checked_methods(exempt_methods)
         log = logging.getLogger(f"shm_store.{framework.name}")
+        self._log = log
         self._error_log = ErrorLog(log)
         self._denial_log = DenialLog(log, store, show_keys=log_keys)
         self._answering = Answering(framework, checked_headers(headers), checked_deny(deny), self._error_log)
@@ -125,7 +126,14 @@ class RequestLimiter:
         policies = policies if isinstance(policies, RunningPolicies) else RunningPolicies(policies)
         require_countable(store, further())
         self._running = RunningPlan(
-            policies, framework, self._clients, log, self._error_log, store=store, tally_of=tally_of
+            policies,
+            framework,
+            self._clients,
+            log,
+            self._error_log,
+            store=store,
+            tally_of=tally_of,
+            tell=self._warn,
         )
         self.decide = hotpath.bind(
             store,
@@ -140,6 +148,11 @@ class RequestLimiter:
             log_cost=self._log_cost,
         )
         limiters.add(self)
+
+    @property
+    def policies(self) -> RunningPolicies:
+        """The policies, which may be replaced."""
+        return self._running.policies
 
     @property
     def errors(self) -> dict[str, int]:
@@ -165,7 +178,7 @@ class RequestLimiter:
         return any(recipe.CLIENT in policy.key for policy in (*self._running.policies.current, *self._further()))
 
     def decide_at(self, request: object, method: str, path: str, route: str | None, further: Further | None) -> Outcome:
-        """Decide on a request whose route is known, None if it has none, by all policies and `further` ones."""
+        """Decide on a request by all policies and `further` ones, given its route, None if it has none."""
         try:
             rules, alone = self._running.current().at(route, further, self._running.rules_of)
         except ConfigurationError as error:
@@ -206,6 +219,14 @@ class RequestLimiter:
         reservation = outcome.reservation
         if reservation is not None:
             self._settle(lambda: reservation.settle(status))
+
+    def _warn(self, policies: tuple[Policy, ...]) -> None:
+        """Log what the policies of a start, or of a reload, leave without a limit or without an effect."""
+        quota = getattr(self._store, "quota", None)
+        for line in coverage.without_effect(
+            policies, quota=quota, exempt=self._exempt, exempt_methods=self._exempt_methods
+        ):
+            self._log.warning("%s", line)
 
     def _is_policy(self, name: str) -> bool:
         return name in self._running.plan.names or any(policy.name == name for policy in self._further())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import weakref
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -14,7 +15,8 @@ import pytest
 from falcon.routing import BaseConverter, DefaultRouter
 
 from shm_store import ConfigurationError, Quota, ShmStore, StoreClosedError
-from shm_store.falcon import Headers, RateLimitMiddleware, exempt, limit
+from shm_store.falcon import Headers, RateLimitMiddleware, exempt, limit, marks
+from shm_store.falcon.marks import Marks
 from shm_store.policy import Policy, RunningPolicies
 from shm_store.policy.policy import Absent
 from tests.http.counts import outcomes
@@ -404,7 +406,7 @@ def test_limit_refuses_a_name_that_is_taken() -> None:
 def test_limit_that_has_a_policys_name_leaves_the_policy_in_force(
     store: ShmStore, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A mark named like a policy of the middleware is not enforced, the policy is, and the log says so once."""
+    """A mark named like a policy of the middleware is not enforced, the policy is, and the log has one line."""
 
     class One:
         @limit("2/min", name="all")
@@ -432,12 +434,40 @@ def test_router_of_another_application_is_noticed(store: ShmStore, caplog: pytes
     assert "router= is not this application's" in record.getMessage()
 
 
-def test_marks_without_a_router_are_warned_about_once(store: ShmStore, caplog: pytest.LogCaptureFixture) -> None:
-    """A mark that has no effect is said in the log, with its responder and the remedy, once and for no other cause."""
+@pytest.fixture
+def unmarked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No responder of the process is marked yet."""
+    monkeypatch.setattr(Marks, "first", None)
+    monkeypatch.setattr(marks, "_unaware", weakref.WeakSet())
+
+
+@pytest.mark.usefixtures("unmarked")
+def test_marks_without_a_router_are_an_error_at_the_first_mark(
+    store: ShmStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log names the responder and the remedy, once, and before any request."""
     silent = Marked("wsgi", object(), store, router=None)
     with caplog.at_level(logging.WARNING, logger="shm_store"):
         silent.statuses(2, path="/nowhere", address="203.0.113.8")
     assert not caplog.records
+    with caplog.at_level(logging.WARNING, logger="shm_store"):
+
+        class Late:
+            @limit("1/min")
+            def on_get(self, _req: falcon.Request, _resp: falcon.Response) -> None: ...
+
+            @exempt
+            def on_put(self, _req: falcon.Request, _resp: falcon.Response) -> None: ...
+
+    (record,) = caplog.records
+    assert (record.name, record.levelno) == ("shm_store.falcon", logging.ERROR)
+    assert f".{Late.__name__}.on_get is marked" in record.getMessage()
+    assert "router=router" in record.getMessage()
+
+
+@pytest.mark.usefixtures("unmarked")
+def test_marks_without_a_router_are_an_error_at_construction(store: ShmStore, caplog: pytest.LogCaptureFixture) -> None:
+    """The log names the responder and the remedy, once; the mark has no effect, and requests add no line."""
 
     class Late:
         @limit("1/min")
@@ -448,13 +478,13 @@ def test_marks_without_a_router_are_warned_about_once(store: ShmStore, caplog: p
         def on_put(self, _req: falcon.Request, resp: falcon.Response) -> None:
             resp.text = "x"
 
-    app = Marked("wsgi", Late(), store, router=None, quota=Quota(3, "1min"))
     with caplog.at_level(logging.WARNING, logger="shm_store"):
+        app = Marked("wsgi", Late(), store, router=None, quota=Quota(3, "1min"))
         assert [*app.statuses(2), *app.statuses(3, "PUT")] == [200, 200, 200, 429, 429]
     (record,) = caplog.records
-    assert (record.name, record.levelno) == ("shm_store.falcon", logging.WARNING)
+    assert (record.name, record.levelno) == ("shm_store.falcon", logging.ERROR)
     assert record.getMessage().startswith(
-        f"{__name__}.test_marks_without_a_router_are_warned_about_once.<locals>.Late.on_get"
+        f"{__name__}.test_marks_without_a_router_are_an_error_at_construction.<locals>.Late.on_get"
     )
     assert "router=" in record.getMessage()
 

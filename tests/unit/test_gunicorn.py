@@ -28,7 +28,7 @@ def worker() -> Iterator[SimpleNamespace]:
     """One that serves a TCP and a UNIX socket."""
     interval = sys.getswitchinterval()
     with socket.socket(socket.AF_INET) as tcp, socket.socket(socket.AF_UNIX) as unix:
-        yield SimpleNamespace(sockets=[tcp, unix])
+        yield SimpleNamespace(sockets=[tcp, unix], app=SimpleNamespace(wsgi=lambda: None))
     sys.setswitchinterval(interval)
 
 
@@ -90,7 +90,7 @@ def test_worker_is_not_refused_a_tcp_socket(worker: SimpleNamespace, limits: Lim
 def test_worker_of_a_reload_serves_and_complains(
     worker: SimpleNamespace, limits: Limits, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A service that runs is not ended by what a reload brings; the log says what is wrong."""
+    """A reload does not end a service that runs; the log has the error."""
     limits()
     monkeypatch.setattr(gunicorn._Master, "has_reloaded", True)
     with caplog.at_level(logging.ERROR, "gunicorn.error"):
