@@ -14,8 +14,8 @@ import weakref
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final, TypeVar
 
-from shm_store.errors import ConfigurationError
-from shm_store.http.options import CLIENT_KEY
+from shm_store.errors import ConfigurationError, ConfigurationTypeError
+from shm_store.http.options import CLIENT_KEY, unnamed_policy
 from shm_store.http.plan import Further
 from shm_store.policy import Policy
 from shm_store.policy.policy import Absent, Mode, OnError
@@ -91,23 +91,27 @@ def limit(
     Raises:
         ConfigurationError: A value cannot be used, another limit has the name, or what is decorated is no function.
     """
+    options: dict[str, Any] = {
+        "quota": quota,
+        "algorithm": algorithm,
+        "burst": burst,
+        "concurrency": concurrency,
+        "key": key,
+        "absent": absent,
+        "cost": cost,
+        "mode": mode,
+        "on_error": on_error,
+        "refund": refund,
+    }
+    # Here, and not where it decorates: the error is of this call.
+    named = unnamed_policy("limit", options) if name is None else Policy(name=name, **options)
 
     def mark(responder: _Responder) -> _Responder:
         _require_function(responder)
         before = marks_of(responder)
-        policy = Policy(
-            name=_name(responder, 0 if before is None else len(before.policies)) if name is None else name,
-            quota=quota,
-            algorithm=algorithm,
-            burst=burst,
-            concurrency=concurrency,
-            key=key,
-            absent=absent,
-            cost=cost,
-            mode=mode,
-            on_error=on_error,
-            refund=refund,
-        )
+        policy = named
+        if name is None:
+            policy = Policy(name=_name(responder, 0 if before is None else len(before.policies)), **options)
         if before is None:
             return _marked(responder, Marks((_claimed(policy),), exempt=False))
         if any(policy.name == other.name for other in before.policies):
@@ -123,7 +127,7 @@ def exempt(responder: _Responder) -> _Responder:
     The middleware must be given the application's router.
 
     Raises:
-        ConfigurationError: What is decorated is no function.
+        ConfigurationTypeError: The decorated object is no function.
     """
     _require_function(responder)
     return _marked(responder, Marks((), exempt=True))
@@ -161,7 +165,7 @@ def _marked(responder: _Responder, marks: Marks) -> _Responder:
 
 def _require_function(responder: object) -> None:
     if not inspect.isfunction(responder):
-        raise ConfigurationError("decorated", responder, "decorate a responder: a function on_get, on_post, ...")
+        raise ConfigurationTypeError("decorated", responder, "decorate a responder: a function on_get, on_post, ...")
 
 
 def _claimed(policy: Policy) -> Policy:

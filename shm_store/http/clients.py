@@ -10,12 +10,13 @@ from typing import Final, Literal, NamedTuple, TypeAlias, get_args
 
 import msgspec
 
-from shm_store.errors import ConfigurationError
+from shm_store.arguments import require_collection
+from shm_store.errors import ConfigurationError, unusable
 from shm_store.http import addresses
 from shm_store.http.addresses import Address, unmapped
 from shm_store.http.forwarded import forwarded_from_right, list_from_right
 from shm_store.policy.recipe import header_prefix
-from shm_store.quota import require_integer
+from shm_store.quota import require_choice, require_integer
 
 Unknown: TypeAlias = Literal["error", "share", "skip"]
 _Network: TypeAlias = IPv4Network | IPv6Network
@@ -97,8 +98,8 @@ class Clients(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             raise ConfigurationError("clients: header", self.header, remedy)
         require_integer("clients: ipv6_prefix", self.ipv6_prefix, 1, 128)
         require_integer("clients: ipv4_prefix", self.ipv4_prefix, 1, 32)
-        if self.unknown is not None and self.unknown not in get_args(Unknown):
-            raise ConfigurationError("clients: unknown", self.unknown, f"choose one of {', '.join(get_args(Unknown))}")
+        if self.unknown is not None:
+            require_choice("clients: unknown", self.unknown, get_args(Unknown))
         msgspec.structs.force_setattr(self, "trusted", trusted)
         self.__dict__["proxies"] = _Proxies.of(trusted)
 
@@ -201,10 +202,8 @@ def _grouped(networks: Iterable[_Network], version: int) -> tuple[_Group, ...]:
 
 
 def _canonical(trusted: object) -> tuple[str, ...]:
-    # A str is a collection of its characters, which nobody means.
-    if isinstance(trusted, str | bytes) or not isinstance(trusted, Iterable):
-        raise ConfigurationError("clients: trusted", trusted, _TRUSTED_REMEDY)
-    return tuple(sorted({entry if entry == _UNIX else _text(_network(entry)) for entry in trusted}))
+    entries = require_collection("clients: trusted", trusted, _TRUSTED_REMEDY)
+    return tuple(sorted({entry if entry == _UNIX else _text(_network(entry)) for entry in entries}))
 
 
 def _text(network: _Network) -> str:
@@ -213,7 +212,7 @@ def _text(network: _Network) -> str:
 
 def _network(entry: object) -> _Network:
     if not isinstance(entry, str) or not _TRUSTED.fullmatch(entry):
-        raise ConfigurationError("clients: trusted", entry, _TRUSTED_REMEDY)
+        raise unusable("clients: trusted", entry, _TRUSTED_REMEDY, str)
     try:
         given, address = ip_network(entry, strict=False), ip_address(entry.partition("/")[0])
     except ValueError as error:
@@ -247,4 +246,4 @@ def _check_header(header: str) -> None:
         header_prefix(header)
     except ConfigurationError as error:
         remedy = "give the name of the header that the proxies append to, for example 'X-Forwarded-For'"
-        raise ConfigurationError("clients: header", header, remedy) from error
+        raise unusable("clients: header", header, remedy, str) from error

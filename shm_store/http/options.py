@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Any, Final, TypeAlias, TypedDict, TypeVar
+from types import FunctionType
+from typing import Any, Final, TypeAlias, TypedDict
 
-from shm_store.errors import ConfigurationError
+from shm_store.arguments import require_collection, require_instance
+from shm_store.errors import ConfigurationError, unusable
 from shm_store.http.answers import Deny
 from shm_store.http.clients import Clients
 from shm_store.http.headers import Headers
@@ -13,8 +15,6 @@ from shm_store.policy import Policy, RunningPolicies, recipe
 from shm_store.policy.policy import Absent, OnError, is_method
 from shm_store.policy.recipe import Source, is_plain_function
 from shm_store.quota import Quota
-
-T = TypeVar("T")
 
 #: Returns the owner of the bucket that a request is charged to; None or "" if it cannot tell.
 KeyFunction: TypeAlias = Callable[[Any], str | int | None]
@@ -44,7 +44,7 @@ class Options(TypedDict, total=False):
         clients: Who is the client, and which proxies are believed; the address at the other end of the socket if left
             out.
         headers: Which header fields are sent; those of the current draft if left out.
-        deny: Writes the answer to a denied request in place of the limiter, which adds its header fields to it.
+        deny: Writes the answer to a denied request in place of the limiter; the limiter adds its header fields.
         log_keys: Whether the log says the keys of denied clients, instead of digits that name them.
     """
 
@@ -65,19 +65,13 @@ class Options(TypedDict, total=False):
 def checked_clients(clients: Clients | None) -> Clients:
     """Return who is the client, and raise ConfigurationError if it is something else."""
     example = "a Clients, for example Clients(hops=1)"
-    return Clients() if clients is None else _instance("clients", clients, Clients, example)
+    return Clients() if clients is None else require_instance("clients", clients, Clients, f"give {example}")
 
 
 def checked_headers(headers: Headers | None) -> Headers:
     """Return which fields are sent, and raise ConfigurationError if it is something else."""
     example = "a Headers, for example Headers(legacy=True)"
-    return Headers() if headers is None else _instance("headers", headers, Headers, example)
-
-
-def _instance(option: str, value: T, kind: type, example: str) -> T:
-    if not isinstance(value, kind):
-        raise ConfigurationError(option, value, f"give {example}")
-    return value
+    return Headers() if headers is None else require_instance("headers", headers, Headers, f"give {example}")
 
 
 def checked_methods(methods: object) -> frozenset[str]:
@@ -87,12 +81,10 @@ def checked_methods(methods: object) -> frozenset[str]:
         ConfigurationError: It is no collection of methods.
     """
     remedy = "give a list of methods in capitals, for example ['OPTIONS']"
-    if isinstance(methods, str | bytes) or not isinstance(methods, Iterable):
-        raise ConfigurationError("exempt_methods", methods, remedy)
-    listed = list(methods)
+    listed = list(require_collection("exempt_methods", methods, remedy))
     for method in listed:
         if not is_method(method):
-            raise ConfigurationError("exempt_methods", method, remedy)
+            raise unusable("exempt_methods", method, remedy, str)
     return frozenset(listed)
 
 
@@ -106,7 +98,7 @@ def checked_deny(deny: Deny | None) -> Deny | None:
 def checked_function(option: str, value: object, example: str) -> None:
     """Raise ConfigurationError unless `value` is a plain function."""
     if not is_plain_function(value):
-        raise ConfigurationError(option, value, f"give a plain function {example}")
+        raise unusable(option, value, f"give a plain function {example}", FunctionType)
 
 
 def refuse_beside_policies(key: object, absent: object, quota: object, cost: object, on_error: object) -> None:
@@ -118,8 +110,20 @@ def refuse_beside_policies(key: object, absent: object, quota: object, cost: obj
         ("cost", cost, 1),
         ("on_error", on_error, "allow"),
     ):
-        if value != default:
+        if type(value) is not type(default) or value != default:
             raise ConfigurationError(option, value, "leave it out: each of the policies has its own")
+
+
+def unnamed_policy(name: str, options: dict[str, Any]) -> Policy:
+    """Return a policy whose name the caller has not given.
+
+    Raises:
+        ConfigurationError: An option cannot be used; the error names the option and no policy.
+    """
+    try:
+        return Policy(name=name, **options)
+    except ConfigurationError as error:
+        raise error.of(error.setting.removeprefix(f"policy {name!r}: ")) from error
 
 
 def default_policy(
@@ -130,14 +134,10 @@ def default_policy(
     Raises:
         ConfigurationError: An option cannot be used.
     """
-    _instance("quota", quota, Quota, "a Quota, for example Quota.parse('100/minute')")
+    require_instance("quota", quota, Quota, "give a Quota, for example Quota.parse('100/minute')")
     sources = [key] if callable(key) else key
-    try:
-        policy = Policy(name=DEFAULT_POLICY, quota=quota, key=sources, absent=absent, cost=cost, on_error=on_error)
-    except ConfigurationError as error:
-        # The caller has named no policy: the error names the option.
-        option = error.setting.removeprefix(f"policy {DEFAULT_POLICY!r}: ")
-        raise error.of(option) from error
+    options: dict[str, Any] = {"quota": quota, "key": sources, "absent": absent, "cost": cost, "on_error": on_error}
+    policy = unnamed_policy(DEFAULT_POLICY, options)
     if policy.recipe.route:
         raise ConfigurationError("key", key, "leave 'route' to a policy: give policies")
     return policy

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from shm_store.arguments import require_store
+from shm_store.arguments import require_flag, require_function, require_instance, require_store
 from shm_store.errors import ConfigurationError, CostError, StoreError
 from shm_store.http import hotpath
 from shm_store.http.answering import Answering
@@ -104,6 +104,9 @@ class RequestLimiter:
             ConfigurationError: An option cannot be used; the error names it and the remedy.
         """
         require_store(store)
+        require_instance("framework", framework, Framework, "give FALCON of shm_store.falcon")
+        require_function("further", further, "give a function that returns policies")
+        require_flag("log_keys", log_keys)
         self._store = store
         self._clients = checked_clients(clients)
         self._further = further
@@ -172,7 +175,7 @@ class RequestLimiter:
 
     @property
     def needs_addresses(self) -> bool:
-        """Whether it tells clients apart by address, and was not told what becomes of those that have none."""
+        """Whether a policy goes by the client, and no option chooses the bucket of clients without an address."""
         if self._clients.serves_unix:
             return False
         return any(recipe.CLIENT in policy.key for policy in (*self._running.policies.current, *self._further()))

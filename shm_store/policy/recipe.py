@@ -5,10 +5,11 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from shm_store.arguments import is_list
-from shm_store.errors import ConfigurationError, ConfigurationTypeError
+from shm_store.errors import ConfigurationError, ConfigurationTypeError, unusable
 
 _OTHERS: Final = (inspect.iscoroutinefunction, inspect.isasyncgenfunction, inspect.isgeneratorfunction)
 
@@ -32,7 +33,7 @@ class Recipe(NamedTuple):
     """A key recipe that was checked.
 
     Attributes:
-        who: The sources of the charged client, the first that is present; empty for one bucket of all.
+        who: The sources of the client that is charged, in their order; empty for one bucket of all.
         route: Whether each route has a bucket of its own.
         method: Whether each method has.
     """
@@ -96,7 +97,7 @@ def header_prefix(name: str) -> str:
     'header:x-api-key:'
     """
     if not isinstance(name, str) or not is_token(name):
-        raise ConfigurationError("header name", name, "give the name of a request header, for example 'X-Api-Key'")
+        raise unusable("header name", name, "give the name of a request header, for example 'X-Api-Key'", str)
     return f"header:{name.lower()}:"
 
 
@@ -107,7 +108,8 @@ def _check(source: object) -> None:
         elif source not in (CLIENT, GLOBAL, ROUTE, METHOD):
             raise ConfigurationError("key", source, _REMEDY)
     elif isinstance(source, type) or not is_plain_function(source):
-        raise ConfigurationError("key", source, f"{_REMEDY}; in code also plain functions from the request to a str")
+        remedy = f"{_REMEDY}; in code also plain functions from the request to a str"
+        raise unusable("key", source, remedy, FunctionType)
 
 
 def _check_header(source: str) -> None:

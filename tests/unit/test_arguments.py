@@ -16,11 +16,14 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import pytest
+from falcon import App
+from falcon.routing import DefaultRouter
 
-from shm_store import Concurrency, Config, Quota, RateLimiter, ShmStore, gunicorn, limited
+from shm_store import Concurrency, Config, Quota, RateLimiter, ShmStore, asgi, falcon, gunicorn, limited, wsgi
 from shm_store.digest import Digest, read
 from shm_store.dump import dump, load
 from shm_store.durations import to_ns
+from shm_store.http.options import Options
 from shm_store.inspection import Inspection
 from shm_store.opentelemetry import observe
 from shm_store.policy import Policy, RunningPolicies, from_file, from_tables, loads, require_countable, require_possible
@@ -40,6 +43,7 @@ from tests.wrong import (
     LIMIT,
     LONG,
     NAN,
+    QUOTA,
     SECONDS,
     TEXT,
     TIMEOUT,
@@ -56,6 +60,8 @@ PUBLIC: Final = (
     "shm_store.durations",
     "shm_store.digest",
     "shm_store.dump",
+    "shm_store.asgi",
+    "shm_store.falcon",
     "shm_store.gunicorn",
     "shm_store.inspection",
     "shm_store.opentelemetry",
@@ -65,6 +71,7 @@ PUBLIC: Final = (
     "shm_store.redis",
     "shm_store.supervisor",
     "shm_store.tiers",
+    "shm_store.wsgi",
 )
 #: Callables that need no case.
 LEFT_OUT: Final = frozenset(
@@ -74,6 +81,11 @@ LEFT_OUT: Final = frozenset(
         *("query.Found", "query.select", "query.Query.matches", "digest.written", "digest.check_beginning"),
         *("redis.Issue", "redis.Order", "dump.Head", "dump.Saved", "dump.Loaded", "supervisor.Supervisor"),
         *("ShmStore", "redis.RedisStore", "inspection.Inspection", "policy.PolicyFile", "policy.PolicyFile.replace"),
+        # The limiter checks the answer of an application's function when it sends it: the request stays denied.
+        *("asgi.Answer", "asgi.Denial", "asgi.Outcome", "falcon.Problem"),
+        # Frameworks and middleware call these with requests.
+        *("asgi.Clients.key", *map("falcon.RateLimitMiddleware.{}".format, dir(falcon.RateLimitMiddleware))),
+        *map("falcon.RequestLimiter.{}".format, dir(falcon.RequestLimiter)),
         # A protocol, which other stores implement.
         *("RateLimiter", *map("RateLimiter.{}".format, vars(RateLimiter))),
         # gunicorn calls its hooks.
@@ -102,7 +114,7 @@ class Case(NamedTuple):
     setting: str
 
 
-def _cases(call: Callable[..., object], *, said: str = "{}", **kinds: Kind) -> dict[str, Case]:
+def _cases(call: Callable[..., object], said: str = "{}", /, **kinds: Kind) -> dict[str, Case]:
     """Return a case for each argument of a call that is right but for that one; errors may call it by another name."""
 
     def giving(argument: str) -> Callable[[Made, Any], object]:
@@ -111,6 +123,7 @@ def _cases(call: Callable[..., object], *, said: str = "{}", **kinds: Kind) -> d
     return {argument: Case(giving(argument), kind, said.format(argument)) for argument, kind in kinds.items()}
 
 
+LISTS: Final = (tuple, set)
 NAME: Final = Kind((str,), ("", "a/b", "a\0", "sem.a", ".a", "x" * 201))
 PATH: Final = Kind((str, Path), ("", "/", "a\0", "/no/such/file", LONG))
 BURST: Final = Kind((int,), (0, -1, 2**63, HUGE), is_none)
@@ -125,12 +138,65 @@ TABLES: Final[tuple[Any, ...]] = (
     ["a"],
     [{"name": "a", "quota": "5/s"}] * 2,
 )
-LISTS: Final = (tuple, set)
 WRITTEN_KEY: Final = Kind((str,), ("#", "#x", "#" + "0" * 15))
 FLAG: Final = Kind((bool,))
 DIGITS: Final = Kind((str,), ("", "x", "0" * 15, "g" * 16, LONG))
 POLICY: Final = Policy(name="all", quota="5/s")
 POLICIES: Final = Kind((list, tuple, set), others=(["x"], [POLICY, 5], POLICY))
+EXEMPT: Final = Kind((*LISTS, list), (["x"], ["/a*b"], ["//a"]), others=([5], [None]))
+KEY: Final = Kind(
+    (list, tuple), ([], ["x"], ["header:"], ["client", "client"], ["global", "client"]), others=([5], [None], [int])
+)
+NAMES: Final = Kind((str,), ("", "a b", "x" * 65, "é"))
+#: Of a policy and of a limit of a responder.
+POLICY_KINDS: Final = {
+    "quota": Kind((str, Quota), WRITTEN.unusable[:3], is_none),
+    "algorithm": choice(optional=True),
+    "concurrency": Kind((int,), LIMIT.unusable, is_none),
+    "key": KEY,
+    "absent": choice(),
+    "cost": integer(1, 5),
+    "mode": choice(),
+    "on_error": choice(),
+    "refund": Kind((*LISTS, list), (["x"], [99], [600], ["6xx"]), is_none, others=([None], [True])),
+}
+RESPONDER: Final = Kind(())
+
+
+def _middleware(call: Callable[[Made, dict[str, Any]], object]) -> dict[str, Case]:
+    """Return a case for each option that every middleware has."""
+
+    def given(made: Made, **options: Any) -> object:  # noqa: ANN401 - wrong ones
+        return call(made, options)
+
+    return _cases(
+        given,
+        store=Kind((), others=(ShmStore,)),
+        key=Kind(KEY.types, KEY.unusable, lambda value: value is len, others=KEY.others),
+        absent=choice(),
+        quota=QUOTA,
+        cost=integer(1, 5),
+        on_error=choice(),
+        policies=Kind(POLICIES.types, also=is_none, others=POLICIES.others),
+        exempt=EXEMPT,
+        exempt_methods=Kind((*LISTS, list), (["x"], [""]), others=([5], [None])),
+        clients=Kind((falcon.Clients,), also=is_none, others=(falcon.Clients, "unix")),
+        headers=Kind((falcon.Headers,), also=is_none, others=(falcon.Headers, "draft-11")),
+        deny=Kind((), (asyncio.sleep,), lambda value: value is None or callable(value)),
+        log_keys=FLAG,
+    )
+
+
+def _in_front(kind: Callable[..., object]) -> dict[str, Case]:
+    """Return the cases of a middleware that stands in front of an application."""
+    return _middleware(lambda made, options: kind(**{"app": len, "store": made.table} | options)) | _cases(
+        lambda made, app: kind(app, made.table), app=Kind((), also=callable)
+    )
+
+
+def _limiter(made: Made, **given: Any) -> falcon.RequestLimiter:  # noqa: ANN401 - wrong ones
+    options: dict[str, Any] = {"store": made.table, "framework": falcon.FALCON}
+    return falcon.RequestLimiter(**options | given)
 
 
 def _policy(**given: Any) -> Policy:  # noqa: ANN401 - wrong ones
@@ -145,7 +211,7 @@ CASES: Final[dict[str, dict[str, Case]]] = {
         burst=BURST,
         algorithm=choice(),
     ),
-    "Quota.parse": _cases(lambda _, text: Quota.parse(text), said="quota", text=Kind((str,), WRITTEN.unusable[:3])),
+    "Quota.parse": _cases(lambda _, text: Quota.parse(text), "quota", text=Kind((str,), WRITTEN.unusable[:3])),
     "Concurrency": _cases(lambda _, **given: Concurrency(**given), limit=LIMIT),
     "Config": _cases(
         lambda _, **given: Config(**given),
@@ -248,10 +314,8 @@ CASES: Final[dict[str, dict[str, Case]]] = {
     "inspection.Inspection.select": _cases(
         lambda made, query: made.inspection.select(query), query=Kind((Query,), others=("limit", Query))
     ),
-    "digest.Digest": _cases(lambda _, digits: Digest(digits), said="digest", digits=DIGITS),
-    "digest.read": _cases(
-        lambda _, written: read(written), said="key", written=Kind((str,), ("#", "#x", "#" + "0" * 15))
-    ),
+    "digest.Digest": _cases(lambda _, digits: Digest(digits), "digest", digits=DIGITS),
+    "digest.read": _cases(lambda _, written: read(written), "key", written=Kind((str,), ("#", "#x", "#" + "0" * 15))),
     "query.Query": _cases(
         lambda _, **given: Query(**given),
         policy=TEXT,
@@ -276,12 +340,10 @@ CASES: Final[dict[str, dict[str, Case]]] = {
         stripes=Kind((int,), (0, 257, HUGE), is_none),
         label_size=Kind((int,), (-1, 1_025, HUGE), is_none),
     ),
-    "policy.load": _cases(lambda _, path: load_policies(path), said="policies", path=PATH),
-    "policy.from_file": _cases(lambda _, path: from_file(path), said="policies", path=PATH),
-    "policy.loads": _cases(
-        lambda _, text: loads(text), said="policies", text=Kind((str,), ("x", "[", "\0", "[" * 9_999))
-    ),
-    "policy.from_tables": _cases(lambda _, tables: from_tables(tables), said="policy", tables=Kind((list,), TABLES)),
+    "policy.load": _cases(lambda _, path: load_policies(path), "policies", path=PATH),
+    "policy.from_file": _cases(lambda _, path: from_file(path), "policies", path=PATH),
+    "policy.loads": _cases(lambda _, text: loads(text), "policies", text=Kind((str,), ("x", "[", "\0", "[" * 9_999))),
+    "policy.from_tables": _cases(lambda _, tables: from_tables(tables), "policy", tables=Kind((list,), TABLES)),
     **{
         f"policy.{require.__name__}": _cases(
             lambda made, require=require, **given: require(**{"store": made.table, "policies": [POLICY]} | given),
@@ -290,36 +352,69 @@ CASES: Final[dict[str, dict[str, Case]]] = {
         )
         for require in (require_countable, require_possible)
     },
+    "asgi.RateLimitMiddleware": _in_front(asgi.RateLimitMiddleware),
+    "wsgi.RateLimitMiddleware": _in_front(wsgi.RateLimitMiddleware),
+    "falcon.RateLimitMiddleware": _middleware(
+        lambda made, options: falcon.RateLimitMiddleware(**{"store": made.table} | options)
+    )
+    | _cases(
+        lambda made, router: falcon.RateLimitMiddleware(made.table, router=router),
+        router=Kind((), also=is_none, others=(DefaultRouter, App())),
+    ),
+    "falcon.RequestLimiter": _middleware(lambda made, options: _limiter(made, **options))
+    | _cases(_limiter, framework=Kind((type(falcon.FALCON),), others=("falcon",)), further=Kind((), also=callable)),
+    "falcon.limit": _cases(
+        lambda _, **given: falcon.limit(**({} if "concurrency" in given else {"quota": "5/s"}) | given), **POLICY_KINDS
+    )
+    | _cases(
+        lambda _, name: falcon.limit("5/s", name=name),
+        "policy: {}",
+        name=Kind(NAMES.types, NAMES.unusable, is_none),
+    )
+    | _cases(lambda _, burst: falcon.limit("5/s", algorithm="gcra", burst=burst), burst=BURST)
+    | _cases(lambda _, decorated: falcon.limit("5/s")(decorated), decorated=RESPONDER),
+    "falcon.exempt": _cases(lambda _, responder: falcon.exempt(responder), "decorated", responder=RESPONDER),
+    "asgi.Clients": _cases(
+        lambda _, **given: falcon.Clients(**given),
+        "clients: {}",
+        trusted=Kind((*LISTS, list), (["x"], ["10.0.0.1/8"], ["0.0.0.0/0"]), others=([5], [None])),
+        hops=Kind((int,), (0, -1, 1_001, HUGE), is_none),
+        header=Kind((str,), ("", "a b", "X-Real-Ip")),
+        ipv6_prefix=integer(1, 128),
+        ipv4_prefix=integer(1, 32),
+        unknown=choice(optional=True),
+    ),
+    "asgi.Headers": _cases(
+        lambda _, **given: falcon.Headers(**given),
+        "headers: {}",
+        version=choice(optional=True),
+        legacy=FLAG,
+        partition_key=Kind((str,), ("",), is_none),
+        retry_jitter=SECONDS,
+    ),
     "policy.Policy": _cases(
         lambda _, **given: Policy(**{"name": "p"} | ({} if "concurrency" in given else {"quota": "5/s"}) | given),
-        said="policy 'p': {}",
-        quota=Kind((str, Quota), WRITTEN.unusable[:3], is_none),
-        algorithm=choice(optional=True),
-        concurrency=Kind((int,), LIMIT.unusable, is_none),
-        key=Kind((list, tuple), ([], ["x"], ["header:"], ["client", "client"], ["route"], ["global", "client"])),
-        cost=integer(1, 5),
+        "policy 'p': {}",
         methods=Kind((*LISTS, list), (["x"], [""])),
         routes=Kind((*LISTS, list), (["x"], ["/*"])),
         paths=Kind((*LISTS, list), (["x"], ["/a*b"], ["//a"])),
-        exempt=Kind((*LISTS, list), (["x"], ["/a*b"], ["//a"])),
+        exempt=EXEMPT,
         ignore_case=Kind((bool,), (True,)),
-        mode=choice(),
-        on_error=choice(),
-        refund=Kind((*LISTS, list), (["x"], [99], [600], ["6xx"]), is_none),
+        **POLICY_KINDS,
     )
     | _cases(
         lambda _, burst: Policy(name="p", quota="5/s", algorithm="gcra", burst=burst),
-        said="policy 'p': {}",
+        "policy 'p': {}",
         burst=BURST,
     )
     | _cases(
         lambda _, name: Policy(name=name, quota="5/s"),
-        said="policy: {}",
-        name=Kind((str,), ("", "a b", "x" * 65, "é")),
+        "policy: {}",
+        name=NAMES,
     ),
     "policy.Policy of one": _cases(
         lambda _, **given: _policy(**{field: [value] for field, value in given.items()}),
-        said="policy 'p': {}",
+        "policy 'p': {}",
         methods=Kind((str,), ("", "get")),
         routes=Kind((str,), ("", "a")),
         paths=Kind((str,), ("", "a")),
@@ -357,12 +452,19 @@ def test_argument_that_cannot_be_used_is_one_error(made: Made, name: str) -> Non
 
 def test_every_argument_of_every_public_callable_has_a_case() -> None:
     """A callable that is new, or gets an argument, is held to the same."""
-    arguments = {(name, argument) for name, called in _public() for argument in inspect.signature(called).parameters}
+    arguments = {(name, argument) for name, called in _public() for argument in _arguments(called)}
     covered = {(name, argument) for name, cases in CASES.items() for argument in cases}
     assert {each for each in arguments - covered if each[0] not in LEFT_OUT and each[1] != "self"} == set()
 
 
+def _arguments(called: Any) -> Iterator[str]:  # noqa: ANN401 - any callable
+    for parameter in inspect.signature(called).parameters.values():
+        yield from Options.__annotations__ if parameter.kind is parameter.VAR_KEYWORD else (parameter.name,)
+
+
 def _public() -> Iterator[tuple[str, Any]]:
+    """Yield every public callable once, by the first module that exports it."""
+    seen = []
     for module in map(importlib.import_module, PUBLIC):
         where = module.__name__.partition(".")[2]
         own = [name for name, each in vars(module).items() if getattr(each, "__module__", "") == module.__name__]
@@ -370,8 +472,9 @@ def _public() -> Iterator[tuple[str, Any]]:
         for name in {*getattr(module, "__all__", own), *own}:
             called = getattr(module, name)
             path = f"{where}.{name}".lstrip(".")
-            if name.startswith("_") or not callable(called):
+            if name.startswith("_") or not callable(called) or called in seen:
                 continue
+            seen.append(called)
             if not isinstance(called, type):
                 yield path, called
             elif not issubclass(called, Exception):
