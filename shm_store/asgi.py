@@ -12,15 +12,12 @@ from shm_store.http.clients import Clients
 from shm_store.http.framework import REPEATED, Framework, known_method
 from shm_store.http.headers import Fields, Headers
 from shm_store.http.options import Options
-from shm_store.http.outcome import Outcome
+from shm_store.http.outcome import OUTCOME, Outcome
 from shm_store.http.report import Report
 from shm_store.http.request_limiter import RequestLimiter
 from shm_store.limiter import RateLimiter
 
 __all__ = ["Answer", "Clients", "Denial", "Headers", "Outcome", "RateLimitMiddleware"]
-
-#: Where in the scope the application finds the Outcome.
-OUTCOME: Final = "shm_store.rate_limit"
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
@@ -55,7 +52,7 @@ class RateLimitMiddleware(Report):
     WebSocket handshakes are requests of the method GET. One that is denied is answered like any other if the server can
     send that, and with 403 if not; one that is accepted is in flight until its connection ends.
 
-    What is reserved is settled when the application has ended. A request whose client hangs up before it is answered
+    Reserved units are settled when the application has ended. A request whose client hangs up before it is answered
     counts, whatever the application then answers, so that nobody gets units back by hanging up.
 
     Args:
@@ -80,7 +77,11 @@ class RateLimitMiddleware(Report):
         if not isinstance(scope["headers"], _SEQUENCES):
             scope["headers"] = list(scope["headers"])
         method = scope.get("method", "GET")
-        outcome = self._limiter.decide(scope, method, _path(scope))
+        limiter, outer = self._limiter, scope.get(OUTCOME)
+        if outer is None:
+            outcome = limiter.decide(scope, method, _path(scope))
+        else:
+            outcome = limiter.decide_within(scope, method, _path(scope), limiter.nested.inherited(outer))
         scope[OUTCOME] = outcome
         if outcome.answer is None:
             await self._serve(scope, receive, send, outcome)
@@ -91,7 +92,7 @@ class RateLimitMiddleware(Report):
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send, outcome: Outcome) -> None:
         if outcome.headers:
-            send = _with_fields(send, outcome.headers)
+            send = self._telling(send, outcome)
         if outcome.reservation is None:
             await self._app(scope, receive, send)
             return
@@ -105,6 +106,17 @@ class RateLimitMiddleware(Report):
             raise
         finally:
             self._limiter.settle(outcome, exchange.status)
+
+    def _telling(self, send: Send, outcome: Outcome) -> Send:
+        """Return a `send` that adds the fields of an outcome to the response."""
+        tells, added = self._limiter.nested.tells, _bytes(outcome.headers)
+
+        async def send_with_fields(message: Message) -> None:
+            if message["type"] in _STATUSES and message["type"] != "websocket.close" and tells(outcome):
+                message = {**message, "headers": [*message.get("headers", ()), *added]}
+            await send(message)
+
+        return send_with_fields
 
 
 class _Exchange:
@@ -135,18 +147,6 @@ class _Exchange:
         if kind in _STATUSES:
             self.tell(_STATUSES[kind] or message["status"])
         await self._send(message)
-
-
-def _with_fields(send: Send, fields: Fields) -> Send:
-    """Return a `send` that adds `fields` to the response."""
-    added = _bytes(fields)
-
-    async def send_with_fields(message: Message) -> None:
-        if message["type"] in _STATUSES and message["type"] != "websocket.close":
-            message = {**message, "headers": [*message.get("headers", ()), *added]}
-        await send(message)
-
-    return send_with_fields
 
 
 async def _answer(answer: Answer, method: str, send: Send, prefix: str = "") -> None:

@@ -55,8 +55,8 @@ class RateLimiter(Protocol):
             shadow: Positions of takes that deny nothing: what they would do is answered, and done if the others allow.
 
         Returns:
-            The answers, in the same order. When one is denied, nothing was taken: every take that its own quota denies
-            says so, and the others say what is left.
+            The answers, in the same order. When one is denied, nothing was taken: each take that its own quota denies
+            is a denial, and the other answers have the units that are left.
         """
         ...
 
@@ -129,6 +129,11 @@ class Backed(Protocol):
 
     Any other store is taken for one that can do everything.
     """
+
+    @property
+    def realm(self) -> str:
+        """The name of the place of its buckets: stores with one name have the same buckets."""
+        ...
 
     def check(self, limit: Quota | Concurrency) -> None:
         """Raise ConfigurationError if the store cannot count by a limit; contact no server."""

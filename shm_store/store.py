@@ -127,6 +127,11 @@ class ShmStore(WholeTable, Waiting):
         require_limit(limit)
 
     @property
+    def realm(self) -> str:
+        """The name of the segment, as a URL."""
+        return f"shm://{self._table.config.name}"
+
+    @property
     def is_split(self) -> bool:
         """False: one call takes from any keys."""
         return False
@@ -143,8 +148,8 @@ class ShmStore(WholeTable, Waiting):
             shadow: Positions of takes that deny nothing: what they would do is answered, and done if the others allow.
 
         Returns:
-            The answers, in the same order. When one is denied, nothing was taken: every take that its own quota denies
-            says so, and the others say what is left.
+            The answers, in the same order. When one is denied, nothing was taken: each take that its own quota denies
+            is a denial, and the other answers have the units that are left.
 
         Raises:
             CostError: As by `take`; its `index` is the position of the take.

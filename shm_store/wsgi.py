@@ -11,9 +11,9 @@ from shm_store.arguments import require_function
 from shm_store.http.answers import UNANSWERED, Answer, Denial
 from shm_store.http.clients import Clients
 from shm_store.http.framework import Framework, known_method
-from shm_store.http.headers import Fields, Headers
+from shm_store.http.headers import Headers
 from shm_store.http.options import Options
-from shm_store.http.outcome import Outcome
+from shm_store.http.outcome import OUTCOME, Outcome
 from shm_store.http.report import Report
 from shm_store.http.request_limiter import RequestLimiter
 from shm_store.limiter import RateLimiter
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 __all__ = ["Answer", "Clients", "Denial", "Headers", "Outcome", "RateLimitMiddleware"]
-
-#: Where in the environment the application finds the Outcome.
-OUTCOME: Final = "shm_store.rate_limit"
 
 # RFC 3875 section 4.1: headers that have a variable of their own.
 _UNPREFIXED: Final = frozenset(("CONTENT_LENGTH", "CONTENT_TYPE"))
@@ -42,7 +39,7 @@ class RateLimitMiddleware(Report):
     Policies have `paths` and no `routes`, which only a framework knows. Middleware that answers CORS goes in front of
     this one, so that it adds its fields to denials too.
 
-    What is reserved is settled when the server has sent the response. A body that fails before its first chunk counts
+    Reserved units are settled when the server has sent the response. A body that fails before its first chunk counts
     as 500, which is what the server then answers. While something is reserved the server is not handed the file of a
     `wsgi.file_wrapper`, but its chunks.
 
@@ -62,24 +59,38 @@ class RateLimitMiddleware(Report):
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Decide, and answer or have the application answer."""
         method = environ["REQUEST_METHOD"]
-        outcome = self._limiter.decide(environ, method, _path(environ))
+        limiter, outer = self._limiter, environ.get(OUTCOME)
+        if outer is None:
+            outcome = limiter.decide(environ, method, _path(environ))
+        else:
+            outcome = limiter.decide_within(environ, method, _path(environ), limiter.nested.inherited(outer))
         environ[OUTCOME] = outcome
         if outcome.answer is not None:
             return _answered(outcome.answer, method, start_response)
-        start = _with_fields(start_response, outcome.headers) if outcome.headers else start_response
+        start = self._telling(start_response, outcome) if outcome.headers else start_response
         if outcome.reservation is None:
             return self._app(environ, start)
-        response = _Response(start, lambda status: self._limiter.settle(outcome, status))
+        response = _Response(start, lambda status: limiter.settle(outcome, status))
         try:
             response.body = self._app(environ, response.start)
         except BaseException as error:
-            self._limiter.settle(outcome, _status_after(error))
+            limiter.settle(outcome, _status_after(error))
             raise
         return response
 
+    def _telling(self, start_response: StartResponse, outcome: Outcome) -> StartResponse:
+        """Return a `start_response` that adds the fields of an outcome."""
+        tells, fields = self._limiter.nested.tells, outcome.headers
+
+        def start(status: str, headers: list[tuple[str, str]], /, *exc_info: Any) -> _Write:  # noqa: ANN401 - passed on
+            added = fields.items() if tells(outcome) else ()
+            return start_response(status, [*headers, *added], *exc_info)
+
+        return start
+
 
 class _Response:
-    """What the application answers a request that has something reserved: settles when the server is done with it."""
+    """The application's answer to a request that has units reserved; it settles them when the server closes it."""
 
     def __init__(self, start_response: StartResponse, settle: Callable[[int], None]) -> None:
         self._start_response = start_response
@@ -115,15 +126,6 @@ class _Response:
                 close()
         finally:
             self._settle(self._status)
-
-
-def _with_fields(start_response: StartResponse, fields: Fields) -> StartResponse:
-    """Return a `start_response` that adds `fields`."""
-
-    def start(status: str, headers: list[tuple[str, str]], /, *exc_info: Any) -> _Write:  # noqa: ANN401 - passed on
-        return start_response(status, [*headers, *fields.items()], *exc_info)
-
-    return start
 
 
 def _status_after(error: BaseException) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, Protocol, Unpack
+from typing import Any, Final, Protocol, Unpack
 
 import falcon
 import falcon.asgi
@@ -13,12 +13,14 @@ from shm_store.falcon.marks import marked_policies, marks_of, needs_router
 from shm_store.falcon.requests import FALCON
 from shm_store.falcon.startup import Startup, application_of, router_of, told
 from shm_store.http.options import Options
-from shm_store.http.outcome import UNLIMITED, Outcome
+from shm_store.http.outcome import OUTCOME, UNLIMITED, Outcome
 from shm_store.http.report import Report
 from shm_store.http.request_limiter import RequestLimiter
 from shm_store.http.starting import starting
 from shm_store.limiter import RateLimiter
 from shm_store.policy import Policy
+
+_AsgiRequest: Final = falcon.asgi.Request
 
 
 class Router(Protocol):
@@ -35,7 +37,7 @@ class RateLimitMiddleware(Report):
     Each request is charged to all the policies that cover it, or to none: one that is denied by a policy, or answered
     503 by `on_error`, costs nothing anywhere, reaches no resource, and no later middleware's `process_request`.
     Requests for paths without a route, for sinks and for static routes count like all others. WebSocket handshakes do
-    not. Have middleware that rewrites paths come first. An application has one such middleware.
+    not. Have middleware that rewrites paths come first. Give each application a middleware of its own.
 
     In `req.context.rate_limit` a resource finds the Outcome: the `info` of the tightest limit, the `infos` of all, and
     the `reservation` to commit the true cost to, if one of the policies has `refund`. Units in flight end with
@@ -46,7 +48,7 @@ class RateLimitMiddleware(Report):
         router: The application's router, for policies with routes and for responders with `@limit` or `@exempt`:
             `router = DefaultRouter()`, `falcon.App(router=router, middleware=[RateLimitMiddleware(store,
             router=router)])`. Without it policies with routes, or with "route" in their keys, are decided once the
-            request is routed, and what others had taken is given back if they deny. Each request is routed
+            request is routed, and the units that others took are refunded if they deny. Each request asks the router
             twice, converters included.
         options: See `shm_store.http.options.Options`.
 
@@ -76,13 +78,19 @@ class RateLimitMiddleware(Report):
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Decide, and complete the response of a request that is not to be served."""
+        carrier = req.scope if isinstance(req, _AsgiRequest) else req.env
+        outer = carrier.get(OUTCOME)
+        before = UNLIMITED if outer is None else self._limiter.nested.inherited(outer)
         router = self._router
-        if router is None:
+        if router is not None:
+            outcome = self._decide_at(router, req, before)
+        elif before is UNLIMITED:
             # Looked up apart from the call: CPython 3.11 has no fast way to call an attribute that is no method.
             decide = self._limiter.decide
             outcome = decide(req, req.method, req.path)
         else:
-            outcome = self._decide_at(router, req)
+            outcome = self._limiter.decide_within(req, req.method, req.path, before)
+        carrier[OUTCOME] = outcome
         _conclude(req, resp, outcome)
 
     async def process_request_async(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
@@ -92,17 +100,17 @@ class RateLimitMiddleware(Report):
         """
         self.process_request(req, resp)
 
-    def _decide_at(self, router: Router, req: falcon.Request) -> Outcome:
+    def _decide_at(self, router: Router, req: falcon.Request, before: Outcome) -> Outcome:
         """Decide with the route and the responder known, which Falcon itself looks for only afterwards."""
         found = _found(router, req)
         if found is None or found[0] is None:
-            return self._limiter.decide_at(req, req.method, req.path, None, None)
+            return self._limiter.decide_at(req, req.method, req.path, None, None, before=before)
         _, responders, _, *template = found
         req.uri_template = template[0] if template else None
         marks = marks_of(responders.get(req.method))
         if marks is not None and marks.exempt:
-            return UNLIMITED
-        return self._limiter.decide_at(req, req.method, req.path, req.uri_template, marks)
+            return before
+        return self._limiter.decide_at(req, req.method, req.path, req.uri_template, marks, before=before)
 
     async def process_startup(self, _scope: dict[str, Any], _event: dict[str, Any]) -> None:
         """Log routes and methods of policies that the application does not have, when an ASGI server starts it."""
@@ -140,6 +148,8 @@ class RateLimitMiddleware(Report):
         before = _remembered(req) or UNLIMITED
         outcome = self._limiter.decide_late(req, req.method, req.path, req.uri_template, before)
         if outcome is not before:
+            carrier = req.scope if isinstance(req, _AsgiRequest) else req.env
+            carrier[OUTCOME] = outcome
             _conclude(req, resp, outcome)
 
     async def _process_resource_async(

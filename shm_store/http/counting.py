@@ -17,12 +17,12 @@ class Uncounted(NamedTuple):
     """A request that is served so far, and on which policies that need its route may still decide.
 
     Attributes:
-        requests: Counts the request itself.
+        requests: Counts the request itself; None if it is counted already.
         decisions: The decisions so far.
         failed: The rules that could not decide.
     """
 
-    requests: RequestTally
+    requests: RequestTally | None
     decisions: tuple[Decision, ...]
     failed: tuple[Rule, ...]
 
@@ -32,7 +32,7 @@ class Uncounted(NamedTuple):
 
 
 def count(
-    requests: RequestTally,
+    requests: RequestTally | None,
     fate: Fate,
     decisions: Iterable[Decision],
     failed: Sequence[Rule] = (),
@@ -41,7 +41,7 @@ def count(
     """Count one request.
 
     Args:
-        requests: Counts the request itself.
+        requests: Counts the request itself; None if it is counted already.
         fate: How it ends.
         decisions: The decisions of its policies.
         failed: The rules that could not decide because the store failed.
@@ -55,6 +55,8 @@ def count(
         rule.tally.errors[()] += 1
     for rule in undecided:
         rule.tally.overruled[()] += 1
+    if requests is None:
+        return
     if not served:
         tally = requests.denied if fate == "denied" else requests.failed
         tally[()] += 1

@@ -44,7 +44,7 @@ def bind(  # noqa: C901 - one closure, whose calls are what it saves
 
     Args:
         store: Its `take` is looked up for each request: it may be replaced, after a fork or when the store is closed.
-        answering: Says what was decided.
+        answering: Writes the answers and fields.
         running: The plan.
         exempt: Paths that are not limited.
         exempt_methods: Methods that are not limited.
@@ -94,7 +94,8 @@ def bind(  # noqa: C901 - one closure, whose calls are what it saves
             requests.allowed[()] += 1
             if info.remaining * NEAR < info.limit:
                 tally.near_limit[()] += 1
-            return Outcome((decision,), allowed_by(label, info))
+            # In line: see Rule.bucket.
+            return Outcome((decision,), allowed_by(label, info), None, None, (rule.realm ^ hash(key),))
         rule.tally.denied[()] += 1
         requests.denied[()] += 1
         log_denial(rule, key, info)

@@ -13,22 +13,44 @@ from shm_store.http.settlement import RequestReservation
 from shm_store.rate_info import RateInfo
 
 NO_FIELDS: Final[Fields] = {}
+#: Where the application finds the Outcome: in the environment of WSGI, in the scope of ASGI.
+OUTCOME: Final = "shm_store.rate_limit"
+
+
+class Nesting:
+    """The limiters that a request meets, one inside the other, beyond the first one.
+
+    Attributes:
+        met: Numbers for the limiters that have decided, or left all to those before them.
+        teller: A number for the limiter that writes the header fields; None for the first one.
+    """
+
+    __slots__ = ("met", "teller")
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self.met: set[int] = set()
+        self.teller: int | None = None
 
 
 class Outcome(msgspec.Struct, frozen=True, gc=False):
-    """What the limiter has decided on one request.
+    """The decisions of the limiter on one request.
 
     Attributes:
         decisions: What every policy that covers the request has answered: each a rule, an answer and a label.
         headers: Fields for the application's response.
-        answer: What is answered in place of the application; None if the request is served.
-        reservation: What is settled after the response; to `commit` the true cost to. None if nothing is.
+        answer: The limiter's answer, in place of the application's; None if the request is served.
+        reservation: The units that the response settles, with `commit` for the true cost; None if there are none.
+        buckets: Numbers for the buckets that the decisions are about.
+        nesting: The limiters inside the first one; None if there are none.
     """
 
     decisions: tuple[Decision, ...] = ()
     headers: Fields = NO_FIELDS
     answer: Answer | None = None
     reservation: RequestReservation | None = None
+    buckets: tuple[int, ...] = ()
+    nesting: Nesting | None = None
 
     @property
     def info(self) -> RateInfo | None:

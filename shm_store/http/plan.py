@@ -11,7 +11,7 @@ from shm_store.http.clients import Clients
 from shm_store.http.error_log import ErrorLog
 from shm_store.http.framework import Framework
 from shm_store.http.rules import Rule, covering, made
-from shm_store.limiter import RateLimiter
+from shm_store.limiter import Backed, RateLimiter
 from shm_store.policy import Policy, RunningPolicies, paths, require_countable, require_possible
 from shm_store.tally import Tally
 
@@ -119,6 +119,10 @@ class RunningPlan:
         self._error_log = error_log
         self._tally_of = tally_of
         self._tell = tell
+        #: A number for the place of the store's buckets.
+        self.realm = hash(store.realm) if isinstance(store, Backed) else id(store)
+        #: A number for the limiter.
+        self.maker = id(self)
         self.plan = self._planned(policies.current)
         tell(policies.current)
 
@@ -170,7 +174,7 @@ class RunningPlan:
         tally = self.tallies.get(policy.name)
         if tally is None:
             tally = self.tallies[policy.name] = self._tally_of(policy.name)
-        return made(policy, self._framework, self._clients, tally, self._error_log)
+        return made(policy, self._framework, self._clients, tally, self._error_log, realm=self.realm, maker=self.maker)
 
 
 def _alone(rules: Sequence[Rule]) -> Rule | None:

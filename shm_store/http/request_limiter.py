@@ -21,6 +21,7 @@ from shm_store.http.denial_log import DenialLog
 from shm_store.http.error_log import ErrorLog
 from shm_store.http.framework import Framework
 from shm_store.http.headers import Headers
+from shm_store.http.nesting import Nested
 from shm_store.http.options import (
     CLIENT_KEY,
     KeyFunction,
@@ -60,6 +61,7 @@ class RequestLimiter:
     Attributes:
         decide: Decides on a request that is not routed yet, of a method and a path, by the policies that need no route.
             If one that does may follow, what is taken is held until `decide_late`, or until it is settled.
+        nested: The limiter among others that a request meets.
     """
 
     def __init__(
@@ -138,6 +140,7 @@ class RequestLimiter:
             tally_of=tally_of,
             tell=self._warn,
         )
+        self.nested = Nested(self._running, log, self._is_policy)
         self.decide = hotpath.bind(
             store,
             self._answering,
@@ -180,17 +183,41 @@ class RequestLimiter:
             return False
         return any(recipe.CLIENT in policy.key for policy in (*self._running.policies.current, *self._further()))
 
-    def decide_at(self, request: object, method: str, path: str, route: str | None, further: Further | None) -> Outcome:
-        """Decide on a request by all policies and `further` ones, given its route, None if it has none."""
+    def decide_within(self, request: object, method: str, path: str, before: Outcome) -> Outcome:
+        """Decide like `decide` where `before` is inherited from another limiter."""
+        if before is UNLIMITED:
+            return self.decide(request, method, path)
+        return before if self._is_exempt(method, path) else self._decide_early(request, method, path, before)
+
+    def decide_at(
+        self,
+        request: object,
+        method: str,
+        path: str,
+        route: str | None,
+        further: Further | None,
+        *,
+        before: Outcome = UNLIMITED,
+    ) -> Outcome:
+        """Decide by all policies and `further` ones.
+
+        Args:
+            request: The request.
+            method: Its method.
+            path: Its path.
+            route: Its route; None if it has none.
+            further: Further policies.
+            before: The outcome that is inherited from another limiter.
+        """
         try:
             rules, alone = self._running.current().at(route, further, self._running.rules_of)
         except ConfigurationError as error:
             return self._misconfigured(request, method, path, route, error)
-        if alone is not None:
+        if alone is not None and before is UNLIMITED:
             return self.decide(request, method, path, alone)
         if self._is_exempt(method, path):
-            return UNLIMITED
-        return self._decide(request, method, path, rules)
+            return before
+        return self._decide(request, method, path, rules, before=before)
 
     def decide_late(self, request: object, method: str, path: str, route: str | None, before: Outcome) -> Outcome:
         """Decide, when a request is routed, by the policies that need the route.
@@ -237,12 +264,11 @@ class RequestLimiter:
     def _is_exempt(self, method: str, path: str) -> bool:
         return method in self._exempt_methods or self._exempt.cover(path)
 
-    def _decide_early(self, request: object, method: str, path: str) -> Outcome:
-        """Decide what `decide` leaves to it: by several rules, or by new policies."""
+    def _decide_early(self, request: object, method: str, path: str, before: Outcome = UNLIMITED) -> Outcome:
+        """Decide what `decide` leaves to it: by several rules, by new policies, or inside another limiter."""
         plan = self._running.current()
-        if plan.needs_routes and plan.may_follow(request, method, path, self._mounts):
-            return self._decide(request, method, path, plan.early, hold=True)
-        return self._decide(request, method, path, plan.early)
+        hold = plan.needs_routes and plan.may_follow(request, method, path, self._mounts)
+        return self._decide(request, method, path, plan.early, hold=hold, before=before)
 
     def _decide(
         self,
@@ -262,7 +288,7 @@ class RequestLimiter:
             except StoreError as error:
                 failures.append(Failure(error, [rule]))
             else:
-                if key is not None:
+                if key is not None and not self.nested.leaves_out(rule, key, before):
                     partitioned = self._answering.partitioned
                     label = rule.label if partitioned is None else partitioned(rule.label, key)
                     asked.append(Asked(rule, key, label))
@@ -290,27 +316,36 @@ class RequestLimiter:
         before: Outcome = UNLIMITED,
     ) -> Outcome:
         """Return the outcome of the request, and count it unless further policies may follow."""
-        decisions, reservation = (*before.decisions, *decided.decisions), before.reservation
+        decisions, reservation, nesting = (*before.decisions, *decided.decisions), before.reservation, before.nesting
         uncounted = None if reservation is None else reservation.take_uncounted()
         failed = [rule for failure in failures for rule in failure.rules]
         unable = (*failed,) if uncounted is None else (*uncounted.failed, *failed)
         refused = any(failure.refuses for failure in failures)
         fate: Fate = "failed" if refused else "denied" if violated(decisions) else "served"
+        own = decisions
+        requests: RequestTally | None = self._requests
+        if nesting is not None:
+            self.nested.takes_over(nesting)
+            own = self.nested.own(decisions)
+            # The limiter around this one has counted the request as served.
+            requests = None if fate == "served" and self.nested.shares(decisions) else requests
         if fate != "served":
             self._release(before)
-            count(self._requests, fate, decisions, unable, _undecided(asked, decided, failed))
+            count(requests, fate, own, unable, _undecided(asked, decided, failed))
             answering = self._answering
             denied = fate == "denied"
             answer = answering.denied(request, path, decisions) if denied else answering.failed(request, path)
-            return Outcome(decisions, NO_FIELDS, answer)
-        if hold:
-            reservation = RequestReservation(self._is_policy, Uncounted(self._requests, decisions, unable))
-        else:
-            count(self._requests, fate, decisions, unable)
-        for rules, reserved in decided.parts:
+            return Outcome(decisions, NO_FIELDS, answer, nesting=nesting)
+        if hold or decided.parts:
             reservation = RequestReservation(self._is_policy) if reservation is None else reservation
-            reservation.add(rules, reserved)
-        return Outcome(decisions, self._answering.allowed(decisions), None, reservation)
+            for rules, reserved in decided.parts:
+                reservation.add(rules, reserved)
+        if hold and reservation is not None:
+            reservation.leave_uncounted(Uncounted(requests, own, unable))
+        else:
+            count(requests, fate, own, unable)
+        buckets = (*before.buckets, *_buckets(asked, decided))
+        return Outcome(decisions, self._answering.allowed(decisions), None, reservation, buckets, nesting)
 
     def _misconfigured(
         self, request: object, method: str, path: str, route: str | None, error: ConfigurationError
@@ -356,6 +391,11 @@ class RequestLimiter:
 def _undecided(asked: Iterable[Asked], decided: Decided, failed: Iterable[Rule]) -> list[Rule]:
     concluded = {rule.name for rule, _, _ in decided.decisions} | {rule.name for rule in failed}
     return [each.rule for each in asked if each.rule.name not in concluded]
+
+
+def _buckets(asked: Iterable[Asked], decided: Decided) -> list[int]:
+    names = {rule.name for rule, _, _ in decided.decisions}
+    return [each.rule.bucket(each.key) for each in asked if each.rule.name in names]
 
 
 def _own_tally(_policy: str) -> Tally:

@@ -38,6 +38,8 @@ class Rule(msgspec.Struct, frozen=True, eq=False):
         prefixes: With what the path of every request it covers begins.
         exempt: Paths it does not cover; None: none.
         refund: Statuses for which the units are given back; None if they stand whatever becomes of the request.
+        realm: A number for the place of the buckets.
+        maker: A number for the limiter.
         answers: Answers to requests that it alone has denied, by what they depend on: seconds until a retry, path,
             `Accept`, mount, limit, and what remains.
     """
@@ -56,10 +58,16 @@ class Rule(msgspec.Struct, frozen=True, eq=False):
     prefixes: tuple[str, ...] = ("",)
     exempt: Exempt | None = None
     refund: frozenset[int] | None = None
+    realm: int = 0
+    maker: int = 0
     answers: dict[tuple[int, str, str | None, str, int, int], Answer] = {}
 
+    def bucket(self, key: str) -> int:
+        """Return a number for the bucket of a key, which does not reveal the key; it holds within a process."""
+        return self.realm ^ hash(key)
+
     def __repr__(self) -> str:
-        # Who shows an Outcome is not to see what clients have asked for.
+        # A program that shows an Outcome must not show the requests of clients.
         return f"<Rule {self.name}>"
 
     def key_of(self, request: object, method: str) -> str | None:
@@ -106,8 +114,17 @@ def covering(
             yield rule
 
 
-def made(policy: Policy, framework: Framework, clients: Clients, tally: Tally, error_log: ErrorLog) -> Rule:
-    """Return the rule of a policy."""
+def made(
+    policy: Policy,
+    framework: Framework,
+    clients: Clients,
+    tally: Tally,
+    error_log: ErrorLog,
+    *,
+    realm: int = 0,
+    maker: int = 0,
+) -> Rule:
+    """Return the rule of a policy; see Rule."""
     key = key_function(policy, framework, clients, error_log)
     return Rule(
         name=policy.name,
@@ -125,4 +142,6 @@ def made(policy: Policy, framework: Framework, clients: Clients, tally: Tally, e
         prefixes=tuple({route.partition("{")[0] for route in policy.routes}) or ("",),
         exempt=paths.exempt("exempt", policy.exempt) if policy.exempt else None,
         refund=None if policy.refund is None else policy.refunded,
+        realm=realm,
+        maker=maker,
     )

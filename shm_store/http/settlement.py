@@ -12,30 +12,31 @@ from shm_store.reservation import Reservation
 
 
 class RequestReservation:
-    """What the policies of one request have taken and may give back; the middleware settles it after the response.
+    """Units that the policies of one request have taken and may refund; the middleware settles them after the response.
 
     A handler may say with `commit` what was really used. Otherwise the units of a policy are given back if the status
     is in its `refund`, and stand if not. Units in flight end with the settlement.
     """
 
-    def __init__(self, exists: Callable[[str], bool], uncounted: Uncounted | None = None) -> None:
+    def __init__(self, exists: Callable[[str], bool], outer: RequestReservation | None = None) -> None:
         """Begin with nothing.
 
         Args:
             exists: Returns whether there is a policy of a name, whatever requests it covers.
-            uncounted: The request, to be counted by its settlement; None if it is counted already.
+            outer: The reservation of a limiter around this one. It has what `commit` says here, and is settled there.
         """
         self._exists = exists
-        self._uncounted = uncounted
+        self._outer = outer
+        self._uncounted: Uncounted | None = None
         self._parts: list[tuple[Sequence[Rule], Reservation]] = []
-        self._used: dict[str | None, int] = {}
+        self._used: dict[str | None, int] = {} if outer is None else outer._used  # noqa: SLF001 - of its own class
 
     def add(self, rules: Sequence[Rule], reservation: Reservation) -> None:
         """Settle `reservation`, which took for `rules`, as well."""
         self._parts.append((rules, reservation))
 
     def commit(self, used: int, policy: str | None = None) -> None:
-        """Say what the request has really used, whatever its status will be.
+        """Set the units that the request has really used, whatever its status will be.
 
         Args:
             used: Units, 0 to 2**63 - 1; above the policy's cost as many are taken as there are.
@@ -53,7 +54,8 @@ class RequestReservation:
     def _is_policy(self, name: object) -> bool:
         # Its own policies first: a reload may have replaced them since.
         own = (rule.name for rules, _ in self._parts for rule in rules)
-        return isinstance(name, str) and (name in own or self._exists(name))
+        is_outer = self._outer is not None and self._outer._is_policy(name)  # noqa: SLF001 - of its own class
+        return isinstance(name, str) and (name in own or self._exists(name) or is_outer)
 
     def settle(self, status: int) -> None:
         """Give back what was not used, for a response of that status; only the first settlement counts.
@@ -63,6 +65,10 @@ class RequestReservation:
         """
         self._count()
         self._settle([[self._units(rule, status) for rule in rules] for rules, _ in self._parts])
+
+    def leave_uncounted(self, uncounted: Uncounted) -> None:
+        """Leave it to the settlement to count the request."""
+        self._uncounted = uncounted
 
     def take_uncounted(self) -> Uncounted | None:
         """Return what is not counted yet, and leave it to the caller to count it."""

@@ -61,6 +61,11 @@ class CountedStore(Waiting):
         self._shared.check(limit)
 
     @property
+    def realm(self) -> str:
+        """The name of the server's place for the buckets."""
+        return self._shared.realm
+
+    @property
     def is_split(self) -> bool:
         """Whether the server is a cluster, which takes together only from keys in one slot."""
         return self._shared.is_split

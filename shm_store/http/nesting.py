@@ -1,0 +1,98 @@
+"""Limiters inside one another: a request that meets several of them on one store is charged once.
+
+Each limiter leaves its Outcome with the request. A limiter further in finds it there, leaves out the buckets that it is
+about, and leaves the union of both.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import msgspec
+
+from shm_store.http.deciding import Decision
+from shm_store.http.outcome import NO_FIELDS, UNLIMITED, Nesting, Outcome
+from shm_store.http.plan import RunningPlan
+from shm_store.http.rules import Rule
+from shm_store.http.settlement import RequestReservation
+
+_TWICE: Final = (
+    "two limiters on one store have the policy %r for the same request, which is charged once: remove one"
+    " RateLimitMiddleware, or give the policies different names"
+)
+_AGAIN: Final = (
+    "a request meets the same RateLimitMiddleware again, and is charged again: give each application a middleware of"
+    " its own, unless the application sends itself requests"
+)
+# Of this process.
+_logged: Final[set[str]] = set()
+
+
+class Nested:
+    """One limiter among those that a request may meet."""
+
+    def __init__(self, running: RunningPlan, log: logging.Logger, exists: Callable[[str], bool]) -> None:
+        """Be the limiter of `running`.
+
+        Args:
+            running: The limiter's plan.
+            log: Gets one warning of each kind in a process.
+            exists: Returns whether the limiter has a policy of a name.
+        """
+        self._maker = running.maker
+        self._realm = running.realm
+        self._log = log
+        self._exists = exists
+
+    def inherited(self, outer: object) -> Outcome:
+        """Return the decisions of the limiters around this one, by what they have left with the request.
+
+        An application may send itself requests that are copies of the first one, with its outcome. So each limiter
+        inherits an outcome once: from then on it meets a request of its own.
+
+        Returns:
+            The decisions, without the fields that others write and the units that others settle; UNLIMITED if there are
+            none.
+        """
+        if not isinstance(outer, Outcome) or not outer.buckets:
+            return UNLIMITED
+        nesting = outer.nesting
+        if nesting is None:
+            nesting = Nesting()
+            msgspec.structs.force_setattr(outer, "nesting", nesting)
+        if self._maker in nesting.met or any(rule.maker == self._maker for rule, _, _ in outer.decisions):
+            self._warn(_AGAIN)
+            return UNLIMITED
+        nesting.met.add(self._maker)
+        reservation = None if outer.reservation is None else RequestReservation(self._exists, outer.reservation)
+        return Outcome(outer.decisions, NO_FIELDS, None, reservation, outer.buckets, nesting)
+
+    def leaves_out(self, rule: Rule, key: str, before: Outcome) -> bool:
+        """Return whether a limiter around this one has decided on the bucket of a rule."""
+        if rule.bucket(key) not in before.buckets:
+            return False
+        self._warn(_TWICE, rule.name)
+        return True
+
+    def takes_over(self, nesting: Nesting) -> None:
+        """Write the header fields of all decisions, in place of the limiters around this one."""
+        nesting.teller = self._maker
+
+    def tells(self, outcome: Outcome) -> bool:
+        """Return whether this limiter is to write the fields of its outcome: no limiter inside it has taken over."""
+        return outcome.nesting is None or outcome.nesting.teller in (None, self._maker)
+
+    def own(self, decisions: Iterable[Decision]) -> tuple[Decision, ...]:
+        """Return the decisions of this limiter."""
+        return tuple(each for each in decisions if each[0].maker == self._maker)
+
+    def shares(self, decisions: Iterable[Decision]) -> bool:
+        """Return whether a limiter around this one, on the same store, has decided on the request."""
+        return any(rule.maker != self._maker and rule.realm == self._realm for rule, _, _ in decisions)
+
+    def _warn(self, message: str, *of: str) -> None:
+        if message not in _logged:
+            _logged.add(message)
+            self._log.warning(message, *of)
