@@ -44,8 +44,11 @@ def test_override_and_block_hold_in_every_worker_at_once(service: Service) -> No
     assert _statuses_of_all(service) == {HTTPStatus.TOO_MANY_REQUESTS}
     _admin(service, "DELETE", f"/admin/blocks/{quote(KEY, safe='')}")
     assert _statuses_of_all(service) == {HTTPStatus.OK}
-    _admin(service, "PUT", f"/admin/limits/{quote(KEY, safe='')}", {"limit": 7, "interval": "1h"})
-    assert service.take(8) == 7
+    own = {"limit": 7, "interval": "1h"}
+    service.take_until_spent(7)
+    for body, left in ((own, 0), (own | {"keep_spent": False}, 7), (own, 0)):
+        _admin(service, "PUT", f"/admin/limits/{quote(KEY, safe='')}", body)
+        assert service.take(8) == left
     assert _statuses_of_all(service) == {HTTPStatus.TOO_MANY_REQUESTS}
     _admin(service, "DELETE", f"/admin/limits/{quote(KEY, safe='')}")
     assert _statuses_of_all(service) == {HTTPStatus.OK}
@@ -69,7 +72,7 @@ def test_guessing_is_bounded_by_the_host(make_service: MakeService, gunicorn: st
 
 
 def test_admin_answers_under_load_from_its_own_address(service: Service) -> None:
-    """Whoever is denied everywhere else still sees and changes limits."""
+    """A client that is denied everywhere else still sees and changes limits."""
     _admin(service, "PUT", f"/admin/limits/{quote(KEY, safe='')}", {"limit": 1, "interval": "1h"})
     assert service.take(2) == 1
     (entry,) = json.loads(_admin(service, "GET", f"/admin/limits/{quote(KEY, safe='')}").body)["entries"]
