@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import sys
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 from unittest import mock
 from urllib.parse import unquote, unquote_to_bytes
@@ -35,8 +34,10 @@ import shm_store.wsgi
 from shm_store import ShmStore
 from tests.http.service import CLIENT
 
-#: Sends a request for a percent-encoded path, of a method and with headers; returns the status of the answer.
+#: Sends a request for a percent-encoded path, of a method, with headers, from a peer; returns the status of the answer.
 Send: TypeAlias = Callable[..., int]
+#: Header fields; as pairs if one may come several times.
+Fields: TypeAlias = Mapping[str, str] | Sequence[tuple[str, str]]
 MOUNT: Final = "/api"
 VIEWS: Final = ("/login", "/healthz", "/static/logo.svg", "/admin")
 METHODS: Final = ("POST", "OPTIONS")
@@ -125,9 +126,9 @@ def django_asgi_app(store: ShmStore, *, root: str = "", forced: str | None = Non
     app: Any = get_asgi_application()
     send = asgi(shm_store.asgi.RateLimitMiddleware(app, store, **options), root)
 
-    def forcing(*request: Any) -> int:  # noqa: ANN401 - passed on
+    def forcing(*request: Any, **how: Any) -> int:  # noqa: ANN401 - passed on
         with django.test.override_settings(FORCE_SCRIPT_NAME=forced):
-            return send(*request)
+            return send(*request, **how)
 
     return forcing
 
@@ -153,13 +154,13 @@ def starlette_app(store: ShmStore, *, root: str = "", mounted: bool = False, **o
 def wsgi(app: Any, script: str = "") -> Send:  # noqa: ANN401 - any application
     """Return what calls a WSGI application that is mounted at `script`."""
 
-    def send(path: str, method: str = "POST", headers: Mapping[str, str] = MappingProxyType({})) -> int:
-        environ = {
+    def send(path: str, method: str = "POST", headers: Fields = (), peer: Any = CLIENT) -> int:  # noqa: ANN401 - what servers give
+        environ: dict[str, Any] = {
             "REQUEST_METHOD": method,
             "SCRIPT_NAME": script,
             "PATH_INFO": unquote_to_bytes(path).decode("latin-1"),
             "QUERY_STRING": "",
-            "REMOTE_ADDR": CLIENT,
+            "REMOTE_ADDR": peer,
             "SERVER_NAME": "h",
             "SERVER_PORT": "80",
             "SERVER_PROTOCOL": "HTTP/1.1",
@@ -167,8 +168,10 @@ def wsgi(app: Any, script: str = "") -> Send:  # noqa: ANN401 - any application
             "wsgi.url_scheme": "http",
             "wsgi.input": io.BytesIO(),
             "wsgi.errors": sys.stderr,
-            **{f"HTTP_{name.upper().replace('-', '_')}": value for name, value in headers.items()},
         }
+        for name, value in _lines(headers):
+            variable, said = f"HTTP_{name.upper().replace('-', '_')}", value.decode("latin-1")
+            environ[variable] = f"{environ[variable]},{said}" if variable in environ else said
         start = mock.Mock()
         answer = app(environ, start)
         list(answer)
@@ -181,7 +184,7 @@ def wsgi(app: Any, script: str = "") -> Send:  # noqa: ANN401 - any application
 def asgi(app: Any, root: str = "") -> Send:  # noqa: ANN401 - any application
     """Return what calls an ASGI application that is mounted at `root`."""
 
-    async def ask(path: str, method: str, headers: Mapping[str, str]) -> int:
+    async def ask(path: str, method: str, headers: Fields, peer: Any) -> int:  # noqa: ANN401 - what servers give
         ended = asyncio.Event()
         received: list[dict[str, Any]] = [{"type": "http.request", "body": b"", "more_body": False}]
         statuses: list[int] = []
@@ -207,11 +210,16 @@ def asgi(app: Any, root: str = "") -> Send:  # noqa: ANN401 - any application
             "raw_path": path.encode(),
             "root_path": root,
             "query_string": b"",
-            "headers": [(b"host", b"h"), *((name.lower().encode(), value.encode()) for name, value in headers.items())],
-            "client": (CLIENT, 1),
+            "headers": [(b"host", b"h"), *((name.lower().encode(), value) for name, value in _lines(headers))],
+            "client": peer,
             "server": ("h", 80),
         }
         await app(scope, receive, send)
         return statuses[0]
 
-    return lambda path, method="POST", headers=MappingProxyType({}): asyncio.run(ask(path, method, headers))
+    return lambda path, method="POST", headers=(), peer=(CLIENT, 1): asyncio.run(ask(path, method, headers, peer))
+
+
+def _lines(headers: Fields) -> list[tuple[str, bytes]]:
+    pairs = headers.items() if isinstance(headers, Mapping) else headers
+    return [(name, value.encode("utf-8", "surrogatepass")) for name, value in pairs]
