@@ -10,7 +10,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias, get_args
 
 import msgspec
 
-from shm_store.arguments import require_collection
+from shm_store.arguments import require_collection, require_instance
 from shm_store.errors import ConfigurationError, unusable
 from shm_store.http import addresses
 from shm_store.http.addresses import Address, unmapped
@@ -65,7 +65,7 @@ class Clients(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             past them chooses whose bucket they are charged to.
         header: The one header that the proxies append to, or that the only one sets. `Forwarded` is read as RFC 7239
             says, every other as a list of addresses.
-        ipv6_prefix: How many bits of an IPv6 address say who the client is, 1 to 128. A site has 64 for its hosts.
+        ipv6_prefix: The first bits of an IPv6 address, which identify a client, 1 to 128. A site has 64 for its hosts.
         ipv4_prefix: The same for IPv4, 1 to 32.
         unknown: The rule for clients without an address. `"share"` is the default: they share one bucket of each
             policy. `"error"` raises ClientAddressError, which is answered 503. With `"skip"`, policies that go by the
@@ -125,6 +125,7 @@ class Clients(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
         Raises:
             ClientAddressError: The client has no address, and `unknown` is `"error"`.
+            ConfigurationTypeError: `forwarded` is no text, and the header is read.
         """
         address = self._address(peer, forwarded)
         if address is not None:
@@ -138,6 +139,7 @@ class Clients(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         address = None if read is None else unmapped(read)
         if forwarded is None or not self._is_proxy(peer, address):
             return address
+        require_instance("forwarded", forwarded, str, "give the value of the header as a text, or None")
         entries = forwarded_from_right if self.header.lower() == "forwarded" else list_from_right
         for entry in islice(entries(forwarded), self.hops):
             # A client on a proxy's UNIX socket has no address: until another entry names one, it is the proxy.
