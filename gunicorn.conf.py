@@ -10,7 +10,7 @@ from gunicorn.arbiter import Arbiter
 
 import shm_store.gunicorn
 from service.app.conf import SettingError, read
-from service.app.construct import LOGGERS, announcement, application_uri, prepare_table
+from service.app.construct import LOGGERS, announcement, application_uri, check_server, prepare_table
 from shm_store import StoreError
 from shm_store.gunicorn import *  # noqa: F403 - gunicorn finds its hooks by their names in this module
 
@@ -34,9 +34,10 @@ control_socket_disable = True
 
 
 def on_starting(_server: Arbiter) -> None:
-    """Refuse to start on a table of another geometry; a reload, which this is not called for, goes on with it."""
+    """Refuse to start on a table of another geometry, or with a user that lacks a permission; a reload does neither."""
     try:
         prepare_table(settings)
+        check_server(settings)
     except StoreError as error:
         sys.stderr.write(f"service: {error}\n")
         raise SystemExit(2) from None

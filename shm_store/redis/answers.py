@@ -78,6 +78,15 @@ def pair(reply: Reply) -> tuple[int, int]:
         raise NoAnswerError(reply) from None
 
 
+def refused(reply: Reply) -> list[tuple[str, str]]:
+    """Read the commands that a server refused, each with its words."""
+    try:
+        lines = reply.decode("utf-8", "replace").splitlines()
+        return [(command, words) for command, words in (line.split(" ", 1) for line in lines)]
+    except (AttributeError, ValueError):
+        raise NoAnswerError(reply) from None
+
+
 def done(reply: Reply) -> None:
     """Read that a script has run."""
     if type(reply) is not int or reply != 1:

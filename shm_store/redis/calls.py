@@ -140,6 +140,24 @@ class Calls:
             groups.setdefault(slot, []).append(position)
         return [*groups.values()]
 
+    def probe(self) -> list[tuple[str, str]]:
+        """Return the commands that the server, or any node of a cluster, refuses to run in scripts, with its words."""
+        tag = _new_tag().decode()
+
+        def call(number: int, *, by_text: bool) -> Call:
+            key = f"probe-{tag}-{number}"
+            names = (*self._names.all(key), self._names.leased(key)[1])
+            plain = Call(scripts.PROBE, names, (), answers.refused)
+            return Call(scripts.PROBE, names, (), answers.refused, plain.packed(by_text=by_text))
+
+        # By its text first: a server that knows the script already would not need that permission today.
+        return [
+            each
+            for by_text in (True, False)
+            for found in self._engine.run_on_all(partial(call, by_text=by_text))
+            for each in found
+        ]
+
     def take(self, key: str, cost: object, quota: Quota) -> RateInfo:
         """Take from one bucket.
 

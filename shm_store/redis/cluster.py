@@ -13,7 +13,7 @@ from redis.exceptions import AskError, ClusterDownError, MovedError, TryAgainErr
 from shm_store.redis import deadline
 from shm_store.redis.answers import NoAnswerError
 from shm_store.redis.connections import Direct
-from shm_store.redis.scripts import Call
+from shm_store.redis.scripts import PROBE, Call
 
 Node = tuple[str, int]
 # How often a call follows a slot to another node, and waits for keys of a slot that are on their way.
@@ -46,7 +46,8 @@ class Clustered:
         slot = key_slot(call.names[0])
         for _ in range(_HOPS):
             try:
-                return self._direct(self._owner(slot)).run(call, again=again)
+                # The probe asks for all permissions, and so for that of a slot that is on its way.
+                return self._direct(self._owner(slot)).run(call, again=again, is_asking=call.script is PROBE)
             except MovedError as error:
                 self._owners[slot] = _named(error, self._owner(slot))
                 self._is_stale = True

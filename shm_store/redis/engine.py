@@ -2,54 +2,23 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Callable
 from typing import Any, Final
 
 import redis
+from redis.connection import parse_url
 
 from shm_store.durations import NS_PER_SECOND
 from shm_store.errors import EngineError
-from shm_store.redis import address, deadline, forks, pools
-from shm_store.redis.answers import NoAnswerError
+from shm_store.redis import address, deadline, forks, pools, refusals
 from shm_store.redis.breaker import Breaker
 from shm_store.redis.cluster import Clustered
 from shm_store.redis.config import RedisConfig
 from shm_store.redis.connections import Connections, Direct
 from shm_store.redis.scripts import Call
 
-_PERMISSION: Final = "grant the user EVAL, EVALSHA and the commands of the scripts on the prefix"
-# What Redis before 7.0 puts before what a command within a script has said.
-_WITHIN: Final = re.compile(r"Error running script \(call to f_[0-9a-f]+\): (?:@user_script:\s?\d+: )+-?")
-_READONLY: Final = "give the address of the primary, or let Sentinel find it"
-_MEMORY: Final = "raise the server's maxmemory, or set maxmemory-policy to volatile-ttl"
-# What servers say that redis-py does not tell from other errors: of a command within a script, and of themselves.
-_SAID: Final = {
-    "ACL failure in script": _PERMISSION,
-    "The user executing the script can't": _PERMISSION,
-    "READONLY": _READONLY,
-    "OOM": _MEMORY,
-    "NOREPLICAS": "see why its replicas have left it, or lower min-replicas-to-write",
-    "MISCONF": "see why it cannot write its snapshots, or let it write none: set save to nothing",
-    "This instance has cluster support disabled": "name a single server as redis://HOST:PORT",
-    "BUSY": "end the script that it is busy with, by SCRIPT KILL",
-}
-_ANSWER: Final = "see what the server says, and whether it is Redis >= 6.2 or Valkey >= 7.2"
-_ADDRESS: Final = "see whether the address is that of Redis >= 6.2 or Valkey >= 7.2, and what stands before it"
-_REMEDIES: Final = (
-    (redis.AuthenticationError, "check the user and the password in the URL"),
-    (redis.exceptions.NoPermissionError, _PERMISSION),
-    (redis.exceptions.ReadOnlyError, _READONLY),
-    (redis.exceptions.OutOfMemoryError, _MEMORY),
-    (redis.exceptions.ClusterCrossSlotError, "take together only keys that share a hash tag"),
-    (redis.exceptions.AskError, "name the nodes of a cluster as redis+cluster://HOST:PORT,HOST:PORT"),
-    (redis.exceptions.ClusterDownError, "see whether the cluster has a primary for each of its slots"),
-    (NoAnswerError, _ADDRESS),
-    (redis.exceptions.InvalidResponse, _ADDRESS),
-    (redis.TimeoutError, "see whether the server is stopped or overloaded, or raise the timeout"),
-    # The last of those that are one.
-    (redis.ResponseError, _ANSWER),
-)
-_REMEDY: Final = "see whether the server runs and can be reached"
+# Names until there is one for each node of a cluster: also where one node has few of the slots.
+_TRIES: Final = 10_000
 
 
 class Engine:
@@ -61,6 +30,7 @@ class Engine:
         name: Its address, without any secret.
         database: The number of the database there.
         is_cluster: Whether it is a cluster.
+        account: The user of the server.
     """
 
     def __init__(self, url: str, config: RedisConfig) -> None:
@@ -76,7 +46,9 @@ class Engine:
         self._left: list[Connections] = []
         # One for each node of a cluster. The empty name is for a single server, and for a cluster before a connection.
         self._breakers: dict[str, Breaker] = {}
-        self._remedy = _REMEDY
+        self._remedy = refusals.ABSENT
+        user: str | None = parse_url(self._address.url).get("username")  # type: ignore[no-untyped-call]
+        self.account = refusals.Account(user or "default", config.prefix)
         self.name = self._address.shown
         self.database = self._address.database
         self.is_cluster = self._address.is_cluster
@@ -104,17 +76,39 @@ class Engine:
             deadline.begin(self._timeout_s)
             answer = connections.run(call, again=again)
         except (redis.RedisError, OSError) as error:
-            remedy = _remedy(error)
-            if remedy == _ANSWER:
+            remedy = self.account.remedy(error)
+            if remedy == refusals.ANSWER:
                 # It answers, and of the troubles of a server this is none: it may be about this one key.
                 breaker.answered()
             else:
                 self._remedy = remedy
                 breaker.failed()
-            raise EngineError(self.name, call.script.name, _reason(error), remedy) from error
+            raise EngineError(self.name, call.script.name, refusals.said(error), remedy) from error
         if breaker.is_open:
             breaker.answered()
         return answer
+
+    def run_on_all(self, call_of: Callable[[int], Call]) -> list[Any]:
+        """Return the answers of all nodes to a script.
+
+        Args:
+            call_of: Returns a call of the script by a number, for which the names are in one slot or another.
+
+        Raises:
+            EngineError: A node does not answer.
+        """
+        answers, left = [self.run(call_of(0))], set[str]()
+        if self._connections is not None:
+            left = self._connections.nodes() - {self._connections.node(call_of(0))}
+        for number in range(1, _TRIES):
+            if not left or self._connections is None:
+                break
+            call = call_of(number)
+            node = self._connections.node(call)
+            if node in left:
+                answers.append(self.run(call))
+                left.discard(node)
+        return answers
 
     def after_fork(self) -> None:
         """Leave to the parent what is connected, and redis-py's locks, which a thread of it may have held."""
@@ -151,17 +145,3 @@ class Engine:
         if where.is_cluster:
             return Clustered(where.nodes, lambda node: Direct(pools.pool(where, node, step_s)), step_s)
         return Direct(pools.pool(where, None, step_s))
-
-
-def _reason(error: Exception) -> str:
-    text = str(error) or type(error).__name__
-    return _WITHIN.sub("", text.splitlines()[0]).rstrip(".")
-
-
-def _remedy(error: Exception) -> str:
-    if isinstance(error, redis.ResponseError):
-        said = _WITHIN.sub("", str(error))
-        for begin, remedy in _SAID.items():
-            if said.startswith(begin):
-                return remedy
-    return next((remedy for kind, remedy in _REMEDIES if isinstance(error, kind)), _REMEDY)

@@ -20,11 +20,11 @@ from shm_store.arguments import (
     takes_of,
 )
 from shm_store.durations import NS_PER_SECOND, Duration
-from shm_store.errors import StoreClosedError
+from shm_store.errors import ConfigurationError, EngineError, StoreClosedError
 from shm_store.limiter import KeyReserve, KeyTake
 from shm_store.quota import Concurrency, Quota
 from shm_store.rate_info import RateInfo
-from shm_store.redis import forks
+from shm_store.redis import forks, refusals
 from shm_store.redis.calls import Calls, Issue, Order
 from shm_store.redis.config import RedisConfig
 from shm_store.redis.engine import Engine
@@ -119,6 +119,31 @@ class RedisStore(Waiting):
         """Raise ConfigurationError if the server cannot count by a limit; contact no server."""
         require_limit(limit)
         terms_of(limit)
+
+    def check_server(self) -> None:
+        """Verify that the server lets this store in and runs its scripts: one probe, by names that no other call uses.
+
+        Call it when a program starts. A server that is down may be back later, and then `on_error` decides until it
+        is; a permission that is missing stays so, and a program had better not start.
+
+        Raises:
+            ConfigurationError: The user may not log in, or lacks a permission, which the error names; or the address
+                is that of a node of a cluster, or `redis+cluster://` names a single server.
+            EngineError: The server cannot be asked, or is out of order.
+        """
+        try:
+            refused = self._calls.probe()
+        except EngineError as error:
+            if refusals.is_configured_wrong(error.__cause__):
+                raise ConfigurationError("url", self.name, f"{error.reason}; {error.remedy}") from error
+            raise
+        denied = [(command, words) for command, words in refused if refusals.is_denied(words)]
+        if denied:
+            remedy = self._engine.account.grant(denied)
+            raise ConfigurationError("url", self.name, f"the user may not run the scripts' commands; {remedy}")
+        if refused:
+            command, words = refused[0]
+            raise EngineError(self.name, command, words, refusals.ANSWER)
 
     @property
     def is_split(self) -> bool:

@@ -138,6 +138,7 @@ def test_service_starts_without_the_server(make_host: MakeHost, engine: Server) 
     plain, falling = make_host(limit=5), make_host(limit=9, fallback="shm", redis_backoff="100ms")
     for host in (plain, falling):
         host.start()
+        assert "the server does not decide yet" in host.log
     assert {plain.get("/v1/ping").status for _ in range(9)} == {HTTPStatus.OK}
     assert [falling.get("/v1/ping").status for _ in range(4)] == [HTTPStatus.OK] * 3 + [HTTPStatus.TOO_MANY_REQUESTS]
     engine.start()
@@ -145,6 +146,24 @@ def test_service_starts_without_the_server(make_host: MakeHost, engine: Server) 
     for host in (plain, falling):
         assert "Traceback" not in host.log
         host.stop()
+
+
+def test_user_that_lacks_a_permission_stops_the_start(make_host: MakeHost, engine: Server) -> None:
+    """One line names the permission; with it the service starts."""
+    rules = ["+eval", "+evalsha", "+time", "+get", "+set", "+del", "+pexpire", "+hget", "+hset", "+hdel", "+hlen"]
+    rules += ["+zadd", "+zrem", "+zcard", "+zrangebyscore"]
+    with engine.client() as client:
+        client.execute_command("ACL", "SETUSER", "web", "on", ">pw", "~shm-store*", *rules)
+        host = make_host(store=f"lease+redis://web:pw@127.0.0.1:{engine.port}")
+        refused = host.refused()
+        assert refused.returncode != 0
+        (line,) = (line for line in refused.stdout.splitlines() if line.startswith("service: "))
+        assert "ACL SETUSER web +zremrangebyscore" in line
+        assert "pw" not in refused.stdout
+        client.execute_command("ACL", "SETUSER", "web", "+zremrangebyscore")
+    host.start()
+    assert host.get("/v1/ping").status == HTTPStatus.OK
+    host.stop()
 
 
 def test_password_is_shown_nowhere(make_host: MakeHost, engine: Server) -> None:

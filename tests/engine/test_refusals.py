@@ -11,9 +11,9 @@ import pytest
 import redis
 
 from shm_store.redis import RedisStore
-from shm_store.redis.engine import _reason, _remedy
+from shm_store.redis.refusals import Account, said
 from tests.engine.conftest import OpenStore
-from tests.engine.test_failures import OPERATIONS, failure, until_answered
+from tests.engine.test_failures import failure, until_answered
 from tests.engines import PATIENCE_S, Server
 
 LOGIN = "check the user and the password in the URL"
@@ -138,48 +138,6 @@ def test_password_for_a_server_that_has_none(server: Server, open_store: OpenSto
     assert remedy == LOGIN
 
 
-@pytest.mark.parametrize(
-    "rules",
-    [["-@scripting", "~*", "+ping"], ["+@all", "~other:*"], ["+@all", "~*", "-set", "-get"]],
-    ids=["no-scripts", "other-prefix", "no-commands"],
-)
-def test_user_without_permission(engine: str, open_store: OpenStore, rules: list[str]) -> None:
-    """A user who may not run scripts, touch the names, or run what scripts do, is told to be granted that."""
-    with Server(engine) as server, server.client() as client:
-        client.execute_command("ACL", "SETUSER", "web", "on", ">pw", *rules)
-        store = open_store(f"redis://web:pw@127.0.0.1:{server.port}")
-        reason, remedy, cause = refused(store)
-        assert "permission" in reason or "can't run this command" in reason
-        assert remedy.startswith("grant the user EVAL, EVALSHA")
-        assert isinstance(cause, redis.ResponseError)
-        client.execute_command("ACL", "SETUSER", "web", "+@all", "~*")
-        assert until_answered(lambda: store.take("k")).allowed
-
-
-def test_documented_permissions_are_enough(server: Server, open_store: OpenStore) -> None:
-    """Nothing but scripts, and what they run, on names with the prefix is needed."""
-    rules = [
-        "~shm-store*",
-        "+evalsha",
-        "+eval",
-        "+get",
-        "+set",
-        "+del",
-        "+time",
-        "+hget",
-        "+hset",
-        "+hdel",
-        "+hlen",
-        "+pexpire",
-    ]
-    rules += ["+zadd", "+zrem", "+zcard", "+zrangebyscore", "+zremrangebyscore"]
-    with server.client() as client:
-        client.execute_command("ACL", "SETUSER", "web", "on", ">pw", *rules)
-    store = open_store(f"redis://web:pw@127.0.0.1:{server.port}")
-    for operation in OPERATIONS.values():
-        operation(store)
-
-
 def test_too_many_clients(server: Server, open_store: OpenStore) -> None:
     """A server that takes no more connections says so; the store connects when it does again."""
     store = open_store(server.url)
@@ -204,7 +162,7 @@ def test_something_else_under_the_name_of_a_bucket(server: Server, open_store: O
 
 
 @pytest.mark.parametrize(
-    ("said", "remedy"),
+    ("words", "remedy"),
     [
         ("-READONLY You can't write against a read only replica.", "give the address of the primary"),
         ("-OOM command not allowed when used memory > 'maxmemory'.", "raise the server's maxmemory"),
@@ -212,11 +170,11 @@ def test_something_else_under_the_name_of_a_bucket(server: Server, open_store: O
         ("The user executing the script can't run this command or subcommand", "grant the user"),
     ],
 )
-def test_what_older_servers_say_within_a_script(said: str, remedy: str) -> None:
+def test_what_older_servers_say_within_a_script(words: str, remedy: str) -> None:
     """Redis 6.2 tells first in which line of which script it was."""
-    text = f"Error running script (call to f_{'0' * 40}): @user_script:95: @user_script: 95: {said}"
-    assert _remedy(redis.ResponseError(text)).startswith(remedy)
-    assert _reason(redis.ResponseError(text)) == said.removeprefix("-").rstrip(".")
+    text = f"Error running script (call to f_{'0' * 40}): @user_script:95: @user_script: 95: {words}"
+    assert Account("web", "shm-store").remedy(redis.ResponseError(text)).startswith(remedy)
+    assert said(redis.ResponseError(text)) == words.removeprefix("-").rstrip(".")
 
 
 def test_server_that_is_none(open_store: OpenStore) -> None:

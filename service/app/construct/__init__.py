@@ -3,6 +3,6 @@
 from service.app.construct.application import asgi, wsgi
 from service.app.construct.logs import LOGGERS
 from service.app.construct.server import announcement, application_uri
-from service.app.construct.stores import prepare_table
+from service.app.construct.stores import check_server, prepare_table
 
-__all__ = ["LOGGERS", "announcement", "application_uri", "asgi", "prepare_table", "wsgi"]
+__all__ = ["LOGGERS", "announcement", "application_uri", "asgi", "check_server", "prepare_table", "wsgi"]

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from service.app.conf import Settings
-from shm_store import Config, LayoutMismatchError, RateLimiter, ShmStore
+from service.app.conf import Settings, shown
+from shm_store import Config, ConfigurationError, EngineError, LayoutMismatchError, RateLimiter, ShmStore
 
 _log = logging.getLogger("gunicorn.error")
 
@@ -32,6 +32,25 @@ def prepare_table(settings: Settings) -> None:
         shm_store.StoreError: It cannot be used; the error says why.
     """
     ShmStore.open(settings.store_config).close()
+
+
+def check_server(settings: Settings) -> None:
+    """Verify that the server, if there is one, runs what the limits need; one that is down is no reason not to start.
+
+    Raises:
+        ConfigurationError: The server refuses this user; waiting does not change that.
+    """
+    if settings.place.url is None:
+        return
+    from shm_store.redis import RedisStore  # noqa: PLC0415 - see service.app.conf.store
+
+    with RedisStore.open(settings.place.url, settings.redis_config) as shared:
+        try:
+            shared.check_server()
+        except ConfigurationError as error:
+            raise ConfigurationError("store", shown("store", settings.store), error.remedy) from error
+        except EngineError as error:
+            _log.error("the server does not decide yet: %s", error)
 
 
 def open_stores(settings: Settings) -> Stores:
