@@ -1,8 +1,8 @@
 """Server hooks for gunicorn: `from shm_store.gunicorn import *` in gunicorn.conf.py.
 
-They start the sweeper of the segment and keep it alive, and free at once what a dead worker held. For a segment that
-is not named `shm-store`, and for policies in a file, call `shm_store.gunicorn.configure` there as well. A hook
-that you define replaces ours: call ours from it, e.g. `shm_store.gunicorn.when_ready(server)`.
+They start a sweeper for each segment that a worker opens and keep it alive, and free at once what a dead worker held.
+For policies in a file, call `shm_store.gunicorn.configure` there as well. A hook that you define replaces ours: call
+ours from it, e.g. `shm_store.gunicorn.when_ready(server)`.
 
 gunicorn executes its configuration file anew on a reload; what must survive that lives here, in an imported module.
 """
@@ -11,18 +11,24 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
+import signal
 import socket
 import sys
 from collections.abc import Callable
 from os import PathLike
+from types import FrameType
 from typing import TYPE_CHECKING, Final, ParamSpec
 
+from shm_store.announcing import Announcements
 from shm_store.arguments import require_instance, require_path
 from shm_store.config import Config
 from shm_store.errors import ConfigurationError
 from shm_store.http.request_limiter import limiters
 from shm_store.http.starting import starting
 from shm_store.policy import from_file
+from shm_store.signals import chain
+from shm_store.store import on_open, opened
 from shm_store.supervisor import Supervisor
 
 if TYPE_CHECKING:
@@ -41,35 +47,46 @@ _UNIX: Final = (
     "the middleware clients=Clients(trusted=['unix']) behind a proxy that names them, or unknown='share' or 'skip'"
 )
 
+_NOT_OPENED: Final = (
+    "shm-store: configure() in gunicorn.conf.py names the segment %r, which a worker has not opened: %s; give it the "
+    "Config of the application, or none: the hooks look after each segment that a worker opens"
+)
+
 P = ParamSpec("P")
 
 
 class _Master:
     """What survives a reload: gunicorn runs its hooks in one process, one after the other."""
 
-    name = Config().name
-    supervisor: Supervisor | None = None
+    #: The segment that `configure` names.
+    name: str | None = None
+    supervisors: Final[dict[str, Supervisor]] = {}
+    announcements: Announcements | None = None
+    pid = 0
+    has_warned = False
     has_policies = False
     has_reloaded = False
 
 
-def configure(config: Config, policies: str | PathLike[str] | None = None) -> None:
-    """Say in gunicorn.conf.py what the hooks look after.
+def configure(config: Config | None = None, policies: str | PathLike[str] | None = None) -> None:
+    """Tell the hooks in gunicorn.conf.py of a segment before a worker opens it, and of policies.
 
     Args:
-        config: Names the segment; a running sweeper is not moved to another one by a reload.
+        config: Names a segment whose sweeper starts before the workers. None: the sweeper of each segment starts when
+            the first worker opens it.
         policies: A TOML file of policies, which the application has from `shm_store.policy.from_file`. The master reads
             it at the start and at each reload, for all workers. On a file that is bad gunicorn does not start; at a
             reload the policies that run stay, and the log says why.
 
     Raises:
-        ConfigurationTypeError: `config` is no Config, or `policies` no path.
+        ConfigurationTypeError: `config` is no Config and not None, or `policies` is no path.
         SystemExit: At the start: the file is bad.
     """
-    require_instance("config", config, Config, "give the Config that the store is opened with")
+    if config is not None:
+        require_instance("config", config, Config, "give the Config that the store is opened with")
     if policies is not None:
         require_path("policies", policies)
-    _Master.name = config.name
+    _Master.name = None if config is None else config.name
     if policies is not None:
         _read_policies(policies)
 
@@ -104,16 +121,52 @@ def _guarded(hook: Callable[P, None]) -> Callable[P, None]:
 
 @_guarded
 def when_ready(_server: Arbiter) -> None:
-    """Start the sweeper."""
-    _Master.supervisor = Supervisor(_Master.name, logging.getLogger("gunicorn.error"))
-    _Master.supervisor.start()
+    """Start a sweeper for each segment of the configuration and of a loaded application; the others follow."""
+    _Master.pid, _Master.announcements = os.getpid(), Announcements()
+    chain(signal.SIGCHLD, _on_signal)
+    # An application that was loaded before the workers are forked has opened its segments here.
+    for name in {_Master.name, *_opened()} - {None}:
+        _look_after(str(name))
+
+
+def _opened() -> set[str]:
+    return {store.config.name for store in list(opened)}
+
+
+def _look_after(name: str) -> None:
+    if name not in _Master.supervisors:
+        _Master.supervisors[name] = Supervisor(name, logging.getLogger("gunicorn.error"))
+        _Master.supervisors[name].start()
+
+
+def _on_signal(_number: int, _frame: FrameType | None) -> None:
+    _hear()
+
+
+@_guarded
+def _hear() -> None:
+    """Look after the segments that workers have opened."""
+    # A forked child inherits the handler.
+    if _Master.announcements is None or os.getpid() != _Master.pid:
+        return
+    for names in _Master.announcements.heard():
+        for name in names:
+            _look_after(name)
+        if _Master.name is not None and _Master.name not in names and not _Master.has_warned:
+            _Master.has_warned = True
+            there = f"it has opened {', '.join(sorted(names))}" if names else "it has opened none so far"
+            logging.getLogger("gunicorn.error").warning(_NOT_OPENED, _Master.name, there)
 
 
 @_guarded
 def pre_fork(_server: Arbiter, _worker: Worker) -> None:
-    """Look after the sweeper."""
-    if _Master.supervisor is not None:
-        _Master.supervisor.ensure()
+    """Look after the sweepers."""
+    _ensure()
+
+
+def _ensure() -> None:
+    for supervisor in list(_Master.supervisors.values()):
+        supervisor.ensure()
 
 
 @_guarded
@@ -124,6 +177,7 @@ def post_worker_init(worker: Worker) -> None:
     """
     _check_sockets(worker)
     _check_application(worker)
+    _announce(worker)
     sys.setswitchinterval(min(sys.getswitchinterval(), _SWITCH_INTERVAL_S))
 
 
@@ -145,24 +199,32 @@ def _check_application(worker: Worker) -> None:
         each.at_start(app, logging.getLogger("gunicorn.error"))
 
 
+def _announce(worker: Worker) -> None:
+    """Tell the master of all segments that this worker has opened, and of each that it opens later."""
+    announcements = _Master.announcements
+    if announcements is not None:
+        # All of them each time: the master compares them with the one that `configure` names.
+        on_open[:] = [lambda _name: announcements.tell(_opened(), worker.ppid)]
+        announcements.tell(_opened(), worker.ppid)
+
+
 @_guarded
 def child_exit(_server: Arbiter, worker: Worker) -> None:
-    """Free what the dead worker held, and look after the sweeper."""
-    if _Master.supervisor is not None:
-        _Master.supervisor.recover(worker.pid)
-        _Master.supervisor.ensure()
+    """Free what the dead worker held, and look after the sweepers."""
+    for supervisor in list(_Master.supervisors.values()):
+        supervisor.recover(worker.pid)
+        supervisor.ensure()
 
 
 @_guarded
 def on_reload(_server: Arbiter) -> None:
-    """Look after the sweeper."""
-    _Master.has_reloaded = True
-    if _Master.supervisor is not None:
-        _Master.supervisor.ensure()
+    """Look after the sweepers."""
+    _Master.has_reloaded, _Master.has_warned = True, False
+    _ensure()
 
 
 @_guarded
 def on_exit(_server: Arbiter) -> None:
-    """End this master's sweeper."""
-    if _Master.supervisor is not None:
-        _Master.supervisor.stop()
+    """End this master's sweepers."""
+    for supervisor in list(_Master.supervisors.values()):
+        supervisor.stop()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
+from weakref import WeakSet
 
 from shm_store.arguments import (
     LIMITS,
@@ -108,7 +109,11 @@ class ShmStore(WholeTable, Waiting):
             config = Config()
         require_instance("config", config, Config, "give a Config, for example Config(limit=100)")
         require_clock(clock)
-        return cls(Table(Segment.open(config), config, clock, Role.USER), clock)
+        store = cls(Table(Segment.open(config), config, clock, Role.USER), clock)
+        opened.add(store)
+        for hear in on_open:
+            hear(config.name)
+        return store
 
     @classmethod
     def attach(cls, name: str) -> Self | None:
@@ -252,6 +257,7 @@ class ShmStore(WholeTable, Waiting):
             return
         self._settlements.close()
         self._closed = True
+        opened.discard(self)
         self._hints.clear()
         self._table.close()
 
@@ -298,7 +304,7 @@ class ShmStore(WholeTable, Waiting):
         """Return the place of a key for what may need a new slot, which takes more than half a fingerprint.
 
         Raises:
-            ConfigurationError: No slot tells which key has the digest.
+            ConfigurationError: No slot has the text or the whole fingerprint of the digest's key.
         """
         place = self._any_place(key)
         if not place.is_known:
@@ -315,3 +321,9 @@ class ShmStore(WholeTable, Waiting):
         self._begin()
         place, checked = self._table.buckets.slots.place, checked_takes(takes, shadow, self._quota, kinds)
         return [Wanted(place(take.key), take.quota, take.cost, take.shadow) for take in checked]
+
+
+#: The stores of this process that `open` has returned and that are not closed, for hooks that look after their tables.
+opened: Final[WeakSet[ShmStore]] = WeakSet()
+#: Called with the name of each segment that is opened from now on.
+on_open: Final[list[Callable[[str], None]]] = []

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Final
@@ -20,6 +19,7 @@ from shm_store.config import Config
 from shm_store.durations import NS_PER_SECOND
 from shm_store.errors import StoreError
 from shm_store.housekeeping import Housekeeping
+from shm_store.signals import chain
 from shm_store.table.seats import Role
 
 # A sweeper that lived this long did not fail to start: the next one may start at once.
@@ -52,7 +52,7 @@ def supervise(config: Config | None = None) -> None:
     imports the application before it forks has the importing process look after the sweeper.
 
     Args:
-        config: What the store is opened with, of which only the name matters; the default configuration if None.
+        config: The Config of the store, of which only the name matters; the default one if None.
 
     Raises:
         ConfigurationError: `config` is no Config.
@@ -92,7 +92,7 @@ class Supervisor:
         """Make this process the master: start a sweeper, and look after it whenever a child ends."""
         self._pid = os.getpid()
         self._is_woken = True
-        _chain(signal.SIGCHLD, self._on_signal)
+        chain(signal.SIGCHLD, self._on_signal)
         self.ensure()
 
     def watch(self) -> None:
@@ -211,15 +211,3 @@ class Supervisor:
         if message != self._warned:
             self._warned = message
             self._log.warning(message)
-
-
-def _chain(number: signal.Signals, handler: Callable[[int, FrameType | None], None]) -> None:
-    """Call `handler` after whatever handles the signal now."""
-    previous = signal.getsignal(number)
-
-    def chained(received: int, frame: FrameType | None) -> None:
-        if callable(previous):
-            previous(received, frame)
-        handler(received, frame)
-
-    signal.signal(number, chained)

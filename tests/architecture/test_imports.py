@@ -41,7 +41,7 @@ LAYERS: Final = (
     ("whole",),
     ("store",),
     ("decorator", "tiers"),
-    ("policy", "supervisor"),
+    ("policy", "supervisor", "announcing", "signals"),
     ("http",),
     ("metrics",),
     ("falcon", "wsgi", "asgi", "gunicorn", "sweeper", "prometheus", "opentelemetry"),

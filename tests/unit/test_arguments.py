@@ -299,7 +299,7 @@ CASES: Final[dict[str, dict[str, Case]]] = {
     ),
     "gunicorn.configure": _cases(
         lambda _, **given: gunicorn.configure(**{"config": NEW} | given),
-        config=CONFIG,
+        config=Kind((Config,), also=is_none, others=CONFIG.others),
         policies=Kind(PATH.types, also=is_none),
     ),
     "prometheus.TableCollector": _cases(

@@ -1,0 +1,43 @@
+"""Announcements: the names of segments that workers open, on their way to the master that looks after sweepers."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+from typing import Final
+
+_SEPARATOR: Final = b","
+_END: Final = b"\n"
+# Far more than all announcements that wait.
+_READ: Final = 2**20
+
+
+class Announcements:
+    """A pipe from all workers to their master, which makes it before it forks them.
+
+    A worker writes the names that it has opened, and wakes the master by SIGCHLD, as a child's end does.
+    """
+
+    def __init__(self) -> None:
+        """Make the pipe; no program that is executed later inherits it."""
+        self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._unread = b""
+
+    def tell(self, names: Collection[str], master: int) -> None:
+        """Tell the master of these names, if it is still the parent of this process."""
+        line = _SEPARATOR.join(name.encode() for name in names) + _END
+        # A full pipe, or a dead master: the sweeper only keeps the table tidy.
+        with suppress(OSError):
+            os.write(self._writer, line)
+            if os.getppid() == master:
+                os.kill(master, signal.SIGCHLD)
+
+    def heard(self) -> Iterator[list[str]]:
+        """Yield the names of each announcement since the last call."""
+        with suppress(BlockingIOError):
+            self._unread += os.read(self._reader, _READ)
+        *lines, self._unread = self._unread.split(_END)
+        for line in lines:
+            yield [name.decode() for name in line.split(_SEPARATOR) if name]
