@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from functools import lru_cache
 from typing import Any, Final, TypeAlias, Unpack
 
 from shm_store.arguments import require_function
@@ -212,15 +213,22 @@ def _header(scope: Scope, name: str) -> str | None:
     Of several lines Starlette gives the first, Django all, and a dict of the scope's headers the last: a client could
     vary a line that the application does not read.
     """
-    wanted = name.lower().encode()
-    lines = [value for field, value in scope["headers"] if field == wanted]
-    if len(lines) > 1:
-        return REPEATED
-    return lines[0].decode("latin-1") if lines else None
+    wanted, found = _field(name), None
+    for field, value in scope["headers"]:
+        if field == wanted:
+            if found is not None:
+                return REPEATED
+            found = value
+    return None if found is None else found.decode("latin-1")
+
+
+@lru_cache
+def _field(name: str) -> bytes:
+    return name.lower().encode()
 
 
 def _forwarded(scope: Scope, name: str) -> str | None:
-    wanted = name.lower().encode()
+    wanted = _field(name)
     values = [value for field, value in scope["headers"] if field == wanted]
     return b", ".join(values).decode("latin-1") if values else None
 
