@@ -94,8 +94,7 @@ def bind(  # noqa: C901 - one closure, whose calls are what it saves
             requests.allowed[()] += 1
             if info.remaining * NEAR < info.limit:
                 tally.near_limit[()] += 1
-            # In line: see Rule.bucket.
-            return Outcome((decision,), allowed_by(label, info), None, None, (rule.realm ^ hash(key),))
+            return Outcome((decision,), allowed_by(label, info), None, None, (hash(key),))
         rule.tally.denied[()] += 1
         requests.denied[()] += 1
         log_denial(rule, key, info)

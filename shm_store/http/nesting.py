@@ -56,7 +56,7 @@ class Nested:
             The decisions, without the fields that others write and the units that others settle; UNLIMITED if there are
             none.
         """
-        if not isinstance(outer, Outcome) or not outer.buckets:
+        if not isinstance(outer, Outcome) or not outer.hashes:
             return UNLIMITED
         nesting = outer.nesting
         if nesting is None:
@@ -67,17 +67,19 @@ class Nested:
             return UNLIMITED
         nesting.met.add(self._maker)
         reservation = None if outer.reservation is None else RequestReservation(self._exists, outer.reservation)
-        return Outcome(outer.decisions, NO_FIELDS, None, reservation, outer.buckets, nesting)
+        return Outcome(outer.decisions, NO_FIELDS, None, reservation, outer.hashes, nesting)
 
     def leaves_out(self, rule: Rule, key: str, before: Outcome) -> bool:
         """Return whether a limiter around this one has decided on the bucket of a rule."""
-        if rule.bucket(key) not in before.buckets:
+        # A denial has no hashes.
+        charged = zip(before.decisions, before.hashes, strict=False)
+        if not any(other.realm == rule.realm and hashed == hash(key) for (other, *_), hashed in charged):
             return False
         self._warn(_TWICE, rule.name)
         return True
 
     def takes_over(self, nesting: Nesting) -> None:
-        """Write the header fields of all decisions, in place of the limiters around this one."""
+        """Write the header fields of all decisions; the limiters around this one then write none."""
         nesting.teller = self._maker
 
     def tells(self, outcome: Outcome) -> bool:

@@ -41,7 +41,7 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
         headers: Fields for the application's response.
         answer: The limiter's answer, in place of the application's; None if the request is served.
         reservation: The units that the response settles, with `commit` for the true cost; None if there are none.
-        buckets: Numbers for the buckets that the decisions are about.
+        hashes: The hashes of the keys of the decisions, in their order. They hold within a process and reveal no key.
         nesting: The limiters inside the first one; None if there are none.
     """
 
@@ -49,7 +49,7 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
     headers: Fields = NO_FIELDS
     answer: Answer | None = None
     reservation: RequestReservation | None = None
-    buckets: tuple[int, ...] = ()
+    hashes: tuple[int, ...] = ()
     nesting: Nesting | None = None
 
     @property

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Collection, Sequence
-from typing import Any
+from typing import Any, Final
 
 from shm_store.errors import ConfigurationError
 from shm_store.http.clients import Clients
@@ -14,6 +15,8 @@ from shm_store.http.rules import Rule, covering, made
 from shm_store.limiter import Backed, RateLimiter
 from shm_store.policy import Policy, RunningPolicies, paths, require_countable, require_possible
 from shm_store.tally import Tally
+
+_KEPT: Final = "policies stay as they were: %s"
 
 
 class Further:
@@ -123,8 +126,27 @@ class RunningPlan:
         self.realm = hash(store.realm) if isinstance(store, Backed) else id(store)
         #: A number for the limiter.
         self.maker = id(self)
-        self.plan = self._planned(policies.current)
-        tell(policies.current)
+        self.plan = self._first()
+
+    def _first(self) -> Plan:
+        """Return the plan of the policies; after a reload to policies that the store cannot keep, of those before them.
+
+        Raises:
+            ConfigurationError: There is none. Earlier policies that are empty are none: they would limit nothing.
+        """
+        policies = self.policies.current
+        try:
+            plan = self._planned(policies)
+        except ConfigurationError as error:
+            for earlier in filter(None, self.policies.earlier):
+                with contextlib.suppress(ConfigurationError):
+                    plan = self._planned(earlier)
+                    self._log.error(_KEPT, error)
+                    plan.source = policies
+                    return plan
+            raise
+        self._tell(policies)
+        return plan
 
     def current(self) -> Plan:
         """Return the plan of the policies as they are; if it cannot be made, the one before."""
@@ -133,7 +155,7 @@ class RunningPlan:
             try:
                 self.plan = self._planned(policies)
             except ConfigurationError as error:
-                self._log.error("policies stay as they were: %s", error)
+                self._log.error(_KEPT, error)
                 self.plan.source = policies
             else:
                 self._tell(policies)

@@ -344,8 +344,8 @@ class RequestLimiter:
             reservation.leave_uncounted(Uncounted(requests, own, unable))
         else:
             count(requests, fate, own, unable)
-        buckets = (*before.buckets, *_buckets(asked, decided))
-        return Outcome(decisions, self._answering.allowed(decisions), None, reservation, buckets, nesting)
+        hashes = (*before.hashes, *_hashes(asked, decided))
+        return Outcome(decisions, self._answering.allowed(decisions), None, reservation, hashes, nesting)
 
     def _misconfigured(
         self, request: object, method: str, path: str, route: str | None, error: ConfigurationError
@@ -393,9 +393,9 @@ def _undecided(asked: Iterable[Asked], decided: Decided, failed: Iterable[Rule])
     return [each.rule for each in asked if each.rule.name not in concluded]
 
 
-def _buckets(asked: Iterable[Asked], decided: Decided) -> list[int]:
+def _hashes(asked: Iterable[Asked], decided: Decided) -> list[int]:
     names = {rule.name for rule, _, _ in decided.decisions}
-    return [each.rule.bucket(each.key) for each in asked if each.rule.name in names]
+    return [hash(each.key) for each in asked if each.rule.name in names]
 
 
 def _own_tally(_policy: str) -> Tally:

@@ -62,10 +62,6 @@ class Rule(msgspec.Struct, frozen=True, eq=False):
     maker: int = 0
     answers: dict[tuple[int, str, str | None, str, int, int], Answer] = {}
 
-    def bucket(self, key: str) -> int:
-        """Return a number for the bucket of a key, which does not reveal the key; it holds within a process."""
-        return self.realm ^ hash(key)
-
     def __repr__(self) -> str:
         # A program that shows an Outcome must not show the requests of clients.
         return f"<Rule {self.name}>"

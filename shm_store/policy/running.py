@@ -11,12 +11,17 @@ from shm_store.arguments import require_path
 from shm_store.policy.document import load, require_distinct
 from shm_store.policy.policy import Policy
 
+# Bad edits in a row after which a worker still finds good policies.
+_EARLIER_MAX: Final = 16
+
 
 class RunningPolicies:
     """Policies that may be replaced, all at once, while others use them.
 
     Attributes:
         current: The policies. Another tuple, and not an edited one, when they were replaced.
+        earlier: The policies before them, the latest first. A worker that is started after a reload falls back to
+            these if its store cannot keep the current ones.
     """
 
     def __init__(self, policies: Iterable[Policy] = ()) -> None:
@@ -26,6 +31,7 @@ class RunningPolicies:
             ConfigurationError: They are no policies, or two have the same name.
         """
         self.current = require_distinct(policies)
+        self.earlier: tuple[tuple[Policy, ...], ...] = ()
 
     def replace(self, policies: Iterable[Policy]) -> None:
         """Run `policies` from now on; in this process, and in those forked from it later.
@@ -33,7 +39,8 @@ class RunningPolicies:
         Raises:
             ConfigurationError: They are no policies, or two have the same name. Those that run stay.
         """
-        self.current = require_distinct(policies)
+        replaced, self.current = self.current, require_distinct(policies)
+        self.earlier = (replaced, *self.earlier)[:_EARLIER_MAX]
 
 
 class PolicyFile(RunningPolicies):

@@ -144,6 +144,30 @@ def test_reload_of_a_policy_that_the_server_cannot_count_by_changes_nothing(
     assert line.startswith("policies stay as they were: policy 'q': interval is 1.000000001: give whole microseconds")
 
 
+@pytest.mark.parametrize("edits", [1, 3])
+def test_worker_that_starts_after_such_a_reload_keeps_the_policies_that_ran(
+    remote: RateLimiter, caplog: pytest.LogCaptureFixture, edits: int
+) -> None:
+    """A server ends when its workers fail to boot; a fork gives them the policies that the master has read."""
+    running = RunningPolicies()
+    running.replace([Policy(name="p", quota="3/min")])
+    for _ in range(edits):
+        running.replace([Policy(name="q", quota=Quota(2, "1000000001ns"))])
+    limiter = RequestLimiter(remote, FALCON, policies=running)
+    assert [rule.name for rule in limiter._running.current().early] == ["p"]
+    assert "policies stay as they were: policy 'q': interval is" in caplog.text
+    running.replace([Policy(name="r", quota="3/min")])
+    assert [rule.name for rule in limiter._running.current().early] == ["r"]
+
+
+def test_first_policies_that_the_server_cannot_count_by_stop_the_start(remote: RateLimiter) -> None:
+    """There are none before them: an empty set would be no limit at all."""
+    running = RunningPolicies()
+    running.replace([Policy(name="q", quota=Quota(2, "1000000001ns"))])
+    with pytest.raises(ConfigurationError, match="policy 'q'"):
+        RequestLimiter(remote, FALCON, policies=running)
+
+
 @pytest.mark.parametrize(("fields", "error"), IMPOSSIBLE[:3], ids=["interval", "limit", "burst"])
 def test_limited_refuses_a_quota_that_its_store_cannot_count_by(
     remote: Waiting, fields: dict[str, Any], error: str

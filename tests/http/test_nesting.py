@@ -351,5 +351,5 @@ def test_outcome_does_not_reveal_its_keys(store: ShmStore) -> None:
     """A key may be a secret, and a report of an error shows all that belongs to its request."""
     seen: list[Outcome] = []
     ask(WsgiMiddleware(seen_by(seen), store, key=["header:X-Api-Key"]), HTTP_X_API_KEY="s3cret")
-    assert seen[0].buckets
+    assert seen[0].hashes
     assert "s3cret" not in repr(seen[0])
