@@ -139,7 +139,7 @@ def test_override_is_stored_seen_and_reset(ask: Ask) -> None:
 
 @pytest.mark.parametrize("limit", ["5.0", "5e0", "50E-1"])
 def test_integer_may_be_written_as_any_number(ask: Ask, store: ShmStore, limit: str) -> None:
-    """What is an integer to JSON Schema is one here."""
+    """An integer of JSON Schema is one here."""
     body = f'{{"limit": {limit}, "interval": 0.5}}'
     stored = ask("PUT", path_of("limits", "x"), body=body, headers={"Content-Type": "application/json"})
     assert stored.status_code == 200
@@ -269,6 +269,51 @@ def test_bad_body_changes_nothing(ask: Ask, store: ShmStore, path: str, body: ob
     result = ask("PUT", path, json=body)
     assert (result.status_code, result.headers["content-type"]) == (422, "application/problem+json")
     assert store.inspect().entry("x") == []
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "detail"),
+    [
+        (
+            "limits/x",
+            {"limit": 5, "interval": "forever"},
+            "interval is 'forever': give seconds, or text such as `1min`",
+        ),
+        ("limits/x", {"limit": 0, "interval": 60}, "limit is 0: give an integer from 1 to 9223372036854775807"),
+        ("limits/x", {"limit": "5", "interval": 60}, "limit is '5': give an integer from 1"),
+        ("limits/x", {"limit": 5}, "interval is missing: give seconds, or text such as `1min`"),
+        ("limits/x", {"limit": 5, "intervall": 60}, "intervall is 60: there is no such field; did you mean interval?"),
+        ("limits/x", [], "this is []: give an object with limit and interval"),
+        ("blocks/x", {"for": "1h30"}, "for is '1h30': give seconds, or text such as `90s`, `1h`"),
+        ("blocks/x", {"for": None}, "for is None: give seconds"),
+    ],
+)
+def test_bad_body_is_named_with_what_to_give(ask: Ask, path: str, body: object, detail: str) -> None:
+    """The field, its value and what to send in its place; no pattern and no type of Python's."""
+    result = ask("PUT", f"/admin/{path}", json=body)
+    assert (result.status_code, result.json["detail"].startswith(detail)) == (422, True), result.json["detail"]
+
+
+@pytest.mark.parametrize(
+    ("query", "detail"),
+    [
+        ({"limit": "0"}, "Query: limit is '0': give an integer from 1 to 1000"),
+        ({"limit": "x"}, "Query: limit is 'x': give an integer from 1 to 1000"),
+        ({"sort": "size"}, "Query: sort is 'size': give one of allowed, denied, key"),
+        ({"denied": "maybe"}, "Query: denied is 'maybe': give true or false"),
+        ({"polcy": "x"}, "Query: polcy is 'x': there is no such field; did you mean policy?"),
+    ],
+)
+def test_bad_query_is_named_with_what_to_give(ask: Ask, query: dict[str, str], detail: str) -> None:
+    """The parameter, its value and what to send in its place."""
+    result = ask("GET", "/admin/limits", params=query)
+    assert (result.status_code, result.json["detail"].startswith(detail)) == (400, True), result.json["detail"]
+
+
+@pytest.mark.parametrize("duration", ["1h30m", "1d 12h", "90m30s"])
+def test_duration_may_have_two_units(ask: Ask, duration: str) -> None:
+    """As on the command line."""
+    assert ask("PUT", path_of("blocks", KEY), json={"for": duration}).status_code == 200
 
 
 def test_admin_says_when_the_store_fails(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:

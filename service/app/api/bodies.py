@@ -9,10 +9,12 @@ import falcon.asgi
 import msgspec
 from falcon.media import Handlers, JSONHandler
 
+from service.app.api.reading import UnreadableError, read
+
 BODY_LENGTH_MAX: Final = 16_384
 _RESPONDERS: Final = {"POST": "on_post", "PUT": "on_put"}
 
-_T = TypeVar("_T")
+_T = TypeVar("_T", bound=msgspec.Struct)
 
 
 def json_handlers() -> Handlers:
@@ -53,8 +55,8 @@ def body_as(req: falcon.Request, kind: type[_T]) -> _T:
         falcon.HTTPUnprocessableEntity: It is none; the error says where it differs.
     """
     try:
-        return msgspec.convert(req.context.body, kind)
-    except msgspec.ValidationError as error:
+        return read(req.context.body, kind)
+    except UnreadableError as error:
         raise falcon.HTTPUnprocessableEntity(description=str(error)) from error
 
 
@@ -65,13 +67,13 @@ def query_as(req: falcon.Request, kind: type[_T]) -> _T:
         falcon.HTTPBadRequest: They are none; the error says where they differ.
     """
     try:
-        return msgspec.convert(req.params, kind, strict=False)
-    except msgspec.ValidationError as error:
+        return read(req.params, kind, strict=False)
+    except UnreadableError as error:
         raise falcon.HTTPBadRequest(description=f"Query: {error}") from error
 
 
 def _expects_body(req: falcon.Request, resource: object) -> bool:
-    """Return whether a body is to be read, having checked that it says its length and is not too long."""
+    """Return whether a request has a body to read; check that its length is given and not too large."""
     responder = _RESPONDERS.get(req.method)
     if responder is None or not hasattr(resource, responder):
         return False

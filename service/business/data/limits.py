@@ -13,10 +13,11 @@ _INTERVAL_MAX_S: Final = 36_500 * 86_400
 # Whole numbers of units that the limiter reads, none of which can be above 100 years, its longest interval.
 _WRITTEN: Final = (
     r"\A([1-9][0-9]{0,8} ?(ms|s|secs?|seconds?)|[1-9][0-9]{0,6} ?(m|mins?|minutes?)"
-    r"|[1-9][0-9]{0,4} ?(h|hrs?|hours?)|[1-9][0-9]{0,3} ?(d|days?)|(second|minute|hour|day))\Z"
+    r"|[1-9][0-9]{0,4} ?(h|hrs?|hours?)|[1-9][0-9]{0,3} ?(d|days?)|(second|minute|hour|day)"
+    r"|[1-9][0-9]{0,3}d ?[1-9][0-9]{0,4}h|[1-9][0-9]{0,4}h ?[1-9][0-9]{0,6}m|[1-9][0-9]{0,6}m ?[1-9][0-9]{0,8}s)\Z"
 )
 
-#: Seconds, or text such as `90s`, `1min`, `12 hours`.
+#: Seconds, or text such as `90s`, `1min`, `12 hours`, `1h30m`.
 Duration = (
     Annotated[float, msgspec.Meta(ge=_INTERVAL_MIN_S, le=_INTERVAL_MAX_S)]
     | Annotated[str, msgspec.Meta(pattern=_WRITTEN, examples=["1min"])]
@@ -140,7 +141,7 @@ class NewOverride(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         limit: Units per interval.
-        interval: Seconds, or text such as `1min`; 1 ms to 100 years.
+        interval: Seconds, or text such as `1min`, `90s`, `1h30m`; 1 ms to 100 years.
         keep_spent: Whether the units that the key has spent stay spent; otherwise it begins with a full bucket.
     """
 
@@ -153,7 +154,7 @@ class NewBlock(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={
     """For how long every take of a key is denied.
 
     Attributes:
-        duration: Seconds, or text such as `1h`; 1 ms to 100 years.
+        duration: Seconds, or text such as `90s`, `1h`, `1h30m`; 1 ms to 100 years.
     """
 
     duration: Duration

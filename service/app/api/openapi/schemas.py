@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import inspect
-import re
 from typing import Any, Final
 
 import msgspec
 
 from service.app.api.problems import Problem
+from service.app.api.reading import attributes
 from service.business.data import (
     Changed,
     Health,
@@ -25,8 +25,6 @@ from shm_store.falcon import Problem as LimitProblem
 
 _TYPES: Final = (Changed, Health, LimitPage, Link, LinkPage, NewBlock, NewLink, NewOverride, Pong, Problem, Status)
 _TEMPLATE: Final = "#/components/schemas/{name}"
-# Of a docstring: the name of an attribute, and what is said of it until the next one.
-_ATTRIBUTE: Final = re.compile(r"^    (\w+): (.+(?:\n {8}.+)*)", re.MULTILINE)
 # Fields that go by another name than their attribute.
 _ATTRIBUTES: Final = {"for": "duration", "violated-policies": "violated_policies"}
 
@@ -61,7 +59,7 @@ def _described(schema: dict[str, Any]) -> dict[str, Any]:
     """Return the schema with what its type's docstring says of each field, and with patterns as ECMA 262 has them."""
     text = inspect.cleandoc(schema.pop("description", ""))
     schema["description"] = text.partition("\n\n")[0].replace("\n", " ")
-    said = {name: " ".join(words.split()) for name, words in _ATTRIBUTE.findall(text)}
+    said = attributes(text)
     for name, member in schema["properties"].items():
         attribute = _ATTRIBUTES.get(name, name)
         if attribute in said:
