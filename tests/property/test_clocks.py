@@ -44,7 +44,7 @@ operations = st.one_of(
     st.tuples(st.just("reserve"), st.lists(takes, min_size=1, max_size=3), st.sets(st.integers(0, 2))),
     st.tuples(st.just("settle"), st.integers(0, 3), st.sampled_from((0, 1, 4))),
     st.tuples(st.just("get"), keys),
-    st.tuples(st.just("set"), keys, st.just((LIMIT, INTERVAL, None))),
+    st.tuples(st.just("set"), keys, st.just((LIMIT, INTERVAL, None)), st.booleans()),
     st.tuples(st.just("reset"), keys),
 )
 #: A clock is set back by whole intervals, so that windows of `fixed-window` begin at the same instants as before.
