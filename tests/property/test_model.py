@@ -227,8 +227,9 @@ class Model(RuleBasedStateMachine):
         if known is None:
             self.admit()
         elif keep_spent and not self.is_expired(known):
-            known.at(self.clock())
-            override.start, override.used = known.start, known.used
+            # A longer interval counts again what was taken since the window began.
+            is_past = self.clock() >= self.idle_at(known) + MIN_TTL
+            override.start, override.used = (None, 0) if is_past else (known.start, known.used)
             if known.override and (known.limit, known.interval) == (limit, seconds * S):
                 # Reservations of it may still give something back.
                 override.life = known.life
