@@ -8,8 +8,9 @@ from functools import lru_cache
 from typing import Any, Final, TypeAlias, Unpack
 
 from shm_store.arguments import require_function
-from shm_store.http.answers import UNANSWERED, Answer, Denial
+from shm_store.http.answers import Answer, Denial
 from shm_store.http.clients import Clients
+from shm_store.http.exchange import STATUSES, Exchange, Message, Receive, Send
 from shm_store.http.framework import REPEATED, Framework, known_method
 from shm_store.http.headers import Fields, Headers
 from shm_store.http.options import Options
@@ -21,22 +22,11 @@ from shm_store.limiter import RateLimiter
 __all__ = ["Answer", "Clients", "Denial", "Headers", "Outcome", "RateLimitMiddleware"]
 
 Scope: TypeAlias = MutableMapping[str, Any]
-Message: TypeAlias = MutableMapping[str, Any]
-Receive: TypeAlias = Callable[[], Awaitable[Message]]
-Send: TypeAlias = Callable[[Message], Awaitable[None]]
 ASGIApplication: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _LIMITED: Final = frozenset(("http", "websocket"))
 # As `tuple | list` in its place it would be made anew for each request.
 _SEQUENCES: Final = (tuple, list)
-# What begins a response, and its status where the message does not say it.
-_STATUSES: Final = {
-    "http.response.start": None,
-    "websocket.http.response.start": None,
-    "websocket.accept": 101,
-    "websocket.close": 403,
-}
-_GONE: Final = frozenset(("http.disconnect", "websocket.disconnect"))
 
 
 class RateLimitMiddleware(Report):
@@ -53,8 +43,10 @@ class RateLimitMiddleware(Report):
     WebSocket handshakes are requests of the method GET. One that is denied is answered like any other if the server can
     send that, and with 403 if not; one that is accepted is in flight until its connection ends.
 
-    Reserved units are settled when the application has ended. A request whose client hangs up before it is answered
-    counts, whatever the application then answers, so that nobody gets units back by hanging up.
+    Reserved units are settled when the application has ended. A request counts if its client disconnects before the
+    response starts, whatever the application then answers, so that no client gets units back by hanging up. The
+    application need not receive the disconnection: before a status that gives units back, the middleware looks for it.
+    That look needs asyncio, and may miss a disconnection behind a long request body that the application has not read.
 
     Args:
         app: The application.
@@ -97,15 +89,16 @@ class RateLimitMiddleware(Report):
         if outcome.reservation is None:
             await self._app(scope, receive, send)
             return
-        exchange = _Exchange(receive, send)
+        exchange = Exchange(receive, send, outcome.reservation.gives_back)
         try:
             await self._app(scope, exchange.receive, exchange.send)
-            # If it has said nothing, the server does.
-            exchange.tell(500)
+            # If the application has not answered, the server does.
+            await exchange.tell(500)
         except Exception:
-            exchange.tell(500)
+            await exchange.tell(500)
             raise
         finally:
+            exchange.close()
             self._limiter.settle(outcome, exchange.status)
 
     def _telling(self, send: Send, outcome: Outcome) -> Send:
@@ -113,41 +106,11 @@ class RateLimitMiddleware(Report):
         tells, added = self._limiter.nested.tells, _bytes(outcome.headers)
 
         async def send_with_fields(message: Message) -> None:
-            if message["type"] in _STATUSES and message["type"] != "websocket.close" and tells(outcome):
+            if message["type"] in STATUSES and message["type"] != "websocket.close" and tells(outcome):
                 message = {**message, "headers": [*message.get("headers", ()), *added]}
             await send(message)
 
         return send_with_fields
-
-
-class _Exchange:
-    """A request that the application serves, and the status that its client is told.
-
-    Attributes:
-        status: The status; UNANSWERED as long as there is none, and for good once the client is gone without one.
-    """
-
-    def __init__(self, receive: Receive, send: Send) -> None:
-        self._receive = receive
-        self._send = send
-        self._gone = False
-        self.status = UNANSWERED
-
-    def tell(self, status: int) -> None:
-        """Take note of a status; only the first counts."""
-        if not self.status and not self._gone:
-            self.status = status
-
-    async def receive(self) -> Message:
-        message = await self._receive()
-        self._gone = self._gone or message["type"] in _GONE
-        return message
-
-    async def send(self, message: Message) -> None:
-        kind = message["type"]
-        if kind in _STATUSES:
-            self.tell(_STATUSES[kind] or message["status"])
-        await self._send(message)
 
 
 async def _answer(answer: Answer, method: str, send: Send, prefix: str = "") -> None:

@@ -41,7 +41,7 @@ class RateLimitMiddleware(Report):
 
     In `req.context.rate_limit` a resource finds the Outcome: the `info` of the tightest limit, the `infos` of all, and
     the `reservation` to commit the true cost to, if one of the policies has `refund`. Units in flight end with
-    `process_response`: before the body of a stream is sent.
+    `process_response`: before the response is sent, and whether or not the client is still there.
 
     Args:
         store: Any RateLimiter.

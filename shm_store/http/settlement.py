@@ -70,6 +70,10 @@ class RequestReservation:
         """Leave it to the settlement to count the request."""
         self._uncounted = uncounted
 
+    def gives_back(self, status: int) -> bool:
+        """Return whether the settlement for a response of that status would give units back."""
+        return any(self._units(rule, status) < rule.cost for rules, _ in self._parts for rule in rules)
+
     def take_uncounted(self) -> Uncounted | None:
         """Return what is not counted yet, and leave it to the caller to count it."""
         uncounted, self._uncounted = self._uncounted, None

@@ -14,7 +14,8 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from shm_store import ConfigurationError, ShmStore, StoreClosedError
-from shm_store.asgi import ASGIApplication, Message, Outcome, RateLimitMiddleware, Receive, Scope, Send
+from shm_store.asgi import ASGIApplication, Outcome, RateLimitMiddleware, Scope
+from shm_store.http.exchange import Message, Receive, Send
 from shm_store.policy import Policy
 from shm_store.policy.policy import Absent
 from tests.http.counts import outcomes
@@ -24,6 +25,11 @@ from tests.http.service import CLIENT
 FIELDS = {b"ratelimit-policy", b"ratelimit"}
 FAILURES = Policy(name="failures", quota="3/minute", refund=["5xx"])
 IN_FLIGHT = Policy(name="in-flight", concurrency=1)
+GONE: Message = {"type": "http.disconnect"}
+BODY: Message = {"type": "http.request", "body": b"", "more_body": False}
+CONNECT: Message = {"type": "websocket.connect"}
+#: Behind them the client of a test closes its WebSocket.
+LAST = {"websocket.accept", "websocket.close"}
 #: What an application does with one request.
 Act: TypeAlias = Callable[[Receive, Send], Awaitable[object]]
 
@@ -62,16 +68,22 @@ def websocket(path: str = "/", **more: Any) -> Scope:  # noqa: ANN401 - as serve
 
 
 async def serve(app: ASGIApplication, scope: Scope, *received: Message) -> Got:
-    """Call the application once; what it receives is at last that the client is gone."""
+    """Call the application once; behind `received` comes nothing until the answer is complete, and then the end."""
     got = Got()
     messages = iter(received)
+    answered = asyncio.Event()
 
     async def receive() -> Message:
-        kind = "http" if scope["type"] == "http" else "websocket"
-        return next(messages, {"type": f"{kind}.disconnect"})
+        message = next(messages, None)
+        if message is None:
+            await answered.wait()
+        return message or {"type": f"{scope['type']}.disconnect"}
 
     async def send(message: Message) -> None:
         got.messages.append(message)
+        kind = message["type"]
+        if kind in LAST or (kind.endswith("response.body") and not message.get("more_body")):
+            answered.set()
 
     await app(scope, receive, send)
     return got
@@ -79,7 +91,7 @@ async def serve(app: ASGIApplication, scope: Scope, *received: Message) -> Got:
 
 def ask(app: ASGIApplication, scope: Scope | None = None, *received: Message) -> Got:
     scope = http() if scope is None else scope
-    return asyncio.run(serve(app, scope, *(received or ({"type": "websocket.connect"},) * (scope["type"] != "http"))))
+    return asyncio.run(serve(app, scope, *(received or (BODY if scope["type"] == "http" else CONNECT,))))
 
 
 async def pong(_scope: Scope, _receive: Receive, send: Send) -> None:
@@ -235,18 +247,10 @@ async def _is_cancelled_after_start(_receive: Receive, send: Send) -> None:
     raise asyncio.CancelledError
 
 
-async def _raises_for_a_client_that_is_gone(receive: Receive, _send: Send) -> None:
-    await receive()
-    raise ValueError
-
-
-async def _answers_a_client_that_is_gone(receive: Receive, send: Send) -> None:
-    await receive()
-    await send(start(500))
-
-
 async def _answers_before_the_client_goes(receive: Receive, send: Send) -> None:
     await send(start(503))
+    await receive()
+    await send({"type": "http.response.body"})
     await receive()
 
 
@@ -260,8 +264,6 @@ async def _answers_before_the_client_goes(receive: Receive, send: Send) -> None:
         (_raises_after_start, False),
         (_is_cancelled, False),
         (_is_cancelled_after_start, True),
-        (_raises_for_a_client_that_is_gone, False),
-        (_answers_a_client_that_is_gone, False),
         (_answers_before_the_client_goes, True),
     ],
 )
@@ -273,6 +275,225 @@ def test_asgi_settles_by_what_the_client_is_told(store: ShmStore, act: Act, *, g
             ask(app)
     assert store.get(f"failures:client:{CLIENT}") == (3, 3 if given_back else 1)
     assert app.counts["in-flight"] == outcomes(allowed=2)
+
+
+async def _does_not_receive(_receive: Receive) -> None:
+    pass
+
+
+async def _receives(receive: Receive) -> None:
+    await receive()
+
+
+@pytest.mark.parametrize("act", [_apologises, _says_nothing, _raises])
+@pytest.mark.parametrize("before", [_does_not_receive, _receives])
+@pytest.mark.parametrize("received", [(GONE,), (BODY, GONE), ({**BODY, "more_body": True}, BODY, GONE)])
+def test_asgi_request_counts_if_its_client_is_gone(
+    store: ShmStore, act: Act, before: Callable[[Receive], Awaitable[None]], received: tuple[Message, ...]
+) -> None:
+    """Whether or not the application receives that, no client gets units back by hanging up before the answer."""
+
+    async def app(receive: Receive, send: Send) -> None:
+        await before(receive)
+        await act(receive, send)
+
+    limited = RateLimitMiddleware(acting(app), store, policies=[FAILURES])
+    with contextlib.suppress(ValueError):
+        ask(limited, None, *received)
+    assert store.get(f"failures:client:{CLIENT}") == (3, 2)
+
+
+def test_asgi_success_is_not_given_back_to_a_client_that_is_gone(store: ShmStore) -> None:
+    """An application that gives back what it answers 200 does so for those who get the answer."""
+    app = RateLimitMiddleware(pong, store, policies=[Policy(name="p", quota="3/minute", refund=["2xx"])])
+    for received, left in (((BODY,), 3), ((BODY, GONE), 2)):
+        assert ask(app, None, *received).status == 200
+        assert store.get(f"p:client:{CLIENT}") == (3, left)
+
+
+def test_asgi_server_that_refuses_to_send_has_no_client(store: ShmStore) -> None:
+    """A server says by an OSError that the client is gone."""
+
+    async def app() -> None:
+        async def receive() -> Message:
+            return BODY
+
+        async def send(_message: Message) -> None:
+            raise ConnectionResetError
+
+        with pytest.raises(ConnectionResetError):
+            await RateLimitMiddleware(acting(_apologises), store, policies=[FAILURES])(http(), receive, send)
+
+    asyncio.run(app())
+    assert store.get(f"failures:client:{CLIENT}") == (3, 2)
+
+
+@pytest.mark.parametrize("chunks", [1, 2, 7, 8, 9, 30])
+def test_asgi_look_for_the_client_loses_no_message(store: ShmStore, chunks: int) -> None:
+    """An application that begins its answer before it reads the request gets the whole body, in order, and the end."""
+    body = [{"type": "http.request", "body": bytes([n]), "more_body": n + 1 < chunks} for n in range(chunks)]
+    seen: list[Message] = []
+
+    async def echo(receive: Receive, send: Send) -> None:
+        await send(start(503))
+        seen.extend([await receive() for _ in body])
+        await send({"type": "http.response.body"})
+        seen.append(await receive())
+
+    ask(RateLimitMiddleware(acting(echo), store, policies=[FAILURES]), None, *body)
+    assert seen == [*body, GONE]
+    assert store.get(f"failures:client:{CLIENT}") == (3, 3)
+
+
+def test_asgi_look_for_the_client_survives_a_cancelled_receive(store: ShmStore) -> None:
+    """A message that comes after the application gave up waiting is the next that it receives."""
+
+    async def impatient(receive: Receive, send: Send) -> None:
+        await send(start(503))
+        for _ in range(2):
+            waiting = asyncio.create_task(_awaited(receive))
+            await asyncio.sleep(0)
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+        (arrives,) = arriving
+        arrives.set_result(BODY)
+        assert await receive() == BODY
+
+    async def server() -> Message:
+        arriving.append(asyncio.get_running_loop().create_future())
+        return await arriving[-1]
+
+    async def discard(_message: Message) -> None:
+        pass
+
+    arriving: list[asyncio.Future[Message]] = []
+    asyncio.run(_served(RateLimitMiddleware(acting(impatient), store, policies=[FAILURES]), server, discard))
+
+
+async def _served(app: ASGIApplication, receive: Receive, send: Send) -> None:
+    await app(http(), receive, send)
+
+
+async def _awaited(receive: Receive) -> Message:
+    return await receive()
+
+
+@pytest.mark.parametrize(("received", "is_gone"), [((BODY, GONE), True), ((BODY,), False)])
+def test_asgi_application_may_ask_whether_its_client_is_gone(
+    store: ShmStore, received: tuple[Message, ...], *, is_gone: bool
+) -> None:
+    """Starlette asks by a receive that it cancels at once: it hears of a disconnection that the look has found."""
+    told: list[bool] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        await request.body()
+        await send(start(503))
+        told.append(await request.is_disconnected())
+
+    ask(RateLimitMiddleware(app, store, policies=[FAILURES]), None, *received)
+    assert told == [is_gone]
+    assert store.get(f"failures:client:{CLIENT}") == (3, 2 if is_gone else 3)
+
+
+def test_asgi_look_for_the_client_leaves_no_task(store: ShmStore) -> None:
+    """What is still to be received when the application ends is received by nobody."""
+
+    async def tasks() -> int:
+        await serve(RateLimitMiddleware(acting(_apologises), store, policies=[FAILURES]), http(), BODY)
+        await asyncio.sleep(0)
+        return len(asyncio.all_tasks())
+
+    assert asyncio.run(tasks()) == 1
+
+
+def test_asgi_receives_nothing_where_nothing_is_given_back(store: ShmStore) -> None:
+    """A status that gives no units back is worth no look, and neither is a limit on what is in flight."""
+    received: list[Message] = []
+
+    async def serve_once(act: Act) -> None:
+        async def receive() -> Message:
+            received.append(BODY)
+            return BODY
+
+        async def send(_message: Message) -> None:
+            pass
+
+        await RateLimitMiddleware(acting(act), store, policies=[FAILURES, IN_FLIGHT])(http(), receive, send)
+
+    asyncio.run(serve_once(_answers))
+    assert not received
+    asyncio.run(serve_once(_apologises))
+    assert received
+
+
+def test_asgi_error_of_the_server_reaches_the_application(store: ShmStore) -> None:
+    """A `receive` that fails fails where the application receives, and not where it sends."""
+    order: list[str] = []
+
+    async def app(receive: Receive, send: Send) -> None:
+        await send(start(503))
+        order.append("sent")
+        with pytest.raises(ZeroDivisionError):
+            await receive()
+        order.append("received")
+
+    async def serve_once() -> None:
+        async def receive() -> Message:
+            raise ZeroDivisionError
+
+        async def send(_message: Message) -> None:
+            pass
+
+        await RateLimitMiddleware(acting(app), store, policies=[FAILURES])(http(), receive, send)
+
+    asyncio.run(serve_once())
+    assert order == ["sent", "received"]
+    assert store.get(f"failures:client:{CLIENT}") == (3, 3)
+
+
+def test_asgi_leaves_it_to_an_application_that_is_receiving(store: ShmStore) -> None:
+    """Two that receive at once would share the messages: the application's own receiving tells of the client."""
+    receiving: list[str] = []
+
+    async def app(receive: Receive, send: Send) -> None:
+        waiting = asyncio.create_task(_awaited(receive))
+        await asyncio.sleep(0)
+        await send(start(503))
+        assert receiving == ["one"]
+        waiting.cancel()
+
+    async def receive() -> Message:
+        receiving.append("one")
+        await asyncio.get_running_loop().create_future()
+        return BODY
+
+    async def discard(_message: Message) -> None:
+        pass
+
+    asyncio.run(_served(RateLimitMiddleware(acting(app), store, policies=[FAILURES]), receive, discard))
+    assert store.get(f"failures:client:{CLIENT}") == (3, 3)
+
+
+def test_asgi_needs_no_asyncio(store: ShmStore) -> None:
+    """On another event loop there is no look: the request goes by the status that was sent."""
+    serving = serve(RateLimitMiddleware(acting(_apologises), store, policies=[FAILURES]), http(), BODY, GONE)
+    with pytest.raises(StopIteration):
+        serving.send(None)
+    assert store.get(f"failures:client:{CLIENT}") == (3, 3)
+
+
+def test_asgi_websocket_counts_if_its_client_is_gone(store: ShmStore) -> None:
+    """A handshake that is refused when the client has hung up already gives nothing back."""
+
+    async def refuses(receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.close"})
+
+    app = RateLimitMiddleware(acting(refuses), store, policies=[Policy(name="p", quota="3/minute", refund=["4xx"])])
+    ask(app, websocket(), CONNECT, {"type": "websocket.disconnect"})
+    assert store.get(f"p:client:{CLIENT}") == (3, 2)
 
 
 def test_asgi_request_that_is_cancelled_for_real_counts(store: ShmStore) -> None:
