@@ -125,13 +125,15 @@ def _kind(scheme: object, plain: type[Any], encrypted: type[Any], options: dict[
     if scheme is not redis.SSLConnection:
         return plain
     made = redis.ConnectionPool(connection_class=redis.SSLConnection, **options).make_connection()
-    return type(encrypted.__name__, (encrypted,), {"context": _context(made)})
+    checks_host = options.get("ssl_check_hostname", True)
+    return type(encrypted.__name__, (encrypted,), {"context": _context(made, checks_host=checks_host)})
 
 
-def _context(made: Any) -> ssl.SSLContext:  # noqa: ANN401 - a connection of redis-py
+def _context(made: Any, *, checks_host: bool) -> ssl.SSLContext:  # noqa: ANN401 - a connection of redis-py
     """Return the context of all connections of a pool, by the options that redis-py has read for one of them."""
     context = ssl.create_default_context()
-    context.check_hostname = made.check_hostname
+    # Also with releases of redis-py that do not check it unless they are told to.
+    context.check_hostname = checks_host and made.cert_reqs != ssl.CERT_NONE
     context.verify_mode = made.cert_reqs
     if made.certfile or made.keyfile:
         context.load_cert_chain(made.certfile, made.keyfile, made.certificate_password)

@@ -9,11 +9,21 @@ from __future__ import annotations
 from typing import Final
 
 import redis
+from redis import exceptions
 from redis.connection import DefaultParser
 
 from shm_store.redis.answers import NoAnswerError
 from shm_store.redis.deadline import Socket
 
+# Not every release of redis-py reads these on a connection that is not its cluster client's.
+_OF_CLUSTERS: Final = {
+    "ASK": exceptions.AskError,
+    "MOVED": exceptions.MovedError,
+    "TRYAGAIN": exceptions.TryAgainError,
+    "CLUSTERDOWN": exceptions.ClusterDownError,
+    "CROSSSLOT": exceptions.ClusterCrossSlotError,
+    "MASTERDOWN": exceptions.MasterDownError,
+}
 _SIZE: Final = 2**16
 # Beyond the answer to any number of takes that a call may have.
 _LONGEST: Final = 2**24
@@ -56,5 +66,16 @@ def _meaning(data: bytes, end: int, number: int) -> bytes | int | None:
     if kind == b":":
         return number
     if kind == b"-":
-        raise DefaultParser.parse_error(data[1:end].decode("utf-8", "replace"))  # type: ignore[no-untyped-call]
+        raise _error(data[1:end].decode("utf-8", "replace"))
     raise NoAnswerError(data)
+
+
+def _error(text: str) -> Exception:
+    code, _, rest = text.partition(" ")
+    kind = _OF_CLUSTERS.get(code)
+    try:
+        error: Exception = DefaultParser.parse_error(text) if kind is None else kind(rest)  # type: ignore[no-untyped-call]
+    except ValueError:
+        # A redirection that names no node.
+        return NoAnswerError(text)
+    return error

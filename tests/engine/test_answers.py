@@ -49,6 +49,8 @@ REPLIES = {
     "other protocol": b"HTTP/1.1 400 Bad Request\r\n\r\n",
     "empty line": b"\r\n",
     "push": b">1\r\n+x\r\n",
+    "redirection to no slot": b"-MOVED\r\n",
+    "redirection to no node": b"-ASK 5 x:y\r\n",
 }
 
 
