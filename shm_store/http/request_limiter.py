@@ -10,13 +10,13 @@ from typing import Final
 import msgspec
 
 from shm_store.arguments import require_flag, require_function, require_instance, require_store
-from shm_store.errors import ConfigurationError, CostError, StoreError
+from shm_store.errors import ConfigurationError
 from shm_store.http import hotpath
 from shm_store.http.answering import Answering
 from shm_store.http.answers import Deny
+from shm_store.http.charging import Charging
 from shm_store.http.clients import Clients
-from shm_store.http.counting import Fate, Uncounted, count
-from shm_store.http.deciding import NOTHING, Asked, Decided, Failure, has_room, violated
+from shm_store.http.deciding import has_room
 from shm_store.http.denial_log import DenialLog
 from shm_store.http.error_log import ErrorLog
 from shm_store.http.framework import Framework
@@ -32,11 +32,9 @@ from shm_store.http.options import (
     default_policy,
     refuse_beside_policies,
 )
-from shm_store.http.outcome import NO_FIELDS, UNLIMITED, Outcome
+from shm_store.http.outcome import UNLIMITED, Outcome
 from shm_store.http.plan import Further, RunningPlan
-from shm_store.http.rules import Rule, covering
-from shm_store.http.settlement import RequestReservation
-from shm_store.http.taking import Taking
+from shm_store.http.rules import covering
 from shm_store.limiter import Bookkeeping, RateLimiter
 from shm_store.policy import Policy, RunningPolicies, coverage, paths, recipe, require_countable
 from shm_store.policy.policy import Absent, OnError
@@ -118,9 +116,8 @@ class RequestLimiter:
         log = logging.getLogger(f"shm_store.{framework.name}")
         self._log = log
         self._error_log = ErrorLog(log)
-        self._denial_log = DenialLog(log, store, show_keys=log_keys)
-        self._answering = Answering(framework, checked_headers(headers), checked_deny(deny), self._error_log)
-        self._taking = Taking(store, on_cost_error=self._log_cost, settle=self._settle)
+        denial_log = DenialLog(log, store, show_keys=log_keys)
+        answering = Answering(framework, checked_headers(headers), checked_deny(deny), self._error_log)
         books = store if isinstance(store, Bookkeeping) else None
         tally_of = _own_tally if books is None else books.tally
         self._requests = RequestTally() if books is None else books.request_tally()
@@ -141,17 +138,27 @@ class RequestLimiter:
             tell=self._warn,
         )
         self.nested = Nested(self._running, log, self._is_policy)
+        self._charging = charging = Charging(
+            store,
+            answering,
+            self.nested,
+            requests=self._requests,
+            error_log=self._error_log,
+            denial_log=denial_log,
+            mounts=framework.mounts,
+            exists=self._is_policy,
+        )
         self.decide = hotpath.bind(
             store,
-            self._answering,
+            answering,
             self._running,
             self._exempt,
             self._exempt_methods,
             requests=self._requests,
             several=self._decide_early,
-            failed=self._failed_alone,
-            log_denial=self._denial_log.record,
-            log_cost=self._log_cost,
+            failed=charging.fail,
+            log_denial=denial_log.record,
+            log_cost=charging.log_cost,
         )
         limiters.add(self)
 
@@ -212,12 +219,15 @@ class RequestLimiter:
         try:
             rules, alone = self._running.current().at(route, further, self._running.rules_of)
         except ConfigurationError as error:
-            return self._misconfigured(request, method, path, route, error)
+            plan = self._running.current()
+            rules = (*plan.early, *plan.late(route))
+            covers = covering(rules, request, method, path, self._mounts)
+            return self._charging.refuse(request, path, error, covers)
         if alone is not None and before is UNLIMITED:
             return self.decide(request, method, path, alone)
         if self._is_exempt(method, path):
             return before
-        return self._decide(request, method, path, rules, before=before)
+        return self._charging.charge(request, method, path, rules, before=before)
 
     def decide_late(self, request: object, method: str, path: str, route: str | None, before: Outcome) -> Outcome:
         """Decide, when a request is routed, by the policies that need the route.
@@ -232,7 +242,7 @@ class RequestLimiter:
         rules = self._running.current().late(route)
         if not rules or self._is_exempt(method, path):
             return before
-        return self._decide(request, method, path, rules, before=before)
+        return self._charging.charge(request, method, path, rules, before=before)
 
     def has_room(self, request: object, method: str, path: str) -> bool:
         """Return whether no quota of a policy that needs no route would deny a request; nothing is charged or counted.
@@ -246,9 +256,7 @@ class RequestLimiter:
 
     def settle(self, outcome: Outcome, status: int) -> None:
         """Settle what a request has reserved, for a response of that status, and count it if it is not counted."""
-        reservation = outcome.reservation
-        if reservation is not None:
-            self._settle(lambda: reservation.settle(status))
+        self._charging.settle(outcome, status)
 
     def _warn(self, policies: tuple[Policy, ...]) -> None:
         """Log what the policies of a start, or of a reload, leave without a limit or without an effect."""
@@ -268,134 +276,7 @@ class RequestLimiter:
         """Decide what `decide` leaves to it: by several rules, by new policies, or inside another limiter."""
         plan = self._running.current()
         hold = plan.needs_routes and plan.may_follow(request, method, path, self._mounts)
-        return self._decide(request, method, path, plan.early, hold=hold, before=before)
-
-    def _decide(
-        self,
-        request: object,
-        method: str,
-        path: str,
-        rules: Iterable[Rule],
-        *,
-        hold: bool = False,
-        before: Outcome = UNLIMITED,
-    ) -> Outcome:
-        asked: list[Asked] = []
-        failures: list[Failure] = []
-        for rule in covering(rules, request, method, path, self._mounts):
-            try:
-                key = rule.key_of(request, method)
-            except StoreError as error:
-                failures.append(Failure(error, [rule]))
-            else:
-                if key is not None and not self.nested.leaves_out(rule, key, before):
-                    partitioned = self._answering.partitioned
-                    label = rule.label if partitioned is None else partitioned(rule.label, key)
-                    asked.append(Asked(rule, key, label))
-        if not asked and not failures:
-            return before
-        decided = NOTHING
-        if not any(failure.refuses for failure in failures):
-            decided = self._taking.take_together(asked, hold=hold)
-            failures += decided.failures
-        for failure in failures:
-            self._log_failure(failure)
-        if not all(info.allowed for _, info, _ in decided.decisions):
-            self._log_denials(asked, decided)
-        return self._outcome(request, path, asked, decided, failures, hold=hold, before=before)
-
-    def _outcome(
-        self,
-        request: object,
-        path: str,
-        asked: Iterable[Asked],
-        decided: Decided,
-        failures: Sequence[Failure],
-        *,
-        hold: bool = False,
-        before: Outcome = UNLIMITED,
-    ) -> Outcome:
-        """Return the outcome of the request, and count it unless further policies may follow."""
-        decisions, reservation, nesting = (*before.decisions, *decided.decisions), before.reservation, before.nesting
-        uncounted = None if reservation is None else reservation.take_uncounted()
-        failed = [rule for failure in failures for rule in failure.rules]
-        unable = (*failed,) if uncounted is None else (*uncounted.failed, *failed)
-        refused = any(failure.refuses for failure in failures)
-        fate: Fate = "failed" if refused else "denied" if violated(decisions) else "served"
-        own = decisions
-        requests: RequestTally | None = self._requests
-        if nesting is not None:
-            self.nested.takes_over(nesting)
-            own = self.nested.own(decisions)
-            # The limiter around this one has counted the request as served.
-            requests = None if fate == "served" and self.nested.shares(decisions) else requests
-        if fate != "served":
-            self._release(before)
-            count(requests, fate, own, unable, _undecided(asked, decided, failed))
-            answering = self._answering
-            denied = fate == "denied"
-            answer = answering.denied(request, path, decisions) if denied else answering.failed(request, path)
-            return Outcome(decisions, NO_FIELDS, answer, nesting=nesting)
-        if hold or decided.parts:
-            reservation = RequestReservation(self._is_policy) if reservation is None else reservation
-            for rules, reserved in decided.parts:
-                reservation.add(rules, reserved)
-        if hold and reservation is not None:
-            reservation.leave_uncounted(Uncounted(requests, own, unable))
-        else:
-            count(requests, fate, own, unable)
-        hashes = (*before.hashes, *_hashes(asked, decided))
-        return Outcome(decisions, self._answering.allowed(decisions), None, reservation, hashes, nesting)
-
-    def _misconfigured(
-        self, request: object, method: str, path: str, route: str | None, error: ConfigurationError
-    ) -> Outcome:
-        """Answer 503 because of further policies that the store cannot keep: it is not the store that fails."""
-        self._error_log.record(error, "request answered with 503")
-        plan = self._running.current()
-        covers = covering((*plan.early, *plan.late(route)), request, method, path, self._mounts)
-        count(self._requests, "failed", (), (), covers)
-        return Outcome((), NO_FIELDS, self._answering.failed(request, path))
-
-    def _failed_alone(self, request: object, path: str, error: StoreError, rule: Rule) -> Outcome:
-        failure = Failure(error, [rule])
-        self._log_failure(failure)
-        return self._outcome(request, path, (), NOTHING, (failure,))
-
-    def _log_failure(self, failure: Failure) -> None:
-        answered = "request answered with 503" if failure.refuses else "request let through without a limit"
-        self._error_log.record(failure.error, answered)
-
-    def _release(self, before: Outcome) -> None:
-        """Refund the units that a request took before it was routed, as it is not served."""
-        if before.reservation is not None:
-            self._settle(before.reservation.refund)
-
-    def _settle(self, settle: Callable[[], None]) -> None:
-        try:
-            settle()
-        except StoreError as error:
-            self._error_log.record(error, "units not given back")
-
-    def _log_denials(self, asked: Iterable[Asked], decided: Decided) -> None:
-        keys = {each.rule.name: each.key for each in asked}
-        for rule, info, _ in decided.decisions:
-            if not info.allowed:
-                self._denial_log.record(rule, keys[rule.name], info)
-
-    def _log_cost(self, error: CostError, rule: Rule) -> None:
-        # The store works, and its answer is that no wait makes room: denied, whatever `on_error` says.
-        self._error_log.record(error, f"policy {rule.name} in shadow mode" if rule.shadow else "request denied")
-
-
-def _undecided(asked: Iterable[Asked], decided: Decided, failed: Iterable[Rule]) -> list[Rule]:
-    concluded = {rule.name for rule, _, _ in decided.decisions} | {rule.name for rule in failed}
-    return [each.rule for each in asked if each.rule.name not in concluded]
-
-
-def _hashes(asked: Iterable[Asked], decided: Decided) -> list[int]:
-    names = {rule.name for rule, _, _ in decided.decisions}
-    return [hash(each.key) for each in asked if each.rule.name in names]
+        return self._charging.charge(request, method, path, plan.early, hold=hold, before=before)
 
 
 def _own_tally(_policy: str) -> Tally:
