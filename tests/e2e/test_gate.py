@@ -40,9 +40,7 @@ def store(segment: str) -> Iterator[ShmStore]:
 
 @pytest.fixture(params=SERVERS)
 def address(request: pytest.FixtureRequest, store: ShmStore, tmp_path: Path) -> Iterator[Address]:
-    """Serve the application, in one process; skip the test without the packages of the server."""
-    for package in request.param.split("-"):
-        pytest.importorskip(package, reason=f"{package} is not installed: install it to run this test")
+    """Serve the application, in one process."""
     with ExitStack() as stack:
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         at = str(listener.fileno()) if request.param.startswith("uvicorn") else f"fd://{listener.fileno()}"
