@@ -32,6 +32,8 @@ local function bucket_of(name, now, min_ttl)
     return nil
   end
   local first, idle_at, third, code, limit, interval, burst, tag, override, at, ahead = cmsgpack.unpack(text)
+  -- A record of before buckets had a time of their own ends with `override`: it goes by the clock of now.
+  at, ahead = at or now, ahead or 0
   local own = max(now + ahead, at)
   local lag = own - now - ahead
   local has_stepped = lag > interval * JITTER

@@ -11,6 +11,8 @@ do
   if text then
     local first, idle_at, third, code_now, limit_now, interval_now, burst_now, tag_now, override, at, ahead_now =
       cmsgpack.unpack(text)
+    -- As in `buckets`.
+    at, ahead_now = at or now, ahead_now or 0
     own_time = now + ahead_now
     -- A clock that has stepped back, and a bucket that may go by the clock again, are the affair of `buckets`.
     is_plain = is_plain and not override and code == code_now and limit == limit_now and interval == interval_now
