@@ -72,7 +72,7 @@ def _idle(policy: Policy, exempt: Exempt, exempt_methods: Collection[str]) -> st
     if any("/" in each.prefixes for each in exempts):
         return "exempt has '/*', every path"
     for field, patterns in (("paths", policy.paths), ("routes", policy.routes)):
-        if patterns and all(any(_is_exempt(pattern, each) for each in exempts) for pattern in patterns):
+        if patterns and all(any(each.include(pattern) for each in exempts) for pattern in patterns):
             return f"exempt has each of its {field}, {', '.join(patterns)}"
     literal = [route for route in policy.routes if "{" not in route]
     if policy.paths and policy.routes and len(literal) == len(policy.routes):
@@ -80,12 +80,6 @@ def _idle(policy: Policy, exempt: Exempt, exempt_methods: Collection[str]) -> st
         if not any(covered.cover(paths.spellings(route)) for route in literal):
             return f"its paths, {', '.join(policy.paths)}, have none of its routes, {', '.join(policy.routes)}"
     return None
-
-
-def _is_exempt(pattern: str, exempt: Exempt) -> bool:
-    """Return whether a pattern or a route has exempt paths alone."""
-    beginning, mark, _ = pattern.partition("{" if "{" in pattern else "*")
-    return beginning.startswith(exempt.prefixes) if mark else exempt.cover(pattern)
 
 
 def _near(route: str, routes: Iterable[str]) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import combinations, product
 from typing import Final
 
 from shm_store.arguments import require_collection, require_instance, require_store
 from shm_store.errors import ConfigurationError
 from shm_store.limiter import Backed
+from shm_store.policy import paths
 from shm_store.policy.policy import Policy
 from shm_store.policy.recipe import GLOBAL, Source
 
@@ -61,30 +62,19 @@ def _meet(one: Policy, other: Policy) -> bool:
         return False
     if _excludes(one, other) or _excludes(other, one):
         return False
-    return all(any(_overlap(*pair) for pair in product(*lists)) for lists in product(_patterns(one), _patterns(other)))
-
-
-def _patterns(policy: Policy) -> Iterator[list[str]]:
-    """Yield the lists of patterns that the path of each request of a policy is in."""
-    if policy.paths:
-        yield [*policy.paths]
-    if policy.routes:
-        # A field of a template stands for anything.
-        yield [route.partition("{")[0] + "*" if "{" in route else route for route in policy.routes]
-
-
-def _overlap(one: str, other: str) -> bool:
-    return _includes(one, other) or _includes(other, one)
-
-
-def _includes(one: str, other: str) -> bool:
-    """Return whether a pattern covers all that another one does."""
-    return one == other or (one.endswith("*") and other.removesuffix("*").startswith(one[:-1]))
+    ignore_case = one.ignore_case or other.ignore_case
+    return all(
+        any(paths.overlap(*pair, ignore_case=ignore_case) for pair in product(*lists))
+        for lists in product(_patterns(one), _patterns(other))
+    )
 
 
 def _excludes(one: Policy, other: Policy) -> bool:
     """Return whether a policy exempts all paths of another one."""
-    return any(
-        all(any(_includes(exempt, pattern) for exempt in one.exempt) for pattern in patterns)
-        for patterns in _patterns(other)
-    )
+    exempt = paths.exempt("exempt", one.exempt)
+    return any(all(map(exempt.include, patterns)) for patterns in _patterns(other))
+
+
+def _patterns(policy: Policy) -> list[Collection[str]]:
+    """Return the lists of patterns and routes that the path of each request of a policy is in."""
+    return [patterns for patterns in (policy.paths, policy.routes) if patterns]

@@ -81,6 +81,11 @@ class Exempt(NamedTuple):
         spelled = spellings(path) if path.startswith(self.prefixes) else None
         return spelled is not None and all(each in self.exact or each.startswith(self.prefixes) for each in spelled)
 
+    def include(self, pattern: str) -> bool:
+        """Return whether every path of a pattern or a route is exempt."""
+        beginning, mark = _beginning(pattern)
+        return beginning.startswith(self.prefixes) if mark else self.cover(pattern)
+
 
 def spellings(path: str, mounts: Collection[str] = ()) -> Collection[str] | None:
     """Return the paths in normal form that a server or router may take `path` for, or None if they are too many.
@@ -117,6 +122,24 @@ def is_normal(path: str) -> bool:
         return False
     spelled = spellings(path)
     return spelled is not None and {*spelled} == {_ends(path)}
+
+
+def overlap(one: str, other: str, *, ignore_case: bool = False) -> bool:
+    """Return whether two patterns or routes have a path in common.
+
+    >>> overlap("/static/*", "/static"), overlap("/v1/{id}", "/v1/*"), overlap("/login", "/logout")
+    (True, True, False)
+    """
+    if ignore_case:
+        one, other = one.casefold(), other.casefold()
+    (one, mark), (other, other_mark) = _beginning(one), _beginning(other)
+    if mark and other_mark:
+        return one.startswith(other) or other.startswith(one)
+    if not mark and not other_mark:
+        return _ends(one) == _ends(other)
+    prefix, path = (one, other) if mark else (other, one)
+    # A pattern for what is below a path covers that path as well; a route does not.
+    return path.startswith(prefix) or (f"{path}/" == prefix and "*" in (mark, other_mark))
 
 
 def covered(field: str, patterns: object, *, ignore_case: bool = False) -> Covered:
@@ -163,6 +186,12 @@ def _read(field: str, patterns: object) -> tuple[set[str], set[str]]:
 def _normal(pattern: str) -> str:
     """Return the normal form of a pattern, which is the shortest of its spellings."""
     return min(spellings(pattern) or (pattern,), key=lambda spelled: (len(spelled), spelled))
+
+
+def _beginning(pattern: str) -> tuple[str, str]:
+    """Return a pattern up to its `*`, or a route up to the brace of its first field; and that mark, if there is one."""
+    beginning, mark, _ = pattern.partition("{" if "{" in pattern else "*")
+    return beginning, mark
 
 
 def _ends(path: str) -> str:

@@ -91,14 +91,21 @@ APART: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"paths": ["/v1/*"]}, {"key": ["global"], "routes": ["/v1/{id}"]}),
     ({"routes": ["/a", "/b"]}, {"key": ["global"], "routes": ["/b"]}),
     ({"exempt": ["/login"]}, {"key": ["global"], "paths": ["/login", "/logout"]}),
+    # As a request for `/v1`, and one for `/LOGIN`, is covered by both.
+    ({"paths": ["/v1/*"]}, {"key": ["global"], "paths": ["/v2/*", "/v1"]}),
+    ({"paths": ["/login/"]}, {"key": ["global"], "paths": ["/login"]}),
+    ({"paths": ["/LOGIN"]}, {"key": ["global"], "paths": ["/login"], "ignore_case": True}),
+    ({"routes": ["/V1/{id}"]}, {"key": ["global"], "paths": ["/v1/*"], "ignore_case": True}),
 ]
 TOGETHER: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"key": ["client"]}, {"key": KEYED}),
     ({"key": ["header:X-A", "client"]}, {"key": ["header:x-a"]}),
     ({"key": ["global"]}, {"key": ["global", "route"]}),
     ({"methods": ["GET"]}, {"key": ["global"], "methods": ["HEAD", "POST"]}),
-    ({"paths": ["/v1/*"]}, {"key": ["global"], "paths": ["/v2/*", "/v1"]}),
+    ({"paths": ["/v1/*"]}, {"key": ["global"], "paths": ["/v2/*", "/v10", "/v"]}),
+    ({"paths": ["/LOGIN"]}, {"key": ["global"], "paths": ["/login"]}),
     ({"paths": ["/v1/*"]}, {"key": ["global"], "routes": ["/v2/{id}"]}),
+    ({"paths": ["/v1"]}, {"key": ["global"], "routes": ["/v1/{id}"]}),
     ({"routes": ["/a"]}, {"key": ["global"], "routes": ["/b", "/{a}"]}),
     ({"exempt": ["/log*"]}, {"key": ["global"], "paths": ["/login", "/logout"]}),
 ]
