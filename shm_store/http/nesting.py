@@ -22,6 +22,10 @@ _TWICE: Final = (
     "two limiters on one store have the policy %r for the same request, which is charged once: remove one"
     " RateLimitMiddleware, or give the policies different names"
 )
+_DIFFERENT: Final = (
+    "two limiters on one store have the policy %r for the same request, with different limits, costs or refunds: both"
+    " charge its bucket, so that it serves fewer than its limit; give the policies different names"
+)
 _AGAIN: Final = (
     "a request meets the same RateLimitMiddleware again, and is charged again: give each application a middleware of"
     " its own, unless the application sends itself requests"
@@ -38,7 +42,7 @@ class Nested:
 
         Args:
             running: The limiter's plan.
-            log: Gets one warning of each kind in a process.
+            log: Gets one warning of each kind, and for each policy, in a process.
             exists: Returns whether the limiter has a policy of a name.
         """
         self._maker = running.maker
@@ -70,13 +74,16 @@ class Nested:
         return Outcome(outer.decisions, NO_FIELDS, None, reservation, outer.hashes, nesting)
 
     def leaves_out(self, rule: Rule, key: str, before: Outcome) -> bool:
-        """Return whether a limiter around this one has decided on the bucket of a rule."""
+        """Return whether a limiter around this one has charged the bucket of a rule as the rule would."""
         # A denial has no hashes.
-        charged = zip(before.decisions, before.hashes, strict=False)
-        if not any(other.realm == rule.realm and hashed == hash(key) for (other, *_), hashed in charged):
+        decided = zip(before.decisions, before.hashes, strict=False)
+        same = [each for each, hashed in decided if each[0].realm == rule.realm and hashed == hash(key)]
+        if not same:
             return False
-        self._warn(_TWICE, rule.name)
-        return True
+        is_alike = [other.charges_like(rule) for other, _, _ in same]
+        self._warn(_TWICE if any(is_alike) else _DIFFERENT, rule.name)
+        # A rule in shadow mode that found no room has charged nothing.
+        return any(alike and info.allowed for alike, (_, info, _) in zip(is_alike, same, strict=True))
 
     def takes_over(self, nesting: Nesting) -> None:
         """Write the header fields of all decisions; the limiters around this one then write none."""
@@ -95,6 +102,7 @@ class Nested:
         return any(rule.maker != self._maker and rule.realm == self._realm for rule, _, _ in decisions)
 
     def _warn(self, message: str, *of: str) -> None:
-        if message not in _logged:
-            _logged.add(message)
-            self._log.warning(message, *of)
+        line = message % of
+        if line not in _logged:
+            _logged.add(line)
+            self._log.warning("%s", line)

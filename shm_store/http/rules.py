@@ -80,6 +80,10 @@ class Rule(msgspec.Struct, frozen=True, eq=False):
         """Whether it covers every request and needs nothing but a take."""
         return not (self.reserves or self.shadow or self.methods or self.paths or self.exempt)
 
+    def charges_like(self, other: Rule) -> bool:
+        """Return whether the units that it has taken stand for those that another rule of the same bucket takes."""
+        return (self.limit, self.cost) == (other.limit, other.cost) and self.refund in (None, other.refund)
+
     def refuses(self, error: StoreError) -> bool:
         """Return whether a request is answered 503 because of an error of the store: see `StoreError.is_failure`."""
         return not self.shadow and (self.deny_on_error or not error.is_failure)

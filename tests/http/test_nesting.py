@@ -20,7 +20,7 @@ from starlette.routing import Mount, Route
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from shm_store import Concurrency, Config, ShmStore
+from shm_store import Concurrency, Config, Quota, ShmStore
 from shm_store.asgi import ASGIApplication
 from shm_store.asgi import RateLimitMiddleware as AsgiMiddleware
 from shm_store.falcon import Headers, Outcome, RateLimitMiddleware, exempt
@@ -130,6 +130,22 @@ def in_falcon_asgi(outer: ShmStore, inner: ShmStore, **options: Any) -> ASGIAppl
     return AsgiMiddleware(app, outer, **options)
 
 
+def in_parts_of_wsgi(
+    outer: ShmStore, inner: ShmStore, outside: dict[str, Any], inside: dict[str, Any]
+) -> WSGIApplication:
+    return WsgiMiddleware(WsgiMiddleware(pong, inner, **inside), outer, **outside)
+
+
+def in_parts_of_falcon(
+    outer: ShmStore, inner: ShmStore, outside: dict[str, Any], inside: dict[str, Any]
+) -> WSGIApplication:
+    return WsgiMiddleware(falcon_app(inner, DefaultRouter(), **inside), outer, **outside)
+
+
+def all_of(quota: str | None = None, **options: Any) -> Policy:  # noqa: ANN401 - of a policy
+    return Policy(name="all", quota=quota, **options)
+
+
 KINDS = [in_wsgi, in_flask, in_falcon, in_routed_falcon, in_asgi, in_starlette, in_falcon_asgi]
 Nest = Callable[..., Any]
 
@@ -208,6 +224,60 @@ def test_inner_limiter_decides_its_further_policies(store: ShmStore, again: ShmS
     assert (app.counts["all"]["allowed"], inner.counts["all"]["allowed"]) == (3, 0)
     assert (inner.counts["few"]["allowed"], inner.counts["few"]["denied"]) == (2, 1)
     assert (app.requests["allowed"], inner.requests["allowed"], inner.requests["denied"]) == (3, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("outer", "inner"),
+    [
+        pytest.param({"quota": Quota(99, "1min")}, {"quota": Quota(3, "1min")}, id="limit"),
+        pytest.param({"quota": Quota(99, "1min")}, {"quota": Quota(99, "1min"), "cost": 33}, id="cost"),
+        pytest.param({"quota": Quota(3, "1s")}, {"quota": Quota(3, "1min")}, id="interval"),
+        pytest.param({"policies": [all_of("99/min")]}, {"policies": [all_of("3/min")]}, id="policy"),
+        pytest.param({"policies": [all_of(concurrency=9)]}, {"policies": [all_of("3/min")]}, id="concurrency"),
+        pytest.param(
+            {"policies": [all_of("3/min", mode="shadow")]}, {"policies": [all_of("3/min")]}, id="shadow outside"
+        ),
+        pytest.param(
+            {"policies": [all_of("3/min", refund=["2xx"])]}, {"policies": [all_of("3/min")]}, id="refund outside"
+        ),
+    ],
+)
+@pytest.mark.parametrize("nest", [in_parts_of_wsgi, in_parts_of_falcon])
+def test_stricter_policy_of_the_inner_limiter_holds(
+    store: ShmStore,
+    again: ShmStore,
+    *,
+    nest: Nest,
+    outer: dict[str, Any],
+    inner: dict[str, Any],
+    logged: pytest.LogCaptureFixture,
+) -> None:
+    """An outer policy of the same name leaves no request without the limit of the inner one."""
+    app = nest(store, again, outer, inner)
+    got = statuses(app, 8)
+    assert got[0] == 200
+    assert 1 <= got.count(200) <= 3
+    assert set(got[got.count(200) :]) == {429}
+    (line,) = [record.getMessage() for record in logged.records]
+    assert "different names" in line
+
+
+def test_policy_in_shadow_mode_outside_charges_for_the_inner_one(store: ShmStore, again: ShmStore) -> None:
+    """The two have one bucket, which pays for each request once."""
+    app = in_parts_of_wsgi(
+        store, again, {"policies": [all_of("3/min", mode="shadow")]}, {"policies": [all_of("3/min")]}
+    )
+    assert statuses(app, 5) == [200, 200, 200, 429, 429]
+
+
+def test_each_policy_that_two_limiters_have_is_named_once(
+    store: ShmStore, again: ShmStore, logged: pytest.LogCaptureFixture
+) -> None:
+    """One line for each policy in a process."""
+    both = {"policies": [ALL, FEW]}
+    statuses(in_parts_of_wsgi(store, again, both, both), 2)
+    assert ["'all'" in line.getMessage() for line in logged.records] == [True, False]
+    assert "'few'" in logged.records[1].getMessage()
 
 
 def test_policies_of_one_name_that_charge_two_buckets_both_count(store: ShmStore, again: ShmStore) -> None:
