@@ -64,7 +64,7 @@ def options_key_function(key: MakeKey, policy: Policy, framework: Framework, cli
     So the bucket is that of the client's address whatever the policy's key, or the global one. A policy that skips
     requests without its key skips preflights, unless the client's address is part of its key.
     """
-    sources = policy.recipe.who
+    sources = policy.recipe.sources
 
     def owner(prefix: str) -> MakeKey:
         if not sources:
@@ -95,11 +95,11 @@ def _scoped(policy: Policy, framework: Framework, owner: Callable[[str], MakeKey
     recipe, prefix = policy.recipe, f"{policy.name}:"
     if not recipe.route and not recipe.method:
         return owner(prefix)
-    who = owner("")
+    make_owner = owner("")
     route = framework.route
 
     def key(request: object) -> str | None:
-        identity = who(request)
+        identity = make_owner(request)
         if identity is None:
             return None
         at = f"route={_escaped(route(request) or '')}:" if recipe.route and route is not None else ""
@@ -111,7 +111,7 @@ def _scoped(policy: Policy, framework: Framework, owner: Callable[[str], MakeKey
 
 def _owner(policy: Policy, framework: Framework, clients: Clients, error_log: ErrorLog, prefix: str) -> MakeKey:
     """Return the function that makes `prefix` and the owner."""
-    sources = policy.recipe.who
+    sources = policy.recipe.sources
     if not sources:
         return _everybody(prefix)
     absent = None if policy.absent == "skip" else prefix + _ABSENT
@@ -128,14 +128,14 @@ def _owner(policy: Policy, framework: Framework, clients: Clients, error_log: Er
     if not reads:
         return read_last
 
-    def who(request: object) -> str | None:
+    def first_present(request: object) -> str | None:
         for read in reads:
             identity = read(request)
             if identity is not None:
                 return identity
         return read_last(request)
 
-    return who
+    return first_present
 
 
 def _everybody(prefix: str) -> MakeKey:

@@ -27,7 +27,7 @@ def require_possible(store: object, policies: Sequence[Policy]) -> None:
         return
     for one, other in combinations(policies, 2):
         if not _sources(one) & _sources(other) and _meet(one, other):
-            shared = " or ".join(repr(source) for source in one.recipe.who or (GLOBAL,))
+            shared = " or ".join(repr(source) for source in one.recipe.sources or (GLOBAL,))
             remedy = (
                 f"add {shared}, which policy {one.name!r} has: {_APART}; or let the two cover different methods, routes"
                 " or paths"
@@ -50,8 +50,8 @@ def require_countable(store: object, policies: Iterable[Policy]) -> None:
 
 def _sources(policy: Policy) -> frozenset[Source]:
     """Return the sources of the client; names of headers have no case."""
-    who = policy.recipe.who or (GLOBAL,)
-    return frozenset(source.lower() if isinstance(source, str) else source for source in who)
+    sources = policy.recipe.sources or (GLOBAL,)
+    return frozenset(source.lower() if isinstance(source, str) else source for source in sources)
 
 
 def _meet(one: Policy, other: Policy) -> bool:

@@ -33,12 +33,12 @@ class Recipe(NamedTuple):
     """A key recipe that was checked.
 
     Attributes:
-        who: The sources of the client that is charged, in their order; empty for one bucket of all.
+        sources: The sources of the owner of the bucket, in their order; empty for one bucket of all requests.
         route: Whether each route has a bucket of its own.
         method: Whether each method has.
     """
 
-    who: tuple[Source, ...]
+    sources: tuple[Source, ...]
     route: bool
     method: bool
 
@@ -50,7 +50,7 @@ def read(key: object) -> Recipe:
         ConfigurationError: It is no list of sources, or the sources do not go together.
 
     >>> read(["header:X-Api-Key", "client", "route"])
-    Recipe(who=('header:X-Api-Key', 'client'), route=True, method=False)
+    Recipe(sources=('header:X-Api-Key', 'client'), route=True, method=False)
     """
     if not is_list(key):
         raise ConfigurationTypeError("key", key, _REMEDY)
@@ -58,9 +58,9 @@ def read(key: object) -> Recipe:
         _check(source)
     if any(key.count(source) > 1 for source in key):
         raise ConfigurationError("key", list(key), "name each source once")
-    who = tuple(source for source in key if source not in (ROUTE, METHOD))
-    _check_who(list(key), who)
-    return Recipe(() if GLOBAL in who else who, ROUTE in key, METHOD in key)
+    sources = tuple(source for source in key if source not in (ROUTE, METHOD))
+    _check_sources(list(key), sources)
+    return Recipe(() if GLOBAL in sources else sources, ROUTE in key, METHOD in key)
 
 
 def is_token(name: str) -> bool:
@@ -119,10 +119,10 @@ def _check_header(source: str) -> None:
         raise ConfigurationError("key", source, f"after header:, {error.remedy}") from error
 
 
-def _check_who(key: list[Source], who: tuple[Source, ...]) -> None:
-    if not who:
+def _check_sources(key: list[Source], sources: tuple[Source, ...]) -> None:
+    if not sources:
         raise ConfigurationError("key", key, "say who is charged: add 'client', 'header:NAME' or 'global'")
-    if GLOBAL in who and len(who) > 1:
+    if GLOBAL in sources and len(sources) > 1:
         raise ConfigurationError("key", key, "'global' is everybody together: leave out the other sources, or it")
-    if CLIENT in who[:-1]:
+    if CLIENT in sources[:-1]:
         raise ConfigurationError("key", key, "every request has a client: nothing that comes after it is ever used")

@@ -1,7 +1,7 @@
-"""Names on the server: `prefix:{who}rest`, so that a cluster keeps all that is charged to one client in one slot.
+"""Names on the server: `prefix:{owner}rest`, so that a cluster keeps all buckets of one owner in one slot.
 
-Whoever is charged stands in braces, which is what a cluster hashes; the rest are the policy and what splits its buckets
-(`shm_store.http.keys`). A key of another form is all who. Different keys have different names.
+A cluster hashes the text in braces: the owner at the end of a key (`shm_store.http.keys`). The rest is the policy and
+what splits its buckets. A key of another form is an owner as a whole. Different keys have different names.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from typing import Final
 
 from shm_store.table.labels import encoded
 
-# The beginning of a policy's key: its name, the route, the method, the mark of CORS preflights. And what may follow.
+# The beginning of a policy's key: its name, the route, the method, the mark of CORS preflights. And the owners that
+# `shm_store.http.keys` writes.
 _SCOPE: Final = r"[^:]+:(?:route=[^:]*:)?(?:method=[^:]*:)?(?:preflight:)?"
-_WHO: Final = r"(?:client|header|key):.*|global|absent|key-invalid"
-_SCOPED: Final = re.compile(f"({_SCOPE})({_WHO})", re.DOTALL)
-# A client chooses what it writes; a server that keeps a name per client must not keep all of it. Nor of what comes
-# before who is charged, which some callers make of a path: such a key is all who.
+_OWNER: Final = r"(?:client|header|key):.*|global|absent|key-invalid"
+_SCOPED: Final = re.compile(f"({_SCOPE})({_OWNER})", re.DOTALL)
+# A client chooses its text, and the server keeps a name for each client: a longer owner is hashed. Some callers make
+# the beginning of a key from a path: with a longer one, the whole key is the owner.
 _LENGTH_MAX: Final = 256
 #: What begins the digest in place of a long name; no other has it there, as they would have `%25`.
 _DIGEST: Final = "%-"
@@ -57,10 +58,10 @@ def tagged(key: str) -> str:
     'client:203.0.113.7}burst:'
     """
     scoped = _SCOPED.fullmatch(key)
-    rest, who = scoped.groups() if scoped and scoped.start(2) <= _LENGTH_MAX else ("", key)
-    if len(who) > _LENGTH_MAX:
-        who = _DIGEST + blake2b(encoded(who), digest_size=16).hexdigest()
-    elif "}" in who or "%" in who:
-        who = who.replace("%", "%25").replace("}", "%7D")
+    rest, owner = scoped.groups() if scoped and scoped.start(2) <= _LENGTH_MAX else ("", key)
+    if len(owner) > _LENGTH_MAX:
+        owner = _DIGEST + blake2b(encoded(owner), digest_size=16).hexdigest()
+    elif "}" in owner or "%" in owner:
+        owner = owner.replace("%", "%25").replace("}", "%7D")
     # An empty tag would be none.
-    return f"{who or '%'}}}{rest}"
+    return f"{owner or '%'}}}{rest}"

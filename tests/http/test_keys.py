@@ -21,6 +21,7 @@ from shm_store.http.keys import MakeKey, _Remembered, key_function, options_key_
 from shm_store.policy import Policy
 from shm_store.policy.policy import Absent
 from shm_store.policy.recipe import Source, header_prefix
+from shm_store.redis.names import tagged
 from tests.ids import shown
 
 
@@ -372,3 +373,23 @@ def test_keys_remembered_are_bounded() -> None:
     before = dict(remembered)
     assert remembered["x" * 257] == f"key of {'x' * 257}"
     assert remembered == before
+
+
+def test_key_on_a_server_has_its_owner_for_a_hash_tag() -> None:
+    """A cluster keeps all buckets of one owner in one slot: the names on a server know each form of an owner."""
+    preflight = {"Origin": "https://example.org", "Access-Control-Request-Method": "PUT"}
+
+    def listed(_request: Asking) -> Any:  # noqa: ANN401 - what it may not return
+        return ["bob", "bob"]
+
+    others: list[list[Source]] = [["header:b"], ["header:b", "route", "method"], [listed], [listed, "method"]]
+    keys = [_made("p", other)(Asking("203.0.113.7", {}, "/", "GET")) for other in others]
+    for recipe in RECIPES:
+        keys += (_key("p", recipe, asking) for asking in _askings(["v", "}p:global"]))
+        keys.append(MAKE_FOR_OPTIONS["p", recipe](Asking("203.0.113.7", preflight, "/", "OPTIONS")))
+    assert {key.rpartition(":")[2] for key in keys[:4] if key} == {"absent", "key-invalid"}
+    for key in keys:
+        assert key is not None
+        owner, _, rest = tagged(key).partition("}")
+        assert rest.startswith("p:"), key
+        assert key == rest + owner.replace("%7D", "}").replace("%25", "%")
