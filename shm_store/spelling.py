@@ -26,11 +26,11 @@ class Doubt(msgspec.Struct, frozen=True):
     """Why a key may be mistyped.
 
     Attributes:
-        text: One line for people.
+        note: One line for people.
         near: Keys that are there and much like it, as operators write them, the most alike first.
     """
 
-    text: str
+    note: str
     near: list[str]
 
 
@@ -45,12 +45,12 @@ def doubt(inspection: Inspection, key: str | Digest) -> Doubt | None:
     near = close_to(inspection, key)
     policy = key.partition(":")[0]
     known = policies[0] if policies and _DEFAULT not in policies else _DEFAULT
-    text = f"no bucket of this key exists yet: check the spelling, keys look like {known}:{_EXAMPLE}"
+    note = f"no bucket of this key exists yet: check the spelling, keys look like {known}:{_EXAMPLE}"
     if policies and policy not in policies:
         alike = difflib.get_close_matches(policy, policies, n=1)
         mended = f"the nearest is {alike[0]}" if alike else f"it has {', '.join(policies)}"
-        text += f"; this table has no policy {policy!r}, {mended}"
-    return Doubt(text, near)
+        note += f"; this table has no policy {policy!r}, {mended}"
+    return Doubt(note, near)
 
 
 def close_to(inspection: Inspection, key: str) -> list[str]:

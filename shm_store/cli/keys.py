@@ -148,7 +148,7 @@ class _Change:
         if json:
             known = {
                 "exists": doubted is None,
-                "note": doubted and doubted.text,
+                "note": doubted and doubted.note,
                 "near": doubted.near if doubted else [],
             }
             document = {"name": self._name, "key": self._text, "digest": self._digits, **done}
@@ -156,7 +156,7 @@ class _Change:
             return
         show(Text(f'"{shown_key(self.key if self._text is None else self._text)}" {said}'))
         if doubted is not None:
-            show(Text(one_line(doubted.text) + did_you_mean(doubted.near)))
+            show(Text(one_line(doubted.note) + did_you_mean(doubted.near)))
 
 
 def _reset_all(store: ShmStore, name: str, *, yes: bool, json: bool) -> int:

@@ -93,7 +93,7 @@ class StoreLimits:
         if isinstance(named, digest.Digest) and not inspection.entry(named):
             raise LimitNotFoundError("limit", key)
         found = spelling.doubt(inspection, named)
-        return named, None if found is None else Doubt(found.text, found.near)
+        return named, None if found is None else Doubt(found.note, found.near)
 
 
 def _limit(entry: Entry) -> Limit:
