@@ -100,6 +100,7 @@ def is_configured_wrong(error: BaseException | None) -> bool:
 
 
 def _is_permission(error: Exception) -> bool:
+    # redis-py takes the code off the words of the first.
     return isinstance(error, redis.exceptions.NoPermissionError) or (
-        isinstance(error, redis.ResponseError) and said(error).startswith(_ACL)
+        isinstance(error, redis.ResponseError) and is_denied(said(error))
     )
