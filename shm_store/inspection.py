@@ -89,10 +89,11 @@ class Inspection:
         Args:
             key: Its text, or its digest.
         """
+        slots = self._table.buckets.slots
         if isinstance(key, Digest):
-            return entries.entry_of(self._table, self._table.buckets.slots.place_of_half(bytes.fromhex(key.digits)))
+            return entries.entry_of(self._table, slots.place_of_digest(key))
         require_key(key)
-        return entries.entry_of(self._table, self._table.buckets.slots.place(key))
+        return entries.entry_of(self._table, slots.place(key))
 
     def select(self, query: Query) -> Found:
         """Return the entries that a query wants; those that were denied most often at a fraction of the cost.

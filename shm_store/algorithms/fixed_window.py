@@ -1,9 +1,9 @@
 """`fixed-window`: `limit` units in each window; windows are aligned to multiples of the interval.
 
 A window begins at `epoch_ns` and after every interval from there, in both directions. State: `first` is the number of
-units taken in the window, `idle_at_ns` its end, `third` is 0. A change of the epoch does not move
-the end that is stored. An instant before the end is inside the window, however early it is: a clock, or an epoch, that
-steps back mints nothing.
+units taken in the window, `idle_at_ns` its end, `third` is 0. A change of the epoch does not move the end that is
+stored. An instant before the end is inside the window, however early it is: a clock, or an epoch, that steps back mints
+nothing.
 
 At most `limit` units are taken in a window, and at most twice as many in any time of its length.
 """

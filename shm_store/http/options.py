@@ -90,15 +90,9 @@ def checked_methods(methods: object) -> frozenset[str]:
 
 def checked_deny(deny: Deny | None) -> Deny | None:
     """Return what writes answers, and raise ConfigurationError if it cannot be called."""
-    if deny is not None:
-        checked_function("deny", deny, "from a Denial to an Answer")
+    if deny is not None and not is_plain_function(deny):
+        raise unusable("deny", deny, "give a plain function from a Denial to an Answer", FunctionType)
     return deny
-
-
-def checked_function(option: str, value: object, example: str) -> None:
-    """Raise ConfigurationError unless `value` is a plain function."""
-    if not is_plain_function(value):
-        raise unusable(option, value, f"give a plain function {example}", FunctionType)
 
 
 def refuse_beside_policies(key: object, absent: object, quota: object, cost: object, on_error: object) -> None:

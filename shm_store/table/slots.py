@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from shm_store.digest import Digest
 from shm_store.quota import Quota
 from shm_store.table.labels import encoded
 from shm_store.table.layout import (
@@ -188,9 +189,9 @@ class Slots:
         """Return the slots of the units of a key that processes have in flight."""
         return [slot for slot in self.of_key(place) if slot.words[TAG] & HOLDER]
 
-    def place_of_half(self, half: bytes) -> Place:
-        """Return where a key belongs, by the second half of its fingerprint alone."""
-        return self.placed(_ABSENT + half, None)
+    def place_of_digest(self, digest: Digest) -> Place:
+        """Return where the key of a digest belongs; the digest has the second half of its fingerprint."""
+        return self.placed(_ABSENT + bytes.fromhex(digest.digits), None)
 
     def bucket_of_half(self, place: Place) -> Place | None:
         """Return the place with the whole fingerprint, from the slot of the key's bucket; None without a bucket."""

@@ -128,7 +128,7 @@ class Table:
 
     def place_of(self, digest: Digest) -> Place:
         """Return where the key of a digest belongs, with its text and its whole fingerprint if a slot has them."""
-        half = self.buckets.slots.place_of_half(bytes.fromhex(digest.digits))
+        half = self.buckets.slots.place_of_digest(digest)
 
         def body(hold: Hold) -> Place:
             hold.records[half.stripe][OTHER] += 1
