@@ -70,10 +70,13 @@ class RateLimitMiddleware(Report):
         if router is None and (message := needs_router(self)):
             logging.getLogger("shm_store.falcon").error("%s", message)
         starting.add(self)
+        # Under which it finds its own outcome again, whatever other middleware of the application has decided since.
+        self._own = f"_rate_limit_{id(self)}"
+        self._settles = options.get("policies") is not None or router is not None
         # Not methods: Falcon calls what it finds for every request, and here they have nothing to do.
         if options.get("policies") is not None and router is None:
             self.process_resource, self.process_resource_async = self._process_resource, self._process_resource_async
-        if options.get("policies") is not None or router is not None:
+        if self._settles:
             self.process_response, self.process_response_async = self._process_response, self._process_response_async
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
@@ -91,6 +94,8 @@ class RateLimitMiddleware(Report):
         else:
             outcome = self._limiter.decide_within(req, req.method, req.path, before)
         carrier[OUTCOME] = outcome
+        if self._settles:
+            _keep(req, self._own, outcome)
         _conclude(req, resp, outcome)
 
     async def process_request_async(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
@@ -145,11 +150,12 @@ class RateLimitMiddleware(Report):
         self, req: falcon.Request, resp: falcon.Response, _resource: object, _params: dict[str, Any]
     ) -> None:
         """Decide by the policies that need the route."""
-        before = _remembered(req) or UNLIMITED
+        before = _kept(req, self._own) or UNLIMITED
         outcome = self._limiter.decide_late(req, req.method, req.path, req.uri_template, before)
         if outcome is not before:
             carrier = req.scope if isinstance(req, _AsgiRequest) else req.env
             carrier[OUTCOME] = outcome
+            _keep(req, self._own, outcome)
             _conclude(req, resp, outcome)
 
     async def _process_resource_async(
@@ -164,7 +170,7 @@ class RateLimitMiddleware(Report):
         if self._router is not None and self._checked is not self._policies.current and resource is not None:
             self._check(self._router, req)
         # Called even if `process_request` was not, after the one of other middleware has failed or answered.
-        outcome = _remembered(req)
+        outcome = _kept(req, self._own)
         if outcome is not None and outcome.reservation is not None:
             self._limiter.settle(outcome, resp.status_code)
 
@@ -183,11 +189,7 @@ def _found(router: Router, req: falcon.Request) -> Any:  # noqa: ANN401 - as Fal
 
 def _conclude(req: falcon.Request, resp: falcon.Response, outcome: Outcome) -> None:
     """Keep the outcome for the application, and say it to the client."""
-    try:
-        req.context.rate_limit = outcome
-    except AttributeError:
-        # An application may have a dict for its context.
-        req.context["rate_limit"] = outcome
+    _keep(req, "rate_limit", outcome)
     answer = outcome.answer
     if answer is not None:
         # Raising an HTTPError would cost three times as much, and negotiate the body away.
@@ -196,7 +198,15 @@ def _conclude(req: falcon.Request, resp: falcon.Response, outcome: Outcome) -> N
     resp._headers.update(outcome.headers if answer is None else answer.headers)  # noqa: SLF001 - see above
 
 
-def _remembered(req: falcon.Request) -> Outcome | None:
+def _keep(req: falcon.Request, name: str, outcome: Outcome) -> None:
+    try:
+        setattr(req.context, name, outcome)
+    except AttributeError:
+        # An application may have a dict for its context.
+        req.context[name] = outcome
+
+
+def _kept(req: falcon.Request, name: str) -> Outcome | None:
     context: Any = req.context
-    outcome: Outcome | None = getattr(context, "rate_limit", None)
-    return context.get("rate_limit") if outcome is None and isinstance(context, dict) else outcome
+    outcome: Outcome | None = getattr(context, name, None)
+    return context.get(name) if outcome is None and isinstance(context, dict) else outcome

@@ -9,6 +9,7 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import falcon
 import falcon.asgi
+import falcon.testing
 import pytest
 from falcon.routing import DefaultRouter
 from flask import Flask
@@ -314,6 +315,60 @@ def test_units_of_both_are_settled_once(store: ShmStore, again: ShmStore) -> Non
     used.append(2)
     assert ask(nested).status[:3] == "200"
     assert [store.get(f"{name}:client:{CLIENT}") for name in ("outer", "inner")] == [(9, 6), (9, 7)]
+
+
+ONE = [Policy(name="one", quota="9/minute", refund=["2xx", 429]), Policy(name="one-busy", concurrency=1)]
+TWO = [Policy(name="two", quota="2/minute", refund=[]), Policy(name="two-busy", concurrency=1)]
+LATE = [Policy(name="one", quota="9/minute", refund=["2xx", 429]), Policy(name="l", quota="9/minute", routes=["/"])]
+
+
+class Reader:
+    """Keeps its requests, as a report of errors may. Their memory does not end what they have in flight."""
+
+    def __init__(self) -> None:
+        self.kept: list[falcon.Request] = []
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        self.kept.append(req)
+        resp.text = "pong"
+
+
+class AsyncReader(Reader):
+    async def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:  # type: ignore[override]
+        super().on_get(req, resp)
+
+
+@pytest.mark.parametrize("policies", [ONE, LATE], ids=["early", "late"])
+@pytest.mark.parametrize("router", [None, DefaultRouter], ids=["late", "at once"])
+@pytest.mark.parametrize("is_async", [False, True], ids=["wsgi", "asgi"])
+@pytest.mark.parametrize("other", ["again", "elsewhere"])
+def test_two_middlewares_of_one_falcon_application_each_settle_their_own(
+    request: pytest.FixtureRequest,
+    store: ShmStore,
+    *,
+    other: str,
+    is_async: bool,
+    router: type[DefaultRouter] | None,
+    policies: list[Policy],
+) -> None:
+    """Also of a request that the second one denies, and whose first one refunds 429."""
+    second: ShmStore = request.getfixturevalue(other)
+    found = router() if router else None
+    limiters = [
+        FalconMiddleware(store, router=found, policies=policies),
+        FalconMiddleware(second, router=found, policies=TWO),
+    ]
+    app: Any = (falcon.asgi.App if is_async else falcon.App)(router=found, middleware=limiters)
+    reader = AsyncReader() if is_async else Reader()
+    app.add_route("/", reader)
+    client = falcon.testing.TestClient(app)
+    got = [client.simulate_get("/", headers={"Host": "a"}, remote_addr=CLIENT).status_code for _ in range(3)]
+    assert got == [200, 200, 429]
+    assert len(reader.kept) == 2
+    assert store.get(f"one:client:{CLIENT}") == (9, 9)
+    for each, busy in ((store, "one-busy"), (second, "two-busy")):
+        with each.reserve(f"{busy}:client:{CLIENT}", 1, Concurrency(1)) as reservation:
+            assert reservation.allowed
 
 
 @pytest.mark.parametrize("through", ["whole", "inner"])
