@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
@@ -46,9 +47,10 @@ def opened(name: str) -> Iterator[ShmStore]:
 
 
 def no_segment(name: str) -> AbsentError:
-    """Return the error that there is no such segment."""
-    there = [visible(other) for other in tables() if other != name]
-    named = ", ".join([*there[:_NAMED], *(["..."] if len(there) > _NAMED else [])])
+    """Return the error that there is no such segment; it names those that are most like it."""
+    there = [other for other in tables() if other != name]
+    nearest = difflib.get_close_matches(name, there, n=_NAMED, cutoff=0.0)
+    named = ", ".join([*map(visible, nearest), *(["..."] if len(there) > _NAMED else [])])
     remedy = f"choose one with --name: {named}" if there else "start what makes it"
     return AbsentError(f"there is no segment {name!r}; {remedy}")
 

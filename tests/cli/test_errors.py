@@ -53,10 +53,13 @@ def test_no_segment_is_1(run: Run, segment_name: str, name: str) -> None:
 
 
 def test_no_segment_names_those_there_are(run: Run, open_table: OpenTable) -> None:
-    """A mistyped name brings up the right one."""
+    """A mistyped name brings up the right one first, however many there are."""
     name = open_table().config.name
+    others = [open_table(name=f"{number}-{name}-other") for number in range(9)]
     said = run("status", "--name", f"{name}-")
-    assert re.search(rf"; choose one with --name: .*\b{name}(,|$)", said.err, re.MULTILINE)
+    for other in others:
+        other.unlink()
+    assert re.search(rf"; choose one with --name: {name}, .*, \.\.\.$", said.err, re.MULTILINE)
 
 
 @pytest.mark.parametrize(
