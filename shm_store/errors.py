@@ -225,7 +225,7 @@ class BackendError(StoreError):
 
 
 class EngineError(StoreError):
-    """Redis or Valkey, which keeps the buckets, did not do what it was asked; or was not asked, as it had just failed.
+    """Redis or Valkey, which keeps the buckets, has failed; or has just failed, and the store does not call it yet.
 
     The outcome is unknown: units may have been taken, and none were given back.
     """

@@ -1,4 +1,4 @@
-"""Reservations: units that a call takes now, and gives back later as far as the caller does not use them."""
+"""Reservations: units that a call takes now, and of which it later returns those that the caller has not used."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ Settle: TypeAlias = Callable[[Sequence[int] | None], None]
 class Reservation:
     """What one `reserve` has taken; a context manager that settles it.
 
-    A settlement names the units that were really used; only the first one counts. Without one the cost stands, but
-    units in flight (`Concurrency`) are given back: at the end of the block, or when nobody refers to the reservation
-    any more. What a process had reserved when it was killed is spent, and what it had in flight is free.
+    A settlement names the units that were really used; only the first one counts. Without one the cost stands. Units
+    in flight (`Concurrency`) end with the block, or when the program drops the reservation. The reserved units of a
+    killed process stay spent, and its units in flight are free.
 
-    Given back is what the bucket still misses of the units: none when it was refilled since, so that no unit is there
-    twice; none either when it was reset, evicted or given another quota. With `gcra`, what others gave back meanwhile
-    counts as refilled, so that a little less than was unused may come back.
+    A settlement returns only units that the bucket still misses: none after a refill, so that no unit is there twice,
+    and none after a reset, an eviction or a change of the quota. With `gcra`, refunds of other takes count as a refill,
+    so that a little less than the unused units may come back.
 
     Attributes:
         infos: The answers, one for each take.
@@ -36,7 +36,7 @@ class Reservation:
         Args:
             infos: The answers.
             settle: Called once, with the units used or None; None if nothing was taken.
-            abandon: Called with `settle` when nobody refers to the reservation any more.
+            abandon: Called with `settle` when the program drops the reservation.
         """
         self.infos = infos
         self._allowed = settle is not None
@@ -54,7 +54,7 @@ class Reservation:
         return self.infos[0]
 
     def commit(self, *used: int) -> None:
-        """Settle: give back what was not used, and take what was used beyond the cost, as far as there is any.
+        """Settle: return unused units, and take used units beyond the cost while the bucket has any.
 
         Args:
             used: Units really used, 0 to 2**63 - 1, for each take in turn; none: the cost of each. Units in flight
@@ -62,7 +62,7 @@ class Reservation:
 
         Raises:
             ConfigurationError: There are not as many as takes, or one is out of range. Nothing is settled.
-            StoreError: The store failed; the rest is settled, and what failed is tried again by a later operation.
+            StoreError: The store failed; the rest is settled, and a later operation retries the part that failed.
         """
         remedy = f"give {len(self.infos)} integers from 0 to {LIMIT_MAX}, one for each take"
         for units in used:
@@ -72,7 +72,7 @@ class Reservation:
             raise ConfigurationError("used", used, remedy)
         if self._settle is not None:
             self._settle(used or None)
-            # Last: what an exception has cut short is finished by a later call, or when nobody refers to this any more.
+            # Last: a later call, or the end of this object, finishes a settlement that an exception has cut short.
             self._settle = None
 
     def refund(self) -> None:
@@ -93,7 +93,7 @@ class Reservation:
             self.commit()
 
     def __del__(self) -> None:
-        # Nobody is there to hear of a store that fails.
+        # No caller is left that an error could reach.
         with contextlib.suppress(StoreError, AttributeError):
             if self._settle is not None:
                 self._abandon(self._settle)

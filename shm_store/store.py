@@ -47,14 +47,14 @@ class ShmStore(WholeTable, Waiting):
     """A rate limiter whose buckets live in shared memory; implements `RateLimiter`.
 
     Safe to use from any number of threads and processes, and across `fork`: a child goes on with the store its parent
-    opened. An operation on one key holds one stripe for a quarter of a microsecond on the hot path and for some
-    microseconds otherwise, one on several keys their stripes for some more; it waits for each for at most the lock
-    timeout, or ten of them if its holder is not stopped.
+    opened. An operation on one key holds one stripe, for a quarter of a microsecond on the hot path and for some
+    microseconds otherwise. An operation on several keys holds all their stripes, for some more. It waits for each
+    stripe for at most the lock timeout, or ten of them if its holder is not stopped.
 
     Attributes:
         take: Take units of a key, all or none: `take(key, cost=1, quota=None) -> RateInfo`. `quota` replaces the
-            default one; an override stored by `set` comes before either. Keep the quota object: an equal one that is
-            made for each call takes a way that costs several times as much.
+            default one; an override stored by `set` comes before either. Keep the quota object: a call with a new
+            object costs several times as much.
         peek: Answer what the same take would answer, and change nothing.
 
     Raises:
@@ -184,7 +184,7 @@ class ShmStore(WholeTable, Waiting):
             The reservation, to be used as a context manager; see there what a settlement gives back.
 
         Raises:
-            CostError: As by `take`; its `index` says which take.
+            CostError: As by `take`; its `index` is the position of the take.
             ConfigurationError: A take is malformed, or there is none.
         """
         wanted = self._wanted(takes_of(key, cost, quota), shadow, LIMITS)
@@ -216,7 +216,7 @@ class ShmStore(WholeTable, Waiting):
         return self._table.stripes.run(place.stripe, lambda hold: self._table.buckets.reset(hold, place))
 
     def block(self, key: str | Digest, duration: Duration) -> None:
-        """Deny every take of `key` for so long, in place of an earlier block; its bucket and override stay.
+        """Deny every take of `key` for so long; this replaces an earlier block, and leaves its bucket and override.
 
         Raises:
             ConfigurationError: The duration is not between 1 ms and 100 years, or no bucket has the digest.

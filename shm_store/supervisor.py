@@ -47,9 +47,9 @@ def supervise(config: Config | None = None) -> None:
     The sweeper frees within a second what dead processes held. Until then, and while there is none, a process that
     waits for a stripe of a dead process frees it itself: limits are exact at any time.
 
-    No signal is handled, so that any thread may call it, and whatever the server does with signals is left as it is.
-    Once is enough: further calls do nothing. Only the process itself is meant, and not what it forks: a server that
-    imports the application before it forks has the importing process look after the sweeper.
+    It handles no signal, so any thread may call it, and the server's handlers stay as they are. Once is enough: further
+    calls do nothing. The thread belongs to this process, and not to its children. If a server imports the application
+    before it forks, the importing process looks after the sweeper.
 
     Args:
         config: The Config of the store, of which only the name matters; the default one if None.

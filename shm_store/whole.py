@@ -36,7 +36,7 @@ class WholeTable:
     def reset_all(self) -> int:
         """Reset every key, but leave blocks as they are; return how many slots were in use.
 
-        Holds one stripe at a time, for a few microseconds: what is taken meanwhile may be forgotten or not.
+        Holds one stripe at a time, for a few microseconds: it may forget a concurrent take or not.
         """
         self._require_open()
         return self._table.reset_all()

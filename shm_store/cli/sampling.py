@@ -34,11 +34,11 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         stats: The table now.
-        rates: What was taken meanwhile; takes, of which a request may make several.
+        rates: Takes since the look before; a request may make several.
         history: The same of the last minute, the latest last.
-        keys: The keys that were taken from meanwhile; None if keys are not kept.
-        policies: What each policy has decided meanwhile.
-        requests: What became of requests meanwhile.
+        keys: The keys of these takes; None if keys are not kept.
+        policies: The decisions of each policy since the look before.
+        requests: The requests since the look before.
         cost: Seconds of a processor that the look took.
     """
 

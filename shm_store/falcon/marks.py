@@ -72,7 +72,7 @@ def limit(
     """Limit a responder, a suffixed one too: `@limit("5/minute")` above `def on_post(self, req, resp)`.
 
     The middleware must be given the application's router. Several decorators of one responder limit together.
-    Responders that are decorated alike, with one name, share a limit; so does whoever inherits one. A policy of the
+    Responders that have equal decorators, with one name, share a limit; so do classes that inherit one. A policy of the
     middleware that has the same name takes precedence.
 
     Args:

@@ -34,8 +34,8 @@ class Router(Protocol):
 class RateLimitMiddleware(Report):
     """Takes from the buckets a request is charged to, and answers 429 when one of them is empty.
 
-    Each request is charged to all the policies that cover it, or to none: one that is denied by a policy, or answered
-    503 by `on_error`, costs nothing anywhere, reaches no resource, and no later middleware's `process_request`.
+    Each request is charged to all the policies that cover it, or to none. A request that a policy denies, or that is
+    answered 503, costs nothing. It reaches no resource, and no `process_request` of later middleware.
     Requests for paths without a route, for sinks and for static routes count like all others. WebSocket handshakes do
     not. Have middleware that rewrites paths come first. Give each application a middleware of its own.
 

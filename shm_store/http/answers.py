@@ -1,4 +1,4 @@
-"""The answers a limiter gives in place of the application: a problem document (RFC 9457), a page, or a line of text.
+"""The answers a limiter gives instead of the application: a problem document (RFC 9457), a page, or a line of text.
 
 Types and titles are those of draft-ietf-httpapi-ratelimit-headers, section "Problem Types".
 """
@@ -53,7 +53,7 @@ _PAGE: Final = """<!doctype html>
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """A complete response in place of the application's.
+    """A complete response that replaces the application's.
 
     One may be given to many requests: it is not to be changed.
 

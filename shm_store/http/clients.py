@@ -58,13 +58,13 @@ class Clients(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     `Forwarded` knows several kinds, ends what can be known: the client is then the proxy that wrote it.
 
     Attributes:
-        trusted: The trusted proxies: networks, addresses, and `"unix"` for the clients of a UNIX socket, of the server
-            or of one of these proxies (`unix:` in the header). From the right, the first address that is not among
-            them is the client, and if all are, the leftmost one. Stored sorted, in canonical form and once each.
-        hops: Instead, how many proxies stand in front, 1 to 1000, whatever their addresses. Whoever reaches the server
-            past them chooses whose bucket they are charged to.
-        header: The one header that the proxies append to, or that the only one sets. `Forwarded` is read as RFC 7239
-            says, every other as a list of addresses.
+        trusted: The trusted proxies: networks, addresses, and `"unix"`. That stands for the clients of a UNIX socket,
+            of the server or of one of these proxies (`unix:` in the header). From the right, the first address that
+            is not a proxy's is the client. If all are, the leftmost one is. The tuple is sorted, canonical and unique.
+        hops: Instead, how many proxies stand in front, 1 to 1000, whatever their addresses. A client that reaches the
+            server past them can choose its bucket.
+        header: The one header that the proxies append to, or that the only one sets. `Forwarded` is parsed by RFC 7239,
+            every other header as a list of addresses.
         ipv6_prefix: The first bits of an IPv6 address, which identify a client, 1 to 128. A site has 64 for its hosts.
         ipv4_prefix: The same for IPv4, 1 to 32.
         unknown: The rule for clients without an address. `"share"` is the default: they share one bucket of each

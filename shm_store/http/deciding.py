@@ -15,15 +15,15 @@ from shm_store.reservation import Reservation
 
 
 class Asked(NamedTuple):
-    """A rule, the key it is asked about, and how that is written in header fields."""
+    """A rule, the key of the request, and the label of both in header fields."""
 
     rule: Rule
     key: str
     label: Label
 
 
-#: A rule, what it has answered, and how it is written. Without the key: it may be a secret, and who reports an error of
-#: the application shows all that belongs to its request.
+#: A rule, its answer, and its label in header fields. It has no key, which may be a secret: error reports of an
+#: application show everything that belongs to a request.
 Decision: TypeAlias = tuple[Rule, RateInfo, Label]
 
 
@@ -70,7 +70,7 @@ NOTHING: Final = Decided([], [], [])
 
 
 def has_room(store: RateLimiter, rule: Rule, request: object, method: str) -> bool:
-    """Return whether a rule would not deny a request of a method, as far as it is a quota.
+    """Return whether a rule would allow a request of a method; shadow rules and concurrency limits always do.
 
     Raises:
         StoreError: The store failed, or the key cannot be made.
@@ -93,7 +93,7 @@ def tightest(infos: Iterable[RateInfo]) -> RateInfo:
 def enforced(decisions: Sequence[Decision]) -> list[RateInfo]:
     """Return the answers that may be the tightest.
 
-    What is in flight says nothing of the client's quota: of a concurrency limit nothing but a denial is of interest.
+    Units in flight tell nothing about the client's quota: of a concurrency limit, only a denial matters.
     """
     return [
         info

@@ -28,8 +28,8 @@ class Options(TypedDict, total=False):
     """How requests are limited; without `policies` by one policy, named `default`, for every request.
 
     Attributes:
-        key: Whose bucket: a list of sources as in a Policy, `["header:X-Api-Key", "client"]`, or a plain function from
-            the request to who is charged, which is the same as a list of only that. `["client"]` if left out.
+        key: Whose bucket: a list of sources as in a Policy, `["header:X-Api-Key", "client"]`. A plain function from the
+            request to the owner of the bucket is the same as a list of only that. `["client"]` if left out.
         absent: The rule for requests without any source of the key. `"share"` is the default: one bucket for all of
             them. `"skip"` leaves them without a limit.
         quota: Replaces the store's default quota.
@@ -41,11 +41,11 @@ class Options(TypedDict, total=False):
         exempt: Paths that are not limited, decoded and without a query; one that ends with `*` stands for all that
             begin so. A request has to write the path as it stands here.
         exempt_methods: Methods that are not limited, in capitals; none if left out.
-        clients: Who is the client, and which proxies are believed; the address at the other end of the socket if left
+        clients: How to identify clients, and the trusted proxies; the address at the other end of the socket if left
             out.
-        headers: Which header fields are sent; those of the current draft if left out.
-        deny: Writes the answer to a denied request in place of the limiter; the limiter adds its header fields.
-        log_keys: Whether the log says the keys of denied clients, instead of digits that name them.
+        headers: The header fields of responses; those of the current draft if left out.
+        deny: Writes the answer to a denied request instead of the limiter, which adds its header fields.
+        log_keys: Whether the log contains the keys of denied clients, instead of digits that name them.
     """
 
     key: KeyFunction | Sequence[Source]
@@ -63,13 +63,13 @@ class Options(TypedDict, total=False):
 
 
 def checked_clients(clients: Clients | None) -> Clients:
-    """Return who is the client, and raise ConfigurationError if it is something else."""
+    """Return how to identify clients, by default the peer; raise ConfigurationError if it is something else."""
     example = "a Clients, for example Clients(hops=1)"
     return Clients() if clients is None else require_instance("clients", clients, Clients, f"give {example}")
 
 
 def checked_headers(headers: Headers | None) -> Headers:
-    """Return which fields are sent, and raise ConfigurationError if it is something else."""
+    """Return the fields of responses; raise ConfigurationError if it is something else."""
     example = "a Headers, for example Headers(legacy=True)"
     return Headers() if headers is None else require_instance("headers", headers, Headers, f"give {example}")
 

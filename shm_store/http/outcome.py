@@ -39,7 +39,7 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
     Attributes:
         decisions: What every policy that covers the request has answered: each a rule, an answer and a label.
         headers: Fields for the application's response.
-        answer: The limiter's answer, in place of the application's; None if the request is served.
+        answer: The limiter's answer, instead of the application's; None if the request is served.
         reservation: The units that the response settles, with `commit` for the true cost; None if there are none.
         hashes: The hashes of the keys of the decisions, in their order. They hold within a process and reveal no key.
         nesting: The limiters inside the first one; None if there are none.

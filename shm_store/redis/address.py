@@ -178,7 +178,7 @@ def _check(address: Address) -> None:
 
 
 def _shown(parts: SplitResult) -> str:
-    """Return a URL that anybody may read: neither who logs in, nor any option, which may be a secret."""
+    """Return a URL without secrets: it has neither user and password nor options."""
     return _joined(parts.scheme, parts.netloc.rpartition("@")[2], parts.path)
 
 

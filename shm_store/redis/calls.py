@@ -72,7 +72,7 @@ class Taken(NamedTuple):
 
 
 class Order(NamedTuple):
-    """What a host wants to be issued, and what it gives back with it.
+    """A host's request for units, and the units that it returns with it.
 
     Attributes:
         host: Names the host.
@@ -99,7 +99,7 @@ class Issue(NamedTuple):
     """Units that a host was issued.
 
     Attributes:
-        info: What is left, and the times.
+        info: The answer of the server.
         units: How many units; 0 if there were too few.
         algorithm: The algorithm that counts them: of the override, if the key has one.
         interval_ns: The interval of the same.
@@ -177,15 +177,15 @@ class Calls:
         """Take from all buckets or from none; or return the answers and take nothing.
 
         Raises:
-            CostError: As by `take`; its `index` says which.
+            CostError: As by `take`; its `index` is the position of the take.
         """
         return [_info(answer) for answer in self._run(takes, _new_tag(), is_peek=is_peek)]
 
     def reserve(self, takes: Sequence[CheckedTake]) -> list[Taken]:
-        """Take from all buckets or from none, and tell what is needed to give it back.
+        """Take from all buckets or from none, and return what a refund needs.
 
         Raises:
-            CostError: As by `take`; its `index` says which.
+            CostError: As by `take`; its `index` is the position of the take.
         """
         call = _new_tag()
         outcome = []
@@ -199,9 +199,9 @@ class Calls:
         return outcome
 
     def settle(self, takens: Sequence[tuple[Taken, int]]) -> None:
-        """Give back units of takes, as far as their buckets still miss them, and take more where they are below zero.
+        """Return those units of takes that their buckets still miss, and take more where they are below zero.
 
-        Not tried again if it fails: nobody knows whether the units were given back.
+        A failed call is not repeated: it may have returned the units already.
         """
         names: list[bytes] = []
         parts = []

@@ -20,7 +20,7 @@ _SCOPED: Final = re.compile(f"({_SCOPE})({_OWNER})", re.DOTALL)
 # A client chooses its text, and the server keeps a name for each client: a longer owner is hashed. Some callers make
 # the beginning of a key from a path: with a longer one, the whole key is the owner.
 _LENGTH_MAX: Final = 256
-#: What begins the digest in place of a long name; no other has it there, as they would have `%25`.
+#: The beginning of a digest that replaces a long name; no other name begins so, as it would have `%25`.
 _DIGEST: Final = "%-"
 
 

@@ -172,7 +172,7 @@ class RedisStore(Waiting):
         """Take from several buckets, from all of them or from none; see `RateLimiter.take_all`.
 
         Raises:
-            CostError: As by `take`; its `index` says which take.
+            CostError: As by `take`; its `index` is the position of the take.
             ConfigurationError: A take is malformed, a key comes with two quotas, or in a cluster the keys are in
                 several slots.
         """
@@ -193,7 +193,7 @@ class RedisStore(Waiting):
         the server fails stays spent.
 
         Raises:
-            CostError: As by `take`; its `index` says which take.
+            CostError: As by `take`; its `index` is the position of the take.
             ConfigurationError: As by `take_all`; or there is no take.
         """
         outcome = self._calls.reserve(self._checked(takes_of(key, cost, quota), shadow, LIMITS))

@@ -1,7 +1,7 @@
 """The hot path of `take`: one unit of a key seen before, inside its current window.
 
-One closure binds everything it needs, and one look-up in `hints` yields the rest. Any other call goes to
-`take_slowly`, and so does a call whose stripe stays taken. A hint is believed only while its slot has the tag that it
+One closure binds everything it needs, and one look-up in `hints` yields the rest. It passes any other call to
+`take_slowly`, and also a call whose stripe stays taken. A hint holds only while its slot has the tag that it
 names (I7), and until the window or lease that it names ends: under one tag, it lasts as long as it was to (I12). The
 closure repeats `Stripes.run` and `algorithms.window` in line. A call for each would double its cost.
 `tests/property` compares every way of a take with one model.

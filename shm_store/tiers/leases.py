@@ -37,20 +37,20 @@ _GRACE_NS: Final = NS_PER_SECOND
 
 
 class LeaseStore(CountedStore):
-    """A store on Redis or Valkey whose units this host is issued in batches; implements `RateLimiter`.
+    """A store on Redis or Valkey that issues units to this host in batches; implements `RateLimiter`.
 
     The table decides on a take of a key as long as the host has units of it, or the server has denied it any. The
     process that finds none left asks the server for more, for all processes of the host. Other processes ask for
-    themselves alone until the server has answered. Everything but `take` and `acquire` is the server's affair; what was
-    issued counts as spent there.
+    themselves alone until the server has answered. The server decides everything but `take` and `acquire`; issued units
+    count as spent there.
 
-    No unit is spent that was not issued, and none is issued twice. With `token-bucket` and `fixed-window` none is spent
-    in another window than it was issued in; with the others, at most `hosts` batches are. At most `hosts - 1` batches
-    lie with hosts that do not need them; once their lease has ended, the next take of the key there gives them back, or
-    a later one that has units issued of another. See docs/distributed.md.
+    Only issued units are spent, and none is issued twice. With `token-bucket` and `fixed-window`, units are spent in
+    the window that they were issued in; with the others, at most `hosts` batches are not. At most `hosts - 1` batches
+    lie with hosts that do not need them. After the end of such a lease, the next take of the key there returns them, or
+    a later take that gets units of another key. See docs/distributed.md.
 
-    A change of a limit by `set` or `reset` holds at once on this host; on others when their leases end, or when half of
-    the wait has passed that they were told with a denial. One quota in place of another holds at once everywhere.
+    A change of a limit by `set` or `reset` holds at once on this host. It holds on others when their leases end, or
+    when half of the wait has passed that a denial promised them. A take with another quota holds at once everywhere.
 
     Args:
         shared: The store on the server.

@@ -93,7 +93,7 @@ def test_requests_are_what_clients_were_answered(
 ) -> None:
     """With several policies the requests are those that wrk has counted, and no policy allows more of them.
 
-    In the second form the policy that denies is asked when the request is routed.
+    In the second form the policy that denies decides after routing.
     """
     config = tmp_path / "service.toml"
     config.write_text(SEVERAL.replace("ROUTES", routes))

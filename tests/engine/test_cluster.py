@@ -79,7 +79,7 @@ def test_first_node_is_down_when_the_store_is_opened(cluster: Cluster, open_stor
 
 
 def test_refund_is_sent_to_a_cluster_once(cluster: Cluster, open_store: OpenStore) -> None:
-    """A node that hangs may have given back: no other is asked."""
+    """A node that hangs may have refunded the units: the store calls no other node."""
     store = open_store(cluster.url, timeout="1s")
     key = cluster.one_key_each()[0]
     reservation = store.reserve(key, 2)

@@ -22,7 +22,7 @@ class LimitCollection:
 
     @exempt
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """List those that are asked for."""
+        """List those that the query selects."""
         resp.media = self._limits.page(query_as(req, LimitQuery))
 
 

@@ -13,23 +13,23 @@ from shm_store import RateLimiter, StoreError
 from shm_store.falcon import FALCON, Clients, Headers, Outcome, RequestLimiter
 from shm_store.policy import Policy, paths
 
-#: What it guards, as paths for a middleware that leaves it alone.
+#: The guarded paths, for a middleware that exempts them.
 GUARDED: Final = ("/admin", "/admin/*")
 _COVERED: Final = paths.covered("guarded", GUARDED)
 
 
 class AdminGuard:
-    """Middleware that comes before all other, so that no route is looked for and no body read of whoever has no token.
+    """Middleware that comes before all other: a request without the token is not routed, and its body is not read.
 
-    Requests without the token are charged to one policy, and answered 401; with the token, to another. Whoever has
-    spent the first is answered 429 with whatever token: otherwise the answer would tell whether it was right. While the
-    store fails everybody is answered 503.
+    Requests without the token are charged to one policy, and answered 401; those with it, to another. A client that
+    has spent the first is answered 429 whatever its token: otherwise the answer would reveal a right one. While the
+    store fails, every request is answered 503.
 
     Args:
         store: Counts.
         token: The token.
-        clients: Who the client of a request is; those without an address share their limits, or are answered 503.
-        headers: Which header fields tell of the limits.
+        clients: How to identify clients; those without an address share their limits, or are answered 503.
+        headers: The header fields about the limits.
         admitted: The policy of requests with the token.
         failures: The policy of requests without it.
     """
@@ -91,7 +91,7 @@ class AdminGuard:
         return hmac.compare_digest(token.strip().encode(), self._token) and scheme.lower() == "bearer"
 
     def _has_guessed(self, req: falcon.Request) -> bool:
-        """Return whether the client has spent its wrong tokens, or nobody can tell."""
+        """Return whether the client has spent its wrong tokens, or the store fails."""
         try:
             return not self._failures.has_room(req, req.method, req.path)
         except StoreError:

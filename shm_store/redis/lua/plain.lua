@@ -1,5 +1,5 @@
--- A take from a bucket that is new, or has the very quota that is asked for, at a time that has not gone back: nearly
--- every one. All others go on to `take`.
+-- Decides nearly every take: of a bucket that is new, or has the quota of the take, and whose time has not gone back.
+-- All others continue in `take`.
 
 local code, limit, interval, burst, min_ttl = cmsgpack.unpack(ARGV[1])
 local cost, tag, now = tonumber(ARGV[2]), ARGV[3], now_of(tonumber(ARGV[4]))
