@@ -6,6 +6,7 @@ that comes later is that of a cost, as only the bucket tells the most units at o
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from io import TextIOBase
 from os import PathLike, fspath
@@ -110,6 +111,28 @@ def require_function(setting: str, value: T, remedy: str) -> T:
     if not callable(value):
         raise ConfigurationTypeError(setting, value, remedy)
     return value
+
+
+def require_application(value: T, kind: str, arguments: int, remedy: str) -> T:
+    """Return `value`; raise ConfigurationTypeError unless a server of a kind can call it with so many arguments."""
+    require_function("app", value, f"give the {kind} application that this one stands in front of")
+    if not accepts(value, arguments):
+        raise ConfigurationTypeError("app", value, remedy)
+    return value
+
+
+def accepts(function: Any, arguments: int) -> bool:  # noqa: ANN401 - whatever was given for a function
+    """Return whether a function can be called with so many arguments, as far as it has a signature."""
+    try:
+        signature = inspect.signature(function)
+    except (ValueError, TypeError, NameError):
+        # Some built-in functions have none, and the names in annotations may not exist.
+        return True
+    try:
+        signature.bind(*[None] * arguments)
+    except TypeError:
+        return False
+    return True
 
 
 def require_flag(setting: str, value: bool) -> bool:  # noqa: FBT001 - that is what it checks

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from functools import lru_cache
 from typing import Any, Final, TypeAlias, Unpack
 
-from shm_store.arguments import require_function
+from shm_store.arguments import require_application
 from shm_store.http.answers import Answer, Denial
 from shm_store.http.clients import Clients
 from shm_store.http.exchange import STATUSES, Exchange, Message, Receive, Send
@@ -58,7 +58,9 @@ class RateLimitMiddleware(Report):
     """
 
     def __init__(self, app: ASGIApplication, store: RateLimiter, **options: Unpack[Options]) -> None:
-        self._app = require_function("app", app, "give the ASGI application that this one stands in front of")
+        self._app = require_application(
+            app, "ASGI", 3, "give an ASGI application, or use shm_store.wsgi for one of WSGI"
+        )
         super().__init__(RequestLimiter(store, _ASGI, **options))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

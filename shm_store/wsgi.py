@@ -7,7 +7,7 @@ from functools import lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, Unpack
 
-from shm_store.arguments import require_function
+from shm_store.arguments import require_application
 from shm_store.http.answers import UNANSWERED, Answer, Denial
 from shm_store.http.clients import Clients
 from shm_store.http.framework import Framework, known_method
@@ -53,7 +53,9 @@ class RateLimitMiddleware(Report):
     """
 
     def __init__(self, app: WSGIApplication, store: RateLimiter, **options: Unpack[Options]) -> None:
-        self._app = require_function("app", app, "give the WSGI application that this one stands in front of")
+        self._app = require_application(
+            app, "WSGI", 2, "give a WSGI application, or use shm_store.asgi for one of ASGI"
+        )
         super().__init__(RequestLimiter(store, _WSGI, **options))
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:

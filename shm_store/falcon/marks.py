@@ -35,6 +35,11 @@ _NO_ROUTER: Final = (
     "application, router = DefaultRouter(), falcon.App(router=router, middleware=[RateLimitMiddleware(..., "
     "router=router)])"
 )
+_WEBSOCKET: Final = "on_websocket"
+_WEBSOCKET_REMEDY: Final = (
+    "the middleware of Falcon does not limit WebSocket handshakes: put shm_store.asgi.RateLimitMiddleware in front of"
+    " the application, with a policy for the path"
+)
 
 _log: Final = logging.getLogger("shm_store.falcon")
 
@@ -108,6 +113,8 @@ def limit(
 
     def mark(responder: _Responder) -> _Responder:
         _require_function(responder)
+        if responder.__name__ == _WEBSOCKET:
+            raise ConfigurationError("decorated", _place(responder), _WEBSOCKET_REMEDY)
         before = marks_of(responder)
         policy = named
         if name is None:

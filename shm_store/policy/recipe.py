@@ -8,7 +8,7 @@ from collections.abc import Callable
 from types import FunctionType
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from shm_store.arguments import is_list
+from shm_store.arguments import accepts, is_list
 from shm_store.errors import ConfigurationError, ConfigurationTypeError, unusable
 
 _OTHERS: Final = (inspect.iscoroutinefunction, inspect.isasyncgenfunction, inspect.isgeneratorfunction)
@@ -75,16 +75,7 @@ def is_plain_function(value: object) -> bool:
     for called in (value, type(value).__call__):
         if any(is_other(called) for is_other in _OTHERS):
             return False
-    try:
-        signature = inspect.signature(value)
-    except (ValueError, TypeError, NameError):
-        # Some built-in functions have none, and the names in annotations may not exist.
-        return True
-    try:
-        signature.bind(None)
-    except TypeError:
-        return False
-    return True
+    return accepts(value, 1)
 
 
 def header_prefix(name: str) -> str:

@@ -403,6 +403,16 @@ def test_limit_refuses_a_name_that_is_taken() -> None:
             limit(quota, name="taken")(again)
 
 
+def test_limit_of_a_websocket_responder_is_refused() -> None:
+    """Falcon does not call the middleware for it, so the limit would have no effect."""
+
+    async def on_websocket(_resource: object, _req: falcon.asgi.Request, _ws: falcon.asgi.WebSocket) -> None: ...
+
+    with pytest.raises(ConfigurationError, match=r"on_websocket'.*shm_store\.asgi\.RateLimitMiddleware"):
+        limit("5/s")(on_websocket)
+    assert exempt(on_websocket) is on_websocket
+
+
 def test_limit_that_has_a_policys_name_leaves_the_policy_in_force(
     store: ShmStore, caplog: pytest.LogCaptureFixture
 ) -> None:

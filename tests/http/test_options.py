@@ -11,8 +11,13 @@ import falcon
 import falcon.asgi
 import pytest
 from falcon.routing import DefaultRouter
+from flask import Flask
+from starlette.applications import Starlette
 
+import shm_store.asgi
+import shm_store.wsgi
 from shm_store import ConfigurationError, Quota, ShmStore, StoreClosedError
+from shm_store.errors import ConfigurationTypeError
 from shm_store.falcon import Clients, Headers, RateLimitMiddleware
 from shm_store.policy import Policy
 from tests.http.failing_store import FailingStore
@@ -177,6 +182,30 @@ def test_middleware_leaves_the_store_alone_until_a_request() -> None:
 def test_middleware_takes_every_plain_function_for_a_key(store: ShmStore, serve: Serve, key: Any) -> None:  # noqa: ANN401 - what can be called
     """Any callable that accepts the request and returns a text."""
     assert serve(RateLimitMiddleware(store, key=key)).ask().headers["ratelimit"] == '"default";r=2;t=60'
+
+
+async def asgi_application(_scope: object, _receive: object, _send: object) -> None: ...
+
+
+def wsgi_application(_environ: object, _start_response: object) -> list[bytes]:
+    return []
+
+
+@pytest.mark.parametrize(
+    ("middleware", "app", "other"),
+    [
+        (shm_store.wsgi.RateLimitMiddleware, asgi_application, "shm_store.asgi"),
+        (shm_store.wsgi.RateLimitMiddleware, falcon.asgi.App(), "shm_store.asgi"),
+        (shm_store.wsgi.RateLimitMiddleware, Starlette(), "shm_store.asgi"),
+        (shm_store.asgi.RateLimitMiddleware, wsgi_application, "shm_store.wsgi"),
+        (shm_store.asgi.RateLimitMiddleware, falcon.App(), "shm_store.wsgi"),
+        (shm_store.asgi.RateLimitMiddleware, Flask("app").wsgi_app, "shm_store.wsgi"),
+    ],
+)
+def test_application_of_the_other_kind_is_refused(middleware: Any, app: object, other: str, store: ShmStore) -> None:  # noqa: ANN401 - of two kinds
+    """At the start, and not by a TypeError at each request."""
+    with pytest.raises(ConfigurationTypeError, match=f"app is .*{other}"):
+        middleware(app, store)
 
 
 def test_middleware_fits_both_kinds_of_application() -> None:

@@ -191,7 +191,7 @@ def _middleware(call: Callable[[Made, dict[str, Any]], object]) -> dict[str, Cas
 
 def _in_front(kind: Callable[..., object]) -> dict[str, Case]:
     """Return the cases of a middleware that stands in front of an application."""
-    return _middleware(lambda made, options: kind(**{"app": len, "store": made.table} | options)) | _cases(
+    return _middleware(lambda made, options: kind(**{"app": print, "store": made.table} | options)) | _cases(
         lambda made, app: kind(app, made.table), app=Kind((), also=callable)
     )
 
