@@ -56,6 +56,8 @@ from shm_store.table.stripes import Hold
 from shm_store.table.table import Table
 
 FORMAT: Final = 2
+# In format 1 every override has an algorithm; all else is the same. So `load` reads what an older release has dumped.
+_READ: Final = (1, FORMAT)
 _LENGTH: Final = 4
 # More than ever happens, and far from what a word holds.
 _COUNT_MAX: Final = 2**63 - 1
@@ -177,7 +179,7 @@ def load(
     require_name(name)
     require_binary(file, "read")
     head = _read(file, Head)
-    if head is None or head.format != FORMAT or len(head.secret) != SECRET:
+    if head is None or head.format not in _READ or len(head.secret) != SECRET:
         raise _no_dump(file, "it does not begin like one of this format")
     if head.boot_id != process.boot_id():
         raise _no_dump(file, "it was made before the host was restarted, and its instants mean nothing now")

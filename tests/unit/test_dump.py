@@ -91,6 +91,19 @@ def test_load_knows_an_override_before_its_first_take(segment_name: str, target:
         assert loaded.inspect().faults() == []
 
 
+def test_load_reads_what_an_older_release_has_dumped(segment_name: str, target: str) -> None:
+    """An upgrade to another layout goes by a dump of the old release, whose overrides all have an algorithm."""
+    with _filled(segment_name):
+        data = _dumped(segment_name).getvalue()
+    length = int.from_bytes(data[:4], "little")
+    head = msgspec.msgpack.decode(data[4 : 4 + length], type=dump.Head)
+    older = msgspec.msgpack.encode(msgspec.structs.replace(head, format=1))
+    file = io.BytesIO(len(older).to_bytes(4, "little") + older + data[4 + length :])
+    assert dump.load(file, target).dropped == 0
+    with _opened(target, initial_size=300) as loaded:
+        assert loaded.get("own") == (9, 5)
+
+
 def test_load_keeps_labels(segment_name: str, target: str) -> None:
     """Texts and counts go along; a text that was cut stays cut, whatever room there is now."""
     with _filled(segment_name, label_size=6) as store:
@@ -283,8 +296,9 @@ def test_load_of_a_damaged_slot_makes_nothing(target: str, damage: dict[str, Any
     sound = dump.Saved(**state, **quota, override=True, block=False, key=b"a", key_length=1)
     with pytest.raises(ConfigurationError, match="a slot of it is damaged"):
         dump.load(_framed(head, msgspec.structs.replace(sound, **damage)), target)
-    with pytest.raises(ConfigurationError, match="it does not begin like one"):
-        dump.load(_framed(msgspec.structs.replace(head, secret=bytes(31)), sound), target)
+    for wrong in ({"secret": bytes(31)}, {"format": 0}, {"format": 3}):
+        with pytest.raises(ConfigurationError, match="it does not begin like one"):
+            dump.load(_framed(msgspec.structs.replace(head, **wrong), sound), target)
     with pytest.raises(ConfigurationError, match="a slot of it is damaged"):
         dump.load(_framed(msgspec.structs.replace(head, slots=2), sound, sound), target)
     assert ShmStore.attach(target) is None
