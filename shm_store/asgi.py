@@ -87,7 +87,7 @@ class RateLimitMiddleware(Report):
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send, outcome: Outcome) -> None:
         if outcome.headers:
-            send = self._telling(send, outcome)
+            send = self._with_fields(send, outcome)
         if outcome.reservation is None:
             await self._app(scope, receive, send)
             return
@@ -103,12 +103,12 @@ class RateLimitMiddleware(Report):
             exchange.close()
             self._limiter.settle(outcome, exchange.status)
 
-    def _telling(self, send: Send, outcome: Outcome) -> Send:
+    def _with_fields(self, send: Send, outcome: Outcome) -> Send:
         """Return a `send` that adds the fields of an outcome to the response."""
-        tells, added = self._limiter.nested.tells, _bytes(outcome.headers)
+        writes_fields, added = self._limiter.nested.writes_fields, _bytes(outcome.headers)
 
         async def send_with_fields(message: Message) -> None:
-            if message["type"] in STATUSES and message["type"] != "websocket.close" and tells(outcome):
+            if message["type"] in STATUSES and message["type"] != "websocket.close" and writes_fields(outcome):
                 message = {**message, "headers": [*message.get("headers", ()), *added]}
             await send(message)
 

@@ -69,7 +69,7 @@ class RateLimitMiddleware(Report):
         environ[OUTCOME] = outcome
         if outcome.answer is not None:
             return _answered(outcome.answer, method, start_response)
-        start = self._telling(start_response, outcome) if outcome.headers else start_response
+        start = self._with_fields(start_response, outcome) if outcome.headers else start_response
         if outcome.reservation is None:
             return self._app(environ, start)
         response = _Response(start, lambda status: limiter.settle(outcome, status))
@@ -80,12 +80,12 @@ class RateLimitMiddleware(Report):
             raise
         return response
 
-    def _telling(self, start_response: StartResponse, outcome: Outcome) -> StartResponse:
+    def _with_fields(self, start_response: StartResponse, outcome: Outcome) -> StartResponse:
         """Return a `start_response` that adds the fields of an outcome."""
-        tells, fields = self._limiter.nested.tells, outcome.headers
+        writes_fields, fields = self._limiter.nested.writes_fields, outcome.headers
 
         def start(status: str, headers: list[tuple[str, str]], /, *exc_info: Any) -> _Write:  # noqa: ANN401 - passed on
-            added = fields.items() if tells(outcome) else ()
+            added = fields.items() if writes_fields(outcome) else ()
             return start_response(status, [*headers, *added], *exc_info)
 
         return start

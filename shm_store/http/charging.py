@@ -165,7 +165,7 @@ class Charging:
         """Return what counts the request, None if it is counted already, and the decisions that this limiter counts."""
         if before.nesting is None:
             return self._requests, decisions
-        self._nested.takes_over(before.nesting)
+        self._nested.claim_fields(before.nesting)
         # The limiter around this one has counted the request as served.
         is_counted = fate == "served" and self._nested.shares(decisions)
         return None if is_counted else self._requests, self._nested.own(decisions)

@@ -45,7 +45,7 @@ class Nested:
             log: Gets one warning of each kind, and for each policy, in a process.
             exists: Returns whether the limiter has a policy of a name.
         """
-        self._maker = running.maker
+        self._limiter_id = running.limiter_id
         self._realm = running.realm
         self._log = log
         self._exists = exists
@@ -66,10 +66,12 @@ class Nested:
         if nesting is None:
             nesting = Nesting()
             msgspec.structs.force_setattr(outer, "nesting", nesting)
-        if self._maker in nesting.met or any(rule.maker == self._maker for rule, _, _ in outer.decisions):
+        if self._limiter_id in nesting.met or any(
+            rule.limiter_id == self._limiter_id for rule, _, _ in outer.decisions
+        ):
             self._warn(_AGAIN)
             return UNLIMITED
-        nesting.met.add(self._maker)
+        nesting.met.add(self._limiter_id)
         reservation = None if outer.reservation is None else RequestReservation(self._exists, outer.reservation)
         return Outcome(outer.decisions, NO_FIELDS, None, reservation, outer.hashes, nesting)
 
@@ -85,21 +87,21 @@ class Nested:
         # A rule in shadow mode that found no room has charged nothing.
         return any(alike and info.allowed for alike, (_, info, _) in zip(is_alike, same, strict=True))
 
-    def takes_over(self, nesting: Nesting) -> None:
+    def claim_fields(self, nesting: Nesting) -> None:
         """Write the header fields of all decisions; the limiters around this one then write none."""
-        nesting.teller = self._maker
+        nesting.writer = self._limiter_id
 
-    def tells(self, outcome: Outcome) -> bool:
+    def writes_fields(self, outcome: Outcome) -> bool:
         """Return whether this limiter is to write the fields of its outcome: no limiter inside it has taken over."""
-        return outcome.nesting is None or outcome.nesting.teller in (None, self._maker)
+        return outcome.nesting is None or outcome.nesting.writer in (None, self._limiter_id)
 
     def own(self, decisions: Iterable[Decision]) -> tuple[Decision, ...]:
         """Return the decisions of this limiter."""
-        return tuple(each for each in decisions if each[0].maker == self._maker)
+        return tuple(each for each in decisions if each[0].limiter_id == self._limiter_id)
 
     def shares(self, decisions: Iterable[Decision]) -> bool:
         """Return whether a limiter around this one, on the same store, has decided on the request."""
-        return any(rule.maker != self._maker and rule.realm == self._realm for rule, _, _ in decisions)
+        return any(rule.limiter_id != self._limiter_id and rule.realm == self._realm for rule, _, _ in decisions)
 
     def _warn(self, message: str, *of: str) -> None:
         line = message % of

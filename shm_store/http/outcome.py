@@ -22,15 +22,15 @@ class Nesting:
 
     Attributes:
         met: Numbers for the limiters that have decided, or left all to those before them.
-        teller: A number for the limiter that writes the header fields; None for the first one.
+        writer: A number for the limiter that writes the header fields; None for the first one.
     """
 
-    __slots__ = ("met", "teller")
+    __slots__ = ("met", "writer")
 
     def __init__(self) -> None:
         """Begin with none."""
         self.met: set[int] = set()
-        self.teller: int | None = None
+        self.writer: int | None = None
 
 
 class Outcome(msgspec.Struct, frozen=True, gc=False):

@@ -125,7 +125,7 @@ class RunningPlan:
         #: A number for the place of the store's buckets.
         self.realm = hash(store.realm) if isinstance(store, Backed) else id(store)
         #: A number for the limiter.
-        self.maker = id(self)
+        self.limiter_id = id(self)
         self.plan = self._first()
 
     def _first(self) -> Plan:
@@ -196,7 +196,9 @@ class RunningPlan:
         tally = self.tallies.get(policy.name)
         if tally is None:
             tally = self.tallies[policy.name] = self._tally_of(policy.name)
-        return made(policy, self._framework, self._clients, tally, self._error_log, realm=self.realm, maker=self.maker)
+        return made(
+            policy, self._framework, self._clients, tally, self._error_log, realm=self.realm, limiter_id=self.limiter_id
+        )
 
 
 def _alone(rules: Sequence[Rule]) -> Rule | None:

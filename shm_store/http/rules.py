@@ -39,7 +39,7 @@ class Rule(msgspec.Struct, frozen=True, eq=False):
         exempt: Paths it does not cover; None: none.
         refund: Statuses for which the units are given back; None if they stand whatever becomes of the request.
         realm: A number for the place of the buckets.
-        maker: A number for the limiter.
+        limiter_id: A number for the limiter.
         answers: Answers to requests that it alone has denied, by what they depend on: seconds until a retry, path,
             `Accept`, mount, limit, and what remains.
     """
@@ -59,7 +59,7 @@ class Rule(msgspec.Struct, frozen=True, eq=False):
     exempt: Exempt | None = None
     refund: frozenset[int] | None = None
     realm: int = 0
-    maker: int = 0
+    limiter_id: int = 0
     answers: dict[tuple[int, str, str | None, str, int, int], Answer] = {}
 
     def __repr__(self) -> str:
@@ -122,7 +122,7 @@ def made(
     error_log: ErrorLog,
     *,
     realm: int = 0,
-    maker: int = 0,
+    limiter_id: int = 0,
 ) -> Rule:
     """Return the rule of a policy; see Rule."""
     key = key_function(policy, framework, clients, error_log)
@@ -143,5 +143,5 @@ def made(
         exempt=paths.exempt("exempt", policy.exempt) if policy.exempt else None,
         refund=None if policy.refund is None else policy.refunded,
         realm=realm,
-        maker=maker,
+        limiter_id=limiter_id,
     )
