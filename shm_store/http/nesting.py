@@ -66,9 +66,7 @@ class Nested:
         if nesting is None:
             nesting = Nesting()
             msgspec.structs.force_setattr(outer, "nesting", nesting)
-        if self._limiter_id in nesting.met or any(
-            rule.limiter_id == self._limiter_id for rule, _, _ in outer.decisions
-        ):
+        if self._limiter_id in nesting.met or self.own(outer.decisions):
             self._warn(_AGAIN)
             return UNLIMITED
         nesting.met.add(self._limiter_id)
