@@ -78,6 +78,11 @@ class _Sentinel(redis.Redis):
 
     step_s: float
 
+    def __repr__(self) -> str:
+        # redis-py writes it into the error that no Sentinel knows a primary.
+        where = self.connection_pool.connection_kwargs
+        return f"{where['host']}:{where['port']}"
+
     def execute_command(self, *words: Any, **options: Any) -> Any:  # noqa: ANN401 - as redis-py has it
         with deadline.within(self.step_s):
             return super().execute_command(*words, **options)  # type: ignore[no-untyped-call]

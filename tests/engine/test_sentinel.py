@@ -120,5 +120,9 @@ def test_nobody_knows_the_service(watched: Watched, open_store: OpenStore) -> No
 def test_no_sentinel_is_there(open_store: OpenStore) -> None:
     """Without any Sentinel there is one error within the timeout, and the next one at once."""
     store = open_store("redis+sentinel://127.0.0.1:1,127.0.0.1:2/main", backoff="1h")
-    assert "No master found for 'main'" in failure(lambda: store.take("k")).reason
+    reason = failure(lambda: store.take("k")).reason
+    assert "No master found for 'main'" in reason
+    assert "127.0.0.1:1 - " in reason
+    assert "127.0.0.1:2 - " in reason
+    assert "object at" not in reason
     assert failure(lambda: store.take("k")).__cause__ is None
