@@ -27,7 +27,8 @@ class Algorithm(NamedTuple):
         decide: (state, terms, now_ns, cost) -> decision of a take of `cost` units, 1 to `burst`.
         spent: (state, terms, now_ns) -> units that are not available.
         full_at: (state, terms) -> first instant, maybe a past one, at which no unit is missing without further takes.
-        opened: (units, terms, now_ns) -> state of a bucket that has `units` spent, 0 to `burst`.
+        opened: (units, terms, now_ns) -> state of a bucket that has `units` spent, 0 or more, of which `gcra` keeps
+            `burst` at most.
         requote: (state, old, new, now_ns) -> state under other terms, applied at once.
         refund: (state, terms, taken, now_ns, units) -> state with `units` given back of the take that left `taken`.
     """
@@ -82,5 +83,4 @@ def requoted(state: State, old: tuple[Algorithm, Terms], new: tuple[Algorithm, T
     (old_algorithm, old_terms), (new_algorithm, new_terms) = old, new
     if old_algorithm.name == new_algorithm.name:
         return new_algorithm.requote(state, old_terms, new_terms, now_ns)
-    units = min(old_algorithm.spent(state, old_terms, now_ns), new_terms.burst)
-    return new_algorithm.opened(units, new_terms, now_ns)
+    return new_algorithm.opened(old_algorithm.spent(state, old_terms, now_ns), new_terms, now_ns)

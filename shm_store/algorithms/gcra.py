@@ -48,8 +48,10 @@ def full_at(state: State, _terms: Terms) -> int:
 
 
 def opened(units: int, terms: Terms, now_ns: int) -> State:
-    """Return a bucket from which `units` were taken at `now_ns`, when it was full."""
-    return _state(now_ns * terms.limit + units * terms.interval_ns, terms.limit, 0) if units else FRESH
+    """Return a bucket from which `units`, or `burst` of them, were taken at `now_ns`, when it was full."""
+    # More would come back one by one, for longer than the quota says.
+    level = min(units, terms.burst) * terms.interval_ns
+    return _state(now_ns * terms.limit + level, terms.limit, 0) if units else FRESH
 
 
 def requote(state: State, old: Terms, new: Terms, now_ns: int) -> State:

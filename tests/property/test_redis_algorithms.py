@@ -160,7 +160,8 @@ class Session:
         elif step.what == 5:
             self.call(1, now, 0, (*words, *NOTHING), (min(algorithm.spent(state, terms, now), terms.burst),))
         elif step.what == 6:
-            opened = units if step.share < 8 else 0
+            # Beyond the burst, too, as of a quota that was larger.
+            opened = min(units * (1 + step.more % 3), LIMIT_MAX) if step.share < 8 else 0
             self.call(2, now, opened, (*words, *NOTHING), astuple(algorithm.opened(opened, terms, now)))
         elif step.what < 9:
             taken, cost = self._taken

@@ -313,12 +313,23 @@ def test_quotas_that_take_turns_keep_nobody_out(algorithm: Algorithm) -> None:
 @pytest.mark.parametrize("old", ALGORITHMS.values(), ids=ALGORITHMS)
 @pytest.mark.parametrize("new", ALGORITHMS.values(), ids=ALGORITHMS)
 def test_other_algorithm_keeps_what_is_spent(old: Algorithm, new: Algorithm) -> None:
-    """Three of five are three of seven, or all of two."""
+    """Three of five are three of seven, and of two; only gcra keeps no more than its burst."""
     state = old.decide(FRESH, FIVE, 1000, 3).state
-    for terms, spent in ((Terms(7, 100, 7), 3), (Terms(2, 100, 2), 2)):
+    for terms in (Terms(7, 100, 7), Terms(2, 100, 2)):
         carried = requoted(state, (old, FIVE), (new, terms), 1000)
-        expected = 3 if old is new and old is not GCRA else spent
-        assert new.spent(carried, terms, 1000) == expected
+        assert new.spent(carried, terms, 1000) == (min(3, terms.burst) if new is GCRA else 3)
+
+
+@pytest.mark.parametrize("old", ALGORITHMS.values(), ids=ALGORITHMS)
+@pytest.mark.parametrize("new", [each for each in ALGORITHMS.values() if each is not GCRA], ids=lambda each: each.name)
+def test_smaller_quota_that_takes_turns_forgives_nothing(old: Algorithm, new: Algorithm) -> None:
+    """Both together admit no more than the larger one."""
+    state, turns, units = FRESH, ((old, FIVE), (new, Terms(2, 100, 2))), 0
+    for number in range(50):
+        before, now = turns[number % 2 - 1], turns[number % 2]
+        decision = now[0].decide(requoted(state, before, now, 1000) if number else state, now[1], 1000, 1)
+        state, units = decision.state, units + decision.allowed
+    assert units == 5
 
 
 def test_gcra_refund_gives_back_what_has_not_come_back() -> None:

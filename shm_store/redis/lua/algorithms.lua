@@ -6,6 +6,5 @@ local function requoted(state, old_code, old, new_code, new, now)
   if old_code == new_code then
     return ALGORITHMS[new_code].requote(state, old, new, now)
   end
-  local units = min(ALGORITHMS[old_code].spent(state, old, now), new[3])
-  return ALGORITHMS[new_code].opened(units, new, now)
+  return ALGORITHMS[new_code].opened(ALGORITHMS[old_code].spent(state, old, now), new, now)
 end

@@ -53,7 +53,7 @@ function gcra.opened(units, terms, now)
   if units == 0 then
     return fresh()
   end
-  local whole, part = divided(units, terms[2], terms[1], 0)
+  local whole, part = divided(min(units, terms[3]), terms[2], terms[1], 0)
   return tat_at(now + whole, part, terms[1], 0)
 end
 
