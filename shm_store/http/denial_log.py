@@ -43,7 +43,8 @@ class DenialLog:
         self._show_keys = show_keys
         self._clock = clock
         self._books = store if isinstance(store, Bookkeeping) else None
-        self._quiet: dict[tuple[str, str], int] = {}
+        # By hashes of the keys, as a client chooses how long a key is.
+        self._quiet: dict[tuple[str, int], int] = {}
         self._lock = threading.Lock()
         self._lines = self._left_out = 0
         self._lines_end_ns = 0
@@ -52,7 +53,7 @@ class DenialLog:
         """Log the denial of `key` by `rule`, unless its burst was logged."""
         if not self._logger.isEnabledFor(logging.INFO):
             return
-        now_ns, burst = self._clock(), (rule.name, key)
+        now_ns, burst = self._clock(), (rule.name, hash(key))
         if now_ns < self._quiet.get(burst, 0):
             return
         lasts_ns = max(info.retry_after_ns, BURST_MIN_NS)

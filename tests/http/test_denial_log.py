@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import weakref
 
 import falcon
 import falcon.testing
@@ -124,6 +126,26 @@ def test_flood_of_denied_keys_is_bounded(open_store: OpenStore, clock: Clock, ca
     clock.advance(BURST_MIN_NS / 1e9)
     log.record(RULE, "another", _denial())
     assert caplog.records[-1].left_out == 10_000 - LINES_MAX  # type: ignore[attr-defined]
+
+
+class _Key(str):
+    """A text whose end a test can see."""
+
+    __slots__ = ("__weakref__",)
+
+
+def test_log_keeps_no_key(open_store: OpenStore, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    """A client chooses the length of its key, so thousands of them would be as large as clients like."""
+    caplog.set_level(logging.INFO, LOGGER)
+    log = _log(open_store(), clock)
+    key = _Key("header:x-api-key:" + "x" * 60_000)
+    kept = weakref.ref(key)
+    for _ in range(2):
+        log.record(RULE, key, _denial())
+    assert len(caplog.records) == 1
+    del key
+    gc.collect()
+    assert kept() is None
 
 
 def test_failing_store_leaves_the_line(
