@@ -11,7 +11,7 @@ import falcon.asgi
 from shm_store.errors import ConfigurationTypeError
 from shm_store.falcon.marks import marked_policies, marks_of, needs_router
 from shm_store.falcon.requests import FALCON
-from shm_store.falcon.startup import Startup, application_of, router_of, told
+from shm_store.falcon.startup import Startup, application_of, has_no_route, router_of, told
 from shm_store.http.options import Options
 from shm_store.http.outcome import OUTCOME, UNLIMITED, Outcome
 from shm_store.http.report import Report
@@ -21,6 +21,10 @@ from shm_store.limiter import RateLimiter
 from shm_store.policy import Policy
 
 _AsgiRequest: Final = falcon.asgi.Request
+_OTHER_ROUTER: Final = (
+    "router= is not this application's: policies with routes and marked responders are not enforced; "
+    "give falcon.App the same router"
+)
 
 
 class Router(Protocol):
@@ -123,28 +127,32 @@ class RateLimitMiddleware(Report):
             self._startup.check(self._router)
 
     def at_start(self, app: object, log: logging.Logger) -> None:
-        """Log the same, and marks without a router, when a server's hook has the complete application.
+        """Log the same, and a router that is missing or another, when a server's hook has the complete application.
 
         Args:
             app: The application that the server calls; it may wrap the Falcon application.
             log: The server's log, for lines that no handler of `shm_store.falcon` has written.
         """
+        found = application_of(app, self)
+        router = None if found is None else router_of(found)
         if self._router is not None:
             self._startup.check(self._router, log)
+            # A router of the application's own may pass the calls on to the one that it has.
+            if router is not None and router is not self._router and has_no_route(self._router):
+                self._checked = self._policies.current
+                told(log).error(_OTHER_ROUTER)
             return
         if told(log) is log and (message := needs_router(self)):
             log.error("%s", message)
-        found = application_of(app, self)
-        if found is not None:
-            self._startup.check(router_of(found), log)
+        if router is not None:
+            self._startup.check(router, log)
 
     def _check(self, router: Router, req: falcon.Request) -> None:
         self._checked = self._policies.current
         self._startup.check(router)
         # Another router than the application's finds no routes, and nothing that depends on them would be enforced.
         if _found(router, req) is None:
-            message = "router= is not this application's: policies with routes and marked responders are not enforced"
-            logging.getLogger("shm_store.falcon").error(message)
+            logging.getLogger("shm_store.falcon").error(_OTHER_ROUTER)
 
     def _process_resource(
         self, req: falcon.Request, resp: falcon.Response, _resource: object, _params: dict[str, Any]

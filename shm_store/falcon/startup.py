@@ -63,6 +63,11 @@ def router_of(app: falcon.App[Any, Any]) -> object:
     return app._router  # noqa: SLF001 - Falcon has no public name for it
 
 
+def has_no_route(router: object) -> bool:
+    """Return whether Falcon can look into a router, and finds no route."""
+    return _routes(router) == {}
+
+
 def _routes(router: object) -> Mapping[str, frozenset[str]] | None:
     """Return the templates of all routes, each with its methods; None for a router that Falcon cannot look into."""
     try:

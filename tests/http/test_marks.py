@@ -444,6 +444,26 @@ def test_router_of_another_application_is_noticed(store: ShmStore, caplog: pytes
     assert "router= is not this application's" in record.getMessage()
 
 
+@pytest.mark.parametrize("shared", [True, False])
+def test_router_of_another_application_is_noticed_at_the_start(
+    store: ShmStore,
+    caplog: pytest.LogCaptureFixture,
+    *,
+    shared: bool,
+) -> None:
+    """A server's hook has the application before its first request."""
+    router = DefaultRouter()
+    middleware = RateLimitMiddleware(store, router=router)
+    app = falcon.App(middleware=[middleware], router=router if shared else DefaultRouter())
+    app.add_route("/links", Links())
+    with caplog.at_level(logging.ERROR, logger="shm_store"):
+        middleware.at_start(app, logging.getLogger("shm_store.test"))
+        told = [record.getMessage() for record in caplog.records]
+        falcon.testing.simulate_put(app, "/links", remote_addr=CLIENT)
+    assert ["router= is not this application's" in line for line in told] == ([] if shared else [True])
+    assert len(caplog.records) == len(told)
+
+
 @pytest.fixture
 def unmarked(monkeypatch: pytest.MonkeyPatch) -> None:
     """No responder of the process is marked yet."""
