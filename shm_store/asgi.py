@@ -150,7 +150,7 @@ def _mounts(scope: Scope) -> tuple[str, ...]:
 
 
 def _forced_mount() -> str:
-    """Return what Django takes off the beginning of each path, whatever the server says of it."""
+    """Return the mount that Django removes from each path, whatever the server reports."""
     conf = sys.modules.get("django.conf")
     return (conf.settings.FORCE_SCRIPT_NAME or "") if conf is not None and conf.settings.configured else ""
 

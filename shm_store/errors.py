@@ -22,7 +22,7 @@ OTHER_USER: Final = "run as the user that created it, or remove it as that user"
 
 
 def shown(value: object) -> str:
-    """Return `value` for a message: bounded, and whatever it is."""
+    """Return any `value` as a text of bounded length, for a message."""
     try:
         text = repr(value)
     except ValueError:
@@ -169,7 +169,7 @@ class AcquireTimeoutError(StoreError, TimeoutError):
     def __init__(self, key: str, timeout_ns: int | None, retry_after_ns: int) -> None:
         within = "" if timeout_ns is None else f" within {timeout_ns / 1e9:g} s"
         when = (
-            f"but in {retry_after_ns / 1e9:g} s; try again then" if retry_after_ns else "nobody knows when; try later"
+            f"but in {retry_after_ns / 1e9:g} s; try again then" if retry_after_ns else "the wait is unknown; try later"
         )
         raising = "" if timeout_ns is None or not retry_after_ns else ", or raise the timeout"
         super().__init__(f"key {key!r}: the units cannot be had{within}, {when}{raising}")

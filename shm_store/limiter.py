@@ -1,4 +1,4 @@
-"""What every rate limiter of this package offers: the RateLimiter protocol."""
+"""Protocols of stores: RateLimiter, which every store implements, and two that some implement."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class RateLimiter(Protocol):
         *,
         shadow: Collection[int] = (),
     ) -> Reservation:
-        """Take from one bucket, or as `take_all` does, what may be given back in part; limits what is in flight."""
+        """Take from one bucket, or as `take_all` does, units that may be refunded in part; limit units in flight."""
         ...
 
     def acquire(self, key: str, timeout: Duration | None = None, cost: int = 1, quota: Quota | None = None) -> RateInfo:
@@ -93,7 +93,7 @@ class RateLimiter(Protocol):
         """Store an override: `key` has `limit` units per `interval` of its own, until `reset`.
 
         It has the algorithm of the bucket that the key has, and its burst: one that equals the limit follows the new
-        limit, another one stays. A key without a bucket adopts both from the first quota that a take asks about.
+        limit, another one stays. A key without a bucket adopts both from the quota of its first take.
 
         Args:
             key: The key.
@@ -151,13 +151,13 @@ class Backed(Protocol):
 
 @runtime_checkable
 class Bookkeeping(Protocol):
-    """What a store offers beside `RateLimiter` whose processes share what operators want to know, all of it or nothing.
+    """A store whose processes count and log together; it implements all of this or nothing.
 
-    Of any other store each process counts and logs for itself.
+    With any other store, each process counts and logs for itself.
     """
 
     def tally(self, policy: str) -> Tally:
-        """Return what this process counts in, of how the policy of that name decides."""
+        """Return what this process counts the decisions of a policy in."""
         ...
 
     def request_tally(self) -> RequestTally:

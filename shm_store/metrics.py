@@ -1,4 +1,4 @@
-"""Metrics: what a table has to tell to monitoring, whatever carries it there. No key is ever a label."""
+"""Metrics: the figures of a table for monitoring, by any exporter. No key is ever a label."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Metric(msgspec.Struct, frozen=True):
 
 
 def read(inspection: Inspection) -> list[Metric]:
-    """Return all metrics of a table, as they are now: the same in whatever process of the host."""
+    """Return all metrics of a table, as they are now: the same in any process of the host."""
     stats = inspection.stats()
     return [_of_requests(inspection.requests()), *_of_policies(inspection.policies()), *_of_stats(stats)]
 

@@ -90,7 +90,7 @@ def _estimate(current: State, interval_ns: int, now_ns: int) -> int:
 
 
 def _retry_at(current: State, terms: Terms, cost: int) -> int:
-    """Return the first instant at which the estimate leaves room for `cost` units, if nobody takes any before."""
+    """Return the first instant at which the estimate leaves room for `cost` units, without other takes before."""
     interval_ns, ends_at_ns = terms.interval_ns, current.idle_at_ns - terms.interval_ns
     room = terms.limit - cost - current.first
     if room >= 0:

@@ -1,4 +1,4 @@
-"""The middleware: has each request decided on before it is routed, writes what is said, and settles afterwards."""
+"""The middleware: it has each request decided before routing, writes the response fields, and settles afterwards."""
 
 from __future__ import annotations
 

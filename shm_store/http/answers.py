@@ -18,9 +18,9 @@ from shm_store.http.negotiation import Form
 from shm_store.rate_info import RateInfo
 
 PROBLEM_JSON: Final = "application/problem+json"
-# Nobody knows when a failed store is back; long enough not to add a retry storm to the failure.
+# The end of a failure is unknown; this is long enough not to add a retry storm to it.
 UNAVAILABLE_RETRY_AFTER_S: Final = 5
-#: In place of a status, and in no policy's `refund`: a request that is not answered counts.
+#: Instead of a status, and in no policy's `refund`: a request without an answer counts.
 UNANSWERED: Final = 0
 
 _REGISTRY: Final = "https://iana.org/assignments/http-problem-types"
@@ -72,7 +72,7 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class Denial(msgspec.Struct, frozen=True):
-    """What is known of a denial, for whoever writes the answer instead.
+    """A denial, for a function that writes the answer instead.
 
     Attributes:
         request: The framework's request: of Falcon its Request, of WSGI the environ, of ASGI the scope.
@@ -100,7 +100,7 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True, rename={"violated
         title: The kind of problem, in words.
         status: The HTTP status it is sent with.
         violated_policies: Names of the policies whose quota was exceeded; left out when empty.
-        detail: What befell this request, and what to do.
+        detail: The reason for this answer, and the remedy.
     """
 
     type: str
@@ -115,8 +115,8 @@ class Body(msgspec.Struct, frozen=True):
 
     Attributes:
         content_type: Its media type.
-        head: What comes before the path; all of it if it names no path.
-        tail: What comes after the path; empty if it names none.
+        head: The part before the path; the whole body if it names no path.
+        tail: The part after the path; empty if it names none.
     """
 
     content_type: str

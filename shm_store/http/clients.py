@@ -38,9 +38,9 @@ _NAT64: Final = int(IPv6Address("64:ff9b::")) >> 32
 
 _TRUSTED_REMEDY: Final = "give a list of networks such as '10.0.0.0/8', addresses, and 'unix'"
 _ADDRESS_REMEDY: Final = (
-    "not an IP address (the peer of a UNIX socket has none), and no proxy that is believed named one; give "
+    "not an IP address (the peer of a UNIX socket has none), and no trusted proxy named one; give "
     "trusted=['unix'] behind a proxy on a UNIX socket that sets the header, or hops behind a known number of proxies, "
-    "or choose with unknown='share' or 'skip' what becomes of such clients"
+    "or give unknown='share' to charge such clients to one bucket, or 'skip' not to limit them"
 )
 
 
@@ -221,7 +221,7 @@ def _network(entry: object) -> _Network:
         raise ConfigurationError("clients: trusted", entry, _TRUSTED_REMEDY) from error
     network = _unmapped_network(given)
     if not network.prefixlen:
-        remedy = "everybody could choose whom they are charged as: name the proxies' networks, or count them with hops"
+        remedy = "each client could choose its bucket: name the proxies' networks, or count them with hops"
         raise ConfigurationError("clients: trusted", entry, remedy)
     if address != given.network_address:
         raise ConfigurationError("clients: trusted", entry, f"write '{given}' for the network, or '{address}'")

@@ -1,4 +1,4 @@
-"""Logs denials: a line for each burst of them rather than for each, with keys hashed unless they are asked for."""
+"""Logs denials: one line for each burst, with hashed keys unless `log_keys` is set."""
 
 from __future__ import annotations
 

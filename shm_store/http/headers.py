@@ -33,7 +33,7 @@ _LEGACY_FIELDS: Final = ("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLi
 
 
 class Headers(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which response header fields tell clients of their limits.
+    """The response header fields about limits.
 
     `Retry-After` and `Cache-Control: no-store` are in every denial, whatever is chosen here.
 
@@ -42,8 +42,8 @@ class Headers(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             enforced policy that covers the request. None: neither.
         legacy: Whether to send `X-RateLimit-Limit`, `X-RateLimit-Remaining` and `X-RateLimit-Reset` (seconds from now),
             of the tightest enforced policy.
-        partition_key: A secret, with which the draft's fields tell by `pk` which bucket was charged: the same for all
-            who share it, and for nobody without the secret to be traced to a client. None: they do not.
+        partition_key: A secret. With it the draft's fields have a `pk` that names the charged bucket: the same for all
+            requests of it, and useless to trace a client without the secret. None: no `pk`.
         retry_jitter: `Retry-After` is later by 0 to so many whole seconds, chosen anew for each denial, so that clients
             do not all come back at once.
 
@@ -65,7 +65,7 @@ class Headers(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             # Not the value, which may be a secret.
             error = ConfigurationError if isinstance(self.partition_key, str) else ConfigurationTypeError
             kind = type(self.partition_key).__name__
-            raise error("headers: partition_key", kind, "give a text that nobody else knows, or None")
+            raise error("headers: partition_key", kind, "give a secret text, or None")
         msgspec.structs.force_setattr(self, "retry_jitter", self._jitter_ns() / NS_PER_SECOND)
 
     @property
@@ -149,7 +149,7 @@ class HeaderWriter:
 
     @property
     def repeats(self) -> bool:
-        """Whether equal answers have equal fields, whoever they are for."""
+        """Whether equal answers have equal fields, for any client."""
         return not self.partitions and not self._jitter_s
 
     def allowed(self, said: Sequence[Said], tightest: RateInfo | None) -> Fields:
@@ -187,10 +187,10 @@ class HeaderWriter:
         return longest_s + jitter_s
 
     def denied(self, said: Sequence[Said], tightest: RateInfo, retry_s: int | None) -> Fields:
-        """Return the fields of a denied request, those that say when to come back and forbid to store it among them.
+        """Return the fields of a denied request, `retry-after` and `cache-control` among them.
 
-        A 429 must not be stored by a cache (RFC 6585 section 4). What was denied is reset when it may be tried again:
-        never, if no wait helps and `retry_s` is None.
+        A cache must not store a 429 (RFC 6585 section 4). The reset of a denied policy is the time of the next try;
+        there is none if no wait helps and `retry_s` is None.
         """
         fields = self._limits(said, tightest, None if retry_s is None else _up_s(tightest.retry_after_ns) or 1)
         if retry_s is not None:
@@ -218,7 +218,7 @@ class HeaderWriter:
 
 
 def _member(by: Label, info: RateInfo) -> str:
-    """Return a policy's member of `RateLimit`; without `t` where nobody knows when it changes."""
+    """Return a policy's member of `RateLimit`; without `t` if the time of its change is unknown."""
     after_ns = info.reset_after_ns if info.allowed else info.retry_after_ns
     until = f";t={_up_s(after_ns)}" if after_ns else ""
     return f"{by.head}{min(info.remaining, _INTEGER_MAX)}{until}{by.pk}"

@@ -251,7 +251,7 @@ def _client(framework: Framework, clients: Clients, prefix: str) -> MakeKey:
 
 
 def _length(said: object) -> int:
-    """Return the length of what a server or a client said; of what is no text, more than is remembered."""
+    """Return the length of a text of a server or a client; of anything else, more than is remembered."""
     if said is None:
         return 0
     return len(said) if isinstance(said, str) else _REMEMBERED_LENGTH_MAX + 1

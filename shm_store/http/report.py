@@ -1,4 +1,4 @@
-"""What the middleware of every framework tells about the requests of its process."""
+"""Report: the counts of requests, decisions and errors that the middleware of every framework offers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from shm_store.http.request_limiter import RequestLimiter
 
 
 class Report:
-    """Tells how requests have fared, in this process."""
+    """Counts of the requests of this process."""
 
     def __init__(self, limiter: RequestLimiter) -> None:
         """Report on what `limiter` has decided."""
@@ -19,16 +19,18 @@ class Report:
 
     @property
     def counts(self) -> dict[str, dict[str, int]]:
-        """How the policies have decided in this process: by policy, how many requests it has counted as what.
+        """Requests of this process by policy and by its decision.
 
-        `allowed`, `denied`, `overruled` (not denied by this policy, and not served), `shadow_denied`, `errors`.
+        The decisions are `allowed`, `denied`, `overruled` (not denied by this policy, and not served), `shadow_denied`
+        and `errors`.
         """
         return self._limiter.counts
 
     @property
     def requests(self) -> dict[str, int]:
-        """What became of the limited requests of this process, each counted once.
+        """Limited requests of this process by their outcome, each counted once.
 
-        `allowed`, `denied`, `failed` (answered 503), `unlimited` (served although a policy could not decide).
+        The outcomes are `allowed`, `denied`, `failed` (answered 503) and `unlimited` (served although a policy could
+        not decide).
         """
         return self._limiter.requests

@@ -112,8 +112,8 @@ def _check_header(source: str) -> None:
 
 def _check_sources(key: list[Source], sources: tuple[Source, ...]) -> None:
     if not sources:
-        raise ConfigurationError("key", key, "say who is charged: add 'client', 'header:NAME' or 'global'")
+        raise ConfigurationError("key", key, "name the owner of the bucket: add 'client', 'header:NAME' or 'global'")
     if GLOBAL in sources and len(sources) > 1:
-        raise ConfigurationError("key", key, "'global' is everybody together: leave out the other sources, or it")
+        raise ConfigurationError("key", key, "'global' is one bucket for all: leave out the other sources, or it")
     if CLIENT in sources[:-1]:
-        raise ConfigurationError("key", key, "every request has a client: nothing that comes after it is ever used")
+        raise ConfigurationError("key", key, "put 'client' last: every request has a client")

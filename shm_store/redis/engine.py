@@ -1,4 +1,4 @@
-"""Engine: the server or cluster that keeps the buckets, asked only as long as it answers."""
+"""Engine: the server or cluster that keeps the buckets, and a back-off after it has failed."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Engine:
         """
         breaker = self._breaker(call)
         if breaker.is_open and not breaker.admits():
-            reason = f"it failed less than {self._config.backoff:g} s ago, and is not asked before that has passed"
+            reason = f"it failed less than {self._config.backoff:g} s ago; the next call after that contacts it"
             raise EngineError(self.name, call.script.name, reason, self._remedy)
         try:
             connections = self._connections

@@ -150,7 +150,7 @@ class Table:
         return None
 
     def begins_burst(self, place: Place, length_ns: int) -> bool:
-        """Return whether nobody has said so of the key within the time that he gave; always, where no text is kept."""
+        """Return whether no process has called this for the key within its time; always, where no text is kept."""
         labels, buckets = self.buckets.labels, self.buckets
         if labels is None:
             return True

@@ -55,7 +55,7 @@ def test_limited_call_that_cannot_be_in_time_is_not_made(store: ShmStore, clock:
 def test_acquire_timeout_error_says_what_to_do() -> None:
     """It promises an instant only where there is one."""
     assert str(AcquireTimeoutError("a", 5 * 10**9, 9 * 10**9)).endswith("in 9 s; try again then, or raise the timeout")
-    assert str(AcquireTimeoutError("a", None, 0)).endswith("nobody knows when; try later")
+    assert str(AcquireTimeoutError("a", None, 0)).endswith("the wait is unknown; try later")
 
 
 def test_limited_key_is_made_of_the_arguments(store: ShmStore) -> None:
