@@ -28,6 +28,8 @@ class Opener:
         for name, value in (("limit", 5), ("interval", "3s")):
             settings.setdefault(name, value)
         if self._url is not None:
+            # With a timeout that no busy machine meets.
+            settings.setdefault("timeout", "20s")
             return RedisStore.open(self._url, RedisConfig(prefix=self._name, **settings), clock=clock)
         config = Config(initial_size=initial_size, name=self._name, **settings)
         return ShmStore.open(config) if clock is None else ShmStore.open(config, clock=clock)
