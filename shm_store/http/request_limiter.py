@@ -111,6 +111,7 @@ class RequestLimiter:
         self._clients = checked_clients(clients)
         self._further = further
         self._mounts = framework.mounts
+        self._sees_routes = framework.route is not None
         self._exempt = paths.exempt("exempt", exempt)
         self._exempt_methods = checked_methods(exempt_methods)
         log = logging.getLogger(f"shm_store.{framework.name}")
@@ -264,6 +265,9 @@ class RequestLimiter:
         for line in coverage.without_effect(
             policies, quota=quota, exempt=self._exempt, exempt_methods=self._exempt_methods
         ):
+            self._log.warning("%s", line)
+        # Falcon has a responder of its own for HEAD.
+        for line in () if self._sees_routes else coverage.without_head(policies):
             self._log.warning("%s", line)
 
     def _is_policy(self, name: str) -> bool:

@@ -36,6 +36,16 @@ def without_effect(
             yield f"policy {policy.name!r} covers no request: {reason}"
 
 
+def without_head(policies: Iterable[Policy]) -> Iterator[str]:
+    """Yield one line for each policy that a client escapes by HEAD, in frameworks that answer it like GET."""
+    for policy in policies:
+        if "GET" in policy.methods and "HEAD" not in policy.methods:
+            yield (
+                f"policy {policy.name!r}: methods has 'GET' and not 'HEAD', which Flask, Django and Starlette answer "
+                "by the same view without this limit: add 'HEAD'"
+            )
+
+
 def not_routed(policies: Iterable[Policy], routes: Mapping[str, Collection[str]]) -> Iterator[str]:
     """Yield one line for each route and method of policies that the application does not have.
 

@@ -15,6 +15,7 @@ import pytest
 from falcon.routing import DefaultRouter
 
 from shm_store import Config, ShmStore
+from shm_store.asgi import RateLimitMiddleware as AsgiMiddleware
 from shm_store.falcon import RateLimitMiddleware
 from shm_store.policy import Policy, RunningPolicies, from_file
 from shm_store.wsgi import RateLimitMiddleware as WsgiMiddleware
@@ -103,6 +104,31 @@ def test_policy_that_covers_no_request_is_told(
     """Exempt paths or methods have all of it, or its routes and paths exclude one another."""
     RateLimitMiddleware(store, router=DefaultRouter(), **options)
     assert [told in line if told else line for line in lines()] == ([True] if told else [])
+
+
+@pytest.mark.parametrize(
+    ("methods", "is_told"),
+    [(["GET"], True), (["GET", "POST"], True), (["GET", "HEAD"], False), (["POST"], False), ([], False)],
+)
+@pytest.mark.parametrize("kind", [WsgiMiddleware, AsgiMiddleware, None])
+def test_policy_that_a_client_escapes_by_head_is_told(
+    store: ShmStore,
+    lines: Lines,
+    kind: type[WsgiMiddleware | AsgiMiddleware] | None,
+    methods: list[str],
+    *,
+    is_told: bool,
+) -> None:
+    """Falcon alone does not answer HEAD by the responder for GET."""
+    policies = [EVERY, Policy(name="reads", quota="1/s", methods=methods)]
+    if kind is None:
+        RateLimitMiddleware(store, policies=policies)
+    else:
+        application: Any = print
+        kind(application, store, policies=policies)
+    told = lines()
+    assert len(told) == (1 if is_told and kind else 0)
+    assert all("'reads': methods has 'GET' and not 'HEAD'" in line for line in told)
 
 
 def test_policies_of_a_reload_are_told_as_those_of_the_start(store: ShmStore, lines: Lines) -> None:
