@@ -122,7 +122,7 @@ def require_application(value: T, kind: str, arguments: int, remedy: str) -> T:
 
 
 def accepts(function: Any, arguments: int) -> bool:  # noqa: ANN401 - whatever was given for a function
-    """Return whether a function can be called with so many arguments, as far as it has a signature."""
+    """Return whether a function can be called with so many arguments, by its signature if it has one."""
     try:
         signature = inspect.signature(function)
     except (ValueError, TypeError, NameError):

@@ -20,6 +20,7 @@ from shm_store.rate_info import RateInfo
 from shm_store.redis import answers, scripts
 from shm_store.redis.config import RedisConfig
 from shm_store.redis.engine import Engine
+from shm_store.redis.leases import Issue, Order
 from shm_store.redis.names import Names
 from shm_store.redis.scripts import Call, Script, bulk
 from shm_store.redis.terms import LIMIT_MAX, NAMES, NS_PER_US, terms_of
@@ -69,46 +70,6 @@ class Taken(NamedTuple):
     def is_flight(self) -> bool:
         """Whether it is in flight."""
         return isinstance(self.take.quota, Concurrency)
-
-
-class Order(NamedTuple):
-    """A host's request for units, and the units that it returns with it.
-
-    Attributes:
-        host: Names the host.
-        number: Names what is issued, from 2**20 to 2**49.
-        cost: Units that it needs now; 0: it only gives back.
-        returned: The number of what it was issued last.
-        unspent: Units of that which it did not spend.
-        hosts: How many hosts there are.
-        share: The part of what is left that all hosts together may be issued at once.
-        most: Most units at once.
-    """
-
-    host: str
-    number: int
-    cost: int
-    returned: int
-    unspent: int
-    hosts: int
-    share: float
-    most: int
-
-
-class Issue(NamedTuple):
-    """Units that a host was issued.
-
-    Attributes:
-        info: The answer of the server.
-        units: How many units; 0 if there were too few.
-        algorithm: The algorithm that counts them: of the override, if the key has one.
-        interval_ns: The interval of the same.
-    """
-
-    info: RateInfo
-    units: int
-    algorithm: str
-    interval_ns: int
 
 
 class Calls:

@@ -25,10 +25,11 @@ from shm_store.limiter import KeyReserve, KeyTake
 from shm_store.quota import Concurrency, Quota
 from shm_store.rate_info import RateInfo
 from shm_store.redis import forks, refusals
-from shm_store.redis.calls import Calls, Issue, Order
+from shm_store.redis.calls import Calls
 from shm_store.redis.config import RedisConfig
 from shm_store.redis.engine import Engine
 from shm_store.redis.in_flight import Heartbeat
+from shm_store.redis.leases import Issue, Order
 from shm_store.redis.settlement import Settlements
 from shm_store.redis.terms import terms_of
 from shm_store.reservation import Reservation

@@ -1,4 +1,4 @@
-"""An ASGI application that answers 503 at `/` when `/open` was asked for: its requests give their units back."""
+"""An ASGI application that answers 503 at `/` after a request for `/open`: then its requests get a refund."""
 
 from __future__ import annotations
 

@@ -115,7 +115,7 @@ def test_no_request_line_leads_past_a_limit(
     make: Callable[[ShmStore, Policy], Any],
     serve: Callable[[Any], contextlib.AbstractContextManager[int]],
 ) -> None:
-    """Each request that runs the view is charged, whatever its request line. The limit holds for all of them."""
+    """The policy is charged for each request that runs the view, whatever its request line."""
     policy = Policy(name="p", quota=f"{LIMIT}/hour", paths=["/login"])
     key = f"p:client:{HOST}"
     with serve(make(store, policy)) as port:
