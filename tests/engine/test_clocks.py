@@ -10,7 +10,7 @@ import pytest
 from shm_store import Config, RateLimiter, ShmStore
 from shm_store.algorithms import ALGORITHMS
 from shm_store.quota import Concurrency, Quota
-from shm_store.redis import RedisConfig, RedisStore
+from shm_store.redis import Order, RedisConfig, RedisStore
 from shm_store.table.files import remove
 from shm_store.tiers import LeaseConfig, LeaseStore
 from tests.clock import Clock
@@ -105,6 +105,22 @@ def test_expiry_is_not_put_off(store: RedisStore, running: Server, clock: Clock,
     assert store.take("k", 1, quota).remaining == 4
     with running.client() as client:
         assert 0 < client.pttl(store._calls._names.bucket("k")) <= (2 * INTERVAL + MIN_TTL) * 1_000
+
+
+@every_algorithm
+def test_expiry_waits_for_a_clock_that_catches_up(running: Server, clock: Clock, algorithm: str) -> None:
+    """A key whose time stands still lasts as long as its units are missing, and so does the record of its leases."""
+    quota, step, slack = Quota(10, HOUR, algorithm=algorithm), HOUR / 120, HOUR / 200
+    order = Order("host", 2**20, 1, 0, 0, 1, 0.5, 10)
+    with RedisStore.open(running.url, RedisConfig(min_ttl=0, timeout="20s"), clock=clock) as store:
+        store.take("k", 5, quota)
+        clock.advance(-step)
+        info = store.take("k", 1, quota)
+        names = store._calls._names.leased("k")
+        with running.client() as client:
+            assert client.pttl(names[0]) > (info.reset_after_ns / 1e9 - slack) * 1_000
+            info = store.lease("k", quota, order).info
+            assert client.pttl(names[1]) > (info.reset_after_ns / 1e9 - slack) * 1_000
 
 
 @every_algorithm

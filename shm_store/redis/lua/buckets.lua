@@ -12,6 +12,11 @@
 local JITTER = 1 / 100
 local UNASKED, INTERVAL_MAX = "unasked", 36500 * 86400 * 1000000
 
+-- Milliseconds of the server's clock until the bucket has been idle for `min_ttl`.
+local function lasts_ms(bucket, min_ttl)
+  return max(math.ceil((bucket.state[2] + min_ttl - bucket.now + bucket.lag) / 1000), 1)
+end
+
 local function save(bucket, tag, min_ttl)
   local state, terms = bucket.state, bucket.terms
   bucket.tag = bucket.tag or tag
@@ -22,7 +27,7 @@ local function save(bucket, tag, min_ttl)
   if bucket.override then
     redis.call("SET", bucket.name, text)
   else
-    redis.call("SET", bucket.name, text, "PX", max(math.ceil((state[2] + min_ttl - bucket.now) / 1000), 1))
+    redis.call("SET", bucket.name, text, "PX", lasts_ms(bucket, min_ttl))
   end
 end
 

@@ -48,6 +48,6 @@ if (answer[6] or 0) > 0 then
     redis.call("DEL", KEYS[2])
   end
   redis.call("HSET", KEYS[2], host, cmsgpack.pack(number, bucket.tag, state[1], state[2], state[3]))
-  redis.call("PEXPIRE", KEYS[2], max(math.ceil((state[2] + min_ttl - own) / 1000), 1))
+  redis.call("PEXPIRE", KEYS[2], lasts_ms(bucket, min_ttl))
 end
 return cmsgpack.pack(answer)
