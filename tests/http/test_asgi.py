@@ -304,7 +304,7 @@ def test_asgi_request_counts_if_its_client_is_gone(
 
 
 def test_asgi_success_is_not_given_back_to_a_client_that_is_gone(store: ShmStore) -> None:
-    """An application that gives back what it answers 200 does so for those who get the answer."""
+    """A refund for 200 goes only to clients that get the answer."""
     app = RateLimitMiddleware(pong, store, policies=[Policy(name="p", quota="3/minute", refund=["2xx"])])
     for received, left in (((BODY,), 3), ((BODY, GONE), 2)):
         assert ask(app, None, *received).status == 200
@@ -398,7 +398,7 @@ def test_asgi_application_may_ask_whether_its_client_is_gone(
 
 
 def test_asgi_look_for_the_client_leaves_no_task(store: ShmStore) -> None:
-    """What is still to be received when the application ends is received by nobody."""
+    """No task waits for messages once the application has ended."""
 
     async def tasks() -> int:
         await serve(RateLimitMiddleware(acting(_apologises), store, policies=[FAILURES]), http(), BODY)
