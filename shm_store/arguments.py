@@ -71,7 +71,8 @@ def checked_takes(takes: object, shadow: object, default: Quota, kinds: Kinds) -
         if not isinstance(take, tuple) or len(take) != 3:
             raise unusable(f"takes[{index}]", take, "give (key, quota or None, cost)", tuple)
         key, quota, cost = take
-        require_key(key, f"key of takes[{index}]")
+        if not isinstance(key, str):
+            require_key(key, f"key of takes[{index}]")
         asked = default if quota is None else quota
         if not isinstance(asked, kinds):
             raise not_a_quota(f"quota of takes[{index}]", asked)
@@ -184,9 +185,9 @@ def require_clock(clock: object) -> Callable[[], int]:
 
 def _positions(shadow: object, takes: int) -> Collection[int]:
     """Return the positions in `shadow`, which are those of so many takes."""
-    # The usual one costs nothing.
-    if type(shadow) is tuple and not shadow:
-        return shadow
+    # The usual ones cost nothing.
+    if type(shadow) in (tuple, list) and not shadow:
+        return ()
     remedy = f"give a list of positions of the {takes} takes, counted from 0"
     if not isinstance(shadow, Collection) or isinstance(shadow, _NO_LISTS):
         raise ConfigurationTypeError("shadow", shadow, remedy)
@@ -198,4 +199,5 @@ def _positions(shadow: object, takes: int) -> Collection[int]:
 
 def is_list(value: object) -> TypeGuard[Sequence[Any]]:
     """Return whether a value is a list, or a tuple or another sequence that reads like one."""
-    return isinstance(value, Sequence) and not isinstance(value, _NO_LISTS)
+    # Nearly always one of these; to ask an abstract class costs ten times as much.
+    return type(value) in (list, tuple) or (isinstance(value, Sequence) and not isinstance(value, _NO_LISTS))

@@ -84,7 +84,7 @@ class Charging:
             except StoreError as error:
                 failures.append(Failure(error, [rule]))
             else:
-                if key is not None and not self._nested.leaves_out(rule, key, before):
+                if key is not None and not (before.hashes and self._nested.leaves_out(rule, key, before)):
                     partitioned = self._answering.partitioned
                     label = rule.label if partitioned is None else partitioned(rule.label, key)
                     asked.append(Asked(rule, key, label))
@@ -126,7 +126,7 @@ class Charging:
         self,
         request: object,
         path: str,
-        asked: Iterable[Asked],
+        asked: Collection[Asked],
         decided: Decided,
         *,
         hold: bool = False,
@@ -197,6 +197,8 @@ def _undecided(asked: Iterable[Asked], decided: Decided, failed: Iterable[Rule])
     return [each.rule for each in asked if each.rule.name not in concluded]
 
 
-def _hashes(asked: Iterable[Asked], decided: Decided) -> list[int]:
+def _hashes(asked: Collection[Asked], decided: Decided) -> list[int]:
+    if len(asked) == len(decided.decisions):
+        return [hash(each.key) for each in asked]
     names = {rule.name for rule, _, _ in decided.decisions}
     return [hash(each.key) for each in asked if each.rule.name in names]

@@ -59,6 +59,21 @@ class Taking:
             asked: The rules and their keys.
             hold: Whether to reserve what is taken although no rule asks for it.
         """
+        if self._partition is None:
+            # Nearly every request: one call decides.
+            try:
+                infos, reservation = self._take(asked, hold=hold)
+            except CostError:
+                # The other rules answer, too: see `_decide`.
+                return self._take_by_slots(asked, hold=hold)
+            except StoreError as error:
+                return Decided([], [], [Failure(error, [each.rule for each in asked])])
+            decisions = [(each.rule, info, each.label) for each, info in zip(asked, infos, strict=True)]
+            return Decided(decisions, [] if reservation is None else [_part(asked, reservation)], [])
+        return self._take_by_slots(asked, hold=hold)
+
+    def _take_by_slots(self, asked: Sequence[Asked], *, hold: bool) -> Decided:
+        """Take in one slot after another; refund those before one that denies."""
         slots = self._slots(asked)
         working = [*slots]
         answers: dict[int, RateInfo] = {}
@@ -120,7 +135,7 @@ class Taking:
                 self._on_cost_error(error, asked[index].rule)
                 over[index] = RateInfo(False, error.limit, 0, 0)
             else:
-                part = None if reservation is None else Part([each.rule for each in rules], reservation)
+                part = None if reservation is None else _part(rules, reservation)
                 return _Taken(over | dict(zip(rest, infos, strict=False)), part)
 
     def _take(self, asked: Sequence[Asked], *, hold: bool) -> tuple[list[RateInfo], Reservation | None]:
@@ -173,6 +188,10 @@ class Taking:
 
 def _decisions(asked: Sequence[Asked], answers: dict[int, RateInfo]) -> list[Decision]:
     return [(asked[index].rule, answers[index], asked[index].label) for index in sorted(answers)]
+
+
+def _part(asked: Sequence[Asked], reservation: Reservation) -> Part:
+    return Part([each.rule for each in asked], reservation)
 
 
 def _reserves(asked: Sequence[Asked]) -> list[KeyReserve]:
