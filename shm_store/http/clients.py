@@ -67,9 +67,9 @@ class Clients(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             every other header as a list of addresses.
         ipv6_prefix: The first bits of an IPv6 address, which identify a client, 1 to 128. A site has 64 for its hosts.
         ipv4_prefix: The same for IPv4, 1 to 32.
-        unknown: The rule for clients without an address. `"share"` is the default: they share one bucket of each
+        unknown: The rule for clients without an address. `"share"`, also if left out: they share one bucket of each
             policy. `"error"` raises ClientAddressError, which is answered 503. With `"skip"`, policies that go by the
-            client do not apply. A choice, `"share"` included, lets the hooks of gunicorn serve a UNIX socket.
+            client do not apply. A value that is given, `"share"` included, lets gunicorn's hooks serve a UNIX socket.
 
     Raises:
         ConfigurationError: A value cannot be used, or `trusted` and `hops` are both given.
@@ -98,8 +98,10 @@ class Clients(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             raise ConfigurationError("clients: header", self.header, remedy)
         require_integer("clients: ipv6_prefix", self.ipv6_prefix, 1, 128)
         require_integer("clients: ipv4_prefix", self.ipv4_prefix, 1, 32)
-        if self.unknown is not None:
-            require_choice("clients: unknown", self.unknown, get_args(Unknown))
+        self.__dict__["serves_unix"] = self.unknown is not None or self.hops is not None or _UNIX in trusted
+        if self.unknown is None:
+            msgspec.structs.force_setattr(self, "unknown", "share")
+        require_choice("clients: unknown", self.unknown, get_args(Unknown))
         msgspec.structs.force_setattr(self, "trusted", trusted)
         self.__dict__["proxies"] = _Proxies.of(trusted)
 
@@ -111,7 +113,9 @@ class Clients(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     @property
     def serves_unix(self) -> bool:
         """Whether the settings cover clients of a UNIX socket, which have no address; the default does not."""
-        return self.unknown is not None or self.hops is not None or _UNIX in self.trusted
+        # A copy may come without what the constructor has computed.
+        computed: bool | None = self.__dict__.get("serves_unix")
+        return self.hops is not None or _UNIX in self.trusted if computed is None else computed
 
     def key(self, peer: object, forwarded: str | None) -> str | None:
         """Return what the client is charged to, for example `client:203.0.113.7`, or None for nothing.

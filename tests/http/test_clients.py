@@ -235,6 +235,14 @@ def test_unix_is_no_peer_that_looks_like_something_else(peer: str) -> None:
         Clients(trusted=trusted, unknown="error").key(peer, "203.0.113.7")
 
 
+def test_default_of_unknown_shares_and_explains_no_unix_socket() -> None:
+    """It is the value that applies; but only a value that was given lets a server start on a UNIX socket."""
+    assert Clients().unknown == "share"
+    assert Clients() == Clients(unknown="share")
+    assert not Clients().serves_unix
+    assert Clients(unknown="share").serves_unix
+
+
 @pytest.mark.parametrize(
     ("clients", "peer", "forwarded"),
     [
