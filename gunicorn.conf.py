@@ -44,11 +44,11 @@ def on_starting(_server: Arbiter) -> None:
 
 
 def when_ready(server: Arbiter) -> None:
-    """Start what the store needs, and tell where the service is."""
+    """Run the store's hook, and announce the addresses of the service."""
     shm_store.gunicorn.when_ready(server)
     text = announcement(loaded, server.LISTENERS, server.num_workers)
     if settings.log_format == "json":
-        # For whoever reads the log; among objects, lines for people would be in the way.
+        # The log holds one JSON object a line, so the announcement is an object too and not several lines of text.
         server.log.info("%s", text.rstrip())
         return
     try:

@@ -64,7 +64,7 @@ class Clustered:
         raise ClusterDownError(f"slot {slot} is on its way from node to node")
 
     def node(self, call: Call) -> str:
-        """Return the name of the node that runs a script; empty if none is known yet."""
+        """Return the name of the node that runs a call; empty if the owner of its slot is unknown."""
         owner = self._owners.get(key_slot(call.names[0]))
         return "" if owner is None else "{}:{}".format(*owner)
 

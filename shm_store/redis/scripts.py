@@ -1,4 +1,4 @@
-"""The scripts that the server runs, put together from the parts in `lua/`."""
+"""The scripts that the server runs, joined from the parts in `lua/`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from shm_store.algorithms import ALGORITHMS
 
 _PARTS: Final = files(__package__).joinpath("lua")
 _SHARED: Final = ("state", "division", "window", *(name.replace("-", "_") for name in ALGORITHMS), "algorithms")
-# What the algorithms need beside `state`.
+# The parts that each algorithm needs beside `state`.
 _NEEDED: Final = {
     "token-bucket": ("window",),
     "gcra": ("division",),
@@ -24,19 +24,19 @@ class Script:
     """A script.
 
     Attributes:
-        name: What it does.
+        name: Its name in error messages.
         text: Its source.
-        digest: By which a server knows it.
+        digest: The SHA-1 digest of its source, by which EVALSHA runs it.
     """
 
     def __init__(self, name: str, *parts: str) -> None:
-        """Put it together from parts."""
+        """Join the parts."""
         self.name = name
         self.text = "\n".join(parts)
         self.digest = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
     def head(self, names: int, arguments: int, *, by_text: bool = False) -> bytes:
-        """Return what a command that runs it begins with; its names and arguments follow, each as `bulk` writes it."""
+        """Return the beginning of a command that runs it; names and arguments follow, each encoded by `bulk`."""
         what, which = ("EVAL", self.text) if by_text else ("EVALSHA", self.digest)
         words = what.encode(), which.encode(), b"%d" % names
         return b"*%d\r\n" % (len(words) + names + arguments) + b"".join(map(bulk, words))
@@ -47,9 +47,9 @@ class Call:
 
     Attributes:
         script: The script.
-        names: The names it works on.
-        arguments: What it is told.
-        read: Reads the reply; raises `answers.NoAnswerError` if it is none.
+        names: The names that it reads and writes, KEYS in the script.
+        arguments: Its arguments, ARGV in the script.
+        read: Decodes the reply; raises `answers.NoAnswerError` if the script never gives such a reply.
     """
 
     __slots__ = ("_packed", "arguments", "names", "read", "script")
@@ -62,7 +62,7 @@ class Call:
         read: Callable[[Any], Any],
         packed: bytes | None = None,
     ) -> None:
-        """Call a script; `packed` is the command that does it, where that is known already."""
+        """Create a call; `packed` is its encoded command, if the caller has one already."""
         self.script = script
         self.names = names
         self.arguments = arguments
@@ -78,7 +78,7 @@ class Call:
 
 
 def bulk(word: bytes) -> bytes:
-    """Return a word of a command as the protocol has it."""
+    """Return a word of a command, encoded as a bulk string."""
     return b"$%d\r\n%b\r\n" % (len(word), word)
 
 
@@ -88,7 +88,7 @@ def _part(name: str) -> str:
 
 def _take(algorithm: str) -> Script:
     module = algorithm.replace("-", "_")
-    # A script runs from its beginning each time: what a plain take does not need is defined behind it.
+    # Each run begins at the first line, so functions that a plain take does not need are defined behind it.
     needed = map(_part, ("state", *_NEEDED[algorithm], module, "clock"))
     rest = map(_part, (*_SHARED, "buckets", "in_flight", "call", "take"))
     return Script("take", *needed, f"local algorithm = {module}", _part("plain"), *rest)
@@ -96,7 +96,7 @@ def _take(algorithm: str) -> Script:
 
 #: The algorithms, as the local table `ALGORITHMS` by their codes.
 ALGORITHMS_TEXT: Final = "\n".join(map(_part, _SHARED))
-#: Takes from one bucket, by the name of the algorithm that is asked for.
+#: The scripts that take from one bucket, by the name of the take's algorithm.
 TAKE: Final = {name: _take(name) for name in ALGORITHMS}
 
 

@@ -123,12 +123,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return [(name, shown(name, value)) for name, value in msgspec.structs.asdict(self).items()]
 
     def __repr__(self) -> str:
-        # What shows the settings, such as a traceback with the values of variables, is not to show a secret.
+        # Tracebacks with the values of variables show the settings, and must not reveal a secret.
         return f"Settings({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
 
     @property
     def clients(self) -> Clients:
-        """Who the client of a request is."""
+        """Return the rule that identifies the client of a request."""
         trusted = [each.strip() for each in self.trusted_proxies.split(",") if each.strip()]
         try:
             return Clients(
@@ -144,7 +144,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     @property
     def headers(self) -> Headers:
-        """Which header fields tell of limits."""
+        """Return the header fields that report limits."""
         chosen = {each.strip() for each in self.limit_headers.split(",")}
         if not chosen <= {_DRAFT, _LEGACY} and chosen != {"none"}:
             raise ConfigurationError("limit_headers", self.limit_headers, f"give {_DRAFT}, {_LEGACY}, both, or none")

@@ -14,10 +14,10 @@ _log = logging.getLogger("gunicorn.error")
 
 
 class Stores(NamedTuple):
-    """What the limits are kept in.
+    """The stores of the limits.
 
     Attributes:
-        limiter: Decides.
+        limiter: Decides about requests.
         table: The table of this host, in which its processes count, and which decides if there is no server.
     """
 

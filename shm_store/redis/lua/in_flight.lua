@@ -1,9 +1,9 @@
--- Units in flight: of each key a sorted set of reservations, `id:units`, by the instant from which they no longer count,
--- and under a second name the limit that was last asked for and how many units there are.
+-- Units in flight. Each key has a sorted set of reservations: a member is `id:units`, its score the instant at which it
+-- expires. A second name holds the limit of the latest take and the sum of the units.
 --
--- They go by the server's clock, whatever tests tell: a process says again and again that what it has is still in
--- flight; of one that died it counts until its time has passed. With the clock set back no reservation counts for longer
--- than one that begins now.
+-- Instants come from the server's clock, even in a test that sets a time of its own. A process renews its reservations
+-- while they are in flight; those of a dead process expire. If the clock steps back, no reservation lasts longer than
+-- one that begins now.
 
 local function units_of(members)
   local units = 0
@@ -24,7 +24,7 @@ local function flight_of(names, at, in_flight_ttl)
   if text then
     flight.limit, flight.units = cmsgpack.unpack(text)
   else
-    -- Nothing is in flight, or a server without room has given up this name and not the other.
+    -- Nothing is in flight, or the server lacked memory and evicted this name but not the other.
     flight.units = units_of(redis.call("ZRANGEBYSCORE", flight.set, "-inf", "+inf"))
   end
   flight.ended = redis.call("ZRANGEBYSCORE", flight.set, "-inf", now)

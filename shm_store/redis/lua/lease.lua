@@ -1,6 +1,6 @@
--- Issues units of a bucket to a host, ahead of the takes that will spend them there; takes back what it did not spend.
+-- Issues units of a bucket to a host, which spends them in later takes, and takes back the units that it did not spend.
 --
--- The names are those of the bucket, and of what each host was issued last: { number, tag of the bucket, its state }.
+-- KEYS[1] is the bucket. KEYS[2] is a hash of each host's latest lease: { number, tag of the bucket, its state }.
 
 local code, limit, interval, burst, min_ttl = cmsgpack.unpack(ARGV[1])
 local settings = cmsgpack.unpack(ARGV[2])
@@ -9,7 +9,7 @@ local returned, unspent, hosts, share, most = settings[6], settings[7], settings
 
 local bucket = bucket_of(KEYS[1], now, min_ttl) or new_bucket(KEYS[1], code, { limit, interval, burst }, now)
 if cost > 0 then
-  -- Who only gives back may do so by a quota of before: it has no say in what the bucket counts by.
+  -- An order without a cost only returns units. Its quota may be outdated, and must not change the bucket's.
   adopt(bucket, code, { limit, interval, burst })
 end
 local algorithm, terms, own = ALGORITHMS[bucket.code], bucket.terms, bucket.now
@@ -19,7 +19,7 @@ if unspent > 0 then
   if text then
     local last, its_tag, first, idle_at, third = cmsgpack.unpack(text)
     if last == returned then
-      -- Once: the same units must not come back twice.
+      -- Delete the lease, so that the same units cannot come back twice.
       redis.call("HDEL", KEYS[2], host)
       if its_tag == bucket.tag then
         bucket.state = algorithm.refund(bucket.state, terms, { first, idle_at, third }, own, unspent)
@@ -44,7 +44,7 @@ end
 if (answer[6] or 0) > 0 then
   local state = bucket.state
   if redis.call("HLEN", KEYS[2]) > 2 * hosts + 64 then
-    -- Hosts that are no more. Of those that are, what they have left is not given back for once.
+    -- Most leases belong to hosts that are gone. Live hosts lose the right to return units of their current lease.
     redis.call("DEL", KEYS[2])
   end
   redis.call("HSET", KEYS[2], host, cmsgpack.pack(number, bucket.tag, state[1], state[2], state[3]))

@@ -1,7 +1,8 @@
--- Gives back what was taken and not used, and takes what was used beyond, as far as there is any.
+-- Refunds the units that a take did not use, or charges those that it used beyond its cost, up to the remaining units.
 --
--- A part is { name, is_flight, units, tag, first, idle_at, third }: what a take has left, and the units to give back, or
--- to take if they are below zero. Of one in flight the tag is what it is called in the set.
+-- A part is { name, is_flight, units, tag, first, idle_at, third }. `name` is a position in KEYS. Positive units are
+-- refunded, negative ones charged. `first`, `idle_at` and `third` are the state after the take. For units in flight,
+-- `tag` is the reservation's member in the sorted set.
 
 local settings = cmsgpack.unpack(ARGV[2])
 local tag, now, min_ttl, in_flight_ttl = settings[1], now_of(settings[2]), settings[3], settings[4]
