@@ -1,4 +1,4 @@
-"""What a limit adds to a Falcon request in process, WSGI and ASGI, allowed and denied, and what falcon-limiter adds.
+"""The cost that a limit adds to a Falcon request in process (WSGI, ASGI, allowed, denied), beside falcon-limiter's.
 
 Every call gets a copy of the environ or scope, as a server gives each request its own. Added costs are made within a
 round: an allowed request less the same application without a limiter.
@@ -34,7 +34,7 @@ DENIED: Final = falcon.HTTP_429
 
 Wsgi: TypeAlias = Callable[[dict[str, Any], Any], Iterable[bytes]]
 Asgi: TypeAlias = Callable[[dict[str, Any], Any, Any], Awaitable[None]]
-#: Sends so many requests, and returns what each has cost.
+#: Sends a number of requests, and returns the mean time of one in ns.
 Case: TypeAlias = Callable[[int], float]
 
 
@@ -46,7 +46,7 @@ class Text:
 
 
 class Json:
-    """What a resource of an API does."""
+    """A resource that answers with JSON, as an API does."""
 
     def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
         resp.media = {"message": "pong"}

@@ -86,7 +86,7 @@ def test_top_shows_hostile_keys_escaped(open_table: OpenTable) -> None:
 
 
 def test_top_hides_keys(open_table: OpenTable) -> None:
-    """With --hash there are digests in place of keys."""
+    """With --hash, `top` shows digests instead of keys."""
     store = open_table()
     digest = store.inspect().digest(KEY)
     with Terminal([*_TOP, "--hash"], 80, 24) as terminal:
@@ -95,7 +95,7 @@ def test_top_hides_keys(open_table: OpenTable) -> None:
 
 
 def test_top_without_labels_shows_policies(open_table: OpenTable) -> None:
-    """Where keys are not kept it says so, and shows how policies decide."""
+    """Without labels, `top` shows that the table keeps no keys, and the decisions of each policy."""
     store = open_table(label_size=0)
     tally = store.tally("writes")
     with Terminal(_TOP, 80, 24) as terminal:
@@ -108,7 +108,7 @@ def test_top_without_labels_shows_policies(open_table: OpenTable) -> None:
 
 
 def test_top_prints_frames_for_programs_and_pipes(run: Run, open_table: OpenTable) -> None:
-    """As many objects as were asked for, one a line; or as many blocks of text."""
+    """`--count` is the number of frames: JSON objects, one a line, or blocks of text."""
     spend(open_table(), KEY, 2)
     said = run("top", "--count", "2", "--interval", "10ms", "--json")
     frames = [json.loads(line) for line in said.out.splitlines()]
@@ -119,7 +119,7 @@ def test_top_prints_frames_for_programs_and_pipes(run: Run, open_table: OpenTabl
 
 
 def test_top_ends_when_the_segment_is_removed(open_table: OpenTable, spawn: Run) -> None:
-    """It does not show for ever what nobody uses any more."""
+    """When its segment is removed, `top` reports that and exits, instead of showing old figures for ever."""
     open_table()
     with Terminal(_TOP, 80, 24) as terminal:
         terminal.until(lambda text: "BUSIEST KEYS" in text)
@@ -130,7 +130,7 @@ def test_top_ends_when_the_segment_is_removed(open_table: OpenTable, spawn: Run)
 
 
 def test_sampler_counts_between_two_looks(open_table: OpenTable) -> None:
-    """What was taken, and by which key, since the look before: once, and no more."""
+    """A look counts the takes since the look before, by key, and each of them once."""
     store = open_table()
     spend(store, KEY, 2)
     sampler = Sampler(store.inspect())
@@ -165,7 +165,7 @@ def test_sampler_takes_no_stripe(open_table: OpenTable) -> None:
 
 
 def test_affordable_lengthens_the_interval() -> None:
-    """A look takes one fiftieth of the time at most; a cheap one comes as often as it was asked for."""
+    """Looks take at most a fiftieth of the time; a cheap look keeps the interval that the user chose."""
     assert affordable(1.0, 0.001) == 1.0
     assert affordable(0.1, 0.05) == 2.5
 

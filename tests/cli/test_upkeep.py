@@ -90,7 +90,7 @@ def test_unlink_refuses_while_others_are_attached(run: Run, open_table: OpenTabl
 
 
 def test_unlink_removes_what_is_no_table_by_force_alone(run: Run, segment_name: str) -> None:
-    """A file of another kind under the name stays, unless it is meant."""
+    """`unlink` removes a file that is no table only with --force."""
     file = Path("/dev/shm") / segment_name
     file.write_text("something else, longer than a header's magic")
     assert run("unlink").code == 2
@@ -100,7 +100,7 @@ def test_unlink_removes_what_is_no_table_by_force_alone(run: Run, segment_name: 
 
 
 def test_unlink_removes_a_table_that_cannot_be_attached(run: Run, open_table: OpenTable) -> None:
-    """One whose semaphores were removed is no use, and can be removed."""
+    """A table whose semaphores were removed cannot be used, and --force removes it."""
     name = open_table().config.name
     for semaphore in Path("/dev/shm").glob(f"sem.{name}*"):
         semaphore.unlink()

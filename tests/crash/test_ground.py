@@ -1,6 +1,6 @@
-"""The ground gives way: no room, no permission, no such name, files gone. Each is a typed error that says what to do.
+"""/dev/shm fails a process: no room, no permission, a bad name, lost files. Each is a typed error with its remedy.
 
-Real conditions throughout: a /dev/shm of the test's own in a mount namespace, another user, another pid namespace.
+The conditions are real: a /dev/shm of the test's own in a mount namespace, another user, another pid namespace.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import pytest
 
 from shm_store import BackendError, Config, ConfigurationError, ShmStore, StoreError
 
-# Read by root, before another user runs it who may not read the interpreter.
+# Imported while the process is root: another user may lack permission to read the interpreter's files.
 from shm_store.cli.app import run
 from shm_store.housekeeping import Housekeeping
 from shm_store.table.seats import Role
@@ -29,7 +29,7 @@ from tests.fork import ended, in_child
 SHM: Final = Path("/dev/shm")
 NOBODY: Final = 65_534
 NEEDS_ROOT: Final = "only root can become another user"
-# What a process does that finds the ground gone: its error, then what is left in /dev/shm.
+# Opens a table as a user; prints the error, if any, then the files that are left in /dev/shm.
 ATTEMPT: Final = """
 import os, sys
 from shm_store import Config, ShmStore, StoreError
@@ -44,12 +44,12 @@ print(sorted(os.listdir("/dev/shm")))
 
 
 def _files(name: str) -> dict[Path, bytes]:
-    """Every file of a segment, with what it holds."""
+    """Return every file of a segment with its content."""
     return {path: path.read_bytes() for path in SHM.iterdir() if name in path.name}
 
 
 def _unshared(options: list[str], *command: str) -> str:
-    """Return what `command` prints in namespaces of its own; skip where there can be none."""
+    """Return the output of `command` in namespaces of its own; skip where they are not permitted."""
     unshare = ["unshare", *options]
     probe = subprocess.run([*unshare, "true"], capture_output=True, text=True, check=False)
     if probe.returncode:
@@ -139,7 +139,7 @@ every_entrance = pytest.mark.parametrize("enter", ENTRANCES.values(), ids=ENTRAN
 def test_table_of_another_user_is_refused_and_left_alone(
     open_store: OpenStore, segment_name: str, nobody: Callable[..., int], enter: Callable[[str], object]
 ) -> None:
-    """A segment of mode 0600 is for its owner alone; the error says to be him, and no byte changes."""
+    """Only its owner can use a segment of mode 0600: the error names that remedy, and no byte changes."""
     open_store().take("a")
     before = _files(segment_name)
     refused = nobody(lambda: _refused(lambda: enter(segment_name), BackendError, "run as the user that created it"))
@@ -150,7 +150,7 @@ def test_table_of_another_user_is_refused_and_left_alone(
 def test_table_that_all_may_use_is_its_owners_to_remove(
     open_store: OpenStore, segment_name: str, nobody: Callable[..., int]
 ) -> None:
-    """Another user who may take units may not remove the table: a typed error, and it is whole."""
+    """A user with access can take units but not remove the table: the error is typed, and every file stays."""
     open_store(mode=0o666).close()
     before = _files(segment_name)
     for way in ("unlink", "unlink --force"):
@@ -163,7 +163,7 @@ def test_table_that_all_may_use_is_its_owners_to_remove(
 def test_semaphore_of_another_user_is_refused(
     open_store: OpenStore, segment_name: str, nobody: Callable[..., int]
 ) -> None:
-    """One semaphore that this user may not open: not the table is to be dropped, but the user is wrong."""
+    """If a user may not open one semaphore, the remedy is to run as the owner, not to remove the table."""
     open_store(mode=0o666).close()
     Path(SHM, f"sem.{segment_name}.0").chmod(0o600)
     before = _files(segment_name)
@@ -178,7 +178,7 @@ def test_semaphore_of_another_user_is_refused(
 def test_leavings_of_another_user_are_his_to_remove(
     open_store: OpenStore, segment_name: str, nobody: Callable[..., int], lie: str
 ) -> None:
-    """A table cannot be made over them: a typed error, nothing of his is changed, and nothing of ours stays."""
+    """Leftovers of another user prevent a new table: the error is typed, they do not change, and no new file stays."""
     if lie == "semaphores":
         open_store().close()
         Path(SHM, segment_name).unlink()
@@ -200,19 +200,19 @@ def test_leavings_of_another_user_are_his_to_remove(
 )
 @every_entrance
 def test_name_that_can_name_no_segment_is_refused(enter: Callable[[str], object], name: str) -> None:
-    """ConfigurationError wherever a name is passed, and the interpreter does not crash of it."""
+    """Every call that accepts a name raises ConfigurationError, and the interpreter does not crash."""
     # In a child: a NUL that reaches posix_ipc is a segmentation fault.
     assert ended(in_child(lambda: _refused(lambda: enter(name), ConfigurationError, "name is .*use 1 to 200"))) == 0
 
 
 @pytest.mark.parametrize("name", ["a/b", "a\0b", "..", "a\n"], ids=ascii)
 def test_name_on_the_command_line_is_refused(name: str) -> None:
-    """Exit status 2, and one line of why."""
+    """The command exits with status 2."""
     assert ended(in_child(lambda: os._exit(run(["status", "--name", name])))) == 2
 
 
 def test_table_without_semaphores_is_refused_until_it_is_dropped(open_store: OpenStore, segment_name: str) -> None:
-    """Nobody gets new semaphores behind others' backs; the remedy the error names is one."""
+    """No process creates new semaphores for a table in use; the remedy that the error names works."""
     store = open_store()
     store.take("a")
     for file in SHM.glob(f"sem.{segment_name}.*"):
@@ -230,7 +230,6 @@ def test_table_without_semaphores_is_refused_until_it_is_dropped(open_store: Ope
 NAMESPACE: Final = """
 import sys
 from shm_store import Config, ShmStore, StoreError
-# Read by root, before another user runs it who may not read the interpreter.
 from shm_store.cli.app import run
 name = sys.argv[1]
 for enter in (lambda: ShmStore.open(Config(name=name, initial_size=8)), lambda: ShmStore.attach(name)):
@@ -243,7 +242,7 @@ print(run(["unlink", "--name", name]))
 
 
 def test_table_of_another_pid_namespace_is_refused_and_left_alone(open_store: OpenStore, segment_name: str) -> None:
-    """A container that shares /dev/shm and not the pids is told what to share; it changes and removes nothing."""
+    """A container that shares /dev/shm but not the pids gets an error with its remedy, and changes nothing."""
     store = open_store()
     store.take("a")
     before = _files(segment_name)
@@ -259,7 +258,7 @@ def test_table_of_another_pid_namespace_is_refused_and_left_alone(open_store: Op
 
 
 def test_files_that_vanish_leave_the_running_their_table(open_store: OpenStore, segment_name: str) -> None:
-    """Who runs goes on with what he spent, and can be forked; who starts has a table of his own: two counts."""
+    """A running process and its children keep the table; a process that starts creates another: two counts."""
     old = open_store()
     old.take("a", 3)
     for file in _files(segment_name):

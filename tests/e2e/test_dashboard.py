@@ -48,7 +48,7 @@ def service(make_service: MakeService) -> Iterator[Service]:
 
 @pytest.mark.alone
 def test_dashboard_shows_a_run_as_it_happens(service: Service, page: Page, wrk: Wrk) -> None:
-    """While wrk is denied the page tells so, and at its end the page has wrk's figures; a phone shows all of it."""
+    """The page shows denials while wrk runs, and wrk's figures at its end; all of it fits on a phone."""
     page.look(**DESKTOP, scheme="dark")
     page.open(service.url("/dashboard"))
     page.type_into("#token", TOKEN)
@@ -61,7 +61,7 @@ def test_dashboard_shows_a_run_as_it_happens(service: Service, page: Page, wrk: 
     answers = load.answers()
     assert answers.statuses[HTTPStatus.OK] == LIMIT
     counted = _status(service)["policies"]["default"]
-    # wrk leaves a request on each of its connections behind.
+    # wrk ends with a request in flight on each connection: the service decides it, and wrk does not count it.
     denied = answers.statuses[HTTPStatus.TOO_MANY_REQUESTS]
     assert denied <= counted["denied"] <= denied + CONNECTIONS
     page.until(f"{_figure('default', 4)} === {LIMIT} && {_figure('default', 5)} === {counted['denied']}")
@@ -80,7 +80,7 @@ def test_dashboard_shows_a_run_as_it_happens(service: Service, page: Page, wrk: 
 
 
 def test_dashboard_shows_workers_and_sweeper(service: Service, page: Page) -> None:
-    """Every worker that has decided on something has its pid on the page, and the sweeper is said to be at work."""
+    """The page lists the pid of every worker that has decided a request, and shows the sweeper at work."""
     workers = service.workers()
     while not workers <= {process["pid"] for process in _status(service)["processes"]}:
         service.take(1)
@@ -92,7 +92,7 @@ def test_dashboard_shows_workers_and_sweeper(service: Service, page: Page) -> No
 
 
 def test_dashboard_treats_keys_as_text(service: Service, page: Page) -> None:
-    """Keys are hashed until their text is asked for, which is then shown as it is, whatever it would be as markup."""
+    """The page shows digests until the user chooses text, and never interprets a key as markup."""
     store = ShmStore.attach(service.segment)
     assert store is not None
     with store:
@@ -111,7 +111,7 @@ def test_dashboard_treats_keys_as_text(service: Service, page: Page) -> None:
 
 
 def test_dashboard_says_what_is_wrong(service: Service, page: Page) -> None:
-    """A wrong token is told to be wrong, and counts once; too many are told when to come back, the right one too."""
+    """The page reports a wrong token, which counts once; after too many it shows the wait, also for the right token."""
     page.open(service.url("/dashboard"))
     page.type_into("#token", OTHER)
     page.until("document.querySelector('#why').innerText.startsWith('That is not the token')")
@@ -124,7 +124,7 @@ def test_dashboard_says_what_is_wrong(service: Service, page: Page) -> None:
 
 
 def test_dashboard_keeps_the_token_in_the_tab(service: Service, page: Page) -> None:
-    """It is there after a reload, never in the address, and gone when it is to be forgotten."""
+    """The token survives a reload, is never in the address, and is deleted when the user leaves."""
     page.open(service.url("/dashboard"))
     page.type_into("#token", TOKEN)
     page.until(VISIBLE)
@@ -136,7 +136,7 @@ def test_dashboard_keeps_the_token_in_the_tab(service: Service, page: Page) -> N
 
 
 def test_dashboard_goes_on_after_a_restart(make_service: MakeService, page: Page) -> None:
-    """While nothing answers the page says so, and it is live again without anybody doing anything."""
+    """The page reports that the service does not answer, and is live again by itself after a restart."""
     # A worker may be waiting at a connection that the browser has opened for later.
     service = make_service(workers=WORKERS, admin_token=TOKEN, gunicorn="--graceful-timeout 1")
     service.start()

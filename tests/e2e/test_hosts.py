@@ -67,20 +67,20 @@ def _scripts_run(engine: Server) -> int:
 @pytest.mark.alone
 @pytest.mark.parametrize("scheme", ["", "lease+"])
 def test_limit_is_exact_across_hosts(make_host: MakeHost, engine: Server, wrk: Wrk, scheme: str) -> None:
-    """Three masters of two workers admit exactly the limit between them; with leases by a twentieth of the calls."""
+    """Three masters of two workers each admit exactly the limit together; leases need a twentieth of the calls."""
     hosts = [make_host(scheme) for _ in range(HOSTS)]
     for host in hosts:
         host.start()
     loads = [wrk(host.url("/v1/ping"), connections=CONNECTIONS) for host in hosts]
     answers = [load.answers() for load in loads]
     admitted = sum(answer.statuses[HTTPStatus.OK] for answer in answers) + sum(host.drain() for host in hosts)
-    # On a slow machine the load ends before the limit is spent, and nobody reads what is still on its way then.
+    # On a slow machine wrk may end before the limit is spent; it does not read answers that are still in flight.
     is_spent = any(answer.statuses[HTTPStatus.TOO_MANY_REQUESTS] for answer in answers)
     assert (LIMIT if is_spent else LIMIT - HOSTS * CONNECTIONS) <= admitted <= LIMIT
     assert {status for answer in answers for status in answer.statuses} <= ANSWERS
     requests = sum(answer.requests for answer in answers)
     if scheme:
-        # A denial, too, is asked for once in the lifetime of a lease.
+        # A host requests even a denial only once in the lifetime of a lease.
         assert _scripts_run(engine) <= LIMIT // 20
     else:
         assert _scripts_run(engine) >= requests
@@ -90,7 +90,7 @@ def test_limit_is_exact_across_hosts(make_host: MakeHost, engine: Server, wrk: W
 
 
 def test_worker_that_ends_hands_back_its_leases(make_host: MakeHost) -> None:
-    """At a reload and at the end: of what was issued, what nobody has spent can be spent elsewhere at once."""
+    """At a reload and at its end a worker returns unspent units, which another host can take at once."""
     first, second = (make_host("lease+", limit=100) for _ in range(2))
     first.start()
     second.start()
@@ -108,7 +108,7 @@ def test_worker_that_ends_hands_back_its_leases(make_host: MakeHost) -> None:
 def test_host_serves_while_the_server_is_gone(
     make_host: MakeHost, engine: Server, wrk: Wrk, scheme: str, fallback: str
 ) -> None:
-    """Killed, started empty, and stopped under load: every request is answered, and the limit is back by itself."""
+    """The server is killed, restarted empty and frozen under load: the host answers all, and limits again by itself."""
     host = make_host(scheme, fallback=fallback, hosts=1, redis_timeout="200ms", redis_backoff="300ms")
     host.start()
     load = wrk(host.url("/v1/ping"), seconds=4)

@@ -47,20 +47,20 @@ def _scraped(service: Service) -> Samples:
         (sample.name, tuple(sample.labels.values())): sample.value
         for family in text_string_to_metric_families(response.body.decode())
         for sample in family.samples
-        # What the sweeper does meanwhile, and a worker that takes its first seat.
+        # Between two scrapes the sweeper may sweep, and a worker may acquire its first seat.
         if not sample.name.startswith(("shm_store_sweep", "shm_store_seats"))
     }
 
 
 def _requests(samples: Samples) -> tuple[float, ...]:
-    """Return the requests by what became of them."""
+    """Return the numbers of requests by outcome."""
     ends = ("allowed", "denied", "failed", "unlimited")
     return tuple(samples["shm_store_requests_total", (end,)] for end in ends)
 
 
 @pytest.mark.parametrize("gunicorn", ["--worker-class gthread --threads 4", "--preload"])
 def test_metrics_are_true_from_any_worker(make_service: MakeService, wrk: Wrk, gunicorn: str) -> None:
-    """They parse, are equal however often they are read, and add up to what wrk has counted; a kill loses none."""
+    """The metrics parse, are equal at every scrape, and add up to wrk's counts; killing a worker loses none."""
     service = make_service(limit=LIMIT, interval="1h", gunicorn=gunicorn)
     service.start()
     answers = wrk(service.url("/v1/ping"), connections=CONNECTIONS).answers()
@@ -68,7 +68,7 @@ def test_metrics_are_true_from_any_worker(make_service: MakeService, wrk: Wrk, g
     assert all(_scraped(service) == first for _ in range(SCRAPES))
     allowed, denied = (first["shm_store_decisions_total", (outcome, "default")] for outcome in ("allowed", "denied"))
     assert allowed == answers.statuses[HTTPStatus.OK] == LIMIT
-    # Those that wrk no longer read are decided as well.
+    # The service has also decided requests whose answers wrk did not read.
     assert answers.requests <= allowed + denied <= answers.requests + CONNECTIONS
     assert (allowed, denied) == tuple(first["shm_store_takes_total", (outcome,)] for outcome in ("allowed", "denied"))
     assert _requests(first) == (allowed, denied, 0, 0)

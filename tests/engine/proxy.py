@@ -1,4 +1,4 @@
-"""Stands between a store and its server, and loses replies to what the server has done."""
+"""A proxy between a store and its server that loses replies to scripts that the server has run."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ _SIZE: Final = 2**16
 
 
 class Proxy(Listener):
-    """Passes on all that comes, one thread for each connection, which ends with it.
+    """Forwards all bytes both ways; the threads of a connection end with it.
 
     Attributes:
-        lost: How many replies were lost.
-        losing: How many of the next ones are to be, each with its connection.
+        lost: Number of replies lost so far.
+        losing: Number of the next replies to lose; the proxy closes the connection with each.
     """
 
     def __init__(self, server_port: int) -> None:
-        """Stand before the server on a port of this host."""
+        """Listen on a port of this host, in front of the server."""
         self.lost = 0
         self.losing = 0
         self._server_port = server_port
@@ -31,7 +31,7 @@ class Proxy(Listener):
         with socket.create_connection(("127.0.0.1", self._server_port)) as server:
             threading.Thread(target=self._ask, args=(client, server), daemon=True).start()
             while reply := server.recv(_SIZE):
-                # It is told which script it is to run a second time only if it does not know it.
+                # Lose replies to scripts only: NOSCRIPT means that none ran, and +OK answers the connection's set-up.
                 if self.losing and not reply.startswith((b"-NOSCRIPT", b"+OK")):
                     self.losing -= 1
                     self.lost += 1

@@ -57,7 +57,7 @@ def test_address_of_a_service_of_sentinel(scheme: str) -> None:
 
 @pytest.mark.parametrize("scheme", ["redis", "rediss"])
 def test_address_of_a_cluster(scheme: str) -> None:
-    """The nodes are those that are asked who has what."""
+    """The nodes are those from which the store learns the owners of slots."""
     address = read(f"{scheme}+cluster://u:{SECRET}@a:1,b,[::1]:3?client_name=web")
     assert (address.nodes, address.is_cluster) == ((("a", 1), ("b", 6379), ("::1", 3)), True)
     assert address.url == f"{scheme}://u:{SECRET}@a:1?client_name=web"
@@ -116,7 +116,7 @@ def test_address_of_a_cluster(scheme: str) -> None:
     ],
 )
 def test_bad_url_is_one_clear_error(url: object, named: str) -> None:
-    """What is wrong is named at once, when the store is opened; no password is shown, not even in the traceback."""
+    """Opening the store names the fault of the URL; no password is shown, not even in the traceback."""
     with pytest.raises(ConfigurationError) as caught:
         RedisStore.open(url)  # type: ignore[arg-type]
     error = caught.value
@@ -128,7 +128,7 @@ def test_bad_url_is_one_clear_error(url: object, named: str) -> None:
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_no_name_shows_a_secret(scheme: str) -> None:
-    """What errors and logs call a server by has neither who logs in nor any option."""
+    """The name of a server in errors and logs contains no credentials and no options."""
     place = {"unix": "/run/redis.sock", "redis+sentinel": "host/main", "rediss+sentinel": "host/main"}.get(
         scheme, "host"
     )
@@ -159,6 +159,6 @@ def test_option_works_or_is_refused(option: str) -> None:
 @settings(deadline=None)
 @given(st.text(max_size=60) | st.text("redis:/@[]?#%&=,0123456789ab.+", max_size=30).map("redis://".__add__))
 def test_any_text_is_an_address_or_a_clear_error(text: str) -> None:
-    """No text has any other error than the one that says what to write."""
+    """Any text is either an address or a ConfigurationError; it raises no other error."""
     with contextlib.suppress(ConfigurationError):
         pool(read(text), None, 1.0)

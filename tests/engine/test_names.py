@@ -12,7 +12,7 @@ from redis.crc import key_slot
 from shm_store.redis.names import Names
 
 NAMES = Names("shm-store")
-# What the form of a name is made of, in any order; and whatever text there is, lone surrogates too.
+# The pieces that names are made of, in any order; KEYS adds any other text. Both have lone surrogates.
 PIECES = st.lists(
     st.sampled_from(
         [
@@ -53,7 +53,7 @@ SCOPE = st.sampled_from(
 
 
 def _hash_tag(name: bytes) -> bytes:
-    """What a cluster hashes, by its specification."""
+    """Return the part of a name that a cluster hashes, by its specification."""
     found = re.search(rb"\{([^}]+)\}", name, re.DOTALL)
     assert found is not None
     return found[1]
@@ -69,14 +69,14 @@ def _hash_tag(name: bytes) -> bytes:
 @example("x" * 257, "%-" + "0" * 32)
 @example("x" * 257 + ":client:a", "client:a")
 def test_different_keys_never_share_a_name(one: str, other: str) -> None:
-    """No key is another one's, whatever a client writes into it, and none is two."""
+    """Two keys have one name only if they are equal, whatever a client writes into them."""
     assert (NAMES.bucket(one) == NAMES.bucket(other)) == (one == other)
 
 
 @settings(deadline=None)
 @given(KEYS, KEYS)
 def test_different_kinds_never_share_a_name(one: str, other: str) -> None:
-    """What is a bucket of one key is nothing else of any other, also under prefixes that begin with one another."""
+    """Buckets, units in flight and leases never share a name, even if one prefix begins with another."""
     groups = [
         {NAMES.bucket(key) for key in (one, other)},
         *({NAMES.flight(key)[at] for key in (one, other)} for at in (0, 1)),
@@ -89,7 +89,7 @@ def test_different_kinds_never_share_a_name(one: str, other: str) -> None:
 @settings(deadline=None)
 @given(WHO, st.lists(st.tuples(POLICY, SCOPE), min_size=2, max_size=4, unique=True))
 def test_policies_of_one_client_share_a_slot(who: str, policies: list[tuple[str, str]]) -> None:
-    """All that one request is charged to can be taken at once in a cluster: buckets, units in flight, leases."""
+    """All names of one client share a slot, so that a cluster can decide several policies in one script."""
     keys = [f"{policy}:{scope}{who}" for policy, scope in policies]
     names = [name for key in keys for name in (*NAMES.all(key), *NAMES.leased(key))]
     assert len({_hash_tag(name) for name in names}) == 1
@@ -100,7 +100,7 @@ def test_policies_of_one_client_share_a_slot(who: str, policies: list[tuple[str,
 @settings(deadline=None)
 @given(KEYS)
 def test_every_name_has_a_hash_tag(key: str) -> None:
-    """No key chooses its tag, nor has none: a client's braces decide over no slot but its own."""
+    """Every name has a hash tag, and braces that a client writes into a key cannot move its ends."""
     name = NAMES.bucket(key)
     assert name.startswith(b"shm-store:{")
     assert key_slot(name) == key_slot(_hash_tag(name))
@@ -108,14 +108,14 @@ def test_every_name_has_a_hash_tag(key: str) -> None:
 
 @pytest.mark.parametrize("size", [257, 10_000, 1_000_000])
 def test_long_keys_have_short_names(size: int) -> None:
-    """A client that writes a megabyte into a header does not have the server keep it, and is still one of its own."""
+    """A header of a megabyte takes little room on the server, and still has a bucket of its own."""
     names = {NAMES.bucket(f"policy:header:{'a' * size}{end}") for end in "bc"}
     assert len(names) == 2
     assert max(map(len, names)) < 100
 
 
 def test_long_policies_have_short_names() -> None:
-    """A caller that makes keys of its own may put a path before who is charged, and a client choose that."""
+    """An application's own keys may begin with a long text that the client chooses, such as a path."""
     names = {NAMES.bucket(f"{'a' * 1_000_000}:client:{end}") for end in "bc"}
     assert len(names) == 2
     assert max(map(len, names)) < 100
@@ -123,5 +123,5 @@ def test_long_policies_have_short_names() -> None:
 
 @pytest.mark.parametrize("who", ["client:" + "é" * 249, "client:" + "%" * 249], ids=["letters", "escaped"])
 def test_names_are_bounded_by_the_longest_that_is_kept(who: str) -> None:
-    """The longest text that is written out is bounded in bytes as well, whatever it is made of."""
+    """The longest text that a name contains in full is bounded in bytes as well, whatever its characters."""
     assert len(NAMES.bucket(f"policy:{who}")) < 1_024

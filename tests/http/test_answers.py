@@ -1,4 +1,4 @@
-"""The answers in place of the application's: what they say, in which form, and that none is another's."""
+"""The answers that replace the application's: their text, their form, and that requests never mix them up."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_problem_names_every_violated_policy(store: ShmStore, route: Route) -> N
 
 
 def test_problem_of_a_failing_store_blames_no_policy(serve: Serve) -> None:
-    """When the store fails nobody has violated anything, and nothing of the failure is told."""
+    """The answer to a failing store names no violated policy, and reveals nothing about the failure."""
     service = serve(RateLimitMiddleware(FailingStore(StoreClosedError("secret")), on_error="deny"))
     assert service.ask().json == {
         "type": "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity",
@@ -111,7 +111,7 @@ def test_problem_of_a_failing_store_blames_no_policy(serve: Serve) -> None:
 @pytest.mark.parametrize(("seconds", "text"), [(1, "in 1 second."), (2, "in 2 seconds."), (3_600, "in 3600 seconds.")])
 @pytest.mark.parametrize("kind", ["problem", "text"])
 def test_wait_is_said_in_seconds(seconds: int, text: str, kind: Any) -> None:  # noqa: ANN401 - one of the forms
-    """Who reads the detail reads the seconds of Retry-After; one second has no plural."""
+    """The detail contains the seconds of Retry-After; one second has no plural."""
     assert text in quota_exceeded(kind, ["p"], seconds).at("/").decode()
 
 
@@ -161,7 +161,7 @@ def test_wait_on_a_page_is_said_as_people_say_it(seconds: int, text: str) -> Non
     ],
 )
 def test_instance_is_the_path_as_a_reference(store: ShmStore, serve: Serve, path: str, instance: str) -> None:
-    """Whatever path was asked for, `instance` is a reference to it at this host, and changes nothing around it."""
+    """For any path of a request, `instance` is a reference to that path on the same host."""
     service = serve(RateLimitMiddleware(store, quota=Quota(1, "1min")))
     service.ask()
     result = service.ask(path)
@@ -246,7 +246,7 @@ def test_instance_names_no_host_whatever_the_path(rest: str) -> None:
 def test_answer_has_the_form_that_accept_prefers(
     store: ShmStore, serve: Serve, accept: str | None, expected: str
 ) -> None:
-    """A browser gets a page, a person with a plain client a line, and whoever has no preference a document."""
+    """A browser gets a page, a client that prefers plain text a line, and one without a preference a document."""
     result = denied(serve(RateLimitMiddleware(store)), headers=accepting(accept))
     assert (result.status_code, result.headers["content-type"]) == (429, CONTENT_TYPES[expected])
     assert (result.headers["cache-control"], result.headers["retry-after"]) == ("no-store", "60")
@@ -287,7 +287,7 @@ def test_page_of_a_failing_store_is_readable(serve: Serve) -> None:
 
 
 def test_text_is_one_line(store: ShmStore, serve: Serve) -> None:
-    """Who asks for plain text reads the detail of the document."""
+    """A client that prefers plain text gets the detail of the document."""
     result = denied(serve(RateLimitMiddleware(store)), headers=accepting("text/plain"))
     assert result.text == "Too many requests for the policy default: try again in 60 seconds.\n"
     service = serve(RateLimitMiddleware(FailingStore(StoreClosedError("s")), on_error="deny"))
@@ -420,7 +420,7 @@ def test_deny_that_returns_nonsense_is_replaced(
     caplog: pytest.LogCaptureFixture,
     nonsense: Any,  # noqa: ANN401 - anything
 ) -> None:
-    """What cannot be sent is counted, logged once with the remedy, and the limiter's own answer is sent instead."""
+    """An answer that cannot be sent is counted, logged once, and replaced by the limiter's own."""
     middleware = RateLimitMiddleware(store, deny=lambda _: nonsense)
     service, standard = serve(middleware), serve(RateLimitMiddleware(store))
     with caplog.at_level(logging.WARNING, logger="shm_store"):
@@ -436,7 +436,7 @@ def test_deny_that_returns_nonsense_is_replaced(
 
 
 def test_deny_that_raises_is_left_to_the_application(store: ShmStore, serve: Serve) -> None:
-    """An error of the application's function is the application's, like one of its handlers; nobody is served."""
+    """The application handles an error of its `deny` as one of a responder, and the request is not served."""
 
     def deny(denial: Denial) -> Answer:
         raise falcon.HTTPForbidden(title=f"no more of {denial.request.path}")
@@ -452,14 +452,14 @@ def answered(result: falcon.testing.Result) -> tuple[int, bytes, dict[str, str]]
 
 @pytest.mark.parametrize("legacy", [False, True])
 def test_answers_given_again_are_nobody_elses(store: ShmStore, serve: Serve, clock: Clock, *, legacy: bool) -> None:
-    """Of any mix of paths, forms, clients, limits and waits, each denial is what a new limiter would answer."""
+    """For any mix of paths, forms, clients, limits and waits, each denial equals that of a new limiter."""
     rng = random.Random(5)  # noqa: S311 - no secret
     headers = Headers(legacy=legacy)
     middleware = RateLimitMiddleware(store, cost=2, headers=headers)
     service = serve(middleware)
     addresses = ["203.0.113.1", "203.0.113.2", "203.0.113.3", "203.0.113.4", "203.0.113.5"]
-    # Of the first two one unit is left to the one that is denied, and none to the other. The last is denied because its
-    # limit is below the cost, and nobody knows for how long.
+    # When the first client is denied, one unit is left; when the second is, none. The last client is denied because its
+    # limit is below the cost, and its wait is unknown.
     store.take(f"default:client:{addresses[1]}", 1)
     for address, limit in zip(addresses[2:], (3, 9, 1), strict=True):
         store.set(f"default:client:{address}", limit, "70s")

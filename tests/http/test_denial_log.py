@@ -45,7 +45,7 @@ def _log(store: ShmStore, clock: Clock, **options: bool) -> DenialLog:
 
 
 def test_burst_is_one_line(open_store: OpenStore, caplog: pytest.LogCaptureFixture) -> None:
-    """A hundred denials of a client are told once, with the policy, the limit, and digits in place of the key."""
+    """A hundred denials of a client give one line, with the policy, the limit, and a digest instead of the key."""
     caplog.set_level(logging.INFO, LOGGER)
     store = open_store(interval="1h", label_size=32)
     client = _client(store)
@@ -60,7 +60,7 @@ def test_burst_is_one_line(open_store: OpenStore, caplog: pytest.LogCaptureFixtu
 
 
 def test_keys_are_told_where_they_are_asked_for(open_store: OpenStore, caplog: pytest.LogCaptureFixture) -> None:
-    """Escaped, as a client may have made them."""
+    """With log_keys the line contains the key, escaped because a client may have written it."""
     caplog.set_level(logging.INFO, LOGGER)
     client = _client(open_store(interval="1h"), log_keys=True, key=lambda req: req.get_header("X-Key"))
     for _ in range(7):
@@ -70,7 +70,7 @@ def test_keys_are_told_where_they_are_asked_for(open_store: OpenStore, caplog: p
 
 
 def test_several_policies_are_told_apart(open_store: OpenStore, caplog: pytest.LogCaptureFixture) -> None:
-    """Each policy that denies has a line, and one in shadow mode says so."""
+    """Each policy that denies gives a line; in shadow mode its event is `shadow_denied`."""
     caplog.set_level(logging.INFO, LOGGER)
     policies = [
         Policy(name="one", quota="3/hour", key=["client"]),
@@ -87,7 +87,7 @@ def test_several_policies_are_told_apart(open_store: OpenStore, caplog: pytest.L
 def test_burst_of_all_processes_is_one_line(
     open_store: OpenStore, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whoever meets it first tells of it; the next one is told again."""
+    """The first process that meets a burst logs it, and the next burst gives a line again."""
     caplog.set_level(logging.INFO, LOGGER)
     stores = [open_store(label_size=8), open_store(label_size=8)]
     stores[0].take("a")
@@ -104,7 +104,7 @@ def test_burst_of_all_processes_is_one_line(
 def test_burst_lasts_as_long_as_its_denial(
     open_store: OpenStore, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A client that is denied for an hour is told of once an hour."""
+    """A client that is denied for an hour is logged once an hour."""
     caplog.set_level(logging.INFO, LOGGER)
     log = _log(open_store(), clock)
     log.record(RULE, "a", _denial(3600))
@@ -117,7 +117,7 @@ def test_burst_lasts_as_long_as_its_denial(
 
 
 def test_flood_of_denied_keys_is_bounded(open_store: OpenStore, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
-    """Of ten thousand clients there are so many lines, and the next one says how many were left out."""
+    """Ten thousand denied clients give LINES_MAX lines, and the next line counts those left out."""
     caplog.set_level(logging.INFO, LOGGER)
     log = _log(open_store(), clock)
     for number in range(10_000):
@@ -176,7 +176,7 @@ def test_closed_store_leaves_the_line(open_store: OpenStore, clock: Clock, caplo
 
 
 def test_silent_log_costs_no_look(open_store: OpenStore, clock: Clock) -> None:
-    """Where nobody listens at level INFO, the table is not asked."""
+    """With level INFO disabled, the log leaves the table alone."""
     store = open_store(label_size=8)
     store.take("a")
     _log(store, clock).record(RULE, "a", _denial())

@@ -20,7 +20,7 @@ Serve = Callable[..., Service]
 
 SPENT = (3, 2)
 UNTOUCHED = (0, 0)
-# Who has an API key is charged by it, and everybody else by the address.
+# A request is charged by its API key, or by its client's address if it has none.
 API_KEY = ("header:X-Api-Key", "client")
 
 
@@ -29,7 +29,7 @@ API_KEY = ("header:X-Api-Key", "client")
 def test_key_begins_with_the_policy_that_headers_name(
     store: ShmStore, serve: Serve, own: str | None, kind: str
 ) -> None:
-    """What operators set or block for the policy of the header, `default` without policies, holds for its client."""
+    """An override or block under the policy's name in the header applies to its client; the name may be `default`."""
     middleware = RateLimitMiddleware(store, policies=None if own is None else [Policy(name=own, quota="3/min")])
     service = serve(middleware)
     (name,) = middleware.counts
@@ -104,7 +104,7 @@ def test_header_key_falls_back_to_the_address(store: ShmStore, serve: Serve, hea
     ],
 )
 def test_header_key_forges_no_other_bucket(store: ShmStore, serve: Serve, value: str) -> None:
-    """Whatever the value says, it is charged to a bucket of its own header and to no client's or other header's."""
+    """Any value is charged to a bucket of its own header, never to one of a client or another header."""
     result = serve(RateLimitMiddleware(store, key=API_KEY)).ask(headers={"X-Api-Key": value})
     assert (result.status_code, result.headers["ratelimit-policy"]) == (200, '"default";q=3;w=60')
     assert store.get(f"default:client:{CLIENT}") == UNTOUCHED
@@ -113,7 +113,7 @@ def test_header_key_forges_no_other_bucket(store: ShmStore, serve: Serve, value:
 
 
 def test_header_keys_of_two_headers_never_meet(store: ShmStore, serve: Serve) -> None:
-    """A value under one header is not the same value under another, nor can it spell the other's name."""
+    """Equal values of two headers have two buckets, and no value can forge a key of the other header."""
     for name, value in (("X-A", "k"), ("X-B", "k"), ("X-A", "x-b:k"), ("X", "a:k")):
         assert serve(RateLimitMiddleware(store, key=[f"header:{name}"])).ask(headers={name: value}).status_code == 200
     assert store.stats().occupied == 4
@@ -144,7 +144,7 @@ def test_header_key_alone_leaves_others_alone_if_so_chosen(
 
 
 def test_key_may_split_by_method(store: ShmStore, serve: Serve) -> None:
-    """Each method has a bucket of its own, and what is global has one for everybody."""
+    """Each method has a bucket of its own; the key 'global' has one bucket for all requests."""
     serve(RateLimitMiddleware(store, key=["client", "method"])).ask(method="HEAD")
     serve(RateLimitMiddleware(store, key=["global"])).ask()
     assert store.get(f"default:method=HEAD:client:{CLIENT}") == SPENT
@@ -152,7 +152,7 @@ def test_key_may_split_by_method(store: ShmStore, serve: Serve) -> None:
 
 
 def test_key_may_be_any_function_of_the_request(store: ShmStore, serve: Serve) -> None:
-    """Who the application says is charged, and cannot be mistaken for anybody that the limiter knows by itself."""
+    """The function's result names the bucket, after `key:`, so that it never meets the limiter's own keys."""
     serve(RateLimitMiddleware(store, key=lambda req: f"tenant:{req.get_param('tenant')}")).ask("/v1/ping?tenant=7")
     assert store.get("default:key:tenant:7") == SPENT
 
@@ -160,7 +160,7 @@ def test_key_may_be_any_function_of_the_request(store: ShmStore, serve: Serve) -
 @pytest.mark.parametrize("nobody", ["", None])
 @pytest.mark.parametrize("absent", get_args(Absent))
 def test_key_may_be_none(store: ShmStore, serve: Serve, nobody: str | None, absent: Absent) -> None:
-    """Requests about which the application's own key says nothing share a limit, or have none if so chosen."""
+    """Requests for which the function returns no key share a limit, or have none with absent='skip'."""
     service = serve(RateLimitMiddleware(store, key=lambda _: nobody, on_error="deny", absent=absent))
     shared = absent == "share"
     assert [service.ask().status_code for _ in range(5)] == ([200] * 3 + [429] * 2 if shared else [200] * 5)

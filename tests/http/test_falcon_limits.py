@@ -1,4 +1,4 @@
-"""What the middleware answers while its store works, on a real table, for WSGI and ASGI."""
+"""The middleware's answers while its store works, on a real table, for WSGI and ASGI."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_exactly_the_limit_is_served(store: ShmStore, serve: Serve) -> None:
 
 
 def test_denial_is_a_complete_problem_response(store: ShmStore, serve: Serve, clock: Clock) -> None:
-    """A denial says when to come back, is not cacheable, and has a problem document of the registered type."""
+    """A denial has a Retry-After field, is not cacheable, and has a problem document of the registered type."""
     service = serve(RateLimitMiddleware(store, headers=LEGACY))
     for _ in range(3):
         service.ask()
@@ -191,7 +191,7 @@ def test_middlewares_of_one_store_share_its_buckets(store: ShmStore) -> None:
 
 
 def test_quota_replaces_the_default(store: ShmStore, serve: Serve) -> None:
-    """The middleware's own quota is what is enforced and what the fields say."""
+    """The middleware enforces its own quota, and the fields contain it."""
     service = serve(RateLimitMiddleware(store, quota=Quota.parse("2/10s")))
     results = [service.ask() for _ in range(3)]
     assert [result.status_code for result in results] == [200, 200, 429]
@@ -199,7 +199,7 @@ def test_quota_replaces_the_default(store: ShmStore, serve: Serve) -> None:
 
 
 def test_cost_is_what_each_request_takes(store: ShmStore, serve: Serve) -> None:
-    """A request of cost 2 takes two units, and a denied one leaves what was left and says so."""
+    """A request of cost 2 takes two units; a denied one takes none, and its field contains the remaining units."""
     service = serve(RateLimitMiddleware(store, cost=2))
     results = [service.ask() for _ in range(3)]
     assert [result.status_code for result in results] == [200, 429, 429]

@@ -20,7 +20,7 @@ from tests.ids import shown
 
 YEARS_100_NS: Final = 100 * 365 * 86_400 * NS_PER_SECOND
 BOTH: Final = Headers(legacy=True)
-SECRET: Final = "nobody else knows"  # noqa: S105 - but everybody does
+SECRET: Final = "nobody else knows"  # noqa: S105 - of no use outside the tests
 AMPLE: Final = Quota(1_000, "1min")
 QUOTA: Final = Quota(3, "1min")
 LABEL: Final = label("default", QUOTA)
@@ -46,10 +46,10 @@ ROUNDED = [
 ]
 
 
-# What was taken is not back at once.
+# A take leaves a bucket that needs time to refill, so that its reset is never 0.
 @pytest.mark.parametrize(("ns", "seconds"), ROUNDED[1:])
 def test_reset_rounds_up(ns: int, seconds: int) -> None:
-    """The reset is a whole number of seconds and never earlier than it comes, exact even for 100 years."""
+    """The reset is rounded up to whole seconds, exactly even for 100 years."""
     fields = HeaderWriter(BOTH).allowed_by(LABEL, allowed(reset_after_ns=ns))
     assert fields["x-ratelimit-reset"] == str(seconds)
     assert members(fields["ratelimit"]) == [("default", {"r": 2, "t": seconds})]
@@ -57,7 +57,7 @@ def test_reset_rounds_up(ns: int, seconds: int) -> None:
 
 @pytest.mark.parametrize(("ns", "seconds"), ROUNDED)
 def test_retry_after_rounds_up_and_is_never_zero(ns: int, seconds: int) -> None:
-    """Retry-After is a whole number of seconds, at least 1, never earlier than the retry, and what the reset says."""
+    """Retry-After is rounded up to whole seconds, is at least 1, and equals the reset."""
     info = denied(retry_after_ns=ns, reset_after_ns=YEARS_100_NS)
     writer = HeaderWriter(BOTH)
     assert writer.retry_s([info]) == max(1, seconds)
@@ -172,7 +172,7 @@ def test_partition_key_is_of_the_draft_only(store: ShmStore) -> None:
     ],
 )
 def test_names_are_those_that_are_sent(store: ShmStore, headers: Headers, names: list[str]) -> None:
-    """Whoever exposes `names` to scripts of other origins exposes each field that a denial has."""
+    """`names` holds each limit field of a denial, for an application that exposes them to other origins."""
     assert list(headers.names) == names
     middleware = RateLimitMiddleware(store, headers=headers)
     sent = [exchange(middleware)[0] for _ in range(4)][-1]

@@ -152,7 +152,7 @@ Nest = Callable[..., Any]
 
 
 def asked(app: Any, path: str = "/mounted/") -> Got:  # noqa: ANN401 - of either kind
-    """The answer to one request, in the form of WSGI."""
+    """Return the answer to one request, in one form for WSGI and ASGI."""
     if isinstance(app, (AsgiMiddleware, Starlette)):
         scope = http(path, headers=[(b"host", b"a")], query_string=b"")
         got = ask_asgi(app, scope, {"type": "http.request", "body": b"", "more_body": False})

@@ -24,7 +24,7 @@ def _has_room(store: RateLimiter, *policies: Policy, method: str = "GET", path: 
 
 
 def test_room_is_what_is_left(store: ShmStore) -> None:
-    """As long as the bucket has units, however often one looks."""
+    """There is room as long as the bucket has units, however often the caller looks."""
     for left in (2, 1):
         assert all(_has_room(store, _policy()) for _ in range(9))
         assert store.take(KEY, quota=_policy().limit).remaining == left - 1  # type: ignore[arg-type]
@@ -38,21 +38,21 @@ def test_room_is_what_is_left(store: ShmStore) -> None:
     ids=str,
 )
 def test_room_is_there_for_what_a_policy_does_not_deny(store: ShmStore, fields: dict[str, object]) -> None:
-    """Nor does one that watches only, or covers other requests."""
+    """A spent policy leaves room if it is in shadow mode or does not cover the request."""
     store.take(KEY, 2, _policy().limit)  # type: ignore[arg-type]
     assert not _has_room(store, _policy())
     assert _has_room(store, _policy(**fields))
 
 
 def test_room_is_there_for_exempt_requests(store: ShmStore) -> None:
-    """By their method or their path."""
+    """A request may be exempt by its method or by its path."""
     store.take(KEY, 2, _policy().limit)  # type: ignore[arg-type]
     assert _has_room(store, _policy(), method="OPTIONS", exempt_methods=["OPTIONS"])
     assert _has_room(store, _policy(), path="/free", exempt=["/free"])
 
 
 def test_room_of_a_preflight_is_in_its_own_bucket(store: ShmStore) -> None:
-    """It is charged to no other."""
+    """A preflight has room if its own bucket has units, whatever the client's other bucket has left."""
     limiter = RequestLimiter(store, FALCON, policies=[_policy()])
     headers = {"Origin": "https://a.example", "Access-Control-Request-Method": "GET"}
     preflight = falcon.testing.create_req(method="OPTIONS", headers=headers, remote_addr="127.0.0.1")
@@ -63,7 +63,7 @@ def test_room_of_a_preflight_is_in_its_own_bucket(store: ShmStore) -> None:
 
 
 def test_room_is_wanted_of_every_policy(store: ShmStore) -> None:
-    """One that would deny is enough; a concurrency limit is none of them."""
+    """There is no room if one policy would deny; concurrency limits are left out."""
     store.take(KEY, 2, _policy().limit)  # type: ignore[arg-type]
     other, in_flight = _policy(name="b"), Policy(name="c", concurrency=1, key=["client"])
     assert _has_room(store, other, in_flight)
@@ -71,12 +71,12 @@ def test_room_is_wanted_of_every_policy(store: ShmStore) -> None:
 
 
 def test_room_is_not_there_for_a_cost_above_the_limit(store: ShmStore) -> None:
-    """Whatever is left: an override may be smaller than the cost of a policy."""
+    """An override may be below the cost of a policy: then there is no room, even with all units left."""
     store.set(KEY, 1, "1h")
     assert not _has_room(store, _policy(cost=2))
 
 
 def test_room_cannot_be_told_while_the_store_fails() -> None:
-    """What becomes of the request is for the caller to say."""
+    """The error reaches the caller, which decides about the request."""
     with pytest.raises(StoreError):
         _has_room(FailingStore(StoreError()), _policy())

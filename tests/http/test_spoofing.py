@@ -1,7 +1,7 @@
-"""What clients write into forwarding headers to be taken for somebody else, or for nobody.
+"""Forwarding headers that clients forge, to be charged as another client or as none.
 
-In every attack the client is at 203.0.113.7 or 2001:db8:0:7::7, and would like to be 6.6.6.6, a proxy, or in a bucket
-that nobody has used. A proxy at 10.0.0.1 appended what it saw, if it stands in the path.
+In every attack the client is at 203.0.113.7 or 2001:db8:0:7::7. It wants to be charged as 6.6.6.6, as a proxy, or to a
+bucket that is still unused. If a proxy at 10.0.0.1 is in the path, it has appended the address that it saw.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TWO_HOPS_FORWARDED: Final = Clients(hops=2, header="Forwarded")
 PROXY: Final = "10.0.0.1"
 CLIENT: Final = "client:203.0.113.7"
 CLIENT_6: Final = "client:2001:db8:0:7::/64"
-# The entry that the proxy at the right end wrote names nobody, so that nothing is known beyond the proxy.
+# The entry at the right end, which the proxy wrote, contains no address: the proxy itself is charged.
 BEFORE: Final = "client:10.0.0.1"
 SHARED: Final = "client:unknown"
 
@@ -84,7 +84,7 @@ FORGED_LISTS: Final = [
     ]
 ]
 
-# What came to stand at the right end is no address, in a way that some parser takes for one: 6.6.6.6 must not be next.
+# The entry at the right end is no address, though some parser may read one. The limiter must not go on to 6.6.6.6.
 BROKEN_LISTS: Final = [
     Attack(name, LIST, PROXY, f"6.6.6.6,{right}", BEFORE)
     for name, right in [
@@ -221,7 +221,7 @@ BROKEN_ELEMENTS: Final = [
     ]
 ]
 
-# Who may speak, and how many are believed.
+# The peers that the limiter trusts, and the number of hops.
 PATHS: Final = [
     Attack("no proxies: a header", DIRECT, "203.0.113.7", "6.6.6.6", CLIENT),
     Attack("no proxies: a header on a loopback socket", DIRECT, "127.0.0.1", "6.6.6.6", "client:127.0.0.1"),
@@ -264,7 +264,7 @@ ATTACKS: Final = FORGED_LISTS + BROKEN_LISTS + FORGED_ELEMENTS + BROKEN_ELEMENTS
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=[attack.name for attack in ATTACKS])
 def test_spoofing_changes_nothing(attack: Attack) -> None:
-    """Whatever a client writes, it is charged to the address that the last believed proxy saw, or to that proxy."""
+    """A forged header changes no key: the limiter charges the address that the last trusted proxy saw, or the proxy."""
     assert attack.clients.key(attack.peer, attack.header) == attack.key
 
 

@@ -187,7 +187,7 @@ def test_wsgi_second_start_replaces_the_first(store: ShmStore, policies: list[Po
 
 
 def test_wsgi_writes_through(store: ShmStore) -> None:
-    """What an application writes with `write` goes to the server at once, before the body that it returns."""
+    """A chunk that the application passes to `write` reaches the server before the body that it returns."""
 
     def app(_environ: WSGIEnvironment, start_response: StartResponse) -> Body:
         write = start_response("200 OK", [("Content-Type", "text/plain")])
@@ -311,7 +311,7 @@ def _closes_badly(environ: WSGIEnvironment, start_response: StartResponse) -> Bo
     ],
 )
 def test_wsgi_settles_by_what_the_client_is_told(store: ShmStore, app: WSGIApplication, *, given_back: bool) -> None:
-    """Where the server answers in the application's place it says 500; where nobody answers, the request counts."""
+    """If the server answers 500 for the application, the units come back; without an answer they stay spent."""
     limited = RateLimitMiddleware(app, store, policies=[FAILURES, IN_FLIGHT])
     for _ in range(2):
         server = Server(limited)
@@ -392,7 +392,7 @@ def test_wsgi_path_that_is_no_path_is_limited(store: ShmStore) -> None:
 
 
 def test_wsgi_keys_by_header_and_method(store: ShmStore) -> None:
-    """A header is found by its name in any case; methods that nobody knows share a bucket."""
+    """A header is found by its name in any case; unknown methods share a bucket."""
     policy = Policy(name="each", quota="1/minute", key=["method", "header:x-api-KEY"])
     app = RateLimitMiddleware(pong, store, policies=[policy])
     assert [

@@ -121,7 +121,7 @@ def ceil_s(ns: int) -> int:
 
 
 def said_of(policy: Policy, info: RateInfo) -> tuple[dict[str, object], dict[str, object]]:
-    """What the two fields must say of a policy, without `pk`."""
+    """Return the parameters of a policy in the two fields, without `pk`."""
     says: dict[str, object] = {"q": min(info.limit, INTEGER_MAX)}
     if info.limit == most_of(policy):
         if isinstance(policy.limit, Concurrency):
@@ -219,7 +219,7 @@ def run(case: Case, store: ShmStore, clock: Clock, seen: Counter[str]) -> None:
 
 @pytest.mark.timeout(3600)
 def test_fields_mean_what_was_decided_whatever_is_configured() -> None:
-    """Under random configurations every field parses, and says what each enforced policy has answered."""
+    """Under random configurations every field parses, and matches the decision of each enforced policy."""
     seen: Counter[str] = Counter()
 
     @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])

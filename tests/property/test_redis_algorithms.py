@@ -34,7 +34,7 @@ INTERVAL_MAX: Final = 36_500 * 86_400 * 10**6
 NOW_MIN: Final = 1_700_000_000 * 10**6
 NOW_MAX: Final = 2**53 - 1 - 2 * INTERVAL_MAX
 
-# A call is a line of integers: a function, an algorithm, when, a number, a state, terms, another state or other terms.
+# A call is a line of integers: function, algorithm, instant, number, state, terms, and another state or other terms.
 _CALLS: Final = (
     scripts.ALGORITHMS_TEXT
     + """
@@ -78,7 +78,7 @@ NOTHING: Final = (0, 0, 0)
 
 @pytest.fixture(scope="module")
 def run() -> Iterator[Run]:
-    """Have a server call functions, each as its line says."""
+    """Return a function that has a server run calls, each written as a line."""
     with ValkeyServer() as server, Redis(host=server.host, port=server.port) as client:
         script = client.register_script(_CALLS)
         yield lambda calls: script(args=calls)
@@ -107,7 +107,7 @@ def terms_of(draw: st.DrawFn, algorithm: Algorithm) -> Terms:
 
 
 class Step(NamedTuple):
-    """What happens some thousandths of an interval, or of the time of a unit, after the step before, and some µs."""
+    """A step at some thousandths of an interval, or of the time of a unit, and some µs after the step before."""
 
     thousandths: int
     of_a_unit: bool

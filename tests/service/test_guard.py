@@ -1,4 +1,4 @@
-"""The guard of the admin API: who is let in, what others learn, and how often they may try; for WSGI and ASGI."""
+"""The guard of the admin API: which requests pass, what the others learn, and how often a client may try."""
 
 from __future__ import annotations
 
@@ -54,13 +54,13 @@ def test_guard_tells_nothing_of_routes(ask: Ask, method: str, path: str) -> None
 
 @pytest.mark.parametrize("path", ["//admin/status", "///admin/limits", "/%2fadmin/status", "/%61dmin/status"])
 def test_guard_knows_each_way_to_write_a_path(ask: Ask, path: str) -> None:
-    """Whatever the router takes for a path under /admin needs the token, and with it is answered."""
+    """Every path that the router matches to /admin needs the token, and is answered with it."""
     assert ask("GET", path, token=None).status_code == 401
     assert ask("GET", path).status_code == 200
 
 
 def test_guard_looks_at_routes_as_well(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Were a path written in a way that the guard does not know, its route would be guarded all the same."""
+    """A route is guarded even if the guard does not recognize the spelling of its path."""
     monkeypatch.setattr("service.app.api.guard._is_guarded", lambda path: path == "/admin/limits/{key:path}")
     for method, how in (("GET", {}), ("PUT", {"json": {"limit": 5, "interval": "1min"}}), ("DELETE", {})):
         result = ask(method, "/admin/limits/x", **how)
@@ -68,13 +68,13 @@ def test_guard_looks_at_routes_as_well(ask: Ask, monkeypatch: pytest.MonkeyPatch
 
 
 def test_guard_reads_no_body_without_the_token(ask: Ask) -> None:
-    """Whoever has no token learns nothing of what a body must be."""
+    """A client without the token learns nothing about the form of a body."""
     for how in ({"body": "{"}, {"headers": {"Content-Length": "99999999"}}, {"json": {"limit": 1, "interval": 1}}):
         assert ask("PUT", "/admin/limits/x", token=None, **how).status_code == 401
 
 
 def test_guard_bounds_guessing(ask: Ask) -> None:
-    """After ten wrong tokens a client is answered 429 whatever it sends, and others are not."""
+    """After ten wrong tokens a client gets 429 for every request; other clients do not."""
     assert [ask("GET", "/admin/status", token=WRONG[4]).status_code for _ in range(11)] == [401] * 10 + [429]
     denied = ask("GET", "/admin/status")
     assert (denied.status_code, denied.json["violated-policies"]) == (429, ["admin-failures"])
@@ -88,7 +88,7 @@ def test_guard_bounds_guessing(ask: Ask) -> None:
 
 
 def test_guard_limits_the_right_token_too(ask: Ask, store: ShmStore) -> None:
-    """Its requests are counted apart, by client; one too many is answered 429."""
+    """Requests with the right token have a limit of their own, by client, and get 429 beyond it."""
     assert ask("GET", "/admin/status").headers["ratelimit-policy"] == '"admin";q=600;w=60'
     store.set(f"admin:client:{CLIENT}", 2, "1h")
     assert [ask("GET", "/admin/status").status_code for _ in range(3)] == [200, 200, 429]
@@ -117,7 +117,7 @@ def _fail(*_: object, **__: object) -> NoReturn:
 
 @pytest.mark.parametrize("what", ["stripes.Stripes.run", "table.Table.take"])
 def test_guard_fails_closed(ask: Ask, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
-    """While the store fails, or only cannot count, nobody is let in, with whatever token."""
+    """While the store fails, or fails only to count, no token passes the guard."""
     monkeypatch.setattr(f"shm_store.table.{what}", _fail)
     for token in (RIGHT, WRONG[0]):
         result = ask("GET", "/admin/status", token=token)
@@ -125,13 +125,13 @@ def test_guard_fails_closed(ask: Ask, monkeypatch: pytest.MonkeyPatch, what: str
 
 
 def test_guard_takes_requests_for_guesses_while_it_cannot_tell(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the right token, too, while nobody knows how often the client has guessed."""
+    """While the number of a client's guesses is unknown, even a request with the right token counts as one."""
     monkeypatch.setattr("shm_store.table.takes.Takes.peek", _fail)
     assert [ask("GET", "/admin/status").status_code for _ in range(11)] == [200] * 10 + [429]
 
 
 def test_guard_has_no_method_that_is_free(ask: Ask) -> None:
-    """OPTIONS would tell of a token as well."""
+    """OPTIONS requests count as guesses, since they would reveal a token as well."""
     assert [ask("OPTIONS", "/admin/status", token=None).status_code for _ in range(11)] == [401] * 10 + [429]
 
 

@@ -1,4 +1,4 @@
-"""The server as its script has it (shm_store/redis/lua/lease.lua), for one key: issues units, takes back the unspent.
+"""A model of the server's lease script (shm_store/redis/lua/lease.lua) for one key.
 
 Times are whole microseconds, as on a server, and come from its clock, which may step back.
 """
@@ -15,14 +15,14 @@ JITTER: Final = 1 / 100
 
 
 class Answer(NamedTuple):
-    """What the server says to an order.
+    """The server's answer to an order.
 
     Attributes:
-        units: Units that were issued; 0: too few are left.
+        units: Units issued; 0 if too few are left.
         limit: Most units at once.
         remaining: Units that are left.
         reset_after: Time until the limit is full again.
-        retry_after: Time until as many as were ordered could be issued; 0 if they were.
+        retry_after: Time until the ordered units can be issued; 0 if they were.
     """
 
     units: int
@@ -33,12 +33,12 @@ class Answer(NamedTuple):
 
 
 class Engine:
-    """A bucket, and what each host was issued last.
+    """A bucket, and the latest lease of each host.
 
     Attributes:
-        calls: How many scripts it has run.
-        issued: Units that it has issued and not got back.
-        refused: Units that came back when the host had been issued others.
+        calls: Number of scripts run.
+        issued: Units issued and not returned.
+        refused: Units of an outdated lease that a host tried to return.
     """
 
     def __init__(self, algorithm: str, terms: Terms) -> None:

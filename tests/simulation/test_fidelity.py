@@ -1,4 +1,4 @@
-"""What is simulated is what there is: the same takes on simulated hosts, and on real ones with a real server."""
+"""The simulation matches reality: the same takes on simulated hosts, and on real hosts with a real server."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def test_label_counts_every_way_of_a_take(open_store: OpenStore, quota: Quota | 
 
 
 def test_label_counts_what_is_denied_in_shadow_mode(open_store: OpenStore) -> None:
-    """What an enforced policy would deny is seen before it is enforced."""
+    """In shadow mode the label counts as denied the takes that an enforced policy would deny."""
     store = open_store(label_size=32)
     for _ in range(7):
         store.take_all([("a", None, 1)], shadow=[0])
@@ -90,7 +90,7 @@ def test_without_labels_keys_have_names_of_digits(open_store: OpenStore) -> None
 
 
 def test_entries_show_bucket_override_and_flight(open_store: OpenStore, clock: Clock) -> None:
-    """Every field says what the next take would meet."""
+    """Every field of an entry has the value that the next take would meet."""
     store = open_store(label_size=32, min_ttl="1s")
     store.take("policy:a", 2)
     store.set("b", 9, "1h")
@@ -156,7 +156,7 @@ def test_most_denied_are_found_as_a_look_at_all_finds_them(open_store: OpenStore
 
 
 def test_most_denied_has_no_block_that_is_over(open_store: OpenStore, clock: Clock) -> None:
-    """What it has denied is of no account any more, though its slot was not swept."""
+    """A key whose block is over is not listed, even before its slot is swept."""
     store, query = open_store(label_size=32, min_ttl="1h"), Query(denied=True, sort="denied")
     store.block("a", 1)
     store.take("a")
@@ -166,7 +166,7 @@ def test_most_denied_has_no_block_that_is_over(open_store: OpenStore, clock: Clo
 
 
 def test_burst_begins_once_for_all_processes(open_store: OpenStore, clock: Clock) -> None:
-    """Until it is over, nobody else is told that it begins; without labels everybody is."""
+    """`begins_burst` returns true to one process only, until the burst is over."""
     first, second = open_store(label_size=8), open_store(label_size=8)
     first.take("a")
     assert first.begins_burst("a", 2.0)

@@ -39,7 +39,7 @@ def test_limited_function_takes_a_unit_for_each_call(store: ShmStore) -> None:
 
 
 def test_limited_call_that_cannot_be_in_time_is_not_made(store: ShmStore, clock: Clock) -> None:
-    """The error says when it could be; nothing was taken, and the function not called."""
+    """The error contains the wait; the call takes nothing, and the function does not run."""
     calls: list[int] = []
     call = limited(Quota(1, "10s"), key="upstream", timeout="5s", store=store)(calls.append)
     call(1)
@@ -53,13 +53,13 @@ def test_limited_call_that_cannot_be_in_time_is_not_made(store: ShmStore, clock:
 
 
 def test_acquire_timeout_error_says_what_to_do() -> None:
-    """It promises an instant only where there is one."""
+    """The message contains a wait only where the error has one."""
     assert str(AcquireTimeoutError("a", 5 * 10**9, 9 * 10**9)).endswith("in 9 s; try again then, or raise the timeout")
     assert str(AcquireTimeoutError("a", None, 0)).endswith("the wait is unknown; try later")
 
 
 def test_limited_key_is_made_of_the_arguments(store: ShmStore) -> None:
-    """So that methods and tenants count apart."""
+    """A key function gives each tenant a bucket of its own."""
 
     class Client:
         @limited("2/hour", key=lambda _self, tenant, **_: f"tenant:{tenant}", cost=2, store=store)
@@ -72,7 +72,7 @@ def test_limited_key_is_made_of_the_arguments(store: ShmStore) -> None:
 
 
 def test_limited_coroutine_function_stays_one(store: ShmStore) -> None:
-    """And says so when a call cannot be in time."""
+    """The decorated function is a coroutine function, and raises AcquireTimeoutError for a call that is too late."""
 
     @limited("4/hour", key="upstream", timeout=1, cost=2, store=store)
     async def fetch(number: int) -> int:
@@ -90,7 +90,7 @@ def test_limited_coroutine_function_stays_one(store: ShmStore) -> None:
 
 
 def test_limited_coroutine_waits_without_stopping_the_others(store: ShmStore, clock: Clock) -> None:
-    """One that is cancelled meanwhile was not called, and has taken nothing."""
+    """A call that is cancelled while it waits does not run, and takes nothing."""
     calls: list[int] = []
 
     @limited("1/hour", key="upstream", store=store)
@@ -160,7 +160,7 @@ def test_limited_opens_the_default_store_once_under_threads(
 def test_limited_survives_a_fork_while_another_thread_opens(
     open_store: OpenStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The child opens the store itself; nobody there will ever release the parent's lock."""
+    """The child opens the store itself: none of its threads can release the parent's lock."""
     store = open_store(initial_size=256)
     monkeypatch.setattr(ShmStore, "open", lambda: store)
     monkeypatch.setattr(module._default, "_store", None)

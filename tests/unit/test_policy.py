@@ -222,7 +222,7 @@ def _names(policies: RunningPolicies) -> list[str]:
 
 
 def test_from_file_reads_once_and_reloads_when_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An edited file changes nothing until `reload`, whoever asks for it and however the path is written."""
+    """An edited file changes nothing until `reload`, even for a second caller with another spelling of the path."""
     path = tmp_path / "limits.toml"
     _write(path, "one")
     policies = from_file(path)
