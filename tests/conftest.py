@@ -9,6 +9,7 @@ import pytest
 from shm_store import Config, ShmStore
 from shm_store.table.files import remove
 from tests.clock import Clock
+from tests.ground import Ground
 from tests.segments import new_segment_name
 
 OpenStore = Callable[..., ShmStore]
@@ -61,3 +62,10 @@ def open_store(segment_name: str, clock: Clock) -> Iterator[OpenStore]:
     yield build
     for store in opened:
         store.close()
+
+
+@pytest.fixture
+def ground() -> Iterator[Ground]:
+    """A private mount namespace with a /dev/shm of its own, where code runs as any user."""
+    with Ground() as made:
+        yield made
