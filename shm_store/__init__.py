@@ -16,6 +16,7 @@ from shm_store.errors import (
     StoreError,
     StripeTimeoutError,
     TableFullError,
+    UnsupportedPlatformError,
 )
 from shm_store.limiter import RateLimiter
 from shm_store.quota import Concurrency, Quota
@@ -46,5 +47,6 @@ __all__ = [
     "StoreError",
     "StripeTimeoutError",
     "TableFullError",
+    "UnsupportedPlatformError",
     "limited",
 ]

@@ -224,6 +224,19 @@ class BackendError(StoreError):
         self.remedy = remedy
 
 
+class UnsupportedPlatformError(StoreError):
+    """This platform cannot keep a table in shared memory."""
+
+    fields = ("platform", "reason", "remedy")
+    is_failure = False
+
+    def __init__(self, platform: str, reason: str, remedy: str) -> None:
+        super().__init__(f"shared memory cannot be used on {platform}: {reason}; {remedy}")
+        self.platform = platform
+        self.reason = reason
+        self.remedy = remedy
+
+
 class EngineError(StoreError):
     """Redis or Valkey, which keeps the buckets, has failed; or has just failed, and the store does not call it yet.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import struct
 import time
@@ -11,6 +10,7 @@ from typing import Final
 from weakref import WeakSet
 
 from shm_store.table.pause import pause
+from shm_store.table.system import fcntl
 
 REGISTRY: Final = 0
 SWEEPER: Final = 1

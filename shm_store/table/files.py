@@ -8,12 +8,11 @@ import os
 import stat
 from typing import Final
 
-import posix_ipc
-
 from shm_store.config import Config, require_name
 from shm_store.errors import DESCRIPTORS, OTHER_USER, BackendError
 from shm_store.table import header, semaphores
 from shm_store.table.layout import MAGIC, WORD, Header
+from shm_store.table.system import posix_ipc, require_supported
 
 _FOLDER: Final = "/dev/shm"
 
@@ -36,6 +35,7 @@ def _has_magic(path: str) -> bool:
 
 def open_file(name: str, mode: int | None) -> int:
     """Open the segment's file, made with permissions `mode` if that is given and there is none; not inherited."""
+    require_supported()
     require_name(name)
     _require_regular(name)
     try:

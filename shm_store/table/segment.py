@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import mmap
 import os
 import secrets
@@ -18,6 +17,7 @@ from shm_store.table import files, header, layout, semaphores
 from shm_store.table.filelock import REGISTRY, SWEEPER, FileLock, LockTimeoutError
 from shm_store.table.layout import Header
 from shm_store.table.semaphores import Semaphore
+from shm_store.table.system import fcntl
 
 # Making a segment of the largest size takes seconds; an attacher waits for it.
 _REGISTRY_TIMEOUT_NS: Final = 30_000_000_000

@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-from _multiprocessing import SemLock
 from collections.abc import Callable
 from typing import Final
 
-import posix_ipc
-
 from shm_store.config import STRIPES_MAX
 from shm_store.errors import DESCRIPTORS, OTHER_USER, BackendError
+from shm_store.table.system import SemLock, posix_ipc
 
 # What `multiprocessing.synchronize` calls SEMAPHORE: anyone may release it, whoever has acquired it.
 _SEMAPHORE: Final = 1
