@@ -16,6 +16,8 @@ OnFull = Literal["evict", "deny"]
 SIZE_MAX: Final = 2**26
 STRIPES_MAX: Final = 256
 LABEL_SIZE_MAX: Final = 1024
+_UID_MAX: Final = 2**32 - 2
+_USER_NAME_MAX: Final = 256
 _MS: Final = 1_000_000
 # The name becomes a file name under /dev/shm, where glibc keeps semaphores as "sem.*"; a NUL or a slash in it
 # would reach code that does not expect them.
@@ -39,7 +41,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         lock_timeout: How long an operation waits for a stripe whose holder is stopped, 1 ms to 60 s; ten times that
             for a holder that waits for a processor.
         on_full: `evict` gives a new key the slot that would be idle soonest; `deny` denies the new key.
-        mode: Permission bits of the segment and its semaphores; read and write for the owner at least.
+        mode: Permission bits of the segment and its semaphores: read and write for the owner, and both or neither for
+            the group and for others. A table that grants more is refused.
+        owner: A user, by name or uid, whose table this process trusts besides those of root and of its own user. A
+            table that root creates belongs to that user.
         label_size: Bytes of each key that are kept as text, for operators, 0 to 1024; 0 keeps none, and counts no takes
             by key. Fixed at creation.
 
@@ -58,6 +63,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     lock_timeout: Duration = "100ms"
     on_full: OnFull = "evict"
     mode: int = 0o600
+    owner: str | int | None = None
     label_size: int = 0
 
     def __post_init__(self) -> None:
@@ -71,9 +77,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         require_name(self.name)
         require_choice("on_full", self.on_full, get_args(OnFull))
         require_integer("label_size", self.label_size, 0, LABEL_SIZE_MAX)
-        if type(self.mode) is not int or not 0 <= self.mode <= 0o777 or self.mode & 0o600 != 0o600:
-            remedy = "give permission bits in octal, from 0o600, which the owner needs, to 0o777"
-            raise unusable("mode", _as_written(self.mode), remedy, int)
+        _require_mode(self.mode)
+        require_owner(self.owner)
 
     @property
     def quota(self) -> Quota:
@@ -120,7 +125,25 @@ def _as_written(mode: object) -> object:
     return _Octal(mode) if type(mode) is int and 0 <= mode <= 0o777 else mode
 
 
+def _require_mode(mode: object) -> None:
+    if type(mode) is not int or not 0 <= mode <= 0o777 or mode & 0o600 != 0o600:
+        remedy = "give permission bits in octal, from 0o600, which the owner needs, to 0o777"
+        raise unusable("mode", _as_written(mode), remedy, int)
+    # A process that may read a file can lock it, and so stop all that use the table.
+    if any(bits & 0o6 not in (0, 0o6) for bits in (mode >> 3, mode)):
+        remedy = "grant the group and others both read and write, or neither, for example 0o660"
+        raise unusable("mode", _as_written(mode), remedy, int)
+
+
 def require_name(name: object) -> None:
     """Raise ConfigurationError unless `name` can name a segment."""
     if not isinstance(name, str) or _NAME.fullmatch(name) is None:
         raise unusable("name", name, "use 1 to 200 letters, digits, '.', '_' and '-', not starting with 'sem.'", str)
+
+
+def require_owner(owner: object) -> None:
+    """Raise ConfigurationError unless `owner` can be a user: a name, a uid from 0 to 2**32 - 2, or None."""
+    if owner is None or (isinstance(owner, str) and owner.isprintable() and 0 < len(owner) <= _USER_NAME_MAX):
+        return
+    if type(owner) is not int or not 0 <= owner <= _UID_MAX:
+        raise unusable("owner", owner, f"give the name of a user, or a uid from 0 to {_UID_MAX}", str, int)

@@ -237,6 +237,33 @@ class UnsupportedPlatformError(StoreError):
         self.remedy = remedy
 
 
+class OwnershipError(StoreError, PermissionError):
+    """The table, or a part of it, belongs to a user that this process does not trust, or must not open it.
+
+    Attributes:
+        name: The segment's name.
+        owner: The uid of the owner of the file.
+        user: The effective uid of this process.
+        remedy: What to do about it.
+        reason: The fault of the file.
+    """
+
+    fields = ("name", "owner", "user", "remedy", "reason")
+    is_failure = False
+
+    def __init__(
+        self, name: str, owner: int, user: int, remedy: str, reason: str = "it belongs to a user that is not trusted"
+    ) -> None:
+        super().__init__(
+            f"segment {name!r}: {reason}: its owner is uid {owner}, and this process runs as uid {user}; {remedy}"
+        )
+        self.name = name
+        self.owner = owner
+        self.user = user
+        self.remedy = remedy
+        self.reason = reason
+
+
 class EngineError(StoreError):
     """Redis or Valkey, which keeps the buckets, has failed; or has just failed, and the store does not call it yet.
 

@@ -26,14 +26,21 @@ class Housekeeping:
         self._lock: FileLock | None = None
 
     @classmethod
-    def attach(cls, name: str, role: Role) -> Housekeeping | None:
+    def attach(cls, name: str, role: Role, owner: str | int | None = None) -> Housekeeping | None:
         """Attach the segment `name`; None when there is none.
 
+        Args:
+            name: The segment's name.
+            role: What this process does with the table.
+            owner: A user, by name or uid, whose table this process trusts besides those of root and of its own user.
+
         Raises:
+            ConfigurationError: The name can name no segment, or there is no such owner.
             LayoutMismatchError: What is there is no table of this version.
+            OwnershipError: Another user owns it.
             BackendError: The operating system refused.
         """
-        table = Table.attach(name, time.monotonic_ns, role)
+        table = Table.attach(name, time.monotonic_ns, role, owner)
         return None if table is None else cls(table)
 
     @property

@@ -49,15 +49,20 @@ class Inspection:
         self._owned = owned
 
     @classmethod
-    def attach(cls, name: str) -> Self | None:
+    def attach(cls, name: str, *, owner: str | int | None = None) -> Self | None:
         """Look at the segment `name`; None if there is none.
 
+        Args:
+            name: The segment's name.
+            owner: A user, by name or uid, whose table this process trusts besides those of root and of its own user.
+
         Raises:
-            ConfigurationError: The name can name no segment.
+            ConfigurationError: The name can name no segment, or there is no such owner.
             LayoutMismatchError: What is there is no table of this version.
+            OwnershipError: Another user owns it.
             BackendError: The operating system refused.
         """
-        table = Table.attach(name, time.monotonic_ns, Role.USER)
+        table = Table.attach(name, time.monotonic_ns, Role.USER, owner)
         return None if table is None else cls(table, owned=True)
 
     def stats(self) -> Stats:

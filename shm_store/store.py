@@ -103,6 +103,7 @@ class ShmStore(WholeTable, Waiting):
         Raises:
             ConfigurationError: `config` is no Config, or `clock` no function that returns nanoseconds.
             LayoutMismatchError: The segment has another geometry, or is no table.
+            OwnershipError: The segment belongs to a user that `config` does not trust, or grants more than its mode.
             BackendError: The operating system refused: no space, no permission, a semaphore missing.
         """
         if config is None:
@@ -116,15 +117,20 @@ class ShmStore(WholeTable, Waiting):
         return store
 
     @classmethod
-    def attach(cls, name: str) -> Self | None:
+    def attach(cls, name: str, *, owner: str | int | None = None) -> Self | None:
         """Attach the segment `name` whatever its geometry, for tools; None if there is none.
 
+        Args:
+            name: The segment's name.
+            owner: A user, by name or uid, whose table this process trusts besides those of root and of its own user.
+
         Raises:
-            ConfigurationError: The name can name no segment.
+            ConfigurationError: The name can name no segment, or there is no such owner.
             LayoutMismatchError: The segment is no table of this version.
+            OwnershipError: Another user owns it.
             BackendError: The operating system refused.
         """
-        table = Table.attach(name, time.monotonic_ns, Role.USER)
+        table = Table.attach(name, time.monotonic_ns, Role.USER, owner)
         return None if table is None else cls(table, time.monotonic_ns)
 
     def check(self, limit: Quota | Concurrency) -> None:

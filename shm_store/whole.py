@@ -80,10 +80,11 @@ class WholeTable:
 
         Raises:
             BackendError: Someone else is attached.
+            OwnershipError: It belongs to another user.
             LayoutMismatchError: The store is closed, and what lies under its name by now is no table.
         """
         if self._closed:
-            unlink(self.config.name)
+            unlink(self.config.name, owner=self.config.owner)
         else:
             self._table.segment.unlink()
 

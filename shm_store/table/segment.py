@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from shm_store.config import Config
 from shm_store.errors import DESCRIPTORS, BackendError
-from shm_store.table import files, header, layout, semaphores
+from shm_store.table import files, header, layout, ownership, semaphores
 from shm_store.table.filelock import REGISTRY, SWEEPER, FileLock, LockTimeoutError
 from shm_store.table.layout import Header
 from shm_store.table.semaphores import Semaphore
@@ -50,9 +50,10 @@ class Segment:
 
         Raises:
             LayoutMismatchError: What is there is not the table `config` describes.
+            OwnershipError: Another user owns it, or it grants more than the mode of `config`.
             BackendError: The operating system refused.
         """
-        return _open(config.name, config)
+        return _open(config.name, config, owner=config.owner)
 
     @classmethod
     def create(cls, config: Config, secret: bytes, fill: Callable[[Segment], None]) -> None:
@@ -64,19 +65,24 @@ class Segment:
         Raises:
             BackendError: There is one, or the operating system refused.
         """
-        _open(config.name, config, New(secret, fill)).close()
+        _open(config.name, config, New(secret, fill), config.owner).close()
 
     @classmethod
-    def attach(cls, name: str) -> Segment | None:
+    def attach(cls, name: str, *, owner: str | int | None = None) -> Segment | None:
         """Attach the segment `name` whatever its geometry; None when there is none, or none finished.
 
+        Args:
+            name: The segment's name.
+            owner: A user whose table this process trusts besides those of root and of its own user.
+
         Raises:
-            ConfigurationError: The name can name no segment.
+            ConfigurationError: The name can name no segment, or there is no such owner.
+            OwnershipError: Another user owns it.
             LayoutMismatchError: What is there is no table of this version.
             BackendError: The operating system refused.
         """
         try:
-            return _open(name, None)
+            return _open(name, None, owner=owner)
         except FileNotFoundError:
             return None
 
@@ -147,17 +153,19 @@ class Segment:
         os.close(self._fd)
 
 
-def unlink(name: str, *, force: bool = False) -> bool:
+def unlink(name: str, *, force: bool = False, owner: str | int | None = None) -> bool:
     """Remove the segment `name` and its semaphores; return whether there was anything.
 
     Args:
         name: The segment's name.
         force: Remove it even though others are attached (they keep theirs until they close, and count apart from
             then on), and whatever other file lies under that name.
+        owner: Remove the table of this user, too; with `force`, the owner does not matter.
 
     Raises:
-        BackendError: Someone is attached, or it belongs to another user.
-        ConfigurationError: The name can name no segment.
+        BackendError: Someone is attached.
+        ConfigurationError: The name can name no segment, or there is no such owner.
+        OwnershipError: It belongs to another user.
         LayoutMismatchError: What lies under that name is not a table.
     """
     try:
@@ -168,6 +176,8 @@ def unlink(name: str, *, force: bool = False) -> bool:
         # Whoever is about to create the segment takes the registry lock of its file; so does the removal.
         fd = files.open_file(name, _MODE_MIN)
     try:
+        if not force:
+            ownership.require_trusted(name, os.fstat(fd), owner, None)
         if not force and not header.is_blank(fd, None):
             header.require_magic(name, os.pread(fd, layout.WORD, 0))
         _unlink(name, fd, force=force)
@@ -229,10 +239,13 @@ class New(NamedTuple):
     fill: Callable[[Segment], None]
 
 
-def _open(name: str, config: Config | None, new: New | None = None) -> Segment:
+def _open(name: str, config: Config | None, new: New | None = None, owner: str | int | None = None) -> Segment:
+    ownership.uid_of(owner)
     while True:
         fd = files.open_file(name, config.mode if config else None)
         try:
+            # Judged before any lock or byte of it counts.
+            ownership.require_trusted(name, os.fstat(fd), owner, config.mode if config else None)
             fcntl.flock(fd, fcntl.LOCK_SH)
             with _registry(name, fd, "open"):
                 # Removed between the open and the lock: what the name means now is another file.
@@ -252,6 +265,9 @@ def _map(name: str, fd: int, config: Config | None, new: New | None) -> Segment:
     if new is not None:
         remedy = f"choose another name, or drop it with: shm-store unlink --name {name}"
         raise BackendError(name, "create", "there is a segment of that name", remedy)
+    if config is not None:
+        header.require_magic(name, os.pread(fd, layout.WORD, 0))
+        ownership.require_mode(name, os.fstat(fd), config.mode)
     verified = header.verify(name, fd, config)
     segment = Segment(name, fd, semaphores.open_all(name, verified.geometry.stripes), verified)
     if config is not None:

@@ -15,6 +15,7 @@ from shm_store.errors import UnsupportedPlatformError
 
 if TYPE_CHECKING:
     import fcntl
+    import pwd
     from _multiprocessing import SemLock
 
     import posix_ipc
@@ -26,11 +27,11 @@ else:
         except ImportError:
             return None
 
-    fcntl, posix_ipc = _imported("fcntl"), _imported("posix_ipc")
+    fcntl, posix_ipc, pwd = map(_imported, ("fcntl", "posix_ipc", "pwd"))
     # Python does without it where the system has no semaphores.
     SemLock = getattr(_imported("_multiprocessing"), "SemLock", None)
 
-__all__ = ["SemLock", "fcntl", "posix_ipc", "require_supported"]
+__all__ = ["SemLock", "fcntl", "posix_ipc", "pwd", "require_supported"]
 
 _INSTEAD: Final = "use shm_store.redis.RedisStore, or run the program on Linux, for example in a container"
 _INSTALL: Final = "run pip install posix-ipc"

@@ -62,14 +62,21 @@ class Table:
         _open_tables.add(self)
 
     @classmethod
-    def attach(cls, name: str, clock: Callable[[], int], role: Role) -> Table | None:
+    def attach(cls, name: str, clock: Callable[[], int], role: Role, owner: str | int | None = None) -> Table | None:
         """Return a handle on the segment `name` whatever its geometry; None when there is none.
+
+        Args:
+            name: The segment's name.
+            clock: Returns nanoseconds.
+            role: What this process does with the table.
+            owner: A user whose table this process trusts besides those of root and of its own user.
 
         Raises:
             LayoutMismatchError: What is there is no table of this version.
+            OwnershipError: Another user owns it.
             BackendError: The operating system refused.
         """
-        segment = Segment.attach(name)
+        segment = Segment.attach(name, owner=owner)
         if segment is None:
             return None
         geometry, words = segment.header.geometry, segment.words
@@ -78,6 +85,7 @@ class Table:
             initial_size=geometry.initial_size,
             stripes=geometry.stripes,
             label_size=geometry.label_size,
+            owner=owner,
             ttl_interval=words[TTL_INTERVAL_AT] / NS_PER_SECOND,
             min_ttl=words[MIN_TTL_AT] / NS_PER_SECOND,
         )

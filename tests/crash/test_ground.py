@@ -165,11 +165,10 @@ def test_semaphore_of_another_user_is_refused(
 ) -> None:
     """If a user may not open one semaphore, the remedy is to run as the owner, not to remove the table."""
     open_store(mode=0o666).close()
+    enter = partial(ShmStore.open, Config(name=segment_name, initial_size=8, mode=0o666))
     Path(SHM, f"sem.{segment_name}.0").chmod(0o600)
     before = _files(segment_name)
-    refused = nobody(
-        lambda: _refused(lambda: ENTRANCES["open"](segment_name), BackendError, "semaphore 0 of 1 .*run as the user")
-    )
+    refused = nobody(lambda: _refused(enter, BackendError, "semaphore 0 of 1 .*run as the user"))
     assert refused == 0
     assert _files(segment_name) == before
 

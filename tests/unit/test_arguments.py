@@ -127,6 +127,7 @@ def _cases(call: Callable[..., object], said: str = "{}", /, **kinds: Kind) -> d
 
 LISTS: Final = (tuple, set)
 NAME: Final = Kind((str,), ("", "a/b", "a\0", "sem.a", ".a", "x" * 201))
+OWNER: Final = Kind((str, int), ("", "a\0", "x" * 257, -1, 2**32 - 1, HUGE), is_none)
 PATH: Final = Kind((str, Path), ("", "/", "a\0", "/no/such/file", LONG))
 BURST: Final = Kind((int,), (0, -1, 2**63, HUGE), is_none)
 CLOCK: Final = Kind((), (len, object, time.monotonic, lambda: -1, lambda: True, lambda: 1 / 0), callable)
@@ -227,7 +228,8 @@ CASES: Final[dict[str, dict[str, Case]]] = {
         stripes=integer(1, 256),
         lock_timeout=DURATION,
         on_full=choice(),
-        mode=integer(0o600, 0o777),
+        mode=Kind((int,), (0o577, 0o640, 0o602, 0o1000, -HUGE, HUGE)),
+        owner=OWNER,
         label_size=integer(0, 1_024),
     ),
     "redis.RedisConfig": _cases(
@@ -256,7 +258,7 @@ CASES: Final[dict[str, dict[str, Case]]] = {
         config=Kind(CONFIG.types, also=is_none, others=CONFIG.others),
         clock=CLOCK,
     ),
-    "ShmStore.attach": _cases(lambda _, name: ShmStore.attach(name), name=NAME),
+    "ShmStore.attach": _cases(lambda _, **given: ShmStore.attach(**{"name": NEW.name} | given), name=NAME, owner=OWNER),
     "redis.RedisStore.open": _cases(
         lambda _, **given: RedisStore.open(**{"url": "redis://127.0.0.1"} | given),
         url=Kind((str,), ("", "x", "localhost:6379", "http://a", "redis://", LONG)),
@@ -310,7 +312,9 @@ CASES: Final[dict[str, dict[str, Case]]] = {
         inspection=Kind((Inspection,), others=(Inspection,)),
         meter=Kind((), also=is_none),
     ),
-    "inspection.Inspection.attach": _cases(lambda _, name: Inspection.attach(name), name=NAME),
+    "inspection.Inspection.attach": _cases(
+        lambda _, **given: Inspection.attach(**{"name": NEW.name} | given), name=NAME, owner=OWNER
+    ),
     "inspection.Inspection.entry": _cases(lambda made, key: made.inspection.entry(key), key=TEXT),
     "inspection.Inspection.digest": _cases(lambda made, key: made.inspection.digest(key), key=TEXT),
     "inspection.Inspection.select": _cases(

@@ -101,6 +101,13 @@ def test_quota_that_is_none_is_refused(text: str) -> None:
         ("on_full", "panic"),
         ("mode", 0o400),
         ("mode", 0o1777),
+        ("mode", 0o640),
+        ("mode", 0o662),
+        ("owner", ""),
+        ("owner", "a\0"),
+        ("owner", -1),
+        ("owner", 2**32 - 1),
+        ("owner", True),
     ],
 )
 def test_config_names_the_bad_setting(setting: str, value: object) -> None:
@@ -113,8 +120,8 @@ def test_config_names_the_bad_setting(setting: str, value: object) -> None:
 def test_config_prints_the_mode_as_users_write_it() -> None:
     """In octal, for `rich` as well; an error keeps a number that is no octal one, such as 600 without the prefix."""
     assert "mode=0o600, " in repr(Config())
-    assert eval(repr(Config(mode=0o664, limit=7))) == Config(mode=0o664, limit=7)  # noqa: S307 - our own text
-    assert "mode=0o640" in pretty_repr(Config(mode=0o640))
+    assert eval(repr(Config(mode=0o660, limit=7))) == Config(mode=0o660, limit=7)  # noqa: S307 - our own text
+    assert "mode=0o666" in pretty_repr(Config(mode=0o666))
     for mode, written in ((600, "600"), (0o400, "0o400"), ("660", "'660'"), (0o1777, "1023")):
         with pytest.raises(ConfigurationError) as caught:
             Config(mode=mode)  # type: ignore[arg-type]
@@ -159,6 +166,8 @@ def test_config_refuses_unknown_fields() -> None:
         shm_store.StoreClosedError("n"),
         shm_store.SeatsExhaustedError("n", 512),
         shm_store.BackendError("n", "o", "r", "m"),
+        shm_store.OwnershipError("n", 1234, 0, "m"),
+        shm_store.OwnershipError("n", 1234, 0, "m", "its mode is wrong"),
     ],
 )
 def test_error_pickles_with_its_fields(error: StoreError) -> None:
