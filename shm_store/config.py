@@ -135,9 +135,14 @@ def _require_mode(mode: object) -> None:
         raise unusable("mode", _as_written(mode), remedy, int)
 
 
+def is_name(name: str) -> bool:
+    """Return whether `name` can name a segment: no shell and no terminal reads more into it than a word."""
+    return _NAME.fullmatch(name) is not None
+
+
 def require_name(name: object) -> None:
     """Raise ConfigurationError unless `name` can name a segment."""
-    if not isinstance(name, str) or _NAME.fullmatch(name) is None:
+    if not isinstance(name, str) or not is_name(name):
         raise unusable("name", name, "use 1 to 200 letters, digits, '.', '_' and '-', not starting with 'sem.'", str)
 
 

@@ -8,7 +8,7 @@ import os
 import stat
 from typing import Final
 
-from shm_store.config import Config, require_name
+from shm_store.config import Config, is_name, require_name
 from shm_store.errors import DESCRIPTORS, OTHER_USER, BackendError
 from shm_store.table import header, semaphores
 from shm_store.table.layout import MAGIC, WORD, Header
@@ -18,19 +18,27 @@ _FOLDER: Final = "/dev/shm"
 
 
 def names() -> list[str]:
-    """Return the names of the segments of this host that this user may read, whatever their version."""
+    """Return the names of the segments of this host that this user may read, whatever their version.
+
+    Any user can put any file into the folder: what no segment can be named is left out.
+    """
     found = []
     with contextlib.suppress(OSError), os.scandir(_FOLDER) as entries:
         for entry in entries:
             with contextlib.suppress(OSError):
-                if entry.is_file(follow_symlinks=False) and _has_magic(entry.path):
+                if is_name(entry.name) and entry.is_file(follow_symlinks=False) and _is_table(entry.path):
                     found.append(entry.name)
     return sorted(found)
 
 
-def _has_magic(path: str) -> bool:
-    with open(path, "rb", buffering=0) as file:
-        return int.from_bytes(file.read(WORD), "little") == MAGIC
+def _is_table(path: str) -> bool:
+    # Something else by now: a pipe would wait for a writer, a link lead out of the folder.
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        is_file = stat.S_ISREG(os.fstat(fd).st_mode)
+        return is_file and int.from_bytes(os.pread(fd, WORD, 0), "little") == MAGIC
+    finally:
+        os.close(fd)
 
 
 def open_file(name: str, mode: int | None) -> int:

@@ -80,9 +80,13 @@ class Terminal:
         self.process.send_signal(number)
         return self.end_of_its_own()
 
+    def type(self, text: str) -> None:
+        """Press the keys of a text."""
+        os.write(self._own, text.encode())
+
     def press(self, key: str) -> int:
         """Press a key that is to end the process; return its exit code."""
-        os.write(self._own, key.encode())
+        self.type(key)
         return self.end_of_its_own()
 
     def end_of_its_own(self) -> int:

@@ -123,7 +123,7 @@ def test_wrong_usage_is_2(run: Run, open_table: OpenTable, arguments: list[str])
         (["set", "k", "50 per minute"], ["QUOTA is '50 per minute'", "'100/minute'"]),
         (["set", "k", "0/min"], ["the limit of QUOTA is 0", "an integer from 1"]),
         (["set", "k", "5/fortnight"], ["the interval of QUOTA is 'fortnight'", "write a duration"]),
-        (["load", "/dev/null"], ["FILE is '/dev/null'", "does not begin like", "`shm-store dump`"]),
+        (["load", "pyproject.toml"], ["FILE is 'pyproject.toml'", "does not begin like", "`shm-store dump`"]),
         (["load", "-", "--stripes", "many"], ["--stripes is 'many'", "whole number, 1 or more"]),
         (["status", "--name", "../x"], ["--name is '../x'", "letters, digits"]),
     ],
@@ -220,34 +220,3 @@ def test_an_interrupted_question_is_130(open_table: OpenTable) -> None:
         _, err = process.communicate(timeout=20)
     assert (process.returncode, err) == (INTERRUPTED, b"")
     assert store.get("a") == (5, 4)
-
-
-def test_completion_knows_commands_and_options() -> None:
-    """What bash asks for is answered, and the script that makes it ask is printed."""
-    script = Path(sys.executable).with_name("shm-store")
-
-    def ask(**environ: str) -> str:
-        done = subprocess.run([script], check=False, capture_output=True, text=True, env=os.environ | environ)
-        return done.stdout
-
-    assert "complete_bash" in ask(_SHM_STORE_COMPLETE="source_bash")
-    assert ask(_SHM_STORE_COMPLETE="complete_bash", COMP_WORDS="shm-store un", COMP_CWORD="1").split() == [
-        "unblock",
-        "unlink",
-    ]
-    words = ask(_SHM_STORE_COMPLETE="complete_bash", COMP_WORDS="shm-store ls --sort re", COMP_CWORD="3").split()
-    assert words == ["remaining", "reset"]
-
-
-def test_completion_knows_the_tables_of_the_host(open_table: OpenTable) -> None:
-    """`--name` is completed by what there is, and by no other file."""
-    name = open_table().config.name
-    (Path("/dev/shm") / f"{name}-no-table").write_bytes(b"x")
-    try:
-        words = {"COMP_WORDS": f"shm-store ls --name {name}", "COMP_CWORD": "3"}
-        environ = os.environ | {"_SHM_STORE_COMPLETE": "complete_bash"} | words
-        script = Path(sys.executable).with_name("shm-store")
-        done = subprocess.run([script], check=False, capture_output=True, text=True, env=environ)
-        assert done.stdout.split() == [name]
-    finally:
-        (Path("/dev/shm") / f"{name}-no-table").unlink()
