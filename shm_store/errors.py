@@ -132,6 +132,28 @@ class TableFullError(StoreError):
         self.slots = slots
 
 
+class NoRoomError(StoreError):
+    """A table of these sizes has no room for all slots of a dump; nothing was made.
+
+    Attributes:
+        name: The segment.
+        slots: Slots of the dump.
+        dropped: Slots for which there is no room.
+    """
+
+    fields = ("name", "slots", "dropped")
+    is_failure = False
+
+    def __init__(self, name: str, slots: int, dropped: int) -> None:
+        super().__init__(
+            f"segment {name!r}: there is no room for {dropped:,} of {slots:,} slots; give a larger initial_size, or "
+            "drop_excess=True to leave out those that would be idle soonest"
+        )
+        self.name = name
+        self.slots = slots
+        self.dropped = dropped
+
+
 class StripeTimeoutError(StoreError, TimeoutError):
     """A stripe stayed taken, for the lock timeout or for ten if its holder is not stopped; no dead process held it."""
 

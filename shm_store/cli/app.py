@@ -18,7 +18,7 @@ Exit codes:
   0    success; top and watch: also when they are interrupted
   1    there is no such segment, or no such key; check: the table has faults
   2    an error, or wrong usage
-  3    load: the table has no room for all that is in the file
+  3    load: there is no room for all that is in the file; nothing was made
   130  interrupted (Ctrl-C)
   141  the reader of the output has closed the pipe
 """
@@ -30,6 +30,7 @@ _SETTINGS: Final = {
     "initial_size": "--initial-size",
     "stripes": "--stripes",
     "label_size": "--label-size",
+    "mode": "--mode",
     "file": "FILE",
     "key": "KEY",
     "quota": "QUOTA",

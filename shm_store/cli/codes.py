@@ -8,7 +8,7 @@ SUCCESS: Final = 0
 #: There is no such segment, or no such key; or `check` has found faults.
 ABSENT: Final = 1
 FAILURE: Final = 2
-#: `load` made the table, and left out slots for which it had no room.
+#: A table of these sizes has no room for all slots that `load` has read; nothing was made.
 NO_ROOM: Final = 3
 INTERRUPTED: Final = 130
 CLOSED_PIPE: Final = 141

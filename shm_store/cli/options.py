@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Annotated, Final
 
@@ -32,6 +33,25 @@ def whole(option: str, minimum: int) -> Callable[[str | int], int]:
     return read
 
 
+def permissions(option: str) -> Callable[[str | int], int]:
+    """Return what reads the value of `option`, permission bits in octal.
+
+    Raises:
+        RefusedError: By what it returns: the value is something else.
+    """
+
+    def read(text: str | int) -> int:
+        if isinstance(text, int):
+            # A default value comes as it is.
+            return text
+        digits = text.strip().removeprefix("0o")
+        if _OCTAL.fullmatch(digits) is None:
+            raise RefusedError(f"{option} is {shown(text)}: give permission bits in octal, e.g. 660")
+        return int(digits, 8)
+
+    return read
+
+
 def one_of(option: str, choices: Sequence[str]) -> Callable[[str], str]:
     """Return what reads the value of `option`, one of `choices`.
 
@@ -51,6 +71,7 @@ def _completed_name(incomplete: str) -> list[str]:
     return [name for name in tables() if name.startswith(incomplete)]
 
 
+_OCTAL: Final = re.compile("0?[0-7]{3}")
 # More than any count has; Python refuses to read integers of thousands of digits.
 _DIGITS_MAX: Final = 18
 

@@ -83,7 +83,7 @@ class Slots:
         self._set_words, self._set_slots = self._geometry.set_words, self._geometry.set_slots
         self._secret = segment.header.secret
         # A copy of it costs two thirds of what a new one does.
-        self._hash = hashlib.blake2b(key=self._secret, digest_size=FINGERPRINT)
+        self._hash = _keyed(self._secret)
         self._sets, self._stripes = self._geometry.sets, self._geometry.stripes
         self._places: dict[str, Place] = {}
 
@@ -243,6 +243,23 @@ class Slots:
         """Give a slot, its words in order, to the key of `fingerprint`."""
         at = self._geometry.set_at(set_index) * WORD + number * FINGERPRINT
         self._memory[at : at + FINGERPRINT] = fingerprint
+
+
+def is_text_of(secret: bytes, text: bytes, fingerprint: bytes) -> bool:
+    """Return whether a fingerprint is of the key with this text, or of a block of that key.
+
+    Args:
+        secret: The key of the table's hash.
+        text: The whole key, as `encoded` returns it.
+        fingerprint: The fingerprint.
+    """
+    hashed = _keyed(secret)
+    hashed.update(text)
+    return hashed.digest()[WORD:] == fingerprint[WORD:]
+
+
+def _keyed(secret: bytes) -> hashlib.blake2b:
+    return hashlib.blake2b(key=secret, digest_size=FINGERPRINT)
 
 
 def _occupying(digest: bytes) -> bytes:

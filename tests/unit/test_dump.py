@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
-from shm_store import BackendError, Concurrency, Config, ConfigurationError, Quota, ShmStore, dump
-from shm_store.table import process
+from shm_store import BackendError, Concurrency, Config, ConfigurationError, NoRoomError, Quota, ShmStore, dump
+from shm_store.dump import loading
+from shm_store.dump.file import Saved
 from shm_store.table.files import remove
+from shm_store.table.layout import MIN_TTL_AT, TTL_INTERVAL_AT
 from shm_store.table.table import Table
 from tests.fork import ended, in_child
 from tests.segments import attached, new_segment_name
@@ -58,7 +59,7 @@ def _dumped(name: str) -> io.BytesIO:
 
 
 @pytest.mark.parametrize("sizes", [{}, {"initial_size": 5_000, "stripes": 7}, {"initial_size": 64, "stripes": 1}])
-def test_load_knows_every_spent_unit(segment_name: str, target: str, sizes: dict[str, int]) -> None:
+def test_load_knows_every_spent_unit(segment_name: str, target: str, sizes: dict[str, Any]) -> None:
     """Buckets of all algorithms, overrides and blocks are the same under another geometry, to the nanosecond."""
     with _filled(segment_name) as store:
         reservation = store.reserve("in flight", 1, Concurrency(2))
@@ -79,6 +80,16 @@ def test_load_knows_every_spent_unit(segment_name: str, target: str, sizes: dict
         reservation.refund()
 
 
+def test_dump_of_a_loaded_table_is_the_same_file(segment_name: str, target: str) -> None:
+    """Nothing is lost on the way, not even of settings that a float of seconds does not hold."""
+    with _filled(segment_name, label_size=6) as store:
+        words = store._table.segment.words
+        words[TTL_INTERVAL_AT], words[MIN_TTL_AT] = 86_400 * 10**9 * 365 * 9 + 7, 10**15 + 1
+        file = _dumped(segment_name)
+    dump.load(file, target)
+    assert _dumped(target).getvalue() == file.getvalue()
+
+
 def test_load_knows_an_override_before_its_first_take(segment_name: str, target: str) -> None:
     """It adopts the algorithm and the burst of that in the new table."""
     with _opened(segment_name, initial_size=64) as store:
@@ -89,19 +100,6 @@ def test_load_knows_an_override_before_its_first_take(segment_name: str, target:
         assert (entry.algorithm, entry.limit, entry.remaining, entry.override) == ("", 9, 9, True)
         assert loaded.take("early", 1, GCRA).limit == 3
         assert loaded.inspect().faults() == []
-
-
-def test_load_reads_what_an_older_release_has_dumped(segment_name: str, target: str) -> None:
-    """An upgrade to another layout goes by a dump of the old release, whose overrides all have an algorithm."""
-    with _filled(segment_name):
-        data = _dumped(segment_name).getvalue()
-    length = int.from_bytes(data[:4], "little")
-    head = msgspec.msgpack.decode(data[4 : 4 + length], type=dump.Head)
-    older = msgspec.msgpack.encode(msgspec.structs.replace(head, format=1))
-    file = io.BytesIO(len(older).to_bytes(4, "little") + older + data[4 + length :])
-    assert dump.load(file, target).dropped == 0
-    with _opened(target, initial_size=300) as loaded:
-        assert loaded.get("own") == (9, 5)
 
 
 def test_load_keeps_labels(segment_name: str, target: str) -> None:
@@ -128,14 +126,31 @@ def test_load_with_labels_of_keys_that_had_none(segment_name: str, target: str) 
     assert len(found) == 7
 
 
-def test_load_into_too_few_slots_drops_what_is_idle_soonest(segment_name: str, target: str) -> None:
-    """It says how many; overrides and blocks stay."""
-    with ShmStore.open(Config(limit=5, interval="1h", initial_size=300, name=segment_name)) as store:
+def _crowded(name: str) -> io.BytesIO:
+    """A dump of 40 buckets, an override and a block."""
+    with ShmStore.open(Config(limit=5, interval="1h", initial_size=300, name=name)) as store:
         for number in range(40):
             store.take(f"key {number}")
         store.set("own", 9, "1h")
         store.block("blocked", "1h")
-        assert dump.load(_dumped(segment_name), target, initial_size=8, stripes=1) == dump.Loaded(8, 34)
+        return _dumped(name)
+
+
+def test_load_that_would_lose_slots_makes_nothing(segment_name: str, target: str) -> None:
+    """The error says how many, and nothing is left in /dev/shm."""
+    with pytest.raises(
+        NoRoomError, match=r"no room for 34 of 42 slots; .* initial_size, or drop_excess=True"
+    ) as raised:
+        dump.load(_crowded(segment_name), target, initial_size=8, stripes=1)
+    assert (raised.value.slots, raised.value.dropped) == (42, 34)
+    assert not list(Path("/dev/shm").glob(f"*{target}*"))
+
+
+def test_load_drops_what_is_idle_soonest_when_told_to(segment_name: str, target: str) -> None:
+    """It says how many; overrides and blocks stay."""
+    file = _crowded(segment_name)
+    loaded_now = dump.load(file, target, initial_size=8, stripes=1, drop_excess=True)
+    assert loaded_now == dump.Loaded(8, 34)
     with attached(target) as loaded:
         assert loaded.get("own") == (9, 9)
         assert not loaded.take("blocked").allowed
@@ -143,23 +158,35 @@ def test_load_into_too_few_slots_drops_what_is_idle_soonest(segment_name: str, t
     assert left == list(range(34, 40))
 
 
-def test_load_keeps_permissions(segment_name: str, target: str) -> None:
-    """Users of the same group go on with a table that was made for them."""
-    with ShmStore.open(Config(name=segment_name, initial_size=8, mode=0o660)):
-        dump.load(_dumped(segment_name), target)
-    assert stat.S_IMODE(Path("/dev/shm", target).stat().st_mode) == 0o660
+def test_load_counts_no_loss_of_buckets_that_are_idle_by_now(segment_name: str, target: str) -> None:
+    """They go for buckets with spent units, and are neither loaded nor dropped."""
+    with ShmStore.open(Config(limit=5, interval="1h", initial_size=300, name=segment_name)) as store:
+        for number in range(6):
+            store.take(f"idle {number}", quota=Quota(5, "1ms"))
+            store.take(f"spent {number}")
+        assert dump.load(_dumped(segment_name), target, initial_size=8) == dump.Loaded(8, 0)
+
+
+@pytest.mark.parametrize(("given", "mode"), [({}, 0o600), ({"mode": 0o660}, 0o660)])
+def test_load_makes_a_table_of_the_mode_that_it_is_given(
+    segment_name: str, target: str, given: dict[str, Any], mode: int
+) -> None:
+    """Whatever the mode of the table was: a dump has none."""
+    with ShmStore.open(Config(name=segment_name, initial_size=8, mode=0o666)):
+        dump.load(_dumped(segment_name), target, **given)
+    assert stat.S_IMODE(Path("/dev/shm", target).stat().st_mode) == mode
 
 
 def _at_second(action: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
     """Have `action` done once a load has put back one slot."""
-    put, calls = dump._put, iter(range(1_000))
+    put, calls = loading._put, iter(range(1_000))
 
-    def put_and_act(table: Table, saved: dump.Saved) -> bool:
+    def put_and_act(table: Table, saved: Saved) -> bool:
         if next(calls) == 1:
             action()
         return put(table, saved)
 
-    monkeypatch.setattr(dump, "_put", put_and_act)
+    monkeypatch.setattr(loading, "_put", put_and_act)
 
 
 def test_whoever_opens_what_is_being_loaded_waits(
@@ -224,87 +251,6 @@ def test_load_over_a_segment_is_refused(segment_name: str) -> None:
         assert store.get("plain") == (5, 3)
 
 
-def _cut(data: bytes) -> bytes:
-    return data[:-9]
-
-
-def _longer(data: bytes) -> bytes:
-    return data + b"x"
-
-
-def _older(data: bytes) -> bytes:
-    length = int.from_bytes(data[:4], "little")
-    head = msgspec.msgpack.decode(data[4 : 4 + length], type=dump.Head)
-    changed = msgspec.msgpack.encode(msgspec.structs.replace(head, boot_id=bytes(16)))
-    return len(changed).to_bytes(4, "little") + changed + data[4 + length :]
-
-
-@pytest.mark.parametrize(
-    ("damage", "reason"),
-    [
-        (_cut, "it ends too soon"),
-        (_longer, "it goes on after its end"),
-        (_older, "it was made before the host was restarted"),
-        (lambda _data: b"", "it does not begin like one"),
-        (lambda data: b"\xff\xff\xff\xff" + data[4:], "it does not begin like one"),
-        (lambda data: data[:4] + b"\xc1" + data[5:], "it does not begin like one"),
-    ],
-)
-def test_load_of_what_is_no_dump_makes_nothing(
-    segment_name: str, target: str, damage: Callable[[bytes], bytes], reason: str
-) -> None:
-    """One error that says why, and no segment."""
-    with _filled(segment_name):
-        data = damage(_dumped(segment_name).getvalue())
-    with pytest.raises(ConfigurationError, match=reason):
-        dump.load(io.BytesIO(data), target)
-    assert ShmStore.attach(target) is None
-    assert not list(Path("/dev/shm").glob(f"*{target}*"))
-
-
-DAMAGED = [
-    {"burst": 2**63 - 1},
-    {"burst": 1},
-    {"burst": 0, "algorithm": "gcra"},
-    {"algorithm": "leaky"},
-    {"algorithm": "", "override": False},
-    {"algorithm": "", "block": True},
-    {"algorithm": "", "burst": 6},
-    {"allowed": 2**64 - 1},
-    {"denied": 2**63},
-    {"fingerprint": bytes(16)},
-    {"fingerprint": bytes(8) + b"12345678"},
-    {"limit": 0},
-    {"interval_ns": 0},
-    {"first": -1},
-    {"idle_at_ns": 2**64 - 1},
-    {"key_length": -1},
-]
-
-
-def _framed(*messages: object) -> io.BytesIO:
-    frames = [msgspec.msgpack.encode(message) for message in messages]
-    return io.BytesIO(b"".join(len(frame).to_bytes(4, "little") + frame for frame in frames))
-
-
-@pytest.mark.parametrize("damage", DAMAGED, ids=str)
-def test_load_of_a_damaged_slot_makes_nothing(target: str, damage: dict[str, Any]) -> None:
-    """A slot that no table may hold is refused, whichever word it is; the same without the damage is not."""
-    head = dump.Head(2, process.boot_id(), bytes(range(32)), 64, 1, 8, 0o600, 10**9, 10**9, 1)
-    state: dict[str, Any] = {"fingerprint": b"1" * 16, "first": 1, "idle_at_ns": 5, "third": 0}
-    quota: dict[str, Any] = {"limit": 5, "interval_ns": 10**9, "burst": 5, "algorithm": "token-bucket"}
-    sound = dump.Saved(**state, **quota, override=True, block=False, key=b"a", key_length=1)
-    with pytest.raises(ConfigurationError, match="a slot of it is damaged"):
-        dump.load(_framed(head, msgspec.structs.replace(sound, **damage)), target)
-    for wrong in ({"secret": bytes(31)}, {"format": 0}, {"format": 3}):
-        with pytest.raises(ConfigurationError, match="it does not begin like one"):
-            dump.load(_framed(msgspec.structs.replace(head, **wrong), sound), target)
-    with pytest.raises(ConfigurationError, match="a slot of it is damaged"):
-        dump.load(_framed(msgspec.structs.replace(head, slots=2), sound, sound), target)
-    assert ShmStore.attach(target) is None
-    assert dump.load(_framed(head, sound), target) == dump.Loaded(1, 0)
-
-
 def test_load_of_a_size_out_of_range_makes_nothing(segment_name: str, target: str) -> None:
     """The error names the setting."""
     with _filled(segment_name), pytest.raises(ConfigurationError, match="initial_size is 0"):
@@ -317,3 +263,34 @@ def test_dump_of_no_segment_is_none(segment_name: str) -> None:
     file = io.BytesIO()
     assert dump.dump(segment_name, file) is None
     assert file.getvalue() == b""
+
+
+class _Dribbling(io.RawIOBase):
+    """A file that is not buffered, and reads and writes three bytes at a time."""
+
+    def __init__(self, data: bytes = b"") -> None:
+        super().__init__()
+        self.bytes = io.BytesIO(data)
+
+    def readable(self) -> bool:
+        return True
+
+    def writable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:  # noqa: ANN401 - whatever can be written to
+        data = self.bytes.read(min(3, len(buffer)))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def write(self, data: Any) -> int:  # noqa: ANN401 - as above
+        return self.bytes.write(bytes(data[:3]))
+
+
+def test_files_that_are_not_buffered_are_whole(segment_name: str, target: str) -> None:
+    """A raw file may write and read less than it was asked to."""
+    with _filled(segment_name):
+        file = _Dribbling()
+        assert dump.dump(segment_name, file) == 7  # type: ignore[arg-type]  # what a BinaryIO is, typing does not know
+    data = file.bytes.getvalue()
+    assert dump.load(_Dribbling(data), target) == dump.Loaded(7, 0)  # type: ignore[arg-type]  # as above

@@ -1,0 +1,267 @@
+"""Files that are no dump, or a damaged one: one error that says why, and no table."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from shm_store import Config, ConfigurationError, LayoutMismatchError, ShmStore, dump
+from shm_store.dump.file import FORMAT, Head, Saved, read, write
+from shm_store.table import process
+from shm_store.table.files import remove
+from shm_store.table.layout import LABEL_LENGTH, LIMIT, TAG
+from tests.segments import new_segment_name
+
+SECRET = bytes(range(32))
+HEAD = Head(
+    format=FORMAT,
+    boot_id=process.boot_id(),
+    time_namespace=process.time_namespace(),
+    secret=SECRET,
+    initial_size=64,
+    stripes=1,
+    label_size=8,
+    ttl_interval_ns=10**9,
+    min_ttl_ns=10**9,
+    slots=1,
+)
+SOUND = Saved(
+    fingerprint=hashlib.blake2b(b"a", key=SECRET, digest_size=16).digest(),
+    first=1,
+    idle_at_ns=5,
+    third=0,
+    limit=5,
+    interval_ns=10**9,
+    burst=5,
+    algorithm="token-bucket",
+    override=True,
+    block=False,
+    key=b"a",
+    key_length=1,
+)
+LATER = msgspec.structs.replace(SOUND, fingerprint=b"2" * 16, idle_at_ns=6, key=b"other ke", key_length=9)
+
+
+@pytest.fixture
+def target() -> Iterator[str]:
+    """A name for the segment that is loaded."""
+    name = new_segment_name()
+    yield name
+    remove(name)
+
+
+def _file(head: Head, *slots: Saved) -> io.BytesIO:
+    file = io.BytesIO()
+    write(file, head, slots)
+    file.seek(0)
+    return file
+
+
+def _signed(data: bytes) -> bytes:
+    """Return bytes with the checksum that they should end with."""
+    return data + hashlib.blake2b(data, digest_size=32).digest()
+
+
+def _frame(data: bytes) -> bytes:
+    return len(data).to_bytes(4, "little") + data
+
+
+def _require_refused(file: io.BytesIO, name: str, reason: str, **arguments: Any) -> None:  # noqa: ANN401
+    with pytest.raises(ConfigurationError, match=reason) as raised:
+        dump.load(file, name, **arguments)
+    assert raised.value.setting == "file"
+    assert not list(Path("/dev/shm").glob(f"*{name}*"))
+
+
+def test_file_of_the_other_tests_is_sound(target: str) -> None:
+    """Without the damage there is nothing to refuse."""
+    assert dump.load(_file(msgspec.structs.replace(HEAD, slots=2), SOUND, LATER), target) == dump.Loaded(2, 0)
+
+
+def _other_format(data: bytes) -> bytes:
+    length = int.from_bytes(data[:4], "little")
+    head = msgspec.msgpack.decode(data[4 : 4 + length])
+    return _frame(msgspec.msgpack.encode(head | {"format": 2, "mode": 0o600})) + data[4 + length :]
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda data: data[:-9], "its checksum does not match"),
+        (lambda data: data[:-33], "it is damaged, or ends too soon"),
+        (lambda data: data[:-32], "its checksum does not match"),
+        (lambda data: data + b"x", "it goes on after its end"),
+        (lambda data: data + data, "it goes on after its end"),
+        (_other_format, "its format is 2, not 3; load it with the release that wrote it"),
+        (lambda _data: b"", "it does not begin like a dump"),
+        (lambda _data: bytes(100), "it does not begin like a dump"),
+        (lambda _data: b"\x01\x00\x00\x00\x91" * 100, "it does not begin like a dump"),
+        (lambda _data: _frame(b"\x91" * 4_000), "it does not begin like a dump"),
+        (lambda data: b"\xff\xff\xff\xff" + data[4:], "it does not begin like a dump"),
+        (lambda data: data[:4] + b"\xc1" + data[5:], "it does not begin like a dump"),
+        (lambda data: data.replace(b"format", b"form\xfft"), "it does not begin like a dump"),
+        (lambda data: _signed(data[:-32].replace(b"token", b"tok\xffn")), "it is damaged"),
+        (lambda data: _signed(data[:-32].replace(b"stripes", b"\xfftripes")), "it is damaged"),
+        (lambda data: _signed(data[:-32] + bytes(4)), "its checksum does not match"),
+    ],
+)
+def test_load_of_what_is_no_dump_makes_nothing(target: str, damage: Callable[[bytes], bytes], reason: str) -> None:
+    """One error that says why, and no segment."""
+    sound = _file(HEAD, SOUND).getvalue()
+    damaged = damage(sound)
+    assert damaged != sound
+    _require_refused(io.BytesIO(damaged), target, reason)
+
+
+def test_load_of_a_message_in_another_form_makes_nothing(target: str) -> None:
+    """One content has one form: nothing can be hidden in the file that `load` reads and does not keep."""
+    data = _file(HEAD, SOUND).getvalue()
+    length = int.from_bytes(data[:4], "little")
+    head = data[4 : 4 + length].replace(b"\xa7stripes\x01", b"\xa7stripes\xcc\x01")
+    _require_refused(io.BytesIO(_signed(_frame(head) + data[4 + length : -32])), target, "it is damaged")
+    twice = b"\x8b" + data[5 : 4 + length] + b"\xa6format\x03"
+    _require_refused(io.BytesIO(_signed(_frame(twice) + data[4 + length : -32])), target, "it is damaged")
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        ({"boot_id": bytes(16)}, "it was made before the host was restarted"),
+        ({"time_namespace": 7}, "it was made in another time namespace"),
+        ({"secret": bytes(31)}, "its head describes no table"),
+        ({"secret": bytes(32)}, "a slot of it is damaged"),
+        ({"format": 0}, "its format is 0"),
+        ({"format": 4}, "its format is 4"),
+        ({"initial_size": 0}, "initial_size is out of range"),
+        ({"initial_size": 2**26 + 1}, "initial_size is out of range"),
+        ({"stripes": 257}, "stripes is out of range"),
+        ({"label_size": 2**40}, "label_size is out of range"),
+        ({"label_size": 0}, "a slot of it is damaged"),
+        ({"ttl_interval_ns": 0}, "ttl_interval is out of range"),
+        ({"min_ttl_ns": 2**64 - 1}, "min_ttl is out of range"),
+        ({"slots": 0}, "its checksum does not match"),
+        ({"slots": -1}, "its checksum does not match"),
+        ({"slots": 2**26}, "it is damaged, or ends too soon"),
+    ],
+    ids=str,
+)
+def test_load_of_a_damaged_head_makes_nothing(target: str, damage: dict[str, Any], reason: str) -> None:
+    """Even with a checksum that matches, no value is believed that no table can have."""
+    _require_refused(_file(msgspec.structs.replace(HEAD, **damage), SOUND), target, reason)
+
+
+def test_load_of_no_slots_that_are_fewer_than_none_makes_nothing(target: str) -> None:
+    """A number of slots below 0 is no number of slots."""
+    _require_refused(_file(msgspec.structs.replace(HEAD, slots=-1)), target, "its head describes no table")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"burst": 2**63 - 1},
+        {"burst": 1},
+        {"burst": 0, "algorithm": "gcra"},
+        {"algorithm": "leaky"},
+        {"algorithm": "", "override": False},
+        {"algorithm": "", "block": True},
+        {"algorithm": "", "burst": 6},
+        {"allowed": 2**64 - 1},
+        {"denied": 2**63},
+        {"denied": -1},
+        {"fingerprint": bytes(16)},
+        {"fingerprint": bytes(8) + b"12345678"},
+        {"fingerprint": b"1" * 16},
+        {"fingerprint": b"1" * 15},
+        {"limit": 0},
+        {"interval_ns": 0},
+        {"first": -1},
+        {"idle_at_ns": 2**64 - 1},
+        {"key_length": -1},
+        {"key_length": 2},
+        {"key_length": 9},
+        {"key_length": 2**64 - 1},
+        {"key": b"b"},
+        {"key": b""},
+        {"key": b"\xff"},
+    ],
+    ids=str,
+)
+def test_load_of_a_damaged_slot_makes_nothing(target: str, damage: dict[str, Any]) -> None:
+    """A slot that the table cannot have had is refused, whichever field it is."""
+    _require_refused(_file(HEAD, msgspec.structs.replace(SOUND, **damage)), target, "a slot of it is damaged")
+
+
+def test_load_of_slots_in_another_order_makes_nothing(target: str) -> None:
+    """One content has one form; the same slot twice is out of order too, and so is it with other words."""
+    head = msgspec.structs.replace(HEAD, slots=2)
+    _require_refused(_file(head, LATER, SOUND), target, "its slots are not in order")
+    _require_refused(_file(head, SOUND, SOUND), target, "its slots are not in order")
+    again = msgspec.structs.replace(SOUND, idle_at_ns=6)
+    _require_refused(_file(head, SOUND, again), target, "a slot of it is damaged")
+
+
+def test_load_of_a_small_file_makes_no_large_table(target: str) -> None:
+    """A head of some hundred bytes does not decide over gigabytes; the caller may."""
+    large = msgspec.structs.replace(HEAD, initial_size=2**26)
+    reason = r"it asks for 67,108,864 slots \(\d,\d\d\d MiB\) and has 1; give initial_size"
+    _require_refused(_file(large, SOUND), target, reason)
+    _require_refused(_file(large, SOUND), target, reason, label_size=0)
+    assert dump.load(_file(large, SOUND), target, initial_size=100) == dump.Loaded(1, 0)
+
+
+def test_load_of_a_sparse_table_of_common_size_needs_no_word(target: str) -> None:
+    """The default size, with labels, is made as it was, whatever is in it."""
+    common = msgspec.structs.replace(HEAD, initial_size=65_536, label_size=64, slots=0)
+    assert dump.load(_file(common), target) == dump.Loaded(0, 0)
+
+
+def test_read_of_an_endless_file_ends() -> None:
+    """What is no dump is refused by its first bytes."""
+    for path in ("/dev/zero", "/dev/urandom"):
+        with Path(path).open("rb") as endless, pytest.raises(ConfigurationError, match="does not begin like a dump"):
+            read(endless)
+
+
+def _store_word(name: str, word: int, value: int) -> None:
+    """Damage a word of the only bucket of a table."""
+    store = ShmStore.attach(name)
+    assert store is not None
+    with store:
+        slots = store._table.buckets.slots
+        slot = slots.find(slots.place("a"))
+        assert slot is not None
+        slot.words[word] = value
+
+
+@pytest.mark.parametrize(("word", "value"), [(LIMIT, 0), (LIMIT, 6), (TAG, 7 << 2)])
+def test_dump_of_a_damaged_slot_is_refused(segment_name: str, word: int, value: int) -> None:
+    """No dump is written that `load` would refuse, and the error says where to look."""
+    with ShmStore.open(Config(limit=5, interval="1h", initial_size=8, name=segment_name)) as store:
+        store.take("a")
+        _store_word(segment_name, word, value)
+        with pytest.raises(LayoutMismatchError, match=r"slot \d of set 0 is damaged; see it with: shm-store check"):
+            dump.dump(segment_name, io.BytesIO())
+
+
+def test_dump_leaves_out_a_label_that_is_damaged(segment_name: str, target: str) -> None:
+    """The bucket stays, with its counts; only its text is not known."""
+    config = Config(limit=5, interval="1h", initial_size=8, name=segment_name, label_size=16)
+    with ShmStore.open(config) as store:
+        store.take("a")
+        slots, labels = store._table.buckets.slots, store._table.segment.header.geometry
+        slot = slots.find(slots.place("a"))
+        assert slot is not None
+        store._table.segment.words[labels.label_at(0, slot.number) + LABEL_LENGTH] = 2
+        file = io.BytesIO()
+        assert dump.dump(segment_name, file) == 1
+    file.seek(0)
+    (saved,) = read(file).slots
+    assert (saved.key, saved.key_length, saved.allowed) == (b"", 2**64 - 1, 1)
+    file.seek(0)
+    assert dump.load(file, target) == dump.Loaded(1, 0)
