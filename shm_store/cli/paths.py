@@ -11,7 +11,7 @@ from typing import BinaryIO, Final
 
 from shm_store.cli.codes import RefusedError
 
-# A reader of a dump can tell which of the keys that he thinks of are in it.
+# A dump contains the secret of its table: with it, a reader can test whether the table had a given key.
 _MODE: Final = 0o600
 _NAME_MAX: Final = 200
 
@@ -82,7 +82,7 @@ def _require_replaceable(path: str, name: str, folder_fd: int) -> None:
         return
     if stat.S_ISLNK(mode):
         raise RefusedError(f"{path} is a symbolic link; name the file that it leads to")
-    # A rename would put a file in place of a device.
+    # The rename at the end would replace a device by a file.
     _require_regular(path, mode, "write")
 
 

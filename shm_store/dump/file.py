@@ -202,7 +202,7 @@ class _Reader:
         """Read so many bytes; fewer only at the end of the file."""
         data = b""
         while len(data) < count:
-            # A raw file may read less than it is asked for.
+            # A raw file may return less.
             more: Any = self._file.read(count - len(data))
             if more is None:
                 raise BlockingIOError("the file does not block: give one that does")

@@ -8,7 +8,7 @@ from typing import BinaryIO, Final
 import msgspec
 
 from shm_store.algorithms import State, Terms
-from shm_store.arguments import require_binary
+from shm_store.arguments import require_binary, require_flag
 from shm_store.config import Config, require_name
 from shm_store.dump import file as dump_file
 from shm_store.dump.file import Contents, Saved, no_dump
@@ -73,7 +73,7 @@ def load(
         stripes: Its semaphores; None for as many as the table had.
         label_size: Bytes that it keeps of each key; None for as many as the table kept.
         mode: Its permission bits; the file has none.
-        owner: The user to whom it belongs if root makes it, by name or uid.
+        owner: The user that it belongs to if root makes it, by name or uid.
         drop_excess: Whether to leave out slots for which there is no room: those that would be idle soonest.
 
     Raises:
@@ -85,6 +85,7 @@ def load(
     """
     require_name(name)
     require_binary(file, "read")
+    require_flag("drop_excess", drop_excess)
     sizes = {"initial_size": initial_size, "stripes": stripes, "label_size": label_size}
     wanted: dict[str, object] = {setting: value for setting, value in sizes.items() if value is not None}
     wanted |= {"name": name, "mode": mode, "owner": owner}
@@ -166,7 +167,7 @@ def _require_sound(file: BinaryIO, contents: Contents) -> None:
 
 
 def _require_proportion(file: BinaryIO, contents: Contents, config: Config) -> None:
-    """Raise ConfigurationError if the table would be far larger than what is to be in it."""
+    """Raise ConfigurationError if the table would be far larger than its file."""
     size = geometry_of(config).size
     if size > max(_SIZE_MAX, _TIMES_FILE_MAX * contents.size):
         asked = f"it asks for {config.initial_size:,} slots ({size / 2**20:,.0f} MiB) and has {len(contents.slots):,}"

@@ -106,7 +106,7 @@ def _is_kept(segment: Segment, slot: Snapshot, now_ns: int) -> bool:
 
 
 def _settled(segment: Segment, slot: Snapshot, head: Head) -> Saved | None:
-    """Return a slot; None if it went to another key meanwhile.
+    """Return a slot; None if another key has it by now.
 
     Raises:
         LayoutMismatchError: The slot is damaged.

@@ -1,4 +1,4 @@
-"""What a slot of a dump may be: every process trusts a loaded slot (I5), and a table in use changes as it is read."""
+"""Checks a slot of a dump: every process trusts a loaded slot (I5), and a table in use changes as it is read."""
 
 from __future__ import annotations
 

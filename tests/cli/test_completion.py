@@ -121,7 +121,7 @@ def _socket(path: Path) -> None:
 def test_tables_skip_what_takes_the_place_of_a_file_meanwhile(
     open_table: OpenTable, run: Run, monkeypatch: pytest.MonkeyPatch, put: Callable[[Path], object]
 ) -> None:
-    """A file that another user replaces between the look at the folder and the look into the file hangs nobody."""
+    """Another user replaces a file after the folder was read: no process waits for the new one."""
     name = open_table().config.name
     swapped = Path("/dev/shm") / f"{name}-swapped"
     swapped.write_bytes(b"shmstore" * 100)

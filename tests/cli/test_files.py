@@ -146,7 +146,7 @@ def test_dump_replaces_a_link_that_comes_meanwhile(
 def test_dump_stays_in_the_folder_that_it_was_given(
     run: Run, open_table: OpenTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The draft and the file are in one folder, whatever becomes of its name meanwhile."""
+    """The draft and the file are in one folder, even if another folder gets its name."""
     _fill(open_table)
     folder, moved, other = tmp_path / "folder", tmp_path / "moved", tmp_path / "other"
     folder.mkdir()
@@ -173,7 +173,7 @@ def test_dump_through_a_folder_that_is_a_link(run: Run, open_table: OpenTable, t
 
 
 def test_load_reads_regular_files_only(run: Run, tmp_path: Path) -> None:
-    """A pipe without a writer, a device and a socket are one line each, and none of them is waited for."""
+    """A pipe without a writer, a device and a socket are one line each; `load` waits for none of them."""
     os.mkfifo(tmp_path / "pipe")
     os.mknod(tmp_path / "socket", stat.S_IFSOCK)
     for path in (tmp_path / "pipe", tmp_path / "socket", tmp_path, Path("/dev/zero"), Path("/dev/tty")):
@@ -185,7 +185,7 @@ def test_load_reads_regular_files_only(run: Run, tmp_path: Path) -> None:
 def test_load_of_a_pipe_that_comes_meanwhile_is_refused(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A pipe that another user puts in place of the file, after the look, is not waited for either."""
+    """`load` does not wait for a pipe that another user puts in place of the file after the check."""
     file = tmp_path / "table"
     file.write_text("something else")
     opened = paths._opened

@@ -81,7 +81,7 @@ LEFT_OUT: Final = frozenset(
         # The library makes these, of arguments that it has checked.
         *("RateInfo", "Stats", "Reservation", "Reservation.commit"),
         *("query.Found", "query.select", "query.Query.matches", "digest.written", "digest.check_beginning"),
-        *("redis.Issue", "redis.Order", "dump.Head", "dump.Saved", "dump.Loaded", "supervisor.Supervisor"),
+        *("redis.Issue", "redis.Order", "dump.Loaded", "supervisor.Supervisor"),
         *("ShmStore", "redis.RedisStore", "inspection.Inspection", "policy.PolicyFile", "policy.PolicyFile.replace"),
         # The limiter checks the answer of an application's function when it sends it: the request stays denied.
         *("asgi.Answer", "asgi.Denial", "asgi.Outcome", "falcon.Problem"),
@@ -127,6 +127,7 @@ def _cases(call: Callable[..., object], said: str = "{}", /, **kinds: Kind) -> d
 
 LISTS: Final = (tuple, set)
 NAME: Final = Kind((str,), ("", "a/b", "a\0", "sem.a", ".a", "x" * 201))
+MODE: Final = Kind((int,), (0o577, 0o640, 0o602, 0o1000, -HUGE, HUGE))
 OWNER: Final = Kind((str, int), ("", "a\0", "x" * 257, -1, 2**32 - 1, HUGE), is_none)
 PATH: Final = Kind((str, Path), ("", "/", "a\0", "/no/such/file", LONG))
 BURST: Final = Kind((int,), (0, -1, 2**63, HUGE), is_none)
@@ -228,7 +229,7 @@ CASES: Final[dict[str, dict[str, Case]]] = {
         stripes=integer(1, 256),
         lock_timeout=DURATION,
         on_full=choice(),
-        mode=Kind((int,), (0o577, 0o640, 0o602, 0o1000, -HUGE, HUGE)),
+        mode=MODE,
         owner=OWNER,
         label_size=integer(0, 1_024),
     ),
@@ -337,6 +338,7 @@ CASES: Final[dict[str, dict[str, Case]]] = {
         lambda made, **given: dump(**{"name": made.table.config.name, "file": io.BytesIO()} | given),
         name=NAME,
         file=Kind((io.BytesIO,), others=(io.StringIO(), io.BytesIO)),
+        owner=OWNER,
     ),
     "dump.load": _cases(
         lambda made, **given: load(given.pop("file", io.BytesIO(made.dumped)), given.pop("name", NEW.name), **given),
@@ -345,6 +347,9 @@ CASES: Final[dict[str, dict[str, Case]]] = {
         initial_size=Kind((int,), (0, 2**26 + 1, HUGE), is_none),
         stripes=Kind((int,), (0, 257, HUGE), is_none),
         label_size=Kind((int,), (-1, 1_025, HUGE), is_none),
+        mode=MODE,
+        owner=OWNER,
+        drop_excess=FLAG,
     ),
     "policy.load": _cases(lambda _, path: load_policies(path), "policies", path=PATH),
     "policy.from_file": _cases(lambda _, path: from_file(path), "policies", path=PATH),

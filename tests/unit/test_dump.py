@@ -137,7 +137,7 @@ def _crowded(name: str) -> io.BytesIO:
 
 
 def test_load_that_would_lose_slots_makes_nothing(segment_name: str, target: str) -> None:
-    """The error says how many, and nothing is left in /dev/shm."""
+    """The error has the number, and /dev/shm is empty."""
     with pytest.raises(
         NoRoomError, match=r"no room for 34 of 42 slots; .* initial_size, or drop_excess=True"
     ) as raised:
@@ -147,7 +147,7 @@ def test_load_that_would_lose_slots_makes_nothing(segment_name: str, target: str
 
 
 def test_load_drops_what_is_idle_soonest_when_told_to(segment_name: str, target: str) -> None:
-    """It says how many; overrides and blocks stay."""
+    """It returns the number; overrides and blocks stay."""
     file = _crowded(segment_name)
     loaded_now = dump.load(file, target, initial_size=8, stripes=1, drop_excess=True)
     assert loaded_now == dump.Loaded(8, 34)
@@ -171,7 +171,7 @@ def test_load_counts_no_loss_of_buckets_that_are_idle_by_now(segment_name: str, 
 def test_load_makes_a_table_of_the_mode_that_it_is_given(
     segment_name: str, target: str, given: dict[str, Any], mode: int
 ) -> None:
-    """Whatever the mode of the table was: a dump has none."""
+    """The mode of the dumped table does not matter: a dump has none."""
     with ShmStore.open(Config(name=segment_name, initial_size=8, mode=0o666)):
         dump.load(_dumped(segment_name), target, **given)
     assert stat.S_IMODE(Path("/dev/shm", target).stat().st_mode) == mode
@@ -288,7 +288,7 @@ class _Dribbling(io.RawIOBase):
 
 
 def test_files_that_are_not_buffered_are_whole(segment_name: str, target: str) -> None:
-    """A raw file may write and read less than it was asked to."""
+    """A raw file may write and read fewer bytes than a call wants."""
     with _filled(segment_name):
         file = _Dribbling()
         assert dump.dump(segment_name, file) == 7  # type: ignore[arg-type]  # what a BinaryIO is, typing does not know

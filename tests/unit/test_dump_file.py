@@ -152,7 +152,7 @@ def test_load_of_a_message_in_another_form_makes_nothing(target: str) -> None:
     ids=str,
 )
 def test_load_of_a_damaged_head_makes_nothing(target: str, damage: dict[str, Any], reason: str) -> None:
-    """Even with a checksum that matches, no value is believed that no table can have."""
+    """Even if the checksum matches, `load` refuses a value that no table can have."""
     _require_refused(_file(msgspec.structs.replace(HEAD, **damage), SOUND), target, reason)
 
 
@@ -222,7 +222,7 @@ def test_load_of_a_sparse_table_of_common_size_needs_no_word(target: str) -> Non
 
 
 def test_read_of_an_endless_file_ends() -> None:
-    """What is no dump is refused by its first bytes."""
+    """`read` refuses it by its first bytes."""
     for path in ("/dev/zero", "/dev/urandom"):
         with Path(path).open("rb") as endless, pytest.raises(ConfigurationError, match="does not begin like a dump"):
             read(endless)
