@@ -4,29 +4,28 @@ from __future__ import annotations
 
 import logging
 import os
-import random
 import signal
-import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 from types import FrameType
 from typing import Final
 
+from shm_store import interpreter, uwsgi
 from shm_store.arguments import require_instance
 from shm_store.config import Config
 from shm_store.durations import NS_PER_SECOND
 from shm_store.errors import StoreError
 from shm_store.housekeeping import Housekeeping
 from shm_store.signals import chain
+from shm_store.sweepers import Sweeper, SweeperProcess, SweeperThread
+from shm_store.table import ownership
 from shm_store.table.seats import Role
 
 # A sweeper that lived this long did not fail to start: the next one may start at once.
 _STEADY_NS: Final = 10_000_000_000
 _DELAY_FIRST_S: Final = 0.5
 _DELAY_MAX_S: Final = 60.0
-_STOP_S: Final = 2.0
 # Between two looks of a process that no signal wakes.
 _LOOK_S: Final = 1.0
 _REMOVED: Final = (
@@ -36,50 +35,66 @@ _REMOVED: Final = (
 )
 
 
+_NO_INTERPRETER: Final = (
+    "shm-store: no Python interpreter can be started as the sweeper of segment %r (sys.executable is %r): a thread of "
+    "this process sweeps; for a process of its own, run: python -m shm_store.sweeper --name %s"
+)
+# Which process looks after which segment.
+_supervised: Final[dict[tuple[int, str], Supervisor]] = {}
+
+
 def supervise(config: Config | None = None) -> None:
     """Have this process look after the segment's sweeper, for a server that has no hooks such as gunicorn's.
 
-    Each worker process calls it once, where it opens its store: `supervise(config)`. From then on a thread looks every
-    second whether the segment has a sweeper, and starts one if not, so that all processes that have called it have one
-    sweeper between them. The sweeper ends with the process that has started it, however that ends, and another process
-    starts the next one; with the last of them nothing is left.
+    Each worker process calls it once, where it opens its store: `supervise(config)`. It starts a sweeper if the segment
+    has none. From then on a thread looks every second whether the segment has one, and starts the next one if not. All
+    processes that have called it have one sweeper between them. The sweeper ends with the process that has started it,
+    however that ends, and another process starts the next one; with the last of them nothing is left.
 
     The sweeper frees within a second what dead processes held. Until then, and while there is none, a process that
     waits for a stripe of a dead process frees it itself: limits are exact at any time.
 
+    The sweeper is a Python process. A process that finds no interpreter to start, such as a frozen application, logs a
+    warning and sweeps in a thread of its own.
+
     It handles no signal, so any thread may call it, and the server's handlers stay as they are. Once is enough: further
     calls do nothing. The thread belongs to this process, and not to its children. If a server imports the application
-    before it forks, the importing process looks after the sweeper.
+    before it forks, the importing process looks after the sweeper. Under uWSGI, its workers do.
 
     Args:
-        config: The Config of the store, of which only the name matters; the default one if None.
+        config: The Config of the store, of which only the name and the owner matter; the default one if None.
 
     Raises:
         ConfigurationError: `config` is no Config.
     """
     config = Config() if config is None else config
     require_instance("config", config, Config, "give the Config that the store is opened with")
-    name = f"shm-store-supervisor-{config.name}"
-    # Of a child that was forked, its parent's threads are none.
-    if not any(thread.name == name for thread in threading.enumerate()):
-        supervisor = Supervisor(config.name, logging.getLogger("shm_store"))
-        # No exit waits for it; the sweeper sees by itself that this process is gone.
-        threading.Thread(target=supervisor.watch, name=name, daemon=True).start()
+    supervisor = Supervisor(config.name, logging.getLogger("shm_store"), config.owner)
+    # In one step: threads may call it at once. Of a child that was forked, its parent's threads are none.
+    if _supervised.setdefault((os.getpid(), config.name), supervisor) is not supervisor:
+        return
+    if uwsgi.is_before_fork():
+        # A worker that is forked while another thread of its parent has the GIL waits for it for ever.
+        supervisor.look()
+        uwsgi.after_fork(lambda: supervise(config))
+    else:
+        supervisor.watch()
 
 
 class Supervisor:
     """The sweeper of one segment, as one process sees it.
 
-    Only one thread uses it: with `start` the main thread, which signals wake, and with `watch` that which has called
-    it.
+    Only one thread uses it at a time: with `start` the main thread, which signals wake, and with `watch` the caller and
+    then the thread that looks.
     """
 
-    def __init__(self, name: str, log: logging.Logger) -> None:
-        """Look after the segment `name`; nothing is started before `start`."""
+    def __init__(self, name: str, log: logging.Logger, owner: str | int | None = None) -> None:
+        """Look after the segment `name` of this process's user or of `owner`; nothing is started yet."""
         self.name = name
         self._log = log
-        self._pid = 0
-        self._sweeper: subprocess.Popen[bytes] | None = None
+        self._owner = owner
+        self._pid = os.getpid()
+        self._sweeper: Sweeper | None = None
         self._started_ns = 0
         self._due_ns = 0
         self._delay_s = 0.0
@@ -90,19 +105,33 @@ class Supervisor:
 
     def start(self) -> None:
         """Make this process the master: start a sweeper, and look after it whenever a child ends."""
-        self._pid = os.getpid()
         self._is_woken = True
         chain(signal.SIGCHLD, self._on_signal)
-        self.ensure()
+        self.look()
 
     def watch(self) -> None:
-        """Look after the sweeper every second, for ever; no signal is handled."""
-        self._pid = os.getpid()
-        # Of workers that start together one is the first, and the others see what it has started.
-        time.sleep(random.uniform(0, _LOOK_S))  # noqa: S311 - spreads load, no secret
+        """Look after the sweeper now, and from a thread every second; no signal is handled."""
+        self.look()
+        try:
+            # No exit waits for it; the sweeper sees by itself that this process is gone.
+            threading.Thread(target=self._watch, name=f"shm-store-supervisor-{self.name}", daemon=True).start()
+        except RuntimeError as error:
+            self._warn(f"shm-store: the sweeper of segment {self.name!r} will not be replaced: {error}")
+
+    def _watch(self) -> None:
         while True:
-            self._look()
             time.sleep(_LOOK_S)
+            self.look()
+
+    def look(self) -> None:
+        """Start a sweeper if the segment has none; what fails is logged, and tried again at the next look."""
+        try:
+            self.ensure()
+        except (StoreError, OSError, RuntimeError) as error:
+            self._warn(f"shm-store: the sweeper could not be started: {error}")
+            self._call_later(_LOOK_S)
+        except Exception:  # noqa: BLE001 - logged with its trace; the thread must not end by it
+            self._log.exception("shm-store: the sweeper could not be started")
 
     def ensure(self) -> None:
         """Start a sweeper if the segment has none; after one that failed early, only when its delay is over."""
@@ -126,21 +155,15 @@ class Supervisor:
         if os.getpid() != self._pid:
             return
         self._pid = 0
-        if self._sweeper is not None and self._sweeper.poll() is None:
-            self._sweeper.terminate()
-            try:
-                self._sweeper.wait(_STOP_S)
-            except subprocess.TimeoutExpired:
-                # Stopped, or stuck. Its locks go with it, and its seats are recovered.
-                self._sweeper.kill()
-                self._sweeper.wait()
+        if self._sweeper is not None:
+            self._sweeper.end()
         if self._housekeeping is not None:
             self._housekeeping.close()
             self._housekeeping = None
 
     def _ensure(self) -> None:
         if self._sweeper is not None:
-            if self._sweeper.poll() is None:
+            if self._sweeper.is_running():
                 self._attach()
                 return
             self._sweeper = None
@@ -172,17 +195,19 @@ class Supervisor:
 
     def _spawn(self) -> None:
         self._started_ns = time.monotonic_ns()
-        # The package may be importable only by the working directory or by a path the server added.
-        path = os.pathsep.join(filter(None, (str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH"))))
-        self._sweeper = subprocess.Popen(  # noqa: S603 - the interpreter's own module, and a validated name
-            [sys.executable, "-m", "shm_store.sweeper", "--name", self.name, "--master", str(self._pid)],
-            stdin=subprocess.DEVNULL,
-            # Apart from the terminal's signals: the master ends it.
-            start_new_session=True,
-            env={**os.environ, "PYTHONPATH": path},
-        )
+        owner = ownership.uid_of(self._owner)
+        python = interpreter.find()
+        if python is None:
+            self._warn(_NO_INTERPRETER % (self.name, sys.executable, self.name))
+            self._sweeper = SweeperThread(self.name, owner, self._log, self._wake)
+            return
+        self._sweeper = SweeperProcess(python, self.name, owner)
         self._warned = ""
         self._log.info("shm-store: sweeper of segment %r started (pid %d)", self.name, self._sweeper.pid)
+
+    def _wake(self) -> None:
+        if self._is_woken:
+            os.kill(self._pid, signal.SIGCHLD)
 
     def _attach(self) -> Housekeeping | None:
         if self._housekeeping is not None and not self._housekeeping.is_linked():
@@ -191,20 +216,13 @@ class Supervisor:
             self._log.error(_REMOVED, self.name)
         if self._housekeeping is None:
             try:
-                self._housekeeping = Housekeeping.attach(self.name, Role.MASTER)
+                self._housekeeping = Housekeeping.attach(self.name, Role.MASTER, self._owner)
             except StoreError as error:
                 self._warn(f"shm-store: {error}")
         return self._housekeeping
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        self._look()
-
-    def _look(self) -> None:
-        try:
-            self.ensure()
-        except (StoreError, OSError) as error:
-            self._warn(f"shm-store: the sweeper could not be started: {error}")
-            self._call_later(_LOOK_S)
+        self.look()
 
     def _warn(self, message: str) -> None:
         # What does not go away is met at every look.

@@ -41,10 +41,10 @@ LAYERS: Final = (
     ("whole",),
     ("store",),
     ("decorator", "tiers"),
-    ("policy", "supervisor", "announcing", "signals"),
+    ("policy", "interpreter", "sweeper", "sweepers", "uwsgi", "supervisor", "announcing", "signals"),
     ("http",),
     ("metrics",),
-    ("falcon", "wsgi", "asgi", "gunicorn", "sweeper", "prometheus", "opentelemetry"),
+    ("falcon", "wsgi", "asgi", "gunicorn", "prometheus", "opentelemetry"),
     ("cli", "__main__"),
 )
 PURE: Final = tuple(f"shm_store.{name}" for name in ("errors", "durations", "quota", "algorithms", "table.layout"))
@@ -71,6 +71,7 @@ OWNERS: Final = {
     "fcntl": ("shm_store.table", "service.business.platform"),
     "falcon": ("shm_store.falcon", "service.app"),
     "gunicorn": ("shm_store.gunicorn", "service.app"),
+    "uwsgidecorators": ("shm_store.uwsgi",),
     "prometheus_client": ("shm_store.prometheus", "service.app"),
     "opentelemetry": ("shm_store.opentelemetry",),
     "sqlite3": ("service.business.platform",),

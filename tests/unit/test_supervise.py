@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from shm_store import Config, ConfigurationError, ShmStore
+from shm_store import Config, ConfigurationError, ShmStore, interpreter
 from shm_store.housekeeping import Housekeeping
 from shm_store.supervisor import Supervisor, supervise
 from shm_store.table.layout import SEAT_PID
@@ -64,7 +64,6 @@ def supervisor(open_store: OpenStore, segment_name: str) -> Iterator[Supervisor]
     """One that looks when it is told to, as the thread of `supervise` does every second."""
     open_store()
     made = Supervisor(segment_name, logging.getLogger("test"))
-    made._pid = os.getpid()
     yield made
     made.stop()
 
@@ -101,17 +100,17 @@ def test_supervise_starts_a_sweeper_only_where_there_is_none(
     assert other is not None
     assert other.become_sweeper()
     for _ in range(3):
-        supervisor._look()
+        supervisor.look()
     assert not spawned
     other.close()
     for _ in range(3):
-        supervisor._look()
+        supervisor.look()
     assert len(spawned) == 1
 
 
 def test_supervise_takes_no_seat(supervisor: Supervisor, spawned: list[object], open_store: OpenStore) -> None:
     """A process that looks by itself need not be known to others: its seats are those of its requests."""
-    supervisor._look()
+    supervisor.look()
     assert len(spawned) == 1
     assert open_store().stats().seats_taken == 0
 
@@ -197,12 +196,12 @@ def test_supervise_says_what_fails_once(
     """An interpreter that is gone is one warning until it is back, however often it is looked for; no timer is set."""
     for warnings in (1, 2):
         with monkeypatch.context() as gone:
-            gone.setattr(sys, "executable", "/nonexistent/python")
+            gone.setattr(interpreter, "find", lambda: "/nonexistent/python")
             for _ in range(3):
-                supervisor._look()
+                supervisor.look()
         assert len(caplog.records) == warnings
         assert "could not be started" in caplog.text
-        supervisor._look()
+        supervisor.look()
         assert supervisor._sweeper is not None
         processes.kill_and_wait(supervisor._sweeper.pid, supervisor._sweeper.pid)
     assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
