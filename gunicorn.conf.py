@@ -10,12 +10,12 @@ from gunicorn.arbiter import Arbiter
 
 import shm_store.gunicorn
 from service.app.conf import SettingError, read
-from service.app.construct import LOGGERS, announcement, application_uri, check_server, prepare_table
+from service.app.construct import LOGGERS, announcement, application_uri, check_reload, check_server, prepare_table
 from shm_store import StoreError
 from shm_store.gunicorn import *  # noqa: F403 - gunicorn finds its hooks by their names in this module
 
 try:
-    loaded = read(os.environ, sys.argv[1:])
+    loaded = read(os.environ, sys.argv[1:], check_reload)
 except SettingError as error:
     sys.stderr.write(f"service: {error}\n")
     raise SystemExit(2) from None

@@ -94,7 +94,7 @@ def _read_text(text: str) -> int | None:
     if text[:1] in ("P", "p"):
         try:
             return _read(msgspec.convert(text, timedelta))
-        except msgspec.ValidationError:
+        except (msgspec.ValidationError, UnicodeError):
             return None
     if _PARTS.fullmatch(text):
         return _read_parts(_PART.findall(text))

@@ -14,7 +14,10 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Final, Self
 
-_SHOWN_MAX: Final = 400
+#: Most characters of a value that a message repeats: who reads it knows the value, and a client may choose it.
+SHOWN_MAX: Final = 100
+# Of a longer text of another program, as many characters of its end: they tell the place of an error.
+_END: Final = 40
 #: What to do about a process that has no file descriptor left.
 DESCRIPTORS: Final = "allow the process more open files (ulimit -n)"
 #: What to do about a table, or a part of one, that belongs to another user.
@@ -22,15 +25,27 @@ OTHER_USER: Final = "run as the user that created it, or remove it as that user"
 
 
 def shown(value: object) -> str:
-    """Return any `value` as a text of bounded length, for a message."""
+    """Return any `value` as Python writes it, for a message: at most SHOWN_MAX characters, and an ellipsis."""
     try:
-        text = repr(value)
+        # No more of a text is written than is shown: it may be a body of megabytes.
+        text = repr(value[: SHOWN_MAX + 1] if isinstance(value, str | bytes) else value)
     except ValueError:
         # An integer of more digits than Python writes.
         text = f"<{type(value).__name__} too large to be written>"
     except Exception:  # noqa: BLE001 - a `__repr__` that fails must not hide the error that shows it
         text = f"<{type(value).__name__}>"
-    return text if len(text) <= _SHOWN_MAX else text[:_SHOWN_MAX] + "..."
+    return text if len(text) <= SHOWN_MAX else text[:SHOWN_MAX] + "..."
+
+
+def named(name: str) -> str:
+    """Return a name for a message: as it is if it is short and printable, else as `shown` returns it."""
+    return name if len(name) <= SHOWN_MAX and name.isprintable() else shown(name)
+
+
+def excerpt(text: object) -> str:
+    """Return what another program says, for a message: one line, of a longer text its beginning and its end."""
+    line = " ".join(str(text).split())
+    return line if len(line) <= SHOWN_MAX else f"{line[: SHOWN_MAX - _END]}...{line[-_END:]}"
 
 
 class StoreError(Exception):
@@ -56,7 +71,7 @@ class ConfigurationError(StoreError, ValueError):
     is_failure = False
 
     def __init__(self, setting: str, value: object, remedy: str) -> None:
-        super().__init__(f"{setting} is {shown(value)}: {remedy}")
+        super().__init__(f"{named(setting)} is {shown(value)}: {remedy}")
         self.setting = setting
         self.value = value
         self.remedy = remedy
@@ -110,7 +125,7 @@ class LayoutMismatchError(StoreError):
     fields = ("name", "difference", "remedy")
 
     def __init__(self, name: str, difference: str, remedy: str) -> None:
-        super().__init__(f"segment {name!r} does not match: {difference}; {remedy}")
+        super().__init__(f"segment {shown(name)} does not match: {difference}; {remedy}")
         self.name = name
         self.difference = difference
         self.remedy = remedy
@@ -125,7 +140,7 @@ class TableFullError(StoreError):
 
     def __init__(self, name: str, slots: int) -> None:
         super().__init__(
-            f"segment {name!r}: none of the {slots} slots of the key's set can be given up, as overrides and what "
+            f"segment {shown(name)}: none of the {slots} slots of the key's set can be given up, as overrides and what "
             "processes have in flight are not; reset overrides, or create the segment with a larger initial_size"
         )
         self.name = name
@@ -162,7 +177,7 @@ class StripeTimeoutError(StoreError, TimeoutError):
     def __init__(self, name: str, stripe: int, timeout_ns: int, holders: tuple[int, ...]) -> None:
         held = f"by process {', '.join(map(str, holders))}" if holders else "by a process not seen"
         super().__init__(
-            f"segment {name!r}: stripe {stripe} stayed taken for {timeout_ns / 1e9:g} s {held}; "
+            f"segment {shown(name)}: stripe {stripe} stayed taken for {timeout_ns / 1e9:g} s {held}; "
             "look for a stopped process, or raise lock_timeout"
         )
         self.name = name
@@ -194,7 +209,7 @@ class AcquireTimeoutError(StoreError, TimeoutError):
             f"but in {retry_after_ns / 1e9:g} s; try again then" if retry_after_ns else "the wait is unknown; try later"
         )
         raising = "" if timeout_ns is None or not retry_after_ns else ", or raise the timeout"
-        super().__init__(f"key {key!r}: the units cannot be had{within}, {when}{raising}")
+        super().__init__(f"key {shown(key)}: the units cannot be had{within}, {when}{raising}")
         self.key = key
         self.timeout_ns = timeout_ns
         self.retry_after_ns = retry_after_ns
@@ -216,7 +231,7 @@ class StoreClosedError(StoreError):
     fields = ("name",)
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"segment {name!r}: this store is closed; open a new one")
+        super().__init__(f"segment {shown(name)}: this store is closed; open a new one")
         self.name = name
 
 
@@ -227,7 +242,7 @@ class SeatsExhaustedError(StoreError):
 
     def __init__(self, name: str, seats: int) -> None:
         super().__init__(
-            f"segment {name!r}: all {seats} seats belong to living processes; run fewer processes or threads on it"
+            f"segment {shown(name)}: all {seats} seats belong to living processes; run fewer processes or threads on it"
         )
         self.name = name
         self.seats = seats
@@ -239,7 +254,7 @@ class BackendError(StoreError):
     fields = ("name", "operation", "reason", "remedy")
 
     def __init__(self, name: str, operation: str, reason: str, remedy: str) -> None:
-        super().__init__(f"segment {name!r}: {operation} failed: {reason}; {remedy}")
+        super().__init__(f"segment {shown(name)}: {operation} failed: {reason}; {remedy}")
         self.name = name
         self.operation = operation
         self.reason = reason
@@ -295,7 +310,7 @@ class EngineError(StoreError):
     fields = ("engine", "operation", "reason", "remedy")
 
     def __init__(self, engine: str, operation: str, reason: str, remedy: str) -> None:
-        super().__init__(f"{engine}: {operation} failed: {reason}; {remedy}")
+        super().__init__(f"{named(engine)}: {operation} failed: {reason}; {remedy}")
         self.engine = engine
         self.operation = operation
         self.reason = reason

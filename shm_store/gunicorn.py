@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Final, ParamSpec
 from shm_store.announcing import Announcements
 from shm_store.arguments import require_instance, require_path
 from shm_store.config import Config
-from shm_store.errors import ConfigurationError
+from shm_store.errors import ConfigurationError, excerpt, named
 from shm_store.http.request_limiter import limiters
 from shm_store.http.starting import starting
 from shm_store.policy import from_file
@@ -97,11 +97,15 @@ def _read_policies(path: str | PathLike[str]) -> None:
             from_file(path).reload()
         else:
             from_file(path)
-    except ConfigurationError as error:
+    except Exception as error:
         if not _Master.has_policies:
-            raise SystemExit(f"shm-store: {path}: {error}") from error
+            if isinstance(error, ConfigurationError):
+                raise SystemExit(f"shm-store: {named(str(path))}: {error}") from error
+            raise
+        # The master ends with anything that its configuration file raises.
+        words = str(error) if isinstance(error, ConfigurationError) else excerpt(repr(error))
         log = logging.getLogger("gunicorn.error")
-        log.error("shm-store: the policies of %s stay as they were: %s", path, error)  # noqa: TRY400 - one line
+        log.error("shm-store: the policies of %s stay as they were: %s", named(str(path)), words)  # noqa: TRY400
     _Master.has_policies = True
 
 

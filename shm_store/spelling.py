@@ -12,6 +12,7 @@ import msgspec
 
 from shm_store.config import LABEL_SIZE_MAX
 from shm_store.digest import Digest, written
+from shm_store.errors import excerpt, shown
 from shm_store.inspection import Inspection
 
 _DEFAULT: Final = "default"
@@ -48,8 +49,8 @@ def doubt(inspection: Inspection, key: str | Digest) -> Doubt | None:
     note = f"no bucket of this key exists yet: check the spelling, keys look like {known}:{_EXAMPLE}"
     if policies and policy not in policies:
         alike = difflib.get_close_matches(policy, policies, n=1)
-        mended = f"the nearest is {alike[0]}" if alike else f"it has {', '.join(policies)}"
-        note += f"; this table has no policy {policy!r}, {mended}"
+        mended = f"the nearest is {alike[0]}" if alike else f"it has {excerpt(', '.join(policies))}"
+        note += f"; this table has no policy {shown(policy)}, {mended}"
     return Doubt(note, near)
 
 

@@ -10,6 +10,7 @@ from typing import Final
 from shm_store.cli.codes import AbsentError
 from shm_store.cli.escaping import visible
 from shm_store.digest import Digest, written
+from shm_store.errors import SHOWN_MAX
 from shm_store.inspection import Inspection, tables
 from shm_store.spelling import close_to
 from shm_store.store import ShmStore
@@ -62,10 +63,10 @@ def no_key(inspection: Inspection, name: str, key: str | Digest) -> AbsentError:
 
 
 def shown_key(key: str | Digest) -> str:
-    """Return a key as an operator writes it, for a terminal."""
-    return visible(written(key)) if isinstance(key, str) else str(key)
+    """Return a key as an operator writes it, for a message on a terminal."""
+    return visible(written(key), SHOWN_MAX) if isinstance(key, str) else str(key)
 
 
 def did_you_mean(near: Sequence[str]) -> str:
     """Return the end of a message, which names keys that were perhaps meant; empty if there are none."""
-    return f"; did you mean {' or '.join(map(visible, near))}?" if near else ""
+    return f"; did you mean {' or '.join(visible(key, SHOWN_MAX) for key in near)}?" if near else ""

@@ -16,13 +16,13 @@ _CATEGORIES: Final = ("L", "N", "P", "Sm", "Sc", "Sk")
 _RIGHT_TO_LEFT: Final = frozenset(("R", "AL", "AN"))
 
 
-def visible(key: str) -> str:
-    r"""Return a key in one line of characters that have a width, a backslash doubled, with an ellipsis if it is long.
+def visible(key: str, most: int = SHOWN_MAX) -> str:
+    r"""Return a key in one line of characters that have a width, a backslash doubled, with an ellipsis after `most`.
 
     >>> print(visible("a\x1b[31m\n\\"))
     a\x1b[31m\x0a\\
     """
-    cut = key if len(key) <= SHOWN_MAX else key[:SHOWN_MAX] + "…"
+    cut = key if len(key) <= most else key[:most] + "…"
     return one_line(cut.replace("\\", "\\\\"))
 
 

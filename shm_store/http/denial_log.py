@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from shm_store.durations import NS_PER_SECOND
-from shm_store.errors import StoreError
+from shm_store.errors import StoreError, shown
 from shm_store.http.rules import Rule
 from shm_store.limiter import Bookkeeping, RateLimiter
 from shm_store.rate_info import RateInfo
@@ -88,7 +88,7 @@ class DenialLog:
     def _log(self, rule: Rule, key: str, info: RateInfo, left_out: int) -> None:
         # The same digits that the command line shows.
         digest = _digest if self._books is None else self._books.digest
-        name = repr(key) if self._show_keys else f"#{digest(key)}"
+        name = shown(key) if self._show_keys else f"#{digest(key)}"
         fields = {
             "event": "shadow_denied" if rule.shadow else "denied",
             "policy": rule.name,

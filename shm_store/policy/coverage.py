@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from shm_store.durations import to_text
+from shm_store.errors import excerpt, shown
 from shm_store.policy import paths
 from shm_store.policy.paths import Exempt
 from shm_store.policy.policy import Policy
@@ -26,7 +27,7 @@ def without_effect(
     if not policies:
         yield f"policies is empty: no request has a limit; to limit every request, add {_example(quota)}"
     elif all(policy.methods or policy.routes or policy.paths for policy in policies):
-        names = ", ".join(policy.name for policy in policies)
+        names = excerpt(", ".join(policy.name for policy in policies))
         yield (
             f"requests that none of the policies {names} covers have no limit: the store's own quota is not used "
             f"beside policies; to limit every request, add {_example(quota)}"
@@ -58,14 +59,14 @@ def not_routed(policies: Iterable[Policy], routes: Mapping[str, Collection[str]]
         for route in policy.routes:
             if route not in routes:
                 remedy = _near(route, routes)
-                yield f"policy {policy.name!r}: routes has {route!r}, which is no route of the application{remedy}"
+                yield f"policy {policy.name!r}: routes has {shown(route)}, which is no route of the application{remedy}"
         responds = sorted({method for route in known for method in routes[route]})
         for method in policy.methods if known else ():
             if method not in responds:
-                at = ", ".join(known)
+                at = excerpt(", ".join(known))
                 yield (
-                    f"policy {policy.name!r}: methods has {method!r}, to which no responder of {at} responds; "
-                    f"they respond to {', '.join(responds)}"
+                    f"policy {policy.name!r}: methods has {shown(method)}, to which no responder of {at} responds; "
+                    f"they respond to {excerpt(', '.join(responds))}"
                 )
 
 
@@ -77,21 +78,22 @@ def _example(quota: Quota | None) -> str:
 def _idle(policy: Policy, exempt: Exempt, exempt_methods: Collection[str]) -> str | None:
     """Return why a policy covers no request; None if it may cover one."""
     if policy.methods and set(policy.methods) <= set(exempt_methods):
-        return f"exempt_methods has each of its methods, {', '.join(policy.methods)}"
+        return f"exempt_methods has each of its methods, {excerpt(', '.join(policy.methods))}"
     exempts = [exempt, paths.exempt("exempt", policy.exempt)]
     if any("/" in each.prefixes for each in exempts):
         return "exempt has '/*', every path"
     for field, patterns in (("paths", policy.paths), ("routes", policy.routes)):
         if patterns and all(any(each.include(pattern) for each in exempts) for pattern in patterns):
-            return f"exempt has each of its {field}, {', '.join(patterns)}"
+            return f"exempt has each of its {field}, {excerpt(', '.join(patterns))}"
     literal = [route for route in policy.routes if "{" not in route]
     if policy.paths and policy.routes and len(literal) == len(policy.routes):
         covered = paths.covered("paths", policy.paths)
         if not any(covered.cover(paths.spellings(route)) for route in literal):
-            return f"its paths, {', '.join(policy.paths)}, have none of its routes, {', '.join(policy.routes)}"
+            covering, routed = (excerpt(", ".join(each)) for each in (policy.paths, policy.routes))
+            return f"its paths, {covering}, have none of its routes, {routed}"
     return None
 
 
 def _near(route: str, routes: Iterable[str]) -> str:
     near = difflib.get_close_matches(route, routes, n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    return f"; did you mean {shown(near[0])}?" if near else ""

@@ -7,7 +7,7 @@ from itertools import combinations, product
 from typing import Final
 
 from shm_store.arguments import require_collection, require_instance, require_store
-from shm_store.errors import ConfigurationError
+from shm_store.errors import ConfigurationError, shown
 from shm_store.limiter import Backed
 from shm_store.policy import paths
 from shm_store.policy.policy import Policy
@@ -27,7 +27,7 @@ def require_possible(store: object, policies: Sequence[Policy]) -> None:
         return
     for one, other in combinations(policies, 2):
         if not _sources(one) & _sources(other) and _meet(one, other):
-            shared = " or ".join(repr(source) for source in one.recipe.sources or (GLOBAL,))
+            shared = " or ".join(shown(source) for source in one.recipe.sources or (GLOBAL,))
             remedy = (
                 f"add {shared}, which policy {one.name!r} has: {_APART}; or let the two cover different methods, routes"
                 " or paths"

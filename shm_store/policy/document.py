@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import difflib
-import tomllib
 from collections.abc import Collection, Iterable
 from os import PathLike
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
 from shm_store.arguments import require_collection, require_instance, require_path
-from shm_store.errors import ConfigurationError, unusable
+from shm_store.errors import ConfigurationError, named, shown, unusable
 from shm_store.policy.policy import Policy
+from shm_store.policy.reading import no_toml, parse_toml, read_toml
 
 TABLES: Final = "policy"
 _FIELDS: Final = tuple(field.name for field in msgspec.structs.fields(Policy))
@@ -26,13 +25,7 @@ def load(path: str | PathLike[str]) -> tuple[Policy, ...]:
         ConfigurationError: The file cannot be read, is no TOML, or has something else in it or a bad policy.
     """
     require_path("policies", path)
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigurationError("policies", str(path), f"{error.strerror}: give the path of a TOML file") from error
-    except ValueError as error:
-        raise _no_toml(str(path), error) from error
-    return _read(text, str(path))
+    return _policies(read_toml(path, "policies"))
 
 
 def loads(text: str) -> tuple[Policy, ...]:
@@ -44,14 +37,15 @@ def loads(text: str) -> tuple[Policy, ...]:
     >>> [policy.name for policy in loads('[[policy]]' + chr(10) + 'name = "all"' + chr(10) + 'quota = "5/s"')]
     ['all']
     """
-    return _read(require_instance("policies", text, str, "give the text of a TOML document"), text)
-
-
-def _read(text: str, source: str) -> tuple[Policy, ...]:
+    require_instance("policies", text, str, "give the text of a TOML document")
     try:
-        document = tomllib.loads(text)
+        document = parse_toml(text)
     except (ValueError, RecursionError) as error:
-        raise _no_toml(source, error) from error
+        raise ConfigurationError("policies", text, no_toml(error)) from error
+    return _policies(document)
+
+
+def _policies(document: dict[str, Any]) -> tuple[Policy, ...]:
     for name, value in document.items():
         _check_known(name, value, (TABLES,))
     return from_tables(document.get(TABLES, []))
@@ -86,16 +80,12 @@ def require_distinct(policies: Iterable[Policy]) -> tuple[Policy, ...]:
     return tuple(found)
 
 
-def _no_toml(source: str, error: Exception) -> ConfigurationError:
-    return ConfigurationError("policies", source, f"this is not TOML in UTF-8: {error}")
-
-
 def _policy(number: int, table: dict[str, Any]) -> Policy:
     name = table.get("name")
     if name is None:
         raise ConfigurationError(f"policy {number}: name", None, "give every policy a name")
     for field, value in table.items():
-        _check_known(field, value, _FIELDS, f"policy {name!r}: ")
+        _check_known(field, value, _FIELDS, f"policy {shown(name)}: ")
     return Policy(**table)
 
 
@@ -103,4 +93,4 @@ def _check_known(name: str, value: object, known: Collection[str], where: str = 
     if name not in known:
         near = difflib.get_close_matches(str(name), known, n=1)
         remedy = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(known)}"
-        raise ConfigurationError(f"{where}{name}", value, f"there is no such key; {remedy}")
+        raise ConfigurationError(f"{where}{named(str(name))}", value, f"there is no such key; {remedy}")

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 from urllib.parse import unquote
 
 from shm_store.arguments import require_collection
-from shm_store.errors import ConfigurationError, unusable
+from shm_store.errors import ConfigurationError, shown, unusable
 
 REMEDY: Final = "paths that start with '/', decoded and without a query: '/healthz', or '/static/*' for what begins so"
 
@@ -178,7 +178,7 @@ def _read(field: str, patterns: object) -> tuple[set[str], set[str]]:
             raise unusable(field, pattern, f"give {REMEDY}", str)
         # Any letter stands for the `*`.
         if not is_normal(f"{pattern[:-1]}x" if pattern.endswith("*") else pattern):
-            raise ConfigurationError(field, pattern, f"give {_normal(pattern)!r}, its normal form")
+            raise ConfigurationError(field, pattern, f"give {shown(_normal(pattern))}, its normal form")
         (prefixes if pattern.endswith("*") else exact).add(pattern.removesuffix("*"))
     return exact, prefixes
 

@@ -56,7 +56,9 @@ def read(key: object) -> Recipe:
         raise ConfigurationTypeError("key", key, _REMEDY)
     for source in key:
         _check(source)
-    if any(key.count(source) > 1 for source in key):
+    texts, functions = [s for s in key if isinstance(s, str)], [s for s in key if not isinstance(s, str)]
+    # A file may list thousands of texts. Functions come from code, and some have no hash.
+    if len({*texts}) < len(texts) or any(functions.count(each) > 1 for each in functions):
         raise ConfigurationError("key", list(key), "name each source once")
     sources = tuple(source for source in key if source not in (ROUTE, METHOD))
     _check_sources(list(key), sources)

@@ -9,7 +9,7 @@ from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 import redis
 from redis.connection import parse_url
 
-from shm_store.errors import ConfigurationError, ConfigurationTypeError
+from shm_store.errors import ConfigurationError, ConfigurationTypeError, excerpt, named
 
 #: redis-py's scheme for each scheme of an address: a server, with TLS or without, on a socket, a cluster, or Sentinels.
 SCHEMES: Final = {
@@ -140,7 +140,9 @@ def _check_options(query: str, shown: str) -> None:
     if ours := _OURS & options:
         raise ConfigurationError("url", shown, f"leave out {min(ours)}: the store has settings of its own")
     if others := options - _OPTIONS:
-        raise ConfigurationError("url", shown, f"leave out {min(others)}: there are {', '.join(sorted(_OPTIONS))}")
+        raise ConfigurationError(
+            "url", shown, f"leave out {named(min(others))}: there are {', '.join(sorted(_OPTIONS))}"
+        )
 
 
 def _nodes(text: str, shown: str, port: int) -> tuple[tuple[str, int], ...]:
@@ -174,7 +176,7 @@ def _check(address: Address) -> None:
         # Nothing is connected by this.
         redis.ConnectionPool.from_url(address.url).make_connection()
     except (ValueError, TypeError, redis.RedisError) as error:
-        raise ConfigurationError("url", address.shown, f"{error}; {_EXAMPLE}") from error
+        raise ConfigurationError("url", address.shown, f"{excerpt(error)}; {_EXAMPLE}") from error
 
 
 def _shown(parts: SplitResult) -> str:

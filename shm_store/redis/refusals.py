@@ -8,6 +8,7 @@ from typing import Final
 
 import redis
 
+from shm_store.errors import excerpt
 from shm_store.redis.answers import NoAnswerError
 
 #: The remedy for an error that may be about one key alone.
@@ -81,9 +82,9 @@ class Account:
 
 
 def said(error: Exception) -> str:
-    """Return the first line of what an error says, without what older servers put before it."""
+    """Return the first line of what an error says, without what older servers put before it; see `excerpt`."""
     text = str(error) or type(error).__name__
-    return _WITHIN.sub("", text.splitlines()[0]).rstrip(".")
+    return excerpt(_WITHIN.sub("", text.splitlines()[0]).rstrip("."))
 
 
 def is_denied(words: str) -> bool:

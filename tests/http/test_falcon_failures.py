@@ -29,6 +29,7 @@ from shm_store import (
     StoreError,
     StripeTimeoutError,
     TableFullError,
+    UnsupportedPlatformError,
 )
 from shm_store.falcon import Clients, Outcome, RateLimitMiddleware
 from shm_store.http.clients import ClientAddressError
@@ -57,6 +58,7 @@ CAUSED = [
     ClientAddressError("client address", None, "give trusted"),
     ConfigurationError("quota", 5, "give a Quota"),
     ConfigurationTypeError("quota", 5, "give a Quota"),
+    UnsupportedPlatformError("darwin", "it needs Linux", "use RedisStore"),
 ]
 
 

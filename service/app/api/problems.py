@@ -12,6 +12,7 @@ import msgspec
 
 from service.business.features.limits import LimitNotFoundError, LimitRefusedError, TableUnavailableError
 from service.business.features.links import CodeTakenError, LinkNotFoundError, StorageUnavailableError
+from shm_store.errors import excerpt
 
 _PROBLEM_JSON: Final = "application/problem+json"
 _RETRY_AFTER_S: Final = 5
@@ -44,7 +45,7 @@ def serialize_problem(_req: falcon.Request, resp: falcon.Response, error: falcon
 
 
 def _not_found(_req: falcon.Request, _resp: falcon.Response, error: Exception, _params: dict[str, Any]) -> NoReturn:
-    raise falcon.HTTPNotFound(description=str(error)) from error
+    raise falcon.HTTPNotFound(description=excerpt(error)) from error
 
 
 def _taken(_req: falcon.Request, _resp: falcon.Response, error: Exception, _params: dict[str, Any]) -> NoReturn:

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from shm_store.errors import shown
+from shm_store.errors import excerpt, named, shown
 
 _T = TypeVar("_T", bound=msgspec.Struct)
 
@@ -36,7 +36,7 @@ def read(given: object, kind: type[_T], *, strict: bool = True) -> _T:
     try:
         return msgspec.convert(given, kind, strict=strict)
     except msgspec.ValidationError as error:
-        raise UnreadableError(_reason(given, kind, strict=strict) or str(error)) from error
+        raise UnreadableError(_reason(given, kind, strict=strict) or excerpt(error)) from error
 
 
 def attributes(docstring: str) -> dict[str, str]:
@@ -51,7 +51,7 @@ def _reason(given: object, kind: type[msgspec.Struct], *, strict: bool) -> str |
         return f"this is {shown(given)}: give an object with {' and '.join(fields)}"
     for name, value in given.items():
         if name not in fields:
-            return f"{name} is {shown(value)}: there is no such field; {_nearest(str(name), fields)}"
+            return f"{named(str(name))} is {shown(value)}: there is no such field; {_nearest(str(name), fields)}"
     for name, field in fields.items():
         if name not in given:
             if field.required:

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from service.app.conf import Loaded, shown
+from service.app.conf import Loaded, masked
 from shm_store import Quota
 from shm_store.durations import to_text
 from shm_store.policy import Policy
@@ -16,7 +16,7 @@ def as_table(loaded: Loaded) -> str:
     """Return tables for people: setting, value, source; and policy, limit, what differs from the default."""
     settings = [("SETTING", "VALUE", "SOURCE")]
     for name, value in msgspec.structs.asdict(loaded.settings).items():
-        settings.append((name, "-" if value is None else str(shown(name, value)), loaded.sources[name]))
+        settings.append((name, "-" if value is None else str(masked(name, value)), loaded.sources[name]))
     policies = [("POLICY", "LIMIT", "MORE"), *(_row(policy) for policy in loaded.policies)]
     return f"{_aligned(settings)}\n\n{_aligned(policies)}"
 
@@ -25,7 +25,7 @@ def as_json(loaded: Loaded) -> str:
     """Return JSON for programs: by the name of each setting its `value` and its `source`, and a list `policies`."""
     values = msgspec.structs.asdict(loaded.settings)
     document: dict[str, Any] = {
-        name: {"value": shown(name, value), "source": loaded.sources[name]} for name, value in values.items()
+        name: {"value": masked(name, value), "source": loaded.sources[name]} for name, value in values.items()
     }
     document["policies"] = [{"name": policy.name, **_said(policy)} for policy in loaded.policies]
     return msgspec.json.format(msgspec.json.encode(document)).decode()

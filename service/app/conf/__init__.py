@@ -4,7 +4,7 @@ from service.app.conf.errors import SettingError
 from service.app.conf.load import Loaded, load
 from service.app.conf.policies import ADMIN, ADMIN_FAILURES, default_policy
 from service.app.conf.running import read, running
-from service.app.conf.secrets import shown
+from service.app.conf.secrets import masked
 from service.app.conf.settings import Settings
 from service.app.conf.sources import CONFIG, flag_name, variable_name
 
@@ -18,8 +18,8 @@ __all__ = [
     "default_policy",
     "flag_name",
     "load",
+    "masked",
     "read",
     "running",
-    "shown",
     "variable_name",
 ]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from service.app.conf.secrets import shown
+from service.app.conf.secrets import masked
+from shm_store.errors import named, shown
 
 
 class SettingError(ValueError):
@@ -12,8 +13,8 @@ class SettingError(ValueError):
     """
 
     def __init__(self, setting: str, value: object, source: str, remedy: str) -> None:
-        value = shown(setting, value)
-        super().__init__(f"{setting} is {value!r} ({source}): {remedy}")
+        value = masked(setting, value)
+        super().__init__(f"{named(setting)} is {shown(value)} ({source}): {remedy}")
         self.setting = setting
         self.value = value
         self.source = source

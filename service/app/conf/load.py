@@ -84,6 +84,7 @@ def _convert(name: str, given: Given) -> int | float | str | None:
     try:
         # Only a number may come as text that stands for something else; msgspec would also make None of "null".
         converted: int | float | str | None = msgspec.convert(given.value, field.type, strict=not integer)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, UnicodeError) as error:
+        # A variable may have bytes that are no UTF-8.
         raise SettingError(name, given.value, given.source, f"give {'an integer' if integer else 'text'}") from error
     return converted

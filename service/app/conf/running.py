@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from service.app.conf.errors import SettingError
 from service.app.conf.load import Loaded, load
+from service.app.conf.settings import Settings
+from shm_store import StoreError
+from shm_store.errors import excerpt
 from shm_store.policy import RunningPolicies
 
 
@@ -20,24 +23,39 @@ class _Running:
     policies = RunningPolicies()
 
 
-def read(environ: Mapping[str, str], gunicorn_arguments: Sequence[str]) -> Loaded:
+def _accept(_settings: Settings, _running: Settings) -> None:
+    """Accept settings at a reload."""
+
+
+def read(
+    environ: Mapping[str, str],
+    gunicorn_arguments: Sequence[str],
+    check_reload: Callable[[Settings, Settings], None] = _accept,
+) -> Loaded:
     """Return what is to run from now on, for gunicorn's master: at a reload that fails, what has run so far.
 
     Args:
         environ: The environment.
         gunicorn_arguments: The arguments gunicorn was started with.
+        check_reload: Raises an error about settings that workers cannot start with; called with them at a reload,
+            and with those that run.
 
     Raises:
         SettingError: Something cannot be used, and nothing runs yet.
     """
+    running = _Running.loaded
     try:
         loaded = load({}, environ, gunicorn_arguments)
-    except SettingError as error:
-        if _Running.loaded is None:
+        if running is not None:
+            check_reload(loaded.settings, running.settings)
+    except Exception as error:
+        # The master ends with anything that its configuration file raises.
+        if running is None:
             raise
+        words = str(error) if isinstance(error, SettingError | StoreError) else excerpt(repr(error))
         log = logging.getLogger("gunicorn.error")
-        log.error("service: settings and policies stay as they were: %s", error)  # noqa: TRY400 - one line says it
-        return _Running.loaded
+        log.error("service: settings and policies stay as they were: %s", words)  # noqa: TRY400 - one line says it
+        return running
     _Running.policies.replace(loaded.policies)
     _Running.loaded = loaded
     return loaded

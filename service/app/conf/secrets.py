@@ -12,10 +12,10 @@ _STORE: Final = "store"
 _PRIVATE: Final = re.compile(r"(?<=://).*@|\?.*", re.DOTALL)
 
 
-def shown(setting: str, value: object) -> object:
+def masked(setting: str, value: object) -> object:
     """Return the value of a setting for people to see: a secret is masked, unless it is not set.
 
-    >>> shown("store", "redis://:secret@localhost/0?ssl_password=secret")
+    >>> masked("store", "redis://:secret@localhost/0?ssl_password=secret")
     'redis://***@localhost/0?***'
     """
     if setting == _STORE and isinstance(value, str):

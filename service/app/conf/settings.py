@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 from gunicorn.util import load_class
+from gunicorn.workers.base import Worker
 
 from service.app.conf import store
 from service.app.conf.bind import addresses
-from service.app.conf.secrets import MASK, shown
+from service.app.conf.secrets import MASK, masked
 from service.app.conf.store import DEFAULT, Place
 from shm_store import Config, ConfigurationError
 from shm_store.config import require_name
+from shm_store.errors import named
 from shm_store.falcon import Clients, Headers
 from shm_store.policy.recipe import header_prefix
 
@@ -120,7 +122,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             raise ConfigurationError("admin_token", MASK, remedy)
 
     def __rich_repr__(self) -> list[tuple[str, object]]:
-        return [(name, shown(name, value)) for name, value in msgspec.structs.asdict(self).items()]
+        return [(name, masked(name, value)) for name, value in msgspec.structs.asdict(self).items()]
 
     def __repr__(self) -> str:
         # Tracebacks with the values of variables show the settings, and must not reveal a secret.
@@ -223,16 +225,24 @@ def _check_header(name: str) -> None:
 
 def _check_worker_class(name: str) -> None:
     # At a reload gunicorn would end over one that it cannot load.
+    remedy = "choose one of gunicorn's, such as sync or asgi"
     try:
-        load_class(name)
-    except (RuntimeError, AttributeError, ValueError) as error:
-        raise ConfigurationError("worker_class", name, "choose one of gunicorn's, such as sync or asgi") from error
+        found = load_class(name)
+    except (Exception, SystemExit) as error:
+        # It imports whatever module the name begins with.
+        raise ConfigurationError("worker_class", name, remedy) from error
+    if not (isinstance(found, type) and issubclass(found, Worker)):
+        raise ConfigurationError("worker_class", name, remedy)
 
 
 def _check_database(path: str) -> None:
     if not path or "\0" in path or path == ":memory:" or path.startswith("file:"):
         raise ConfigurationError("database", path, "give the path of a file, which all workers can share")
-    if Path(path).is_dir():
+    try:
+        is_folder, has_folder = Path(path).is_dir(), Path(path).absolute().parent.is_dir()
+    except OSError as error:
+        raise ConfigurationError("database", path, f"{error.strerror}: give the path of a file") from error
+    if is_folder:
         raise ConfigurationError("database", path, "this is a folder: give the path of a file")
-    if not Path(path).absolute().parent.is_dir():
-        raise ConfigurationError("database", path, f"make the folder {str(Path(path).parent)!r} first")
+    if not has_folder:
+        raise ConfigurationError("database", path, f"make the folder {named(str(Path(path).parent))} first")

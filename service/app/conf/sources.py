@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import tomllib
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +12,9 @@ from gunicorn.config import Config as GunicornConfig
 import service
 from service.app.conf.errors import SettingError
 from service.app.conf.secrets import MASK, may_be_secret
+from shm_store import ConfigurationError
+from shm_store.errors import named
+from shm_store.policy.reading import read_toml
 
 _PREFIX = "SERVICE_"
 CONFIG = "config"
@@ -67,7 +69,7 @@ def from_environment(environ: Mapping[str, str], known: Collection[str]) -> dict
     for variable, value in sorted(environ.items()):
         if variable.startswith(_PREFIX):
             name = variable.removeprefix(_PREFIX).lower()
-            given[name] = Given(value, f"environment {variable}")
+            given[name] = Given(value, f"environment {named(variable)}")
             if name not in known or variable != variable_name(name):
                 raise _unknown(variable, given[name], [variable_name(each) for each in known])
     return given
@@ -81,12 +83,10 @@ def from_file(given: Given, known: Collection[str]) -> tuple[dict[str, Given], G
     """
     path = str(given.value)
     try:
-        table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingError(CONFIG, path, given.source, f"{error.strerror}: give the path of a TOML file") from error
-    except (ValueError, RecursionError) as error:
-        raise SettingError(CONFIG, path, given.source, f"this is not TOML in UTF-8: {error}") from error
-    values = {name: Given(value, f"file {path}") for name, value in table.items()}
+        table = read_toml(path, CONFIG)
+    except ConfigurationError as error:
+        raise SettingError(CONFIG, path, given.source, error.remedy) from error
+    values = {name: Given(value, f"file {named(path)}") for name, value in table.items()}
     policies = values.pop(_POLICIES, None)
     for name, value in values.items():
         if name not in known:

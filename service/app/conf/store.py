@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from service.app.conf.secrets import shown
+from service.app.conf.secrets import masked
 from shm_store import ConfigurationError
 
 DEFAULT: Final = "shm://shm-store"
@@ -38,17 +38,17 @@ def read(store: str) -> Place:
     url = store.removeprefix(_LEASE)
     remedy = f"use shm://NAME, redis://HOST:PORT or lease+redis://HOST:PORT, for example {DEFAULT}"
     if not separator:
-        raise ConfigurationError("store", shown("store", store), remedy)
+        raise ConfigurationError("store", masked("store", store), remedy)
     try:
         # A service that keeps its limits in a segment needs no redis-py, whose import takes a third of a start.
         from shm_store.redis import address  # noqa: PLC0415
     except ImportError:
         missing = "run pip install '.[redis]' in a checkout of shm-store, or use shm://NAME"
-        raise ConfigurationError("store", shown("store", store), missing) from None
+        raise ConfigurationError("store", masked("store", store), missing) from None
     if url.partition("://")[0] not in address.SCHEMES:
-        raise ConfigurationError("store", shown("store", store), remedy)
+        raise ConfigurationError("store", masked("store", store), remedy)
     try:
         address.read(url)
     except ConfigurationError as error:
-        raise ConfigurationError("store", shown("store", store), error.remedy) from error
+        raise ConfigurationError("store", masked("store", store), error.remedy) from error
     return Place(url=url, leases=url != store)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from service.app.conf import Loaded, Settings, shown
+from service.app.conf import Loaded, Settings, masked
 from shm_store.durations import to_text
 
 _WILDCARDS = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - recognised, not bound
@@ -39,7 +39,7 @@ def announcement(loaded: Loaded, listeners: Sequence[object], workers: int) -> s
 
 
 def _sharing(settings: Settings) -> str:
-    where = shown("store", settings.store)
+    where = masked("store", settings.store)
     if settings.place.url is None:
         return f"all workers in {where}"
     return f"all workers of all hosts in {where}, and counted in shm://{settings.segment}"

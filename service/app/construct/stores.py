@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from service.app.conf import Settings, shown
+from service.app.conf import Settings, masked
 from shm_store import Config, ConfigurationError, EngineError, LayoutMismatchError, RateLimiter, ShmStore
 
 _log = logging.getLogger("gunicorn.error")
@@ -48,7 +48,7 @@ def check_server(settings: Settings) -> None:
         try:
             shared.check_server()
         except ConfigurationError as error:
-            raise ConfigurationError("store", shown("store", settings.store), error.remedy) from error
+            raise ConfigurationError("store", masked("store", settings.store), error.remedy) from error
         except EngineError as error:
             _log.error("the server does not decide yet: %s", error)
 
