@@ -20,8 +20,6 @@ SHOWN_MAX: Final = 100
 _END: Final = 40
 #: What to do about a process that has no file descriptor left.
 DESCRIPTORS: Final = "allow the process more open files (ulimit -n)"
-#: What to do about a table, or a part of one, that belongs to another user.
-OTHER_USER: Final = "run as the user that created it, or remove it as that user"
 
 
 def shown(value: object) -> str:

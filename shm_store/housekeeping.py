@@ -6,7 +6,7 @@ import os
 import time
 from typing import Final
 
-from shm_store.errors import BackendError, StripeTimeoutError
+from shm_store.errors import BackendError, OwnershipError, StripeTimeoutError
 from shm_store.table.filelock import FileLock
 from shm_store.table.layout import HEARTBEAT_AT, PASSES_AT, SWEEP_AT, SWEEPER_AT, SWEPT_AT, TTL_INTERVAL_AT
 from shm_store.table.seats import Role
@@ -94,7 +94,7 @@ class Housekeeping:
         """Reclaim the expired buckets of one set; none if its stripe stayed taken, or if it is damaged."""
         try:
             return self._table.sweep_set(set_index)
-        except (StripeTimeoutError, BackendError):
+        except (StripeTimeoutError, BackendError, OwnershipError):
             return 0
 
     def end_pass(self, took_ns: int) -> None:

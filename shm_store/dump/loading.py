@@ -92,7 +92,7 @@ def load(
     # Refused before the file, which may be long, is read.
     msgspec.structs.replace(Config(), **wanted)
     contents = dump_file.read(file)
-    config = _described(file, contents)
+    config = _described(file, contents, name)
     _require_sound(file, contents)
     config = msgspec.structs.replace(config, **wanted)
     if initial_size is None:
@@ -130,10 +130,11 @@ class _Loading:
             raise NoRoomError(segment.name, len(self._slots), dropped)
 
 
-def _described(file: BinaryIO, contents: Contents) -> Config:
+def _described(file: BinaryIO, contents: Contents, name: str) -> Config:
     """Return the settings of the table that was dumped.
 
     Raises:
+        BackendError: /proc does not show where this process runs.
         ConfigurationError: There can be no such table, or its instants mean nothing here.
     """
     head = contents.head
@@ -150,9 +151,10 @@ def _described(file: BinaryIO, contents: Contents) -> Config:
     geometry = geometry_of(config)
     if len(head.secret) != SECRET or geometry.stripes != head.stripes or not 0 <= head.slots <= geometry.slots:
         raise no_dump(file, "it is damaged: its head describes no table")
-    if head.boot_id != process.boot_id():
+    here = process.host(name)
+    if head.boot_id != here.boot_id:
         raise no_dump(file, "it was made before the host was restarted, and its instants mean nothing now")
-    if head.time_namespace != process.time_namespace():
+    if head.time_namespace != here.namespaces.time:
         raise no_dump(file, "it was made in another time namespace, and its instants mean nothing here")
     return config
 

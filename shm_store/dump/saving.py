@@ -12,7 +12,7 @@ from shm_store.dump import file as dump_file
 from shm_store.dump.file import Head, Saved
 from shm_store.dump.soundness import has_sound_label, is_sound
 from shm_store.errors import LayoutMismatchError
-from shm_store.table import process, snapshot
+from shm_store.table import snapshot
 from shm_store.table.accounts import BY_CODE
 from shm_store.table.layout import (
     ALGORITHM_MASK,
@@ -78,8 +78,8 @@ def _head(segment: Segment, slots: int) -> Head:
     header, words = segment.header, segment.words
     return Head(
         format=dump_file.FORMAT,
-        boot_id=header.boot_id,
-        time_namespace=process.time_namespace(),
+        boot_id=header.host.boot_id,
+        time_namespace=header.host.namespaces.time,
         secret=header.secret,
         initial_size=header.geometry.initial_size,
         stripes=header.geometry.stripes,

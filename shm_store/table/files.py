@@ -1,4 +1,8 @@
-"""The files of a segment: its own in /dev/shm, and its semaphores beside it; opened, made and removed."""
+"""The files of a segment: its own in /dev/shm, and its semaphores beside it; opened, made and removed.
+
+A segment's file gets its name only after its owner, its mode and the lock of its creator are in place. Processes open
+what has the name without creating anything, and judge the open file. So a file of a stranger never becomes a table.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +13,28 @@ import stat
 from typing import Final
 
 from shm_store.config import Config, is_name, require_name
-from shm_store.errors import DESCRIPTORS, OTHER_USER, BackendError
-from shm_store.table import header, semaphores
+from shm_store.errors import DESCRIPTORS, BackendError, LayoutMismatchError, OwnershipError
+from shm_store.table import header, ownership, semaphores
 from shm_store.table.layout import MAGIC, WORD, Header
-from shm_store.table.system import posix_ipc, require_supported
+from shm_store.table.system import posix_ipc
 
-_FOLDER: Final = "/dev/shm"
+FOLDER: Final = "/dev/shm"
+# Not by `O_CREAT`, which the kernel refuses for files of others in a sticky folder (fs.protected_regular). A pipe does
+# not block, and a link of another user is not followed.
+_OPEN: Final = ("O_RDWR", "O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC")
+_NOT_A_FILE: Final = (errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ENODEV)
+_NO_ROOM: Final = "give it more (docker run --shm-size, in Kubernetes a volume of medium Memory) or lower initial_size"
+_REMEDIES: Final = {
+    errno.EMFILE: DESCRIPTORS,
+    errno.ENFILE: "allow the host more open files (sysctl fs.file-max)",
+    errno.ENOSPC: "check that /dev/shm is not out of inodes (df -i /dev/shm)",
+    errno.EROFS: "check that /dev/shm is mounted, writable",
+    errno.EACCES: "let this user write to /dev/shm (chmod 1777 /dev/shm)",
+    errno.EPERM: "let this user write to /dev/shm (chmod 1777 /dev/shm)",
+    # Of file systems that have no unnamed files.
+    errno.EOPNOTSUPP: "mount a tmpfs at /dev/shm: mount -t tmpfs -o mode=1777 tmpfs /dev/shm",
+    errno.EISDIR: "mount a tmpfs at /dev/shm: mount -t tmpfs -o mode=1777 tmpfs /dev/shm",
+}
 
 
 def names() -> list[str]:
@@ -23,7 +43,7 @@ def names() -> list[str]:
     Any user can put any file into the folder: what no segment can be named is left out.
     """
     found = []
-    with contextlib.suppress(OSError), os.scandir(_FOLDER) as entries:
+    with contextlib.suppress(OSError), os.scandir(FOLDER) as entries:
         for entry in entries:
             with contextlib.suppress(OSError):
                 if is_name(entry.name) and entry.is_file(follow_symlinks=False) and _is_table(entry.path):
@@ -41,80 +61,191 @@ def _is_table(path: str) -> bool:
         os.close(fd)
 
 
-def open_file(name: str, mode: int | None) -> int:
-    """Open the segment's file, made with permissions `mode` if that is given and there is none; not inherited."""
-    require_supported()
-    require_name(name)
-    _require_regular(name)
+def open_file(name: str, owner: str | int | None, mode: int | None) -> int:
+    """Open the segment's file, which is there and trusted; the descriptor is not inherited.
+
+    Args:
+        name: The segment's name.
+        owner: A user whose table this process trusts, as of `ownership.require_trusted`.
+        mode: The mode of its Config; None without one.
+
+    Raises:
+        BackendError: The operating system refused.
+        FileNotFoundError: There is no such file.
+        LayoutMismatchError: It is no regular file, or has another name as well.
+        OwnershipError: Its owner is not trusted, or it is not this user's to open.
+    """
     try:
-        # Size 0 leaves an existing segment alone; any other size would resize it.
-        shared = posix_ipc.SharedMemory(f"/{name}", 0 if mode is None else posix_ipc.O_CREAT, mode=mode or 0, size=0)
-    except posix_ipc.ExistentialError:
-        raise FileNotFoundError(errno.ENOENT, "no such segment", name) from None
-    except posix_ipc.PermissionsError as error:
-        remedy = OTHER_USER if os.path.exists(_path(name)) else "let this user write to /dev/shm (chmod 1777 /dev/shm)"
-        raise BackendError(name, "open", "permission denied", remedy) from error
+        fd = os.open(path_of(name), _flags())
+    except FileNotFoundError:
+        raise
     except OSError as error:
-        # posix_ipc tells the reason in words only.
-        remedy = f"check that /dev/shm is mounted, writable and not out of inodes (df -i), or {DESCRIPTORS}"
-        raise BackendError(name, "open", str(error), remedy) from error
-    os.set_inheritable(shared.fd, False)
-    return int(shared.fd)
+        raise _not_opened(name, error) from error
+    try:
+        status = os.fstat(fd)
+        _require_regular(name, status)
+        ownership.require_trusted(name, status, owner, mode)
+        if status.st_nlink > 1:
+            remedy = f"remove the others (find {FOLDER} -samefile {path_of(name)})"
+            raise LayoutMismatchError(name, f"its file has {status.st_nlink} names", remedy)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
 
 
-def create(name: str, fd: int, config: Config, secret: bytes) -> Header:
-    """Make the files of a segment, all but the magic of its header."""
+def unnamed(name: str, mode: int, owner: str | int | None) -> int:
+    """Return a new file for the segment, with its mode and owner, which has no name yet.
+
+    Raises:
+        BackendError: The operating system refused.
+        ConfigurationError: There is no such owner.
+    """
+    ids = ownership.ids_for(owner)
+    try:
+        fd = os.open(FOLDER, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, mode)
+    except OSError as error:
+        raise _refused(name, "create", error) from error
+    try:
+        # The process's umask applied.
+        os.fchmod(fd, mode)
+        if ids != (ownership.KEEP, ownership.KEEP):
+            os.fchown(fd, *ids)
+        header.begin(fd)
+    except BaseException as error:
+        os.close(fd)
+        if isinstance(error, OSError):
+            raise _refused(name, "create", error) from error
+        raise
+    return fd
+
+
+def link(name: str, fd: int) -> bool:
+    """Give the segment's name to the file behind `fd`; return whether no other file had it.
+
+    Raises:
+        BackendError: The operating system refused.
+    """
+    try:
+        folder = os.open(FOLDER, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            # With a descriptor, Python calls linkat, which follows the link to the file; link would not.
+            os.link(f"/proc/self/fd/{fd}", name, dst_dir_fd=folder, follow_symlinks=True)
+        finally:
+            os.close(folder)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise _refused(name, "create", error) from error
+    return True
+
+
+def is_named(name: str, fd: int) -> bool:
+    """Return whether the segment's name leads to the file behind `fd`: it was not removed, renamed or covered."""
+    try:
+        found = os.stat(path_of(name), follow_symlinks=False)
+    except OSError:
+        return False
+    return os.path.samestat(found, os.fstat(fd))
+
+
+def fill(name: str, fd: int, config: Config, secret: bytes) -> Header:
+    """Make what belongs to a segment, all but the magic of its header, around the file behind `fd`, which has its name.
+
+    Raises:
+        BackendError: The operating system refused.
+        OwnershipError: A semaphore of that name belongs to another user.
+    """
     geometry = header.geometry_of(config)
     try:
-        os.ftruncate(fd, 0)
         # Unlike ftruncate, this fails where the space is not there; a later touch would be a SIGBUS.
         os.posix_fallocate(fd, 0, geometry.size)
-        header.begin(fd)
-        os.fchmod(fd, config.mode)
-        semaphores.create(name, geometry.stripes, config.mode)
+        semaphores.create(name, geometry.stripes, os.fstat(fd))
     except (OSError, posix_ipc.Error) as error:
-        # The space first: the file may be another user's, whose to remove it is.
-        os.ftruncate(fd, 0)
-        with contextlib.suppress(BackendError):
-            remove(name)
-        if isinstance(error, PermissionError | posix_ipc.PermissionsError):
-            raise BackendError(name, "create", str(error), OTHER_USER) from error
+        if isinstance(error, OwnershipError):
+            raise
         if getattr(error, "errno", None) != errno.ENOSPC:
-            raise BackendError(name, "create", str(error), "check /dev/shm and its permissions") from error
-        raise BackendError(
-            name,
-            "create",
-            f"{geometry.size} bytes and {geometry.stripes} semaphores do not fit into /dev/shm",
-            "give it more (docker run --shm-size, in Kubernetes a volume of medium Memory) or lower initial_size",
-        ) from error
-    return header.write(fd, geometry, secret)
+            raise _refused(name, "create", error) from error
+        reason = f"{geometry.size} bytes and {geometry.stripes} semaphores do not fit into {FOLDER}"
+        raise BackendError(name, "create", reason, _NO_ROOM) from error
+    return header.write(name, fd, geometry, secret)
 
 
 def remove(name: str) -> bool:
     """Remove every file of the segment `name`, whatever it holds; return whether there was any.
 
     Raises:
-        BackendError: One belongs to another user.
+        BackendError: The operating system refused.
+        OwnershipError: One belongs to another user.
     """
-    found = False
     try:
-        try:
-            found = semaphores.remove(name)
-        finally:
-            with contextlib.suppress(posix_ipc.ExistentialError):
-                posix_ipc.unlink_shared_memory(f"/{name}")
-                found = True
-    except (OSError, posix_ipc.Error) as error:
-        raise BackendError(name, "unlink", str(error), OTHER_USER) from error
-    return found
+        found = semaphores.remove(name)
+    finally:
+        is_there = remove_file(name)
+    return is_there or found
 
 
-def _require_regular(name: str) -> None:
-    """Raise LayoutMismatchError if the name means a directory, a link, a pipe or the like."""
+def remove_file(name: str) -> bool:
+    """Remove the segment's own file; return whether there was one.
+
+    Raises:
+        BackendError: The operating system refused.
+        OwnershipError: It belongs to another user.
+    """
+    path = path_of(name)
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        if isinstance(error, PermissionError):
+            raise ownership.not_ours_to_remove(name, path) from error
+        raise _refused(name, "unlink", error) from error
+    return True
+
+
+def require_folder(name: str) -> None:
+    """Raise BackendError if this host has no /dev/shm."""
+    if not os.path.isdir(FOLDER):
+        remedy = f"mount a tmpfs there: mkdir -p {FOLDER} && mount -t tmpfs -o mode=1777 tmpfs {FOLDER}"
+        raise BackendError(name, "open", f"there is no folder {FOLDER}", remedy)
+
+
+def require_regular(name: str) -> None:
+    """Raise LayoutMismatchError if the name leads to a folder, a link, a pipe or the like."""
     with contextlib.suppress(OSError):
-        if not stat.S_ISREG(os.lstat(_path(name)).st_mode):
-            raise header.not_a_table(name)
+        _require_regular(name, os.lstat(path_of(name)))
 
 
-def _path(name: str) -> str:
-    return f"{_FOLDER}/{name}"
+def path_of(name: str) -> str:
+    """Return the path of the segment's file.
+
+    Raises:
+        ConfigurationError: The name can name no segment.
+    """
+    require_name(name)
+    return f"{FOLDER}/{name}"
+
+
+def _flags() -> int:
+    return sum(getattr(os, flag) for flag in _OPEN)
+
+
+def _require_regular(name: str, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise header.not_a_table(name)
+
+
+def _not_opened(name: str, error: OSError) -> Exception:
+    if error.errno in _NOT_A_FILE:
+        return header.not_a_table(name)
+    if isinstance(error, PermissionError):
+        with contextlib.suppress(OSError):
+            return ownership.not_permitted(name, os.lstat(path_of(name)))
+    return _refused(name, "open", error)
+
+
+def _refused(name: str, operation: str, error: Exception) -> BackendError:
+    code = getattr(error, "errno", None)
+    remedy = _REMEDIES.get(code or 0, f"check {FOLDER} and its permissions")
+    return BackendError(name, operation, getattr(error, "strerror", None) or str(error), remedy)

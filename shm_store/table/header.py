@@ -12,21 +12,10 @@ from shm_store.table import layout, process
 from shm_store.table.layout import Geometry, Header
 
 
-def is_blank(fd: int, config: Config | None) -> bool:
-    """Return whether nobody ever finished the segment: its creator died, or is the caller; the registry lock is held.
-
-    Args:
-        fd: The segment's file.
-        config: What the caller would make it with, if it would.
-    """
-    size = os.fstat(fd).st_size
-    if size == 0:
-        return True
-    head = os.pread(fd, layout.HEADER_SIZE, 0)
-    if _word(head, layout.MAGIC_AT) == layout.MAGIC_UNFINISHED:
-        return True
-    # A creator that died right after reserving the space left zeros, and exactly the size it wanted.
-    return config is not None and size == geometry_of(config).size and not any(head)
+def is_blank(fd: int) -> bool:
+    """Return whether the segment was never finished: its creator has died. The caller holds the registry lock."""
+    head = os.pread(fd, layout.WORD, 0)
+    return not head or _word(head, layout.MAGIC_AT) == layout.MAGIC_UNFINISHED
 
 
 def geometry_of(config: Config) -> Geometry:
@@ -39,16 +28,13 @@ def begin(fd: int) -> None:
     os.pwrite(fd, layout.MAGIC_UNFINISHED.to_bytes(layout.WORD, "little"), layout.MAGIC_AT)
 
 
-def write(fd: int, geometry: Geometry, secret: bytes) -> Header:
-    """Write the header, all but the magic, and return it."""
-    header = Header(
-        geometry.size,
-        geometry,
-        time.monotonic_ns(),
-        process.boot_id(),
-        process.pid_namespace(),
-        secret,
-    )
+def write(name: str, fd: int, geometry: Geometry, secret: bytes) -> Header:
+    """Write the header, all but the magic, and return it.
+
+    Raises:
+        BackendError: /proc does not show where this process runs.
+    """
+    header = Header(geometry.size, geometry, time.monotonic_ns(), process.host(name), secret)
     fixed = header.pack()
     version = layout.VERSION.to_bytes(layout.WORD, "little")
     os.pwrite(fd, version + _digest(fixed) + fixed, layout.VERSION_AT * layout.WORD)
@@ -69,8 +55,9 @@ def verify(name: str, fd: int, config: Config | None) -> Header:
         config: What its geometry must be; any if None.
 
     Raises:
-        LayoutMismatchError: It is no table, not of this version, damaged, of another boot or pid namespace, or of
-            another geometry.
+        BackendError: /proc does not show where this process runs.
+        LayoutMismatchError: It is no table, not of this version, damaged, of another boot, pid namespace or time
+            namespace, or of another geometry.
     """
     head = os.pread(fd, layout.HEADER_SIZE, 0)
     require_magic(name, head)
@@ -89,17 +76,29 @@ def verify(name: str, fd: int, config: Config | None) -> Header:
     size = os.fstat(fd).st_size
     if size != header.size or size != header.geometry.size:
         raise LayoutMismatchError(name, f"it has {size} bytes instead of {header.size}", drop)
-    if header.boot_id != process.boot_id():
+    if header.host.boot_id != process.boot_id(name):
         raise LayoutMismatchError(name, "it was made before the host was restarted", drop)
-    if header.pid_namespace != process.pid_namespace():
-        raise LayoutMismatchError(
-            name,
-            "it was made in another pid namespace",
-            "give each container its own /dev/shm or name, or share the pid namespace (shareProcessNamespace)",
-        )
+    require_same_host(name, header)
     if config is not None:
         _require_geometry(name, header.geometry, geometry_of(config), drop)
     return header
+
+
+def require_same_host(name: str, header: Header) -> None:
+    """Raise LayoutMismatchError unless this process is in the namespaces of the table.
+
+    A process stays in its namespaces, but a child that it forks may be in others.
+
+    Raises:
+        BackendError: /proc does not show the namespaces, or is that of another pid namespace.
+    """
+    there, here = header.host.namespaces, process.namespaces(name)
+    if there.pids != here.pids:
+        remedy = "give each container its own /dev/shm or name, or share the pid namespace (shareProcessNamespace)"
+        raise LayoutMismatchError(name, "it was made in another pid namespace", remedy)
+    if there.time != here.time:
+        remedy = "give each time namespace its own /dev/shm or name, or run all processes of the table in one"
+        raise LayoutMismatchError(name, "it was made in another time namespace, whose clock differs", remedy)
 
 
 def require_magic(name: str, head: bytes) -> None:

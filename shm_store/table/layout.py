@@ -7,8 +7,8 @@ its record.
     record   word        type      unit            guarded by
     -------  ----------  --------  --------------  ------------------------------------------------------------
     header    0          magic                     registry lock; written last when the segment is made
-              1          version                   as magic, never changes afterwards, like all up to word 17
-              2          digest    blake2b-64      over words 3 to 17
+              1          version                   as magic, never changes afterwards, like all up to word 18
+              2          digest    blake2b-64      over words 3 to 18
               3          size      bytes
               4          initial_size  slots       what the creator asked for
               5          sets
@@ -18,16 +18,17 @@ its record.
               9          created   ns, monotonic
              10-11       boot id   16 bytes
              12          pid namespace             inode number
-             13          label_size bytes          of key text that a label has room for; 0: there are no labels
-             14-17       secret    32 bytes        key of the fingerprint hash
-             18          ttl_interval  ns          nobody: one store; the latest opener's holds
-             19          min_ttl   ns              nobody: one store; the latest opener's holds
-             20          sweeper   pid             sweeper lock
-             21          heartbeat ns, monotonic   sweeper lock
-             22          passes    count           sweeper lock
-             23          recoveries  count         registry lock
-             24          sweep     ns              sweeper lock; how long the last pass took
-             25          swept     ns              sweeper lock; how long all passes took
+             13          time namespace            inode number; 0 if the kernel has none
+             14          label_size bytes          of key text that a label has room for; 0: there are no labels
+             15-18       secret    32 bytes        key of the fingerprint hash
+             19          ttl_interval  ns          no lock: one store; the latest opener's holds
+             20          min_ttl   ns              no lock: one store; the latest opener's holds
+             21          sweeper   pid             sweeper lock
+             22          heartbeat ns, monotonic   sweeper lock
+             23          passes    count           sweeper lock
+             24          recoveries  count         registry lock
+             25          sweep     ns              sweeper lock; how long the last pass took
+             26          swept     ns              sweeper lock; how long all passes took
     seat      0          pid                       registry lock; written last when a seat is given out
               1          start     clock ticks     registry lock
               2          role                      registry lock
@@ -107,7 +108,7 @@ from typing import Final, NamedTuple, TypeAlias
 MAGIC: Final = int.from_bytes(b"shmstore", "little")
 # Left by a creator that died before it wrote MAGIC: the segment may be made anew.
 MAGIC_UNFINISHED: Final = int.from_bytes(b"unfinish", "little")
-VERSION: Final = 6
+VERSION: Final = 7
 
 WORD: Final = 8
 SEATS: Final = 512
@@ -118,10 +119,10 @@ VACANT: Final = bytes(FINGERPRINT)
 
 HEADER_WORDS: Final = 64
 HEADER_SIZE: Final = HEADER_WORDS * WORD
-HEADER_FIXED: Final = struct.Struct("<7Q16s2Q32s")
+HEADER_FIXED: Final = struct.Struct("<7Q16s3Q32s")
 HEADER_FIXED_AT: Final = 3 * WORD
 MAGIC_AT, VERSION_AT, DIGEST_AT, SIZE_AT = range(4)
-TTL_INTERVAL_AT, MIN_TTL_AT, SWEEPER_AT, HEARTBEAT_AT, PASSES_AT, RECOVERIES_AT, SWEEP_AT, SWEPT_AT = range(18, 26)
+TTL_INTERVAL_AT, MIN_TTL_AT, SWEEPER_AT, HEARTBEAT_AT, PASSES_AT, RECOVERIES_AT, SWEEP_AT, SWEPT_AT = range(19, 27)
 
 SEAT_PID, SEAT_START, SEAT_ROLE, SEAT_TIMEOUTS, SEAT_COMMITTED = range(5)
 SEAT_WAITS: Final = 5
@@ -167,7 +168,7 @@ LABEL_ALLOWED, LABEL_DENIED, LABEL_QUIET, LABEL_LENGTH, LABEL_TEXT = range(5)
 #: The length of a key whose text is not known.
 UNKNOWN: Final = 2**64 - 1
 
-assert HEADER_FIXED.size == 15 * WORD
+assert HEADER_FIXED.size == 16 * WORD
 assert HEADER_FIXED_AT + HEADER_FIXED.size == TTL_INTERVAL_AT * WORD
 assert SEAT_COMMITTED < SEAT_WAITS
 assert SEAT_WAITED < SEAT_PHASES
@@ -266,28 +267,48 @@ class Geometry(NamedTuple):
         return self.labels_at + (set_index * self.set_slots + number) * self.label_words
 
 
+class Namespaces(NamedTuple):
+    """The inode numbers of a process's namespaces, outside of which pids, and instants, mean nothing.
+
+    Attributes:
+        pids: Of its pid namespace.
+        time: Of its time namespace; 0 if the kernel has none.
+    """
+
+    pids: int
+    time: int
+
+
+class Host(NamedTuple):
+    """Where a table means something: elsewhere its pids and instants are those of others.
+
+    Attributes:
+        boot_id: The 16 bytes that name this boot of the host.
+        namespaces: The namespaces of this process.
+    """
+
+    boot_id: bytes
+    namespaces: Namespaces
+
+
 class Header(NamedTuple):
     """The part of the header that never changes once the segment is made."""
 
     size: int
     geometry: Geometry
     created_ns: int
-    boot_id: bytes
-    pid_namespace: int
+    host: Host
     secret: bytes
 
     def pack(self) -> bytes:
-        """Return words 3 to 17."""
+        """Return words 3 to 18."""
         *sizes, label_size = self.geometry
-        return HEADER_FIXED.pack(
-            self.size, *sizes, self.created_ns, self.boot_id, self.pid_namespace, label_size, self.secret
-        )
+        boot_id, namespaces = self.host
+        return HEADER_FIXED.pack(self.size, *sizes, self.created_ns, boot_id, *namespaces, label_size, self.secret)
 
     @classmethod
     def unpack(cls, fixed: bytes) -> Header:
-        """Read words 3 to 17."""
-        size, initial_size, sets, set_slots, stripes, seats, created_ns, boot_id, pid_namespace, label_size, secret = (
-            HEADER_FIXED.unpack(fixed)
-        )
-        geometry = Geometry(initial_size, sets, set_slots, stripes, seats, label_size)
-        return cls(size, geometry, created_ns, boot_id, pid_namespace, secret)
+        """Read words 3 to 18."""
+        size, *sizes, created_ns, boot_id, pids, time, label_size, secret = HEADER_FIXED.unpack(fixed)
+        geometry = Geometry._make([*sizes, label_size])
+        return cls(size, geometry, created_ns, Host(boot_id, Namespaces(pids, time)), secret)

@@ -109,10 +109,15 @@ def not_permitted(name: str, status: os.stat_result) -> OwnershipError:
     return OwnershipError(name, status.st_uid, os.geteuid(), remedy, reason)
 
 
-def not_ours_to_remove(name: str, status: os.stat_result) -> OwnershipError:
+def not_ours_to_remove(name: str, path: str) -> OwnershipError:
     """Return the error that this process must not remove a file of the segment `name`."""
-    remedy = f"run as root or as uid {status.st_uid} to remove it"
-    return OwnershipError(name, status.st_uid, os.geteuid(), remedy, "only its owner and root can remove it")
+    try:
+        uid = os.lstat(path).st_uid
+    except OSError:
+        # The folder itself is closed to this user.
+        uid = _ROOT
+    reason = f"only its owner and root can remove {path}"
+    return OwnershipError(name, uid, os.geteuid(), f"remove it as root or as uid {uid}", reason)
 
 
 def _is_shared_with_us(status: os.stat_result, mode: int | None) -> bool:

@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 import uuid
 from pathlib import Path
+from typing import Final
+
+from shm_store.errors import BackendError
+from shm_store.table.layout import Host, Namespaces
 
 # /proc/PID/stat after the command, which is in parentheses and may hold anything: state is field 3, start time 22.
 _STATE = 0
@@ -13,6 +17,8 @@ _PID_MAX = 2**22
 _START = 19
 _ENDED = (b"Z", b"X", b"x")
 _STOPPED = (b"T", b"t")
+_BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
+_MOUNT_PROC: Final = "mount /proc of this pid namespace (mount -t proc proc /proc)"
 
 
 def start_ticks(pid: int) -> int | None:
@@ -70,19 +76,50 @@ def own_start_ticks() -> int:
     return start
 
 
-def boot_id() -> bytes:
-    """Return the 16 bytes that name this boot of the host."""
-    return uuid.UUID(Path("/proc/sys/kernel/random/boot_id").read_text().strip()).bytes
+def host(name: str) -> Host:
+    """Return where this process runs.
+
+    Args:
+        name: The segment that it is for, for errors.
+
+    Raises:
+        BackendError: /proc does not show it.
+    """
+    return Host(boot_id(name), namespaces(name))
 
 
-def pid_namespace() -> int:
-    """Return the inode number of this process's pid namespace: pids mean nothing outside it."""
-    return os.stat("/proc/self/ns/pid").st_ino
+def boot_id(name: str) -> bytes:
+    """Return the 16 bytes that name this boot of the host.
 
-
-def time_namespace() -> int:
-    """Return the inode number of this process's time namespace, 0 on a kernel without: clocks of two differ."""
+    Raises:
+        BackendError: /proc does not show it.
+    """
     try:
-        return os.stat("/proc/self/ns/time").st_ino
-    except FileNotFoundError:
-        return 0
+        return uuid.UUID(Path(_BOOT_ID).read_text().strip()).bytes
+    except (OSError, ValueError) as error:
+        remedy = f"let this process read {_BOOT_ID} (under systemd, leave out ProcSubset=pid)"
+        raise BackendError(name, f"reading {_BOOT_ID}", _reason(error), remedy) from error
+
+
+def namespaces(name: str) -> Namespaces:
+    """Return the namespaces that this process is in now.
+
+    Raises:
+        BackendError: /proc does not show them, or is that of another pid namespace.
+    """
+    try:
+        shown = os.readlink("/proc/self")
+        found = os.stat("/proc/self/ns/pid").st_ino
+    except OSError as error:
+        raise BackendError(name, "reading /proc/self", _reason(error), _MOUNT_PROC) from error
+    if shown != str(os.getpid()):
+        reason = f"/proc is that of another pid namespace, where process {os.getpid()} is {shown}"
+        raise BackendError(name, "reading /proc/self", reason, f"{_MOUNT_PROC}; with unshare: --mount-proc")
+    try:
+        return Namespaces(found, os.stat("/proc/self/ns/time").st_ino)
+    except OSError:
+        return Namespaces(found, 0)
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)

@@ -17,7 +17,7 @@ from enum import IntEnum
 from itertools import compress
 
 from shm_store.durations import NS_PER_SECOND
-from shm_store.errors import DESCRIPTORS, BackendError, SeatsExhaustedError
+from shm_store.errors import DESCRIPTORS, BackendError, OwnershipError, SeatsExhaustedError
 from shm_store.table import process
 from shm_store.table.filelock import LockTimeoutError
 from shm_store.table.layout import (
@@ -169,7 +169,7 @@ class Seats:
         index = self.own_index(seat)
         # If the lock cannot be had, the seat is reused once this process has ended.
         with (
-            contextlib.suppress(LockTimeoutError, BackendError),
+            contextlib.suppress(LockTimeoutError, BackendError, OwnershipError),
             self._segment.registry_lock(_REGISTRY_TIMEOUT_NS),
         ):
             self.free(index)
@@ -195,6 +195,8 @@ class Seats:
             raise BackendError(
                 self._segment.name, "taking a seat", "the registry lock stayed taken", "look for a stopped process"
             ) from error
+        except OwnershipError:
+            raise
         except OSError as error:
             raise BackendError(self._segment.name, "taking a seat", str(error), DESCRIPTORS) from error
 

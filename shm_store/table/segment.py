@@ -12,15 +12,13 @@ from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 from shm_store.config import Config
-from shm_store.errors import DESCRIPTORS, BackendError
-from shm_store.table import files, header, layout, ownership, semaphores
-from shm_store.table.filelock import REGISTRY, SWEEPER, FileLock, LockTimeoutError
+from shm_store.errors import BackendError, StoreError
+from shm_store.table import files, header, layout, locking, ownership, process, semaphores, system
+from shm_store.table.filelock import REGISTRY, SWEEPER, FileLock
 from shm_store.table.layout import Header
 from shm_store.table.semaphores import Semaphore
 from shm_store.table.system import fcntl
 
-# Making a segment of the largest size takes seconds; an attacher waits for it.
-_REGISTRY_TIMEOUT_NS: Final = 30_000_000_000
 _MODE_MIN: Final = 0o600
 
 
@@ -43,6 +41,7 @@ class Segment:
         self.memory = mmap.mmap(fd, fixed.size)
         self.words = memoryview(self.memory).cast("Q")
         self._fd = fd
+        self._is_sharing = True
 
     @classmethod
     def open(cls, config: Config) -> Segment:
@@ -96,8 +95,11 @@ class Segment:
 
         Raises:
             BackendError: The process has no file descriptor left.
+            OwnershipError: The process has become a user that must not open the segment.
         """
-        return _lock(self.name, self._fd, REGISTRY, timeout_ns)
+        if not self._is_sharing:
+            self._share_anew()
+        return locking.file_lock(self.name, self._fd, REGISTRY, timeout_ns)
 
     def sweeper_lock(self) -> FileLock:
         """Return the lock, not yet taken, of the one sweeper of this segment.
@@ -105,7 +107,7 @@ class Segment:
         Raises:
             BackendError: The process has no file descriptor left.
         """
-        return _lock(self.name, self._fd, SWEEPER, 0)
+        return locking.file_lock(self.name, self._fd, SWEEPER, 0)
 
     def has_sweeper(self) -> bool:
         """Return whether a living process is this segment's sweeper, whatever its heartbeat; changes nothing.
@@ -126,15 +128,37 @@ class Segment:
         return stat.S_IMODE(os.fstat(self._fd).st_mode)
 
     def is_linked(self) -> bool:
-        """Return whether the name still means this segment."""
-        return os.fstat(self._fd).st_nlink > 0
+        """Return whether the name still leads to this segment: it was not removed, renamed or covered by a mount."""
+        return files.is_named(self.name, self._fd)
 
     def after_fork(self) -> None:
-        """Attach in one's own right: a child shares its parent's `flock`, which says who is attached."""
+        """Attach in one's own right: a forked child has its parent's share of the `flock`, by which `unlink` goes.
+
+        Neither waits nor raises: a fork must not. If it fails, the next use of the registry lock tries again.
+        """
+        self._is_sharing = False
+        with contextlib.suppress(OSError):
+            self._reopen(locking.try_share)
+
+    def _share_anew(self) -> None:
+        try:
+            self._reopen(self._share)
+        except PermissionError as error:
+            raise ownership.not_permitted(self.name, os.fstat(self._fd)) from error
+        except OSError as error:
+            raise locking.not_reopened(self.name, error) from error
+
+    def _share(self, fd: int) -> bool:
+        locking.share(self.name, fd)
+        return True
+
+    def _reopen(self, share: Callable[[int], bool]) -> None:
         fd = os.open(f"/proc/self/fd/{self._fd}", os.O_RDWR | os.O_CLOEXEC)
-        fcntl.flock(fd, fcntl.LOCK_SH)
-        os.close(self._fd)
-        self._fd = fd
+        try:
+            self._is_sharing = share(fd)
+        finally:
+            fd, self._fd = (self._fd, fd) if self._is_sharing else (fd, self._fd)
+            os.close(fd)
 
     def unlink(self) -> None:
         """Remove the segment and its semaphores.
@@ -142,7 +166,7 @@ class Segment:
         Raises:
             BackendError: Someone else is attached.
         """
-        _unlink(self.name, self._fd, force=False)
+        _unlink(self.name, self._fd)
 
     def close(self) -> None:
         """Detach, when no operation is using it any more; the mapping goes with the last view of it."""
@@ -168,71 +192,61 @@ def unlink(name: str, *, force: bool = False, owner: str | int | None = None) ->
         OwnershipError: It belongs to another user.
         LayoutMismatchError: What lies under that name is not a table.
     """
+    system.require_supported()
+    if force:
+        files.require_regular(name)
+        return files.remove(name)
+    _require_ground(name, owner)
     try:
-        fd = files.open_file(name, None)
+        fd = files.open_file(name, owner, None)
     except FileNotFoundError:
-        if not semaphores.exist(name):
-            return False
-        # Whoever is about to create the segment takes the registry lock of its file; so does the removal.
-        fd = files.open_file(name, _MODE_MIN)
+        return semaphores.exist(name) and (_unlink_semaphores(name) or unlink(name, owner=owner))
     try:
-        if not force:
-            ownership.require_trusted(name, os.fstat(fd), owner, None)
-        if not force and not header.is_blank(fd, None):
+        if not header.is_blank(fd):
             header.require_magic(name, os.pread(fd, layout.WORD, 0))
-        _unlink(name, fd, force=force)
+        _unlink(name, fd)
     finally:
         os.close(fd)
     return True
 
 
-def _unlink(name: str, fd: int, *, force: bool) -> None:
-    if force:
-        files.remove(name)
-        return
-    with _registry(name, fd, "unlink"):
-        if _is_shared(fd):
-            raise BackendError(name, "unlink", "others are attached", "stop them first, or unlink with --force")
-        # Someone may have made a new segment under the name since: leave that one alone.
-        if os.fstat(fd).st_nlink:
+def _unlink_semaphores(name: str) -> bool:
+    """Remove semaphores whose segment is gone; return whether no process has made a segment of that name meanwhile."""
+    with _new_file(name, _MODE_MIN, None) as fd:
+        # A process that creates the segment makes its semaphores under the registry lock of its file, too.
+        if fd is not None:
             files.remove(name)
+            os.close(fd)
+    return fd is not None
 
 
-def _is_shared(fd: int) -> bool:
+def _unlink(name: str, fd: int) -> None:
+    with locking.registry(name, fd, "unlink"):
+        if locking.is_shared(name, fd):
+            raise BackendError(name, "unlink", "others are attached", "stop them first, or unlink with --force")
+        # Another process may have made a new segment under the name since: leave that one alone.
+        if files.is_named(name, fd):
+            _remove(name, fd)
+
+
+def _remove(name: str, fd: int) -> None:
+    """Remove the segment, semaphores first: after its file is gone, those of that name may be another segment's."""
+    magic = os.pread(fd, layout.WORD, layout.MAGIC_AT)
+    # A process that dies half-way leaves a segment that the next one makes anew.
+    header.begin(fd)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        # Even when it was refused: a lock that is converted is given up first.
-        fcntl.flock(fd, fcntl.LOCK_SH)
-    return False
-
-
-def _lock(name: str, fd: int, byte: int, timeout_ns: int) -> FileLock:
-    try:
-        return FileLock(fd, byte, timeout_ns)
-    except OSError as error:
-        raise BackendError(name, "locking", str(error), DESCRIPTORS) from error
-
-
-@contextlib.contextmanager
-def _registry(name: str, fd: int, operation: str) -> Iterator[None]:
-    try:
-        with _lock(name, fd, REGISTRY, _REGISTRY_TIMEOUT_NS):
-            yield
-    except LockTimeoutError as error:
-        raise BackendError(
-            name, operation, "its registry lock stayed taken", "look for a stopped process that holds it"
-        ) from error
+        files.remove(name)
+    except StoreError:
+        os.pwrite(fd, magic, layout.MAGIC_AT)
+        raise
 
 
 class New(NamedTuple):
     """A segment that is to be made, where there must be none.
 
     Attributes:
-        secret: What its keys are hashed with.
-        fill: Given the segment before anybody can attach it.
+        secret: The key of the hash of its keys.
+        fill: Called with the segment before any other process can attach it.
     """
 
     secret: bytes
@@ -240,28 +254,48 @@ class New(NamedTuple):
 
 
 def _open(name: str, config: Config | None, new: New | None = None, owner: str | int | None = None) -> Segment:
-    ownership.uid_of(owner)
-    while True:
-        fd = files.open_file(name, config.mode if config else None)
+    _require_ground(name, owner)
+    segment = None
+    while segment is None:
         try:
-            # Judged before any lock or byte of it counts.
-            ownership.require_trusted(name, os.fstat(fd), owner, config.mode if config else None)
-            fcntl.flock(fd, fcntl.LOCK_SH)
-            with _registry(name, fd, "open"):
-                # Removed between the open and the lock: what the name means now is another file.
-                if os.fstat(fd).st_nlink:
+            fd = files.open_file(name, owner, config.mode if config else None)
+        except FileNotFoundError:
+            if config is None:
+                raise
+            segment = _create(name, config, new)
+        else:
+            segment = _attach(name, fd, config, new)
+    return segment
+
+
+def _require_ground(name: str, owner: str | int | None) -> None:
+    """Raise the error that names what this host or this process lacks, before anything is opened."""
+    system.require_supported()
+    files.require_folder(name)
+    process.namespaces(name)
+    ownership.uid_of(owner)
+
+
+def _attach(name: str, fd: int, config: Config | None, new: New | None) -> Segment | None:
+    """Attach the file behind `fd`, which is closed if that fails; None if the name leads to another one, or to none."""
+    try:
+        locking.share(name, fd)
+        with locking.registry(name, fd, "open"):
+            if files.is_named(name, fd):
+                if not header.is_blank(fd):
                     return _map(name, fd, config, new)
-        except BaseException:
-            os.close(fd)
-            raise
+                if config is None:
+                    raise FileNotFoundError(errno.ENOENT, "no finished segment", name)
+                # Its creator has died. The table gets a fresh file, of which no process has a descriptor.
+                files.remove_file(name)
+    except BaseException:
         os.close(fd)
+        raise
+    os.close(fd)
+    return None
 
 
 def _map(name: str, fd: int, config: Config | None, new: New | None) -> Segment:
-    if header.is_blank(fd, config):
-        if config is None:
-            raise FileNotFoundError(errno.ENOENT, "no finished segment", name)
-        return _made(name, fd, config, new)
     if new is not None:
         remedy = f"choose another name, or drop it with: shm-store unlink --name {name}"
         raise BackendError(name, "create", "there is a segment of that name", remedy)
@@ -269,21 +303,50 @@ def _map(name: str, fd: int, config: Config | None, new: New | None) -> Segment:
         header.require_magic(name, os.pread(fd, layout.WORD, 0))
         ownership.require_mode(name, os.fstat(fd), config.mode)
     verified = header.verify(name, fd, config)
-    segment = Segment(name, fd, semaphores.open_all(name, verified.geometry.stripes), verified)
+    opened = semaphores.open_all(name, verified.geometry.stripes, os.fstat(fd))
+    segment = Segment(name, fd, opened, verified)
     if config is not None:
         segment.configure(config)
     return segment
 
 
+def _create(name: str, config: Config, new: New | None) -> Segment | None:
+    """Create the segment; None if there is a file of its name by now."""
+    with _new_file(name, config.mode, config.owner) as fd:
+        return None if fd is None else _made(name, fd, config, new)
+
+
+@contextlib.contextmanager
+def _new_file(name: str, mode: int, owner: str | int | None) -> Iterator[int | None]:
+    """Hold the registry lock of a new, unfinished file of the segment's name; None if there is a file of that name.
+
+    Its descriptor is the caller's, unless the caller raises an error: that removes the file.
+    """
+    fd = files.unnamed(name, mode, owner)
+    try:
+        # Before the file has a name, so that all who open it wait until it is finished.
+        locking.share(name, fd)
+        with locking.registry(name, fd, "create"):
+            is_linked = files.link(name, fd)
+            try:
+                yield fd if is_linked else None
+            except BaseException:
+                if is_linked and files.is_named(name, fd):
+                    with contextlib.suppress(StoreError):
+                        files.remove(name)
+                raise
+    except BaseException:
+        os.close(fd)
+        raise
+    if not is_linked:
+        os.close(fd)
+
+
 def _made(name: str, fd: int, config: Config, new: New | None) -> Segment:
-    fixed = files.create(name, fd, config, new.secret if new else secrets.token_bytes(layout.SECRET))
-    segment = Segment(name, fd, semaphores.open_all(name, fixed.geometry.stripes), fixed)
+    fixed = files.fill(name, fd, config, new.secret if new else secrets.token_bytes(layout.SECRET))
+    segment = Segment(name, fd, semaphores.open_all(name, fixed.geometry.stripes, os.fstat(fd)), fixed)
     segment.configure(config)
     if new is not None:
-        try:
-            new.fill(segment)
-        except BaseException:
-            files.remove(name)
-            raise
+        new.fill(segment)
     header.publish(fd)
     return segment

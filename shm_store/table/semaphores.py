@@ -10,15 +10,19 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from collections.abc import Callable
 from typing import Final
 
 from shm_store.config import STRIPES_MAX
-from shm_store.errors import DESCRIPTORS, OTHER_USER, BackendError
+from shm_store.errors import DESCRIPTORS, BackendError, OwnershipError, StoreError
+from shm_store.table import ownership
 from shm_store.table.system import SemLock, posix_ipc
 
 # What `multiprocessing.synchronize` calls SEMAPHORE: anyone may release it, whoever has acquired it.
 _SEMAPHORE: Final = 1
+# Until its owner and its mode are set.
+_WHILE_MADE: Final = 0o600
 
 
 class Semaphore:
@@ -54,64 +58,105 @@ class Semaphore:
         self._opened.close()
 
 
-def create(name: str, count: int, mode: int) -> None:
-    """Make the semaphores of the segment `name` anew, all free.
+def create(name: str, count: int, segment: os.stat_result) -> None:
+    """Make the semaphores of the segment `name` anew, all free, with the owner and the mode of its file.
 
     Raises:
         OSError: There is no space for them.
+        OwnershipError: An old one belongs to another user.
         posix_ipc.Error: The operating system refused.
     """
     for stripe in range(count):
-        file = _file(name, stripe)
-        # One of an earlier segment may be left, taken for ever; whoever still uses it has his own mapping of it.
-        with contextlib.suppress(posix_ipc.ExistentialError):
-            posix_ipc.unlink_semaphore(file)
-        posix_ipc.Semaphore(file, posix_ipc.O_CREX, mode=mode, initial_value=1).close()
-        # The process's umask applied; there is no fchmod for a semaphore.
-        os.chmod(f"/dev/shm/sem.{file[1:]}", mode)
+        # One of an earlier segment may be left, taken for ever; a process that still uses it has it mapped.
+        _unlink(name, stripe)
+        file, path = _file(name, stripe), _path(name, stripe)
+        posix_ipc.Semaphore(file, posix_ipc.O_CREX, mode=_WHILE_MADE, initial_value=1).close()
+        # A semaphore has no descriptor to change it by. In a sticky folder only its owner can put another file there.
+        if os.geteuid() == 0:
+            os.chown(path, segment.st_uid, segment.st_gid, follow_symlinks=False)
+        os.chmod(path, stat.S_IMODE(segment.st_mode))
 
 
-def open_all(name: str, count: int) -> list[Semaphore]:
-    """Return the semaphores of the segment `name`.
+def open_all(name: str, count: int, segment: os.stat_result) -> list[Semaphore]:
+    """Return the semaphores of the segment `name`, whose file's status is `segment`.
 
     Raises:
-        BackendError: One is missing, or not ours to use.
+        BackendError: One is missing, or the operating system refused.
+        OwnershipError: One belongs to another user than the segment, grants more, or is not this user's to open.
     """
     opened: list[Semaphore] = []
     try:
         for stripe in range(count):
+            _require_same_owner(name, stripe, segment)
             opened.append(Semaphore(_file(name, stripe)))
-    except (OSError, posix_ipc.Error) as error:
+    except BaseException as error:
         for semaphore in opened:
             semaphore.close()
-        raise BackendError(
-            name, f"opening semaphore {len(opened)} of {count}", str(error), _remedy(name, error)
-        ) from error
+        if isinstance(error, OSError | posix_ipc.Error) and not isinstance(error, StoreError):
+            raise _not_opened(name, len(opened), count, error) from error
+        raise
     return opened
+
+
+def _require_same_owner(name: str, stripe: int, segment: os.stat_result) -> None:
+    try:
+        found = os.lstat(_path(name, stripe))
+    except OSError:
+        # What opens it says why.
+        return
+    mode = stat.S_IMODE(segment.st_mode)
+    if (found.st_uid, stat.S_IFMT(found.st_mode)) != (segment.st_uid, stat.S_IFREG) or found.st_mode & 0o777 & ~mode:
+        raise OwnershipError(
+            name,
+            found.st_uid,
+            os.geteuid(),
+            _drop(name),
+            f"semaphore {stripe} (mode {stat.S_IMODE(found.st_mode):#o}) is not like its segment, which has mode "
+            f"{mode:#o} and the owner uid {segment.st_uid}",
+        )
 
 
 def exist(name: str) -> bool:
     """Return whether there is any semaphore of the segment `name`."""
-    return any(os.path.exists(f"/dev/shm/sem.{_file(name, stripe)[1:]}") for stripe in range(STRIPES_MAX))
+    return any(os.path.lexists(_path(name, stripe)) for stripe in range(STRIPES_MAX))
 
 
 def remove(name: str) -> bool:
-    """Remove whatever semaphores of the segment `name` there are; return whether there were any."""
-    found = False
-    for stripe in range(STRIPES_MAX):
-        with contextlib.suppress(posix_ipc.ExistentialError):
-            posix_ipc.unlink_semaphore(_file(name, stripe))
-            found = True
-    return found
+    """Remove all semaphores of the segment `name`; return whether there were any.
+
+    Raises:
+        OwnershipError: One belongs to another user.
+        posix_ipc.Error: The operating system refused.
+    """
+    found = [_unlink(name, stripe) for stripe in range(STRIPES_MAX)]
+    return any(found)
 
 
-def _remedy(name: str, error: Exception) -> str:
+def _unlink(name: str, stripe: int) -> bool:
+    try:
+        posix_ipc.unlink_semaphore(_file(name, stripe))
+    except posix_ipc.ExistentialError:
+        return False
+    except posix_ipc.PermissionsError as error:
+        raise ownership.not_ours_to_remove(name, _path(name, stripe)) from error
+    return True
+
+
+def _not_opened(name: str, stripe: int, count: int, error: Exception) -> StoreError:
     if isinstance(error, posix_ipc.PermissionsError):
-        return OTHER_USER
-    if isinstance(error, OSError):
-        return DESCRIPTORS
+        with contextlib.suppress(OSError):
+            return ownership.not_permitted(name, os.lstat(_path(name, stripe)))
+    remedy = DESCRIPTORS if isinstance(error, OSError) else _drop(name)
+    return BackendError(name, f"opening semaphore {stripe} of {count}", str(error), remedy)
+
+
+def _drop(name: str) -> str:
     return f"stop its users and drop the table with: shm-store unlink --name {name} --force"
 
 
 def _file(name: str, stripe: int) -> str:
     return f"/{name}.{stripe}"
+
+
+def _path(name: str, stripe: int) -> str:
+    return f"/dev/shm/sem.{name}.{stripe}"

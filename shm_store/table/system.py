@@ -35,6 +35,8 @@ __all__ = ["SemLock", "fcntl", "posix_ipc", "pwd", "require_supported"]
 
 _INSTEAD: Final = "use shm_store.redis.RedisStore, or run the program on Linux, for example in a container"
 _INSTALL: Final = "run pip install posix-ipc"
+_GLIBC: Final = f"take an image with glibc (python:3-slim, not python:3-alpine), or {_INSTEAD.partition(', or ')[0]}"
+_GIL: Final = f"run it with PYTHON_GIL=1, or {_INSTEAD.partition(', or ')[0]}"
 _BUILD: Final = "use a Python that was built with it"
 
 
@@ -47,7 +49,21 @@ def require_supported() -> None:
         ("multiprocessing with semaphores", SemLock, _BUILD),
         ("fcntl.F_OFD_SETLK", getattr(fcntl, "F_OFD_SETLK", None), _BUILD),
         ("os.posix_fallocate", getattr(os, "posix_fallocate", None), _BUILD),
+        ("os.O_TMPFILE", getattr(os, "O_TMPFILE", None), _BUILD),
     )
     for name, found, remedy in needed:
         if found is None:
             raise UnsupportedPlatformError(sys.platform, f"this Python has no {name}", remedy)
+    if not _has_glibc():
+        # It keeps a semaphore under another file name.
+        raise UnsupportedPlatformError(sys.platform, "this Python's C library is not glibc, but perhaps musl", _GLIBC)
+    if not getattr(sys, "_is_gil_enabled", lambda: True)():
+        # Between two stores to shared memory, an operation relies on no other thread running.
+        raise UnsupportedPlatformError(sys.platform, "this Python runs without its GIL", _GIL)
+
+
+def _has_glibc() -> bool:
+    try:
+        return bool(os.confstr("CS_GNU_LIBC_VERSION"))
+    except (OSError, ValueError):
+        return False

@@ -13,7 +13,7 @@ from weakref import WeakSet
 from shm_store.config import Config, OnFull
 from shm_store.digest import Digest
 from shm_store.durations import NS_PER_SECOND
-from shm_store.errors import BackendError, TableFullError
+from shm_store.errors import BackendError, OwnershipError, TableFullError
 from shm_store.table import plain, process, sweeps
 from shm_store.table.accounts import Owner
 from shm_store.table.buckets import Buckets
@@ -199,7 +199,7 @@ class Table:
 
     def close(self) -> None:
         """Give back this process's seats and detach, once the operations of other threads have ended."""
-        with contextlib.suppress(BackendError):
+        with contextlib.suppress(BackendError, OwnershipError):
             self.stripes.mend()
         self.tallies.close()
         if self.seats.close(self.config.lock_timeout_ns + _CLOSE_GRACE_NS):

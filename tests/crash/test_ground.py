@@ -16,7 +16,7 @@ from typing import Final
 
 import pytest
 
-from shm_store import BackendError, Config, ConfigurationError, ShmStore, StoreError
+from shm_store import BackendError, Config, ConfigurationError, OwnershipError, ShmStore, StoreError
 
 # Imported while the process is root: another user may lack permission to read the interpreter's files.
 from shm_store.cli.app import run
@@ -139,11 +139,11 @@ every_entrance = pytest.mark.parametrize("enter", ENTRANCES.values(), ids=ENTRAN
 def test_table_of_another_user_is_refused_and_left_alone(
     open_store: OpenStore, segment_name: str, nobody: Callable[..., int], enter: Callable[[str], object]
 ) -> None:
-    """Only its owner can use a segment of mode 0600: the error names that remedy, and no byte changes."""
+    """Only its owner can use a segment of mode 0600: the error names owner and mode, and no byte changes."""
     open_store().take("a")
     before = _files(segment_name)
-    refused = nobody(lambda: _refused(lambda: enter(segment_name), BackendError, "run as the user that created it"))
-    assert refused == 0
+    match = f"(mode 0o600 does not let|only its owner and root can remove).* owner is uid 0, .* as uid {NOBODY}"
+    assert nobody(lambda: _refused(lambda: enter(segment_name), OwnershipError, match)) == 0
     assert _files(segment_name) == before
 
 
@@ -155,7 +155,7 @@ def test_table_that_all_may_use_is_its_owners_to_remove(
     before = _files(segment_name)
     for way in ("unlink", "unlink --force"):
         remove = partial(ENTRANCES[way], segment_name)
-        assert nobody(partial(_refused, remove, BackendError, "run as the user that created it")) == 0
+        assert nobody(partial(_refused, remove, OwnershipError, "only its owner and root can remove .* as root")) == 0
     assert nobody(lambda: os._exit(run(["unlink", "--name", segment_name, "--force"]))) == 2
     assert _files(segment_name) == before
 
@@ -168,7 +168,7 @@ def test_semaphore_of_another_user_is_refused(
     enter = partial(ShmStore.open, Config(name=segment_name, initial_size=8, mode=0o666))
     Path(SHM, f"sem.{segment_name}.0").chmod(0o600)
     before = _files(segment_name)
-    refused = nobody(lambda: _refused(enter, BackendError, "semaphore 0 of 1 .*run as the user"))
+    refused = nobody(lambda: _refused(enter, OwnershipError, "mode 0o600 does not let .*run as uid 0"))
     assert refused == 0
     assert _files(segment_name) == before
 
@@ -186,7 +186,7 @@ def test_leavings_of_another_user_are_his_to_remove(
         Path(SHM, segment_name).chmod(0o666)
     before = _files(segment_name)
     refused = nobody(
-        lambda: _refused(lambda: ENTRANCES["open"](segment_name), BackendError, "run as the user that created it")
+        lambda: _refused(lambda: ENTRANCES["open"](segment_name), OwnershipError, "only its owner and root can remove")
     )
     assert refused == 0
     assert _files(segment_name) == before

@@ -19,10 +19,11 @@ from shm_store.table.layout import LABEL_LENGTH, LIMIT, TAG
 from tests.segments import new_segment_name
 
 SECRET = bytes(range(32))
+HOST = process.host("t")
 HEAD = Head(
     format=FORMAT,
-    boot_id=process.boot_id(),
-    time_namespace=process.time_namespace(),
+    boot_id=HOST.boot_id,
+    time_namespace=HOST.namespaces.time,
     secret=SECRET,
     initial_size=64,
     stripes=1,

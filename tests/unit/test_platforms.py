@@ -6,13 +6,18 @@ library is imported. The standard library and other packages are imported before
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
 import pytest
+
+from shm_store import Config, ShmStore, UnsupportedPlatformError
 
 _BLOCKED: Final = """
 import asyncio, hashlib, importlib.abc, json, logging.handlers, multiprocessing.synchronize, os, select, signal, socket
@@ -100,6 +105,7 @@ def test_another_system_can_import_everything_and_is_told_what_to_use(
         ((), ("_multiprocessing.SemLock",), "semaphores"),
         ((), ("fcntl.F_OFD_SETLK",), "fcntl.F_OFD_SETLK"),
         ((), ("os.posix_fallocate",), "os.posix_fallocate"),
+        ((), ("os.O_TMPFILE",), "os.O_TMPFILE"),
     ],
 )
 def test_a_python_on_linux_that_lacks_a_part_is_told_which(
@@ -110,3 +116,26 @@ def test_a_python_on_linux_that_lacks_a_part_is_told_which(
     assert len(errors) == 3
     assert all(missing in str(error[1]) for error in errors)
     assert not any("RedisStore" in str(error[2]) for error in errors)
+
+
+def _no_answer(_name: str) -> str:
+    raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+
+@pytest.mark.parametrize("answer", [_no_answer, lambda _name: None, lambda _name: int("no such name")])
+def test_another_c_library_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, answer: Callable[[str], object]) -> None:
+    """Musl keeps semaphores under other file names: opening a table is one line that names it and the remedy."""
+    monkeypatch.setattr(os, "confstr", answer)
+    for use in (partial(ShmStore.open, Config(name="t")), partial(ShmStore.attach, "t")):
+        with pytest.raises(UnsupportedPlatformError, match=r"not glibc, but perhaps musl; .*slim.*RedisStore$"):
+            use()
+
+
+def test_a_python_without_its_gil_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table relies on the GIL between two stores: opening one is one line that names it and the remedy."""
+    monkeypatch.setattr(sys, "_is_gil_enabled", lambda: False, raising=False)
+    for use in (partial(ShmStore.open, Config(name="t")), partial(ShmStore.attach, "t")):
+        with pytest.raises(UnsupportedPlatformError, match=r"without its GIL; .*PYTHON_GIL=1.*RedisStore$"):
+            use()
+    monkeypatch.setattr(sys, "_is_gil_enabled", lambda: True, raising=False)
+    assert ShmStore.attach("no-such-segment") is None

@@ -8,7 +8,6 @@ import resource
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import posix_ipc
 import pytest
@@ -175,16 +174,21 @@ def test_failure_to_create_leaves_nothing_behind(segment_name: str) -> None:
 
 @pytest.mark.parametrize(
     ("change", "match"),
-    [({"boot_id": bytes(16)}, "before the host was restarted"), ({"pid_namespace": 1}, "another pid namespace")],
+    [
+        (lambda host: host._replace(boot_id=bytes(16)), "before the host was restarted"),
+        (lambda host: host._replace(namespaces=host.namespaces._replace(pids=1)), "another pid namespace"),
+        (lambda host: host._replace(namespaces=host.namespaces._replace(time=1)), "another time namespace"),
+    ],
 )
 def test_segment_of_another_boot_or_namespace_is_refused(
-    open_store: OpenStore, segment_name: str, change: dict[str, Any], match: str
+    open_store: OpenStore, segment_name: str, change: Callable[[layout.Host], layout.Host], match: str
 ) -> None:
-    """Pids of its seats mean nothing here, so nobody could tell who is alive."""
+    """The pids of its seats, or its instants, mean nothing here, so no process could tell which others are alive."""
     open_store().close()
     with _file(segment_name).open("r+b") as file:
         fixed = file.read(layout.HEADER_SIZE)[layout.HEADER_FIXED_AT :][: layout.HEADER_FIXED.size]
-        changed = layout.Header.unpack(fixed)._replace(**change).pack()
+        found = layout.Header.unpack(fixed)
+        changed = found._replace(host=change(found.host)).pack()
         file.seek(layout.DIGEST_AT * layout.WORD)
         file.write(header._digest(changed) + changed)
     before = _snapshot(segment_name)
