@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 import inspect
-import os
 import threading
 from collections.abc import Awaitable, Callable
 from types import FunctionType
 from typing import Any, Final, ParamSpec, TypeVar, cast
 
+from shm_store import forks
 from shm_store.durations import Duration
 from shm_store.errors import AcquireTimeoutError, ConfigurationError, ConfigurationTypeError, unusable
 from shm_store.limiter import Backed
@@ -137,4 +137,4 @@ class _Default:
 
 
 _default: Final = _Default()
-os.register_at_fork(after_in_child=_default.after_fork)
+forks.register(_default)

@@ -6,6 +6,7 @@ import os
 import time
 from typing import Final
 
+from shm_store import forks
 from shm_store.errors import BackendError, OwnershipError, StripeTimeoutError
 from shm_store.table.filelock import FileLock
 from shm_store.table.layout import HEARTBEAT_AT, PASSES_AT, SWEEP_AT, SWEEPER_AT, SWEPT_AT, TTL_INTERVAL_AT
@@ -64,6 +65,7 @@ class Housekeeping:
             SeatsExhaustedError: Every seat belongs to a living process.
             BackendError: The registry lock could not be had.
         """
+        forks.catch_up()
         if not self._table.seats.pool:
             self._table.seats.pool.append(self._table.seats.claim())
 
@@ -109,6 +111,7 @@ class Housekeeping:
 
     def close(self) -> None:
         """Detach, and make room for another sweeper."""
+        forks.catch_up()
         self._table.close()
         if self._lock is not None:
             self._lock.close()

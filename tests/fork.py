@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import traceback
@@ -12,9 +13,16 @@ FAILED: Final = 70
 LIFETIME_S: Final = 120
 
 
-def in_child(action: Callable[[], object]) -> int:
+Fork = Callable[[], int]
+#: A fork as a C library makes it: no hook of Python's runs in the child.
+c_fork: Final[Fork] = ctypes.PyDLL(None).fork
+#: The ways to fork, for tests that must hold for each.
+FORKS: Final[dict[str, Fork]] = {"os.fork": os.fork, "C fork": c_fork}
+
+
+def in_child(action: Callable[[], object], fork: Fork = os.fork) -> int:
     """Return the pid of a child that runs `action`, and exits with 0 when that returns, with FAILED when it raises."""
-    child = os.fork()
+    child = fork()
     if child == 0:
         try:
             # A parent that failed meanwhile does not leave it behind.

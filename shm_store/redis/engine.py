@@ -8,9 +8,10 @@ from typing import Any, Final
 import redis
 from redis.connection import parse_url
 
+from shm_store import forks
 from shm_store.durations import NS_PER_SECOND
 from shm_store.errors import EngineError
-from shm_store.redis import address, deadline, forks, pools, refusals
+from shm_store.redis import address, deadline, pools, refusals
 from shm_store.redis.breaker import Breaker
 from shm_store.redis.cluster import Clustered
 from shm_store.redis.config import RedisConfig
@@ -65,6 +66,7 @@ class Engine:
         Raises:
             EngineError: There is none.
         """
+        forks.catch_up()
         breaker = self._breaker(call)
         if breaker.is_open and not breaker.admits():
             reason = f"it failed less than {self._config.backoff:g} s ago; the next call after that contacts it"

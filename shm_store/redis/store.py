@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from types import TracebackType
 from typing import Final, Self
 
+from shm_store import forks
 from shm_store.arguments import (
     LIMITS,
     QUOTAS,
@@ -24,7 +25,7 @@ from shm_store.errors import ConfigurationError, EngineError, StoreClosedError
 from shm_store.limiter import KeyReserve, KeyTake
 from shm_store.quota import Concurrency, Quota
 from shm_store.rate_info import RateInfo
-from shm_store.redis import forks, refusals
+from shm_store.redis import refusals
 from shm_store.redis.calls import Calls
 from shm_store.redis.config import RedisConfig
 from shm_store.redis.engine import Engine
@@ -246,6 +247,7 @@ class RedisStore(Waiting):
         """Give back what is in flight, and close the connections; what is spent stays so. May be called again."""
         if self._closed:
             return
+        forks.catch_up()
         self._settlements.close()
         self._closed = True
         self._heartbeat.close()

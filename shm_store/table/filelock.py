@@ -7,8 +7,8 @@ import os
 import struct
 import time
 from typing import Final
-from weakref import WeakSet
 
+from shm_store import forks
 from shm_store.table.pause import pause
 from shm_store.table.system import fcntl
 
@@ -36,7 +36,7 @@ class FileLock:
         self._file = open(f"/proc/self/fd/{fd}", "r+b", buffering=0)  # noqa: SIM115 - this class is the context manager
         self._byte = byte
         self._timeout_ns = timeout_ns
-        _open.add(self)
+        forks.register(self)
 
     def try_acquire(self) -> bool:
         """Take the lock if it is free now; return whether it was."""
@@ -53,8 +53,8 @@ class FileLock:
         kind: int = _FLOCK.unpack(answer)[0]
         return kind != fcntl.F_UNLCK
 
-    def drop(self) -> None:
-        """Close the file, and leave the lock to the processes that share the description."""
+    def after_fork(self) -> None:
+        """Leave the lock to the parent: a child that keeps its description open would keep a dead parent's lock."""
         self._file.close()
 
     def close(self) -> None:
@@ -83,16 +83,3 @@ class FileLock:
 
     def _set(self, kind: int) -> None:
         fcntl.fcntl(self._file, fcntl.F_OFD_SETLK, _FLOCK.pack(kind, os.SEEK_SET, self._byte, 1, 0))
-
-
-_open: WeakSet[FileLock] = WeakSet()
-
-
-def _close_in_child() -> None:
-    # A child shares the descriptions its parent had open, and would keep a dead parent's lock alive.
-    for lock in list(_open):
-        lock.drop()
-    _open.clear()
-
-
-os.register_at_fork(after_in_child=_close_in_child)

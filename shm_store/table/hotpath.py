@@ -1,9 +1,10 @@
 """The hot path of `take`: one unit of a key seen before, inside its current window.
 
 One closure binds everything it needs, and one look-up in `hints` yields the rest. It passes any other call to
-`take_slowly`, and also a call whose stripe stays taken. A hint holds only while its slot has the tag that it
-names (I7), and until the window or lease that it names ends: under one tag, it lasts as long as it was to (I12). The
-closure repeats `Stripes.run` and `algorithms.window` in line. A call for each would double its cost.
+`take_slowly`, and also a call whose stripe stays taken, and the first call in a child that a C library forked. A hint
+holds only while its slot has the tag that it names (I7), and until the window or lease that it names ends: under one
+tag, it lasts as long as it was to (I12). The closure repeats `Stripes.run` and `algorithms.window` in line. A call for
+each would double its cost.
 `tests/property` compares every way of a take with one model.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from shm_store import forks
 from shm_store.arguments import require_key
 from shm_store.limiter import Take
 from shm_store.quota import Quota
@@ -40,12 +42,15 @@ def bind(  # noqa: C901, PLR0915 - one closure, whose calls are what it saves
     """
     pop = seats.pool.pop
     records = stripes.records
-    one = 1
+    # The only cost that passes, by whether this process has caught up with its forks.
+    only = (object(), 1)
+    settled = forks.settled
     # More than any number of units: a word is at most 2**64 - 1.
     missed = 2**65
 
     def take(key: str, cost: int = 1, quota: Quota | None = None) -> RateInfo:  # noqa: C901, PLR0912, PLR0915 - in line
-        if cost is not one:
+        # One look for both. From here to BUSY there is nothing, but for `pop`, at which a signal handler may fork.
+        if cost is not only[settled[()]]:
             return take_slowly(key, cost, quota)
         try:
             # fmt: off
@@ -64,12 +69,10 @@ def bind(  # noqa: C901, PLR0915 - one closure, whose calls are what it saves
             # A key that has no hash is no text. Another such error may be that of a signal handler.
             require_key(key)
             raise
-        units = missed
-        now_ns = 0
-        tries = TRIES
         while True:
             try:
-                seat[phase] = BUSY
+                # BUSY, and IDLE below: a global name would cost 2 ns more.
+                seat[phase] = 1
                 if acquire(False):
                     now_ns = clock()
                     if tagged[()] == tag and now_ns < ends_ns and quota is hinted:
@@ -88,28 +91,37 @@ def bind(  # noqa: C901, PLR0915 - one closure, whose calls are what it saves
                             units = missed
                             records[phase - SEAT_PHASES][OTHER] += 1
                     else:
+                        units = missed
                         records[phase - SEAT_PHASES][OTHER] += 1
                     release()
-                    seat[phase] = IDLE
+                    seat[phase] = 0
                     break
-                seat[phase] = IDLE
+                seat[phase] = 0
             except BaseException as error:
                 stripes.settle(seat, (phase - SEAT_PHASES,), held=0)
                 if is_damage(error):
                     raise stripes.damaged(error) from error
                 raise
-            tries -= 1
-            if not tries or not stripes.is_free_soon(phase - SEAT_PHASES):
-                break
+            # It counts the tries from here on.
+            cost += 1
+            if cost > TRIES or not stripes.is_free_soon(phase - SEAT_PHASES):
+                seats.spare = seat
+                # `Seats.lost` must not take this frame for one that uses it.
+                del seat
+                return take_slowly(key, 1, quota)
         # Outside the `try`: settle would return it a second time.
         seats.spare = seat
-        if units <= most:
-            return RateInfo(True, limit, limit - units, resets_ns - now_ns)
+        # mypy does not see that only an operation that took the stripe leaves the loop by `break`.
+        if units <= most:  # type: ignore[possibly-undefined]
+            return RateInfo(True, limit, limit - units, resets_ns - now_ns)  # type: ignore[possibly-undefined]
         if units is missed:
-            # `Seats.lost` must not take this frame for one that uses it.
+            # As above.
             del seat
-            return take_slowly(key, cost, quota)
-        left_ns = resets_ns - now_ns
+            return take_slowly(key, 1, quota)
+        left_ns = resets_ns - now_ns  # type: ignore[possibly-undefined]
         return RateInfo(False, limit, 0, left_ns, left_ns)
 
     return take
+
+
+assert (IDLE, BUSY) == (0, 1)

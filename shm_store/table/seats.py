@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from enum import IntEnum
 from itertools import compress
 
+from shm_store import forks
 from shm_store.durations import NS_PER_SECOND
 from shm_store.errors import DESCRIPTORS, BackendError, OwnershipError, SeatsExhaustedError
 from shm_store.table import process
@@ -149,6 +150,7 @@ class Seats:
             timeout_ns: How long to wait. One that is under way in this very thread, below a signal handler, never ends
                 meanwhile; its seat is free again once this process has ended.
         """
+        forks.catch_up()
         deadline_ns = time.monotonic_ns() + timeout_ns
         # With the lock: whoever is claiming a seat is done, and whoever comes later is turned away.
         with self.mending:
@@ -182,6 +184,7 @@ class Seats:
             SeatsExhaustedError: Every seat belongs to a living process.
             BackendError: The registry lock stayed taken, or the process has no file descriptor left.
         """
+        forks.catch_up()
         try:
             with self._segment.registry_lock(_REGISTRY_TIMEOUT_NS):
                 index = self._unowned()

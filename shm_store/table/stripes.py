@@ -15,6 +15,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from shm_store import forks
 from shm_store.durations import NS_PER_SECOND
 from shm_store.errors import BackendError, StoreClosedError, StoreError, StripeTimeoutError
 from shm_store.table import process
@@ -194,6 +195,7 @@ class Stripes:
 
     def _lease(self) -> memoryview:
         """Return a seat for one operation, to be pushed back to the pool afterwards."""
+        forks.catch_up()
         seat = self._seats.unused()
         if seat is None:
             with self._seats.mending:
@@ -211,6 +213,7 @@ class Stripes:
         Raises:
             BackendError: The registry lock could not be had for want of a file descriptor.
         """
+        forks.catch_up()
         with self._seats.mending:
             for seat in self._seats.lost():
                 self._mend(seat)

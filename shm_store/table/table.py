@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final
-from weakref import WeakSet
 
+from shm_store import forks
 from shm_store.config import Config, OnFull
 from shm_store.digest import Digest
 from shm_store.durations import NS_PER_SECOND
@@ -59,7 +59,7 @@ class Table:
         self.takes: Final = Takes(self.buckets)
         self.tallies: Final = Tallies(segment)
         self._owner: Owner | None = None
-        _open_tables.add(self)
+        forks.register(self)
 
     @classmethod
     def attach(cls, name: str, clock: Callable[[], int], role: Role, owner: str | int | None = None) -> Table | None:
@@ -94,6 +94,7 @@ class Table:
     @property
     def owner(self) -> Owner:
         """This process, as others know it by what it has in flight."""
+        forks.catch_up()
         if self._owner is None:
             self._owner = Owner(os.getpid(), process.own_start_ticks())
         return self._owner
@@ -199,12 +200,13 @@ class Table:
 
     def close(self) -> None:
         """Give back this process's seats and detach, once the operations of other threads have ended."""
+        forks.catch_up()
         with contextlib.suppress(BackendError, OwnershipError):
             self.stripes.mend()
         self.tallies.close()
         if self.seats.close(self.config.lock_timeout_ns + _CLOSE_GRACE_NS):
             self.segment.close()
-        _open_tables.discard(self)
+        forks.unregister(self)
 
     def after_fork(self) -> None:
         """Start without seats in a forked child: its parent goes on using its own."""
@@ -223,14 +225,3 @@ def _epoch_of(clock: Callable[[], int]) -> Callable[[], int]:
     if clock is time.monotonic_ns:
         return lambda: time.monotonic_ns() - time.time_ns()
     return lambda: 0
-
-
-_open_tables: WeakSet[Table] = WeakSet()
-
-
-def _after_fork_in_child() -> None:
-    for table in list(_open_tables):
-        table.after_fork()
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)

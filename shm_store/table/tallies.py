@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from itertools import takewhile
 from typing import Final
 
+from shm_store import forks
 from shm_store.durations import NS_PER_SECOND
 from shm_store.errors import BackendError
 from shm_store.table import process
@@ -52,6 +53,7 @@ class Tallies:
 
         Without a free record it counts in memory of its own, and logs that: no request must fail for it.
         """
+        forks.catch_up()
         found = self._own.get(name)
         if found is None:
             found = self._own[name] = Tally(self._claimed(name))
@@ -59,6 +61,7 @@ class Tallies:
 
     def request_tally(self) -> RequestTally:
         """Return what this process counts requests in; without a record left as `tally`."""
+        forks.catch_up()
         if self._own_requests is None:
             self._own_requests = RequestTally(self._claimed(TALLY_REQUESTS))
         return self._own_requests
@@ -79,6 +82,7 @@ class Tallies:
 
     def close(self) -> None:
         """Leave the records to others; what is counted afterwards is lost."""
+        forks.catch_up()
         for _, tally in self._tallies():
             tally.bind(None)
         while self._records:

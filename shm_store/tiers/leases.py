@@ -10,13 +10,14 @@ import weakref
 from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
+from shm_store import forks
 from shm_store.arguments import not_a_quota, require_clock, require_instance, require_key
 from shm_store.durations import NS_PER_SECOND, Duration
 from shm_store.errors import EngineError, StoreError
 from shm_store.limiter import KeyReserve, KeyTake
 from shm_store.quota import Concurrency, Quota
 from shm_store.rate_info import RateInfo
-from shm_store.redis import Issue, Order, RedisStore, forks
+from shm_store.redis import Issue, Order, RedisStore
 from shm_store.reservation import Reservation
 from shm_store.store import ShmStore
 from shm_store.table.leasing import DENIAL, NUMBER_MIN, UNITS, Held, Lease, Pending
@@ -138,6 +139,7 @@ class LeaseStore(CountedStore):
         """
         if self._closed:
             return
+        forks.catch_up()
         self._closed = True
         self.take = self._shared.take
         self._hand_back()

@@ -18,6 +18,7 @@ LAYERS: Final = (
     (
         "errors",
         "extras",
+        "forks",
         "digest",
         "durations",
         "quota",
@@ -67,7 +68,7 @@ COMPUTES: Final = frozenset(
 # The only modules that may import a thing from outside.
 OWNERS: Final = {
     "posix_ipc": ("shm_store.table",),
-    "mmap": ("shm_store.table",),
+    "mmap": ("shm_store.table", "shm_store.forks"),
     "fcntl": ("shm_store.table", "service.business.platform"),
     "falcon": ("shm_store.falcon", "service.app"),
     "gunicorn": ("shm_store.gunicorn", "service.app"),

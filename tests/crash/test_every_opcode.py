@@ -16,7 +16,7 @@ import pytest
 
 from shm_store import ShmStore
 from tests.crash.opcodes import OPERATIONS, Operation, World, at_opcode
-from tests.fork import ended, in_child
+from tests.fork import c_fork, ended, in_child
 
 EVERY: Final = bool(os.environ.get("EVERY_OPCODE"))
 TRIED: Final = 30
@@ -110,6 +110,31 @@ def test_kill_before_any_opcode(segment_name: str, operation: Operation, capsys:
     with capsys.disabled():
         print(f" {killed} of {length} opcodes")
     assert killed == len(numbers)
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", ["hot take", "slow take", "take_all", "in flight", "sweep"])
+def test_kill_of_a_child_that_a_c_library_forked(segment_name: str, name: str) -> None:
+    """SIGKILL before each opcode in turn of its first operation: it has left alone the seats that its parent uses."""
+    operation, number, step = OPERATIONS[name], 1, 1
+    while True:
+        with _world(segment_name, operation) as world:
+            seats = world.store._table.seats
+            before = dict(seats._own)
+
+            def run(world: World = world, number: int = number) -> None:
+                at_opcode(number, _kill, partial(operation.run, world.store))
+
+            status = ended(in_child(run, c_fork))
+            assert before
+            assert all(seats.is_quiet(index) for index in before)
+            _require_sound(world, operation)
+        if status == 0:
+            break
+        assert status == -signal.SIGKILL
+        number += step
+        step = 1 if EVERY else number // 10 + 1
+    assert number > 100
 
 
 @pytest.mark.timeout(900)
