@@ -1,4 +1,4 @@
-"""Which processes hold a lock on a file, as far as /proc shows: for the errors of those that waited in vain."""
+"""Names the processes that hold a lock on a file, as far as /proc shows them, for the errors of failed waits."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _by_open_file(file: str, status: os.stat_result, byte: int) -> Iterator[int]
     """Look at the open files of all processes: the kernel's list of locks names no process for this kind."""
     for entry in _PROC.iterdir():
         if entry.name.isdecimal():
-            # Of another user's process, or gone meanwhile.
+            # /proc hides the files of other users' processes, and a process may end during the look.
             with contextlib.suppress(OSError):
                 for number in (entry / "fd").iterdir():
                     if _is_same(number, status) and _locks_byte(entry / "fdinfo" / number.name, file, byte):

@@ -268,7 +268,7 @@ class Geometry(NamedTuple):
 
 
 class Namespaces(NamedTuple):
-    """The inode numbers of a process's namespaces, outside of which pids, and instants, mean nothing.
+    """The inode numbers of the namespaces in which the pids and instants of a table are valid.
 
     Attributes:
         pids: Of its pid namespace.
@@ -280,7 +280,7 @@ class Namespaces(NamedTuple):
 
 
 class Host(NamedTuple):
-    """Where a table means something: elsewhere its pids and instants are those of others.
+    """The host and the namespaces in which a table is valid.
 
     Attributes:
         boot_id: The 16 bytes that name this boot of the host.

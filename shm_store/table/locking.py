@@ -32,7 +32,7 @@ def share(name: str, fd: int) -> None:
     """Take a share of the `flock` by which an unlink sees that a process is attached.
 
     Raises:
-        BackendError: Another process has locked the file for itself.
+        BackendError: Another process keeps the file locked for itself.
     """
     deadline_ns = time.monotonic_ns() + _SHARE_TIMEOUT_NS
     while not try_share(fd):
@@ -52,7 +52,7 @@ def is_shared(name: str, fd: int) -> bool:
     """Return whether another process has a share; this one has its share afterwards.
 
     Raises:
-        BackendError: Another process has locked the file for itself meanwhile.
+        BackendError: Another process keeps the file locked.
     """
     is_alone = _flock(fd, fcntl.LOCK_EX)
     # Even if it was refused: the kernel gives up a lock before it converts it.

@@ -211,7 +211,7 @@ def unlink(name: str, *, force: bool = False, owner: str | int | None = None) ->
 
 
 def _unlink_semaphores(name: str) -> bool:
-    """Remove semaphores whose segment is gone; return whether no process has made a segment of that name meanwhile."""
+    """Remove semaphores whose segment is gone; return whether no process was first to make one of that name."""
     with _new_file(name, _MODE_MIN, None) as fd:
         # A process that creates the segment makes its semaphores under the registry lock of its file, too.
         if fd is not None:
@@ -324,7 +324,7 @@ def _new_file(name: str, mode: int, owner: str | int | None) -> Iterator[int | N
     """
     fd = files.unnamed(name, mode, owner)
     try:
-        # Before the file has a name, so that all who open it wait until it is finished.
+        # Before the file has a name: a process that opens it waits until it is finished.
         locking.share(name, fd)
         with locking.registry(name, fd, "create"):
             is_linked = files.link(name, fd)

@@ -89,7 +89,7 @@ def test_table_is_made_in_a_fresh_file_where_its_creator_died(ground: Ground) ->
 
 
 def test_root_makes_the_table_of_the_owner_that_it_names(ground: Ground) -> None:
-    """File and semaphores belong to that user and its primary group, who can use and remove them."""
+    """File and semaphores belong to that user and its primary group; the user can use and remove them."""
     assert _opened(ground, "owner='nobody'") == "8"
     files = list(ground.shm.iterdir())
     assert len(files) == 2
@@ -194,7 +194,7 @@ def _protected() -> Iterator[None]:
     ],
 )
 def test_table_of_a_group_or_of_all_works_for_them(ground: Ground, mode: str, others: list[Place]) -> None:
-    """The table's owner, its group, all others where the mode says so, and root, which names the owner, share it."""
+    """The owner, and the users that the mode grants access, share the table; so does root, which names the owner."""
     with _protected():
         owner = Place(user=USER, group=GROUP)
         assert [_opened(ground, f"mode={mode}", place) for place in (owner, owner, *others)] == ["8", "7", "6", "5"]

@@ -183,7 +183,7 @@ def test_failure_to_create_leaves_nothing_behind(segment_name: str) -> None:
 def test_segment_of_another_boot_or_namespace_is_refused(
     open_store: OpenStore, segment_name: str, change: Callable[[layout.Host], layout.Host], match: str
 ) -> None:
-    """The pids of its seats, or its instants, mean nothing here, so no process could tell which others are alive."""
+    """Its pids or its instants are those of another host or namespace: no process could tell which others are alive."""
     open_store().close()
     with _file(segment_name).open("r+b") as file:
         fixed = file.read(layout.HEADER_SIZE)[layout.HEADER_FIXED_AT :][: layout.HEADER_FIXED.size]
