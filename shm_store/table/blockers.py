@@ -1,4 +1,4 @@
-"""Names the processes that hold a lock on a file, as far as /proc shows them, for the errors of failed waits."""
+"""Names the processes that hold a lock on a file, if /proc shows them, for the errors of failed waits."""
 
 from __future__ import annotations
 

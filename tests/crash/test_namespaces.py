@@ -117,7 +117,7 @@ def test_child_of_other_namespaces_is_told(ground: Ground, flag: str, said: str)
 
 
 def test_hidden_boot_id_is_an_error_with_its_remedy(ground: Ground) -> None:
-    """ProcSubset=pid of systemd hides /proc/sys: no process can tell whether a table is older than the host's start."""
+    """With ProcSubset=pid of systemd, no process can find out whether a table is older than the start of the host."""
     assert ground.output(_ENTER, ONLY_PIDS).splitlines()[0].startswith("BackendError ")
     assert _content(ground) == {}
     assert ground.output(_TAKE) == "8"
