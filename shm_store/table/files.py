@@ -110,7 +110,7 @@ def unnamed(name: str, mode: int, owner: str | int | None) -> int:
         # The process's umask applied.
         os.fchmod(fd, mode)
         if ids != (ownership.KEEP, ownership.KEEP):
-            os.fchown(fd, *ids)
+            _give(name, fd, *ids)
         header.begin(fd)
     except BaseException as error:
         os.close(fd)
@@ -118,6 +118,15 @@ def unnamed(name: str, mode: int, owner: str | int | None) -> int:
             raise _refused(name, "create", error) from error
         raise
     return fd
+
+
+def _give(name: str, fd: int, uid: int, gid: int) -> None:
+    try:
+        os.fchown(fd, uid, gid)
+    except OSError as error:
+        reason = f"this process may not give the table to uid {uid}: {error.strerror}"
+        remedy = "allow it CAP_CHOWN (docker run --cap-add CHOWN), or create the table as that user"
+        raise BackendError(name, "create", reason, remedy) from error
 
 
 def link(name: str, fd: int) -> bool:

@@ -19,7 +19,7 @@ from itertools import compress
 from shm_store import forks
 from shm_store.durations import NS_PER_SECOND
 from shm_store.errors import DESCRIPTORS, BackendError, OwnershipError, SeatsExhaustedError
-from shm_store.table import process
+from shm_store.table import header, process
 from shm_store.table.filelock import LockTimeoutError
 from shm_store.table.layout import (
     LOST,
@@ -183,8 +183,11 @@ class Seats:
         Raises:
             SeatsExhaustedError: Every seat belongs to a living process.
             BackendError: The registry lock stayed taken, or the process has no file descriptor left.
+            LayoutMismatchError: This process is not in the namespaces of the segment, as its parent was.
+            OwnershipError: This process has become a user that must not open the segment.
         """
         forks.catch_up()
+        header.require_same_host(self._segment.name, self._segment.header)
         try:
             with self._segment.registry_lock(_REGISTRY_TIMEOUT_NS):
                 index = self._unowned()
@@ -195,9 +198,7 @@ class Seats:
                 self._own[index] = seat
                 return seat
         except LockTimeoutError as error:
-            raise BackendError(
-                self._segment.name, "taking a seat", "the registry lock stayed taken", "look for a stopped process"
-            ) from error
+            raise self._segment.registry_stayed_taken("taking a seat", _REGISTRY_TIMEOUT_NS) from error
         except OwnershipError:
             raise
         except OSError as error:

@@ -101,6 +101,10 @@ class Segment:
             self._share_anew()
         return locking.file_lock(self.name, self._fd, REGISTRY, timeout_ns)
 
+    def registry_stayed_taken(self, operation: str, timeout_ns: int) -> BackendError:
+        """Return the error that an operation waited for the registry lock in vain; it names the holder."""
+        return locking.registry_stayed_taken(self.name, self._fd, operation, timeout_ns)
+
     def sweeper_lock(self) -> FileLock:
         """Return the lock, not yet taken, of the one sweeper of this segment.
 

@@ -250,3 +250,14 @@ def test_switch_to_the_owner_of_the_table_works(ground: Ground) -> None:
     """The table that root has made for the user that the process becomes goes on, before and after a fork."""
     code = _SWITCHED.replace("initial_size=8", f"initial_size=8, owner={USER}").format("", uid=USER)
     assert "Error" not in ground.output(code)
+
+
+def test_root_that_cannot_give_files_away_is_told(ground: Ground) -> None:
+    """Without the capability, as in a container that has dropped it, the error names it; nothing is left."""
+    code = _OPEN.format(f"owner={USER}")
+    without = (
+        f"import os, sys\nos.execvp('setpriv', ['setpriv', '--bounding-set=-chown', sys.executable, '-c', {code!r}])"
+    )
+    refused = ground.output(without)
+    assert f"may not give the table to uid {USER}: Operation not permitted; allow it CAP_CHOWN" in refused
+    assert list(ground.shm.iterdir()) == []
