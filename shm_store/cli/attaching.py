@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
@@ -69,4 +70,5 @@ def shown_key(key: str | Digest) -> str:
 
 def did_you_mean(near: Sequence[str]) -> str:
     """Return the end of a message, which names keys that were perhaps meant; empty if there are none."""
-    return f"; did you mean {' or '.join(visible(key, SHOWN_MAX) for key in near)}?" if near else ""
+    # In quotes where a shell would read more into it than a word: clients choose keys.
+    return f"; did you mean {' or '.join(shlex.quote(visible(key, SHOWN_MAX)) for key in near)}?" if near else ""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shlex
 import unicodedata
 
 import pytest
 from rich.cells import cell_len
 
+from shm_store import digest
 from shm_store.cli.escaping import SHOWN_MAX, one_line, visible
 from tests.cli.conftest import OpenTable, Run
 
@@ -113,3 +115,13 @@ def test_commands_on_a_key_are_tame(run: Run, open_table: OpenTable, key: str) -
         assert "\x7f" not in said.out
         (entry,) = json.loads(said.out)["entries"]
         assert entry["key"] == (key if key != HUGE else "h" * 1024 + "…")
+
+
+@pytest.mark.parametrize("key", ["api:x$(id)", "api:x`id`", "api:x;id", "api:x'\"id", "api:x y", "#api:x1"])
+def test_suggested_key_is_one_word_for_a_shell(run: Run, open_table: OpenTable, key: str) -> None:
+    """An operator who pastes a suggestion runs nothing that a client has chosen."""
+    open_table().take(key)
+    said = run("get", digest.written(key[:-1]))
+    assert said.code == 1
+    _, _, suggested = said.err.partition("; did you mean ")
+    assert shlex.split(suggested.removesuffix("?\n")) == [digest.written(key)]
