@@ -199,6 +199,7 @@ def remove_file(name: str) -> bool:
 
     Raises:
         BackendError: The operating system refused.
+        LayoutMismatchError: It is a folder.
         OwnershipError: It belongs to another user.
     """
     path = path_of(name)
@@ -206,6 +207,8 @@ def remove_file(name: str) -> bool:
         os.unlink(path)
     except FileNotFoundError:
         return False
+    except IsADirectoryError as error:
+        raise header.not_a_table(name) from error
     except OSError as error:
         if isinstance(error, PermissionError):
             raise ownership.not_ours_to_remove(name, path) from error
@@ -218,12 +221,6 @@ def require_folder(name: str) -> None:
     if not os.path.isdir(FOLDER):
         remedy = f"mount a tmpfs there: mkdir -p {FOLDER} && mount -t tmpfs -o mode=1777 tmpfs {FOLDER}"
         raise BackendError(name, "open", f"there is no folder {FOLDER}", remedy)
-
-
-def require_regular(name: str) -> None:
-    """Raise LayoutMismatchError if the name leads to a folder, a link, a pipe or the like."""
-    with contextlib.suppress(OSError):
-        _require_regular(name, os.lstat(path_of(name)))
 
 
 def path_of(name: str) -> str:

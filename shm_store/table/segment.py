@@ -187,7 +187,7 @@ def unlink(name: str, *, force: bool = False, owner: str | int | None = None) ->
     Args:
         name: The segment's name.
         force: Remove it even though others are attached (they keep theirs until they close, and count apart from
-            then on), and whatever other file lies under that name.
+            then on), and any other file of that name: a pipe, a link, but no folder.
         owner: Remove the table of this user, too; with `force`, the owner does not matter.
 
     Raises:
@@ -198,7 +198,6 @@ def unlink(name: str, *, force: bool = False, owner: str | int | None = None) ->
     """
     system.require_supported()
     if force:
-        files.require_regular(name)
         return files.remove(name)
     _require_ground(name, owner)
     try:

@@ -108,17 +108,25 @@ def test_foreign_and_truncated_files_are_refused(open_store: OpenStore, segment_
 def test_what_is_no_file_is_refused_and_left_alone(
     open_store: OpenStore, segment_name: str, make: Callable[[Path], None]
 ) -> None:
-    """A directory, a pipe or a link under the name raises LayoutMismatchError, and stays what it was."""
+    """A folder, a pipe or a link under the name raises LayoutMismatchError; force alone removes all but the folder."""
     path = _file(segment_name)
     make(path)
     kind = path.lstat().st_mode
     try:
-        for enter in (open_store, partial(ShmStore.attach, segment_name), partial(unlink, segment_name, force=True)):
+        for enter in (open_store, partial(ShmStore.attach, segment_name), partial(unlink, segment_name)):
             with pytest.raises(LayoutMismatchError, match=f"not a table .*remove {path}"):
                 enter()
         assert path.lstat().st_mode == kind
+        if path.is_dir():
+            with pytest.raises(LayoutMismatchError, match=f"not a table .*remove {path}"):
+                unlink(segment_name, force=True)
+        else:
+            assert unlink(segment_name, force=True)
     finally:
-        path.rmdir() if path.is_dir() else path.unlink()
+        if path.is_dir():
+            path.rmdir()
+    assert not path.is_symlink()
+    assert Path("/etc/hostname").exists()
     assert open_store().take("a").allowed
 
 
