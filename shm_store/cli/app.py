@@ -27,6 +27,7 @@ Exit codes:
 # Settings of the library, as the command line has them.
 _SETTINGS: Final = {
     "name": "--name",
+    "owner": "--owner",
     "initial_size": "--initial-size",
     "stripes": "--stripes",
     "label_size": "--label-size",

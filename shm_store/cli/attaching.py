@@ -21,13 +21,13 @@ _NAMED: Final = 8
 
 
 @contextmanager
-def inspected(name: str) -> Iterator[Inspection]:
+def inspected(name: str, owner: str | None) -> Iterator[Inspection]:
     """Look at the segment `name`.
 
     Raises:
         AbsentError: There is none.
     """
-    inspection = Inspection.attach(name)
+    inspection = Inspection.attach(name, owner=owner)
     if inspection is None:
         raise no_segment(name)
     with inspection:
@@ -35,13 +35,13 @@ def inspected(name: str) -> Iterator[Inspection]:
 
 
 @contextmanager
-def opened(name: str) -> Iterator[ShmStore]:
+def opened(name: str, owner: str | None) -> Iterator[ShmStore]:
     """Open the segment `name`, to change it.
 
     Raises:
         AbsentError: There is none.
     """
-    store = ShmStore.attach(name)
+    store = ShmStore.attach(name, owner=owner)
     if store is None:
         raise no_segment(name)
     with store:

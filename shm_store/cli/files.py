@@ -12,7 +12,7 @@ from shm_store.cli import paths
 from shm_store.cli.attaching import no_segment
 from shm_store.cli.codes import NO_ROOM, SUCCESS, RefusedError
 from shm_store.cli.figures import things
-from shm_store.cli.options import DEFAULT_NAME, Json, Name, permissions, whole
+from shm_store.cli.options import DEFAULT_NAME, Json, Name, Owner, permissions, whole
 from shm_store.cli.output import complain, show_json
 from shm_store.dump import dump as dump_table
 from shm_store.dump import load as load_table
@@ -38,7 +38,7 @@ _Mode = Annotated[
 _Drop = Annotated[bool, typer.Option("--drop-excess", help="Leave out slots for which there is no room.")]
 
 
-def dump(file: _ToFile, name: Name = DEFAULT_NAME, *, json: Json = False) -> int:
+def dump(file: _ToFile, name: Name = DEFAULT_NAME, *, owner: Owner = None, json: Json = False) -> int:
     """Save spent units, overrides and blocks to a file.
 
     And the keys, where the table keeps them. The file is for this user alone; it replaces one of that name when it is
@@ -47,7 +47,7 @@ def dump(file: _ToFile, name: Name = DEFAULT_NAME, *, json: Json = False) -> int
     if file == _STANDARD and sys.stdout.isatty():
         raise RefusedError("dump: stdout is a terminal; name a file, or write to a pipe")
     with nullcontext(sys.stdout.buffer) if file == _STANDARD else paths.written(file) as target:
-        count = dump_table(name, target)
+        count = dump_table(name, target, owner=owner)
         if count is None:
             raise no_segment(name)
     is_taken = file == _STANDARD
@@ -62,6 +62,7 @@ def load(
     file: _FromFile,
     name: Name = DEFAULT_NAME,
     *,
+    owner: Owner = None,
     initial_size: _Size = None,
     stripes: _Stripes = None,
     label_size: _Label = None,
@@ -79,7 +80,7 @@ def load(
     sizes = {"initial_size": initial_size, "stripes": stripes, "label_size": label_size}
     with nullcontext(sys.stdin.buffer) if file == _STANDARD else paths.opened(file) as source:
         try:
-            loaded = load_table(source, name, **sizes, mode=mode, drop_excess=drop_excess)
+            loaded = load_table(source, name, **sizes, mode=mode, owner=owner, drop_excess=drop_excess)
         except NoRoomError as error:
             lost = f"there is no room for {error.dropped:,} of {things(error.slots, 'slot')}"
             complain(f"load: {lost}; give a larger --initial-size, or --drop-excess to leave them out")

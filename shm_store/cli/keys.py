@@ -15,7 +15,7 @@ from shm_store.cli.attaching import did_you_mean, inspected, no_key, opened, sho
 from shm_store.cli.codes import SUCCESS, AbsentError, RefusedError
 from shm_store.cli.escaping import one_line
 from shm_store.cli.listing import marks, shown_name
-from shm_store.cli.options import DEFAULT_NAME, KEY_HELP, AnyKey, Hash, Json, Name
+from shm_store.cli.options import DEFAULT_NAME, KEY_HELP, AnyKey, Hash, Json, Name, Owner
 from shm_store.cli.output import fields, show, show_json
 from shm_store.durations import NS_PER_SECOND, to_ns, to_text
 from shm_store.entry import Entry
@@ -24,10 +24,10 @@ from shm_store.spelling import doubt
 from shm_store.store import ShmStore
 
 
-def get(key: AnyKey, name: Name = DEFAULT_NAME, *, hash_: Hash = False, json: Json = False) -> int:
+def get(key: AnyKey, name: Name = DEFAULT_NAME, *, owner: Owner = None, hash_: Hash = False, json: Json = False) -> int:
     """Show the limit of a key, and what is left."""
     named = digest.read(key)
-    with inspected(name) as inspection:
+    with inspected(name, owner) as inspection:
         entries = inspection.entry(named)
         if not entries:
             raise no_key(inspection, name, named)
@@ -45,6 +45,7 @@ def set_(
     quota: Annotated[str, typer.Argument(metavar="QUOTA", help="Units per interval, e.g. 50/minute or 5/500ms.")],
     name: Name = DEFAULT_NAME,
     *,
+    owner: Owner = None,
     full: Annotated[bool, typer.Option("--full", help="Begin with a full bucket.")] = False,
     json: Json = False,
 ) -> int:
@@ -53,7 +54,7 @@ def set_(
     Units that are spent stay spent, unless --full is given.
     """
     parsed = Quota.parse(quota)
-    with opened(name) as store:
+    with opened(name, owner) as store:
         change = _Change(store, name, key, may_be_new=True)
         store.set(change.key, parsed.limit, parsed.interval, keep_spent=not full)
     said = f"has {parsed.limit}/{to_text(parsed.interval_ns)} until it is reset"
@@ -65,6 +66,7 @@ def reset(
     key: Annotated[str | None, typer.Argument(metavar="[KEY]", help=KEY_HELP, show_default=False)] = None,
     name: Name = DEFAULT_NAME,
     *,
+    owner: Owner = None,
     every: Annotated[bool, typer.Option("--all", help="Every key of the table; blocks stay.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     json: Json = False,
@@ -75,7 +77,7 @@ def reset(
     """
     if (key is None) != every:
         raise RefusedError("reset: give a key, or --all (see --help)")
-    with opened(name) as store:
+    with opened(name, owner) as store:
         if key is None:
             return _reset_all(store, name, yes=yes, json=json)
         change = _Change(store, name, key)
@@ -90,6 +92,7 @@ def block(
     duration: Annotated[str, typer.Option("--for", metavar="DURATION", help="How long, e.g. 90s, 1h30m, 7d.")],
     name: Name = DEFAULT_NAME,
     *,
+    owner: Owner = None,
     json: Json = False,
 ) -> int:
     """Deny every take of a key for some time.
@@ -97,16 +100,16 @@ def block(
     Its spent units, and the quota that was set for it, stay.
     """
     wait_ns = to_ns("--for", duration, minimum_ns=INTERVAL_MIN_NS, maximum_ns=INTERVAL_MAX_NS)
-    with opened(name) as store:
+    with opened(name, owner) as store:
         change = _Change(store, name, key, may_be_new=True)
         store.block(change.key, duration)
     change.report(f"is blocked for {to_text(wait_ns)}", {"blocked_for": wait_ns / NS_PER_SECOND}, json=json)
     return SUCCESS
 
 
-def unblock(key: AnyKey, name: Name = DEFAULT_NAME, *, json: Json = False) -> int:
+def unblock(key: AnyKey, name: Name = DEFAULT_NAME, *, owner: Owner = None, json: Json = False) -> int:
     """End the block of a key."""
-    with opened(name) as store:
+    with opened(name, owner) as store:
         change = _Change(store, name, key)
         if not store.unblock(change.key):
             raise AbsentError(f'"{shown_key(change.key)}" is not blocked in segment {name!r}')

@@ -13,7 +13,7 @@ from shm_store.cli import figures
 from shm_store.cli.attaching import inspected
 from shm_store.cli.codes import SUCCESS
 from shm_store.cli.escaping import visible
-from shm_store.cli.options import DEFAULT_NAME, Hash, Json, Name, one_of, whole
+from shm_store.cli.options import DEFAULT_NAME, Hash, Json, Name, Owner, one_of, whole
 from shm_store.cli.output import complain, row, show, show_json, table
 from shm_store.entry import Entry
 from shm_store.query import Order, Query
@@ -41,6 +41,7 @@ NO_KEYS: Final = "keys are not kept in this table; make it with label_size, e.g.
 def ls(
     name: Name = DEFAULT_NAME,
     *,
+    owner: Owner = None,
     denied: Annotated[bool, typer.Option("--denied", help="Only keys of which takes were denied.")] = False,
     blocked: Annotated[bool, typer.Option("--blocked", help="Only keys that are blocked.")] = False,
     overrides: Annotated[bool, typer.Option("--overrides", help="Only keys with a quota of their own.")] = False,
@@ -66,7 +67,7 @@ def ls(
         limit=limit,
         hash=hash_,
     )
-    with inspected(name) as inspection:
+    with inspected(name, owner) as inspection:
         has_keys = inspection.stats().label_size > 0
         found = inspection.select(query)
     shown, left_off = found.entries, found.total - len(found.entries)

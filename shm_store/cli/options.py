@@ -85,6 +85,15 @@ Name = Annotated[
         autocompletion=_completed_name,
     ),
 ]
+Owner = Annotated[
+    str | None,
+    typer.Option(
+        "--owner",
+        envvar="SHM_STORE_OWNER",
+        metavar="USER",
+        help="A user whose table to trust, besides root's and your own; a name or a uid.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 JsonLines = Annotated[bool, typer.Option("--json", help="Print JSON for programs, one object a line.")]
 KEY_HELP: Final = "The key, after -- if it begins with a dash; or its digest, '#' and 16 hexadecimal digits, in quotes."

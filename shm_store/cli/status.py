@@ -15,7 +15,7 @@ from shm_store.cli import figures
 from shm_store.cli.attaching import inspected
 from shm_store.cli.codes import SUCCESS
 from shm_store.cli.escaping import visible
-from shm_store.cli.options import DEFAULT_NAME, Json, Name
+from shm_store.cli.options import DEFAULT_NAME, Json, Name, Owner
 from shm_store.cli.output import fields, row, show, show_json, table
 from shm_store.stats import Process, Stats
 from shm_store.tally import Counts, Requests
@@ -26,9 +26,9 @@ _STYLES: Final = {"ok": "green", "stale": "red", "dead": "red", "none": "yellow"
 _BAR: Final = 24
 
 
-def status(name: Name = DEFAULT_NAME, *, json: Json = False) -> int:
+def status(name: Name = DEFAULT_NAME, *, owner: Owner = None, json: Json = False) -> int:
     """Show a table's contents, its processes, and the decisions of its policies."""
-    with inspected(name) as inspection:
+    with inspected(name, owner) as inspection:
         stats, processes = inspection.stats(), inspection.processes()
         requests, policies = inspection.requests(), inspection.policies()
     if json:

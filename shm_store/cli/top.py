@@ -13,7 +13,7 @@ import msgspec
 from shm_store.cli import pacing
 from shm_store.cli.attaching import inspected
 from shm_store.cli.codes import SUCCESS
-from shm_store.cli.options import DEFAULT_NAME, Count, Hash, Interval, JsonLines, Name
+from shm_store.cli.options import DEFAULT_NAME, Count, Hash, Interval, JsonLines, Name, Owner
 from shm_store.cli.output import console, show_json_line
 from shm_store.cli.sampling import Frame, Sampler
 from shm_store.cli.screen import drawn, most_denied, most_used
@@ -26,6 +26,7 @@ _KEYS = 20
 def top(
     name: Name = DEFAULT_NAME,
     *,
+    owner: Owner = None,
     interval: Interval = "1s",
     count: Count = None,
     hash_: Hash = False,
@@ -36,7 +37,7 @@ def top(
     Until q or Ctrl-C, and without any effect on the table, which need not keep keys: it shows its policies otherwise.
     """
     interval_s = pacing.interval(interval)
-    with inspected(name) as inspection:
+    with inspected(name, owner) as inspection:
         frames = _Frames(Sampler(inspection), interval_s, count, hash_=hash_)
         if json:
             frames.print_json()

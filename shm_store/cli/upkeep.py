@@ -10,18 +10,18 @@ from shm_store.cli.attaching import inspected, no_segment, opened
 from shm_store.cli.codes import ABSENT, SUCCESS
 from shm_store.cli.escaping import one_line
 from shm_store.cli.figures import things
-from shm_store.cli.options import DEFAULT_NAME, Json, Name
+from shm_store.cli.options import DEFAULT_NAME, Json, Name, Owner
 from shm_store.cli.output import show_json
 from shm_store.table.segment import unlink as unlink_segment
 
 
-def check(name: Name = DEFAULT_NAME, *, json: Json = False) -> int:
+def check(name: Name = DEFAULT_NAME, *, owner: Owner = None, json: Json = False) -> int:
     """Look for what is wrong with a table.
 
     Whatever a table shows, in use or not, and without changing anything. A line for each fault, and exit code 1 if
     there is any.
     """
-    with inspected(name) as inspection:
+    with inspected(name, owner) as inspection:
         faults = inspection.faults()
     if json:
         show_json({"name": name, "faults": faults})
@@ -31,9 +31,9 @@ def check(name: Name = DEFAULT_NAME, *, json: Json = False) -> int:
     return ABSENT if faults else SUCCESS
 
 
-def sweep(name: Name = DEFAULT_NAME, *, json: Json = False) -> int:
+def sweep(name: Name = DEFAULT_NAME, *, owner: Owner = None, json: Json = False) -> int:
     """Reclaim the slots of expired buckets, as the sweeper does."""
-    with opened(name) as store:
+    with opened(name, owner) as store:
         swept = store.garbage_collect()
     if json:
         show_json({"name": name, "swept": swept})
@@ -45,6 +45,7 @@ def sweep(name: Name = DEFAULT_NAME, *, json: Json = False) -> int:
 def unlink(
     name: Name = DEFAULT_NAME,
     *,
+    owner: Owner = None,
     force: Annotated[
         bool, typer.Option("--force", help="Even while processes are attached, or if it is no table.")
     ] = False,
@@ -54,7 +55,7 @@ def unlink(
 
     Every bucket, counter, override and block is lost.
     """
-    if not unlink_segment(name, force=force):
+    if not unlink_segment(name, force=force, owner=owner):
         raise no_segment(name)
     if json:
         show_json({"name": name, "removed": True})

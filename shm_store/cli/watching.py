@@ -11,7 +11,7 @@ from shm_store import digest
 from shm_store.cli import figures, pacing
 from shm_store.cli.attaching import inspected, no_key
 from shm_store.cli.codes import SUCCESS, AbsentError
-from shm_store.cli.options import DEFAULT_NAME, AnyKey, Count, Interval, JsonLines, Name
+from shm_store.cli.options import DEFAULT_NAME, AnyKey, Count, Interval, JsonLines, Name, Owner
 from shm_store.cli.output import show_json_line
 from shm_store.entry import Entry
 from shm_store.inspection import Inspection
@@ -43,6 +43,7 @@ def watch(
     key: AnyKey,
     name: Name = DEFAULT_NAME,
     *,
+    owner: Owner = None,
     interval: Interval = "1s",
     count: Count = None,
     json: JsonLines = False,
@@ -52,7 +53,7 @@ def watch(
     Until Ctrl-C. It waits for a key that is not there yet.
     """
     interval_s, named = pacing.interval(interval), digest.read(key)
-    with inspected(name) as inspection, pacing.Pace() as pace:
+    with inspected(name, owner) as inspection, pacing.Pace() as pace:
         entries = inspection.entry(named)
         if not entries and isinstance(named, digest.Digest):
             raise no_key(inspection, name, named)

@@ -86,7 +86,8 @@ def require_trusted(name: str, status: os.stat_result, owner: str | int | None, 
         OwnershipError: The table is not trusted.
     """
     if status.st_uid not in {_ROOT, os.geteuid(), uid_of(owner)} and not _is_shared_with_us(status, mode):
-        remedy = f"name the owner to trust it (owner={status.st_uid}, --owner), or {_removal(name)}"
+        user = _named(status.st_uid)
+        remedy = f"name the owner to trust it (owner={user!r}, or --owner {user}), or {_removal(name)}"
         raise OwnershipError(name, status.st_uid, os.geteuid(), remedy)
 
 
@@ -128,6 +129,14 @@ def _is_shared_with_us(status: os.stat_result, mode: int | None) -> bool:
     both = status.st_mode & mode
     in_group = status.st_gid in {os.getegid(), *os.getgroups()}
     return both & 0o006 == 0o006 or (in_group and both & 0o060 == 0o060)
+
+
+def _named(uid: int) -> str:
+    """Return the name of a user, or the uid in digits if it has none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"{uid}"
 
 
 def _removal(name: str) -> str:

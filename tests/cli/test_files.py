@@ -133,9 +133,9 @@ def test_dump_replaces_a_link_that_comes_meanwhile(
     victim, file = tmp_path / "victim", tmp_path / "table"
     victim.write_text("before")
 
-    def dump_meanwhile(*arguments: Any) -> int | None:  # noqa: ANN401 - whatever `dump` takes
+    def dump_meanwhile(*arguments: Any, **options: Any) -> int | None:  # noqa: ANN401 - whatever `dump` takes
         file.symlink_to(victim)
-        return dump_table(*arguments)
+        return dump_table(*arguments, **options)
 
     monkeypatch.setattr(files, "dump_table", dump_meanwhile)
     assert run("dump", str(file)).code == 0
@@ -152,10 +152,10 @@ def test_dump_stays_in_the_folder_that_it_was_given(
     folder.mkdir()
     other.mkdir()
 
-    def dump_meanwhile(*arguments: Any) -> int | None:  # noqa: ANN401 - whatever `dump` takes
+    def dump_meanwhile(*arguments: Any, **options: Any) -> int | None:  # noqa: ANN401 - whatever `dump` takes
         folder.rename(moved)
         folder.symlink_to(other)
-        return dump_table(*arguments)
+        return dump_table(*arguments, **options)
 
     monkeypatch.setattr(files, "dump_table", dump_meanwhile)
     assert run("dump", str(folder / "table")).code == 0

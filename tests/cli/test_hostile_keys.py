@@ -119,7 +119,7 @@ def test_commands_on_a_key_are_tame(run: Run, open_table: OpenTable, key: str) -
 
 @pytest.mark.parametrize("key", ["api:x$(id)", "api:x`id`", "api:x;id", "api:x'\"id", "api:x y", "#api:x1"])
 def test_suggested_key_is_one_word_for_a_shell(run: Run, open_table: OpenTable, key: str) -> None:
-    """An operator who pastes a suggestion runs nothing that a client has chosen."""
+    """A pasted suggestion runs nothing: clients choose keys."""
     open_table().take(key)
     said = run("get", digest.written(key[:-1]))
     assert said.code == 1

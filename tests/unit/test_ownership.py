@@ -55,7 +55,9 @@ def test_table_that_root_makes_is_its_owners() -> None:
 def test_root_trusts_no_table_by_its_mode() -> None:
     """Root has to name the owner of a stranger's table, of any mode; the error has both users and the remedy."""
     for mode in (0o600, 0o660, 0o666):
-        with pytest.raises(OwnershipError, match=f"owner={USER}.*unlink --name t --force") as caught:
+        with pytest.raises(
+            OwnershipError, match=f"owner='{USER}', or --owner {USER}.*unlink --name t --force"
+        ) as caught:
             ownership.require_trusted("t", _status(USER, mode), None, 0o666)
         assert (caught.value.name, caught.value.owner, caught.value.user) == ("t", USER, 0)
         assert isinstance(caught.value, StoreError)
