@@ -254,6 +254,35 @@ def test_child_is_attached_in_its_own_right(open_store: OpenStore, segment_name:
     assert _files(segment_name) == []
 
 
+def test_child_without_descriptors_attaches_when_it_has_some(open_store: OpenStore, segment_name: str) -> None:
+    """A fork neither waits nor fails: the child's first operation says what it lacks, and a later one attaches it."""
+
+    def parent() -> None:
+        store = open_store()
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        (opened, tell_opened), (closed, tell_closed) = os.pipe(), os.pipe()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (os.dup(opened), limits[1]))
+
+        def child() -> None:
+            with pytest.raises(BackendError, match=r"ulimit -n"):
+                store.take("a")
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+            assert store.take("a").remaining == 4
+            os.write(tell_opened, b".")
+            os.read(closed, 1)
+
+        pid = in_child(child)
+        os.read(opened, 1)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        store.close()
+        with pytest.raises(BackendError, match="others are attached"):
+            unlink(segment_name)
+        os.write(tell_closed, b".")
+        assert ended(pid) == 0
+
+    assert ended(in_child(parent)) == 0
+
+
 def test_semaphores_without_a_segment_are_removed(open_store: OpenStore, segment_name: str) -> None:
     """What is left when somebody removes the segment's file by hand can be unlinked, and does not stop a new start."""
     open_store().close()
