@@ -48,7 +48,7 @@ class Segment:
         """Attach the segment `config` names, or create it.
 
         Raises:
-            LayoutMismatchError: What is there is not the table `config` describes.
+            LayoutMismatchError: The segment is not the table that `config` describes.
             OwnershipError: Another user owns it, or it grants more than the mode of `config`.
             BackendError: The operating system refused.
         """
@@ -58,8 +58,8 @@ class Segment:
     def create(cls, config: Config, secret: bytes, fill: Callable[[Segment], None]) -> None:
         """Create the segment `config` names, whose keys are hashed with `secret`, and detach.
 
-        Nobody can attach it before `fill` has put into it what it is to hold; what that raises leaves no segment, and
-        neither does a death in the middle.
+        No other process can attach it before `fill` has returned. An error of `fill`, or a death before the end, leaves
+        no segment.
 
         Raises:
             BackendError: There is one, or the operating system refused.
@@ -77,7 +77,7 @@ class Segment:
         Raises:
             ConfigurationError: The name can name no segment, or there is no such owner.
             OwnershipError: Another user owns it.
-            LayoutMismatchError: What is there is no table of this version.
+            LayoutMismatchError: The file is no table of this version.
             BackendError: The operating system refused.
         """
         try:
@@ -168,7 +168,7 @@ class Segment:
         """Remove the segment and its semaphores.
 
         Raises:
-            BackendError: Someone else is attached.
+            BackendError: Another process is attached.
         """
         _unlink(self.name, self._fd)
 
@@ -191,10 +191,10 @@ def unlink(name: str, *, force: bool = False, owner: str | int | None = None) ->
         owner: Remove the table of this user, too; with `force`, the owner does not matter.
 
     Raises:
-        BackendError: Someone is attached.
+        BackendError: A process is attached.
         ConfigurationError: The name can name no segment, or there is no such owner.
         OwnershipError: It belongs to another user.
-        LayoutMismatchError: What lies under that name is not a table.
+        LayoutMismatchError: The file of that name is not a table.
     """
     system.require_supported()
     if force:
@@ -245,7 +245,7 @@ def _remove(name: str, fd: int) -> None:
 
 
 class New(NamedTuple):
-    """A segment that is to be made, where there must be none.
+    """A new segment: none of its name may exist.
 
     Attributes:
         secret: The key of the hash of its keys.
