@@ -28,8 +28,8 @@ from shm_store.http.request_limiter import limiters
 from shm_store.http.starting import starting
 from shm_store.policy import from_file
 from shm_store.signals import chain
-from shm_store.store import on_open, opened
 from shm_store.supervisor import Supervisor
+from shm_store.table.attachment import on_open, opened
 
 if TYPE_CHECKING:
     from gunicorn.arbiter import Arbiter
@@ -129,12 +129,8 @@ def when_ready(_server: Arbiter) -> None:
     _Master.pid, _Master.announcements = os.getpid(), Announcements()
     chain(signal.SIGCHLD, _on_signal)
     # An application that was loaded before the workers are forked has opened its segments here.
-    for name in {_Master.name, *_opened()} - {None}:
+    for name in {_Master.name, *opened()} - {None}:
         _look_after(str(name))
-
-
-def _opened() -> set[str]:
-    return {store.config.name for store in list(opened)}
 
 
 def _look_after(name: str) -> None:
@@ -207,9 +203,17 @@ def _announce(worker: Worker) -> None:
     """Tell the master of all segments that this worker has opened, and of each that it opens later."""
     announcements = _Master.announcements
     if announcements is not None:
-        # All of them each time: the master compares them with the one that `configure` names.
-        on_open[:] = [lambda _name: announcements.tell(_opened(), worker.ppid)]
-        announcements.tell(_opened(), worker.ppid)
+        told = opened()
+
+        def hear(name: str) -> None:
+            # Once: a program may open a store for each request.
+            if name not in told:
+                told.add(name)
+                # All of them each time: the master compares them with the one that `configure` names.
+                announcements.tell(told, worker.ppid)
+
+        on_open[:] = [hear]
+        announcements.tell(told, worker.ppid)
 
 
 @_guarded

@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Sequence
 from types import TracebackType
-from typing import Final, Self
-from weakref import WeakSet
+from typing import Self
 
 from shm_store.arguments import (
     LIMITS,
@@ -29,16 +28,14 @@ from shm_store.limiter import KeyReserve, KeyTake, Take
 from shm_store.quota import INTERVAL_MAX_NS, INTERVAL_MIN_NS, Concurrency, Quota
 from shm_store.rate_info import RateInfo
 from shm_store.reservation import Reservation
-from shm_store.table import hotpath, overrides
+from shm_store.table import overrides
 from shm_store.table.call import Wanted
 from shm_store.table.entries import digest_of
-from shm_store.table.hints import Hints
 from shm_store.table.leasing import Leasing
 from shm_store.table.seats import Role
-from shm_store.table.segment import Segment
-from shm_store.table.settlement import Settlements
 from shm_store.table.slots import Place
 from shm_store.table.table import Table
+from shm_store.table.taker import Taker
 from shm_store.waiting import Waiting
 from shm_store.whole import WholeTable
 
@@ -55,7 +52,6 @@ class ShmStore(WholeTable, Waiting):
         take: Take units of a key, all or none: `take(key, cost=1, quota=None) -> RateInfo`. `quota` replaces the
             default one; an override stored by `set` comes before either. Keep the quota object: a call with a new
             object costs several times as much.
-        peek: Answer what the same take would answer, and change nothing.
 
     Raises:
         StripeTimeoutError: By any operation: the key's stripe stayed taken for the lock timeout.
@@ -74,27 +70,22 @@ class ShmStore(WholeTable, Waiting):
     """
 
     take: Take
-    peek: Take
 
     def __init__(self, table: Table, clock: Callable[[], int]) -> None:
         """Serve `table`; use `open` or `attach` instead."""
         require_instance("table", table, Table, "use ShmStore.open(Config(...)) or ShmStore.attach(name)")
         super().__init__(table)
         self._clock = clock
-        self._settlements = Settlements()
-        self._hints = Hints(table.stripes, table.buckets.labels)
-        self.take = hotpath.bind(
-            hints=self._hints.recent,
-            seats=table.seats,
-            stripes=table.stripes,
-            clock=clock,
-            take_slowly=self._take,
-        )
-        self.peek = self._peek
+        self.take = Taker(table, clock).take()
 
     @classmethod
     def open(cls, config: Config | None = None, *, clock: Callable[[], int] = time.monotonic_ns) -> Self:
         """Attach the segment that `config` names, or create it.
+
+        The stores of a process on one segment share its mapping, its descriptor and its seats. Each has its own
+        `config` and `clock`. Close a store that is no longer of use, or open it in a `with` block. A store that is
+        dropped unclosed is closed with a ResourceWarning, once nothing that came from it is left: no bound method, no
+        reservation and no inspection.
 
         Args:
             config: The settings; the defaults if None.
@@ -110,11 +101,7 @@ class ShmStore(WholeTable, Waiting):
             config = Config()
         require_instance("config", config, Config, "give a Config, for example Config(limit=100)")
         require_clock(clock)
-        store = cls(Table(Segment.open(config), config, clock, Role.USER), clock)
-        opened.add(store)
-        for hear in on_open:
-            hear(config.name)
-        return store
+        return cls(Table.open(config, clock), clock)
 
     @classmethod
     def attach(cls, name: str, *, owner: str | int | None = None) -> Self | None:
@@ -150,6 +137,13 @@ class ShmStore(WholeTable, Waiting):
     def partition(self, keys: Sequence[str]) -> list[list[int]]:
         """Return the positions of all keys as one group."""
         return [[*range(len(keys))]]
+
+    def peek(self, key: str, cost: int = 1, quota: Quota | None = None) -> RateInfo:
+        """Answer what the same take would answer, and change nothing."""
+        place, asked = self._place(key), self._quota if quota is None else quota
+        if not isinstance(asked, Quota):
+            raise not_a_quota("quota", asked)
+        return self._table.stripes.run(place.stripe, lambda hold: self._table.takes.peek(hold, place, asked, cost))
 
     def take_all(self, takes: Sequence[KeyTake], *, shadow: Collection[int] = ()) -> list[RateInfo]:
         """Take from several buckets, from all of them or from none, under one hold of all their stripes.
@@ -196,8 +190,8 @@ class ShmStore(WholeTable, Waiting):
         wanted = self._wanted(takes_of(key, cost, quota), shadow, LIMITS)
         outcome = self._table.take_all(wanted)
         allowed = all(taken.info.allowed for each, taken in zip(wanted, outcome, strict=True) if not each.shadow)
-        settle = self._settlements.open(self._table.stripes, self._table.takes, wanted, outcome) if allowed else None
-        return Reservation([taken.info for taken in outcome], settle, self._settlements.abandon)
+        settle = self._table.handle.settlements.open(wanted, outcome) if allowed else None
+        return Reservation([taken.info for taken in outcome], settle, self._table.abandon)
 
     def get(self, key: str | Digest) -> tuple[int, int]:
         """Return (limit, remaining) of the bucket `key` now, blocked or not; (0, 0) if it is absent or expired."""
@@ -238,7 +232,7 @@ class ShmStore(WholeTable, Waiting):
 
     def leasing(self, ask: Take, issuer: str) -> Leasing:
         """Return what takes from what `issuer` has issued to this table, and calls `ask` where that does not decide."""
-        self._require_open()
+        self._table.handle.require_open()
         return Leasing(self._table, self._clock, ask, issuer)
 
     def digest(self, key: str) -> str:
@@ -259,12 +253,6 @@ class ShmStore(WholeTable, Waiting):
 
     def close(self) -> None:
         """Let go of the segment, which stays for others and for the next start; may be called again."""
-        if self._closed:
-            return
-        self._settlements.close()
-        self._closed = True
-        opened.discard(self)
-        self._hints.clear()
         self._table.close()
 
     def __enter__(self) -> Self:
@@ -275,27 +263,8 @@ class ShmStore(WholeTable, Waiting):
     ) -> None:
         self.close()
 
-    def _take(self, key: str, cost: int = 1, quota: Quota | None = None) -> RateInfo:
-        asked = self._quota if quota is None else quota
-        if not isinstance(asked, Quota):
-            raise not_a_quota("quota", asked)
-        if cost == 1 and self._hints.recall(key):
-            return self.take(key, cost, quota)
-        is_known = self._table.buckets.slots.knows(key)
-        taken = self._table.take(Wanted(self._place(key), asked, cost))
-        # Not at once: most keys of a flood come once.
-        if is_known and not self._closed:
-            self._hints.remember(key, taken, quota)
-        return taken.info
-
-    def _peek(self, key: str, cost: int = 1, quota: Quota | None = None) -> RateInfo:
-        place, asked = self._place(key), self._quota if quota is None else quota
-        if not isinstance(asked, Quota):
-            raise not_a_quota("quota", asked)
-        return self._table.stripes.run(place.stripe, lambda hold: self._table.takes.peek(hold, place, asked, cost))
-
     def _place(self, key: str) -> Place:
-        self._begin()
+        self._table.handle.begin()
         require_key(key)
         return self._table.buckets.slots.place(key)
 
@@ -303,7 +272,7 @@ class ShmStore(WholeTable, Waiting):
         """Return the place of a key that may be given by its digest; of one without a bucket, half a fingerprint."""
         if not isinstance(key, Digest):
             return self._place(key)
-        self._begin()
+        self._table.handle.begin()
         return self._table.place_of(key)
 
     def _whole_place(self, key: str | Digest) -> Place:
@@ -317,19 +286,8 @@ class ShmStore(WholeTable, Waiting):
             raise ConfigurationError("key", str(key), "no bucket has this digest: give the text of the key")
         return place
 
-    def _begin(self) -> None:
-        """Begin an operation on keys, with what others have left for it."""
-        self._require_open()
-        self._settlements.catch_up()
-
     def _wanted(self, takes: Sequence[KeyReserve], shadow: Collection[int], kinds: Kinds) -> list[Wanted]:
         """Return the takes as the table takes them."""
-        self._begin()
+        self._table.handle.begin()
         place, checked = self._table.buckets.slots.place, checked_takes(takes, shadow, self._quota, kinds)
         return [Wanted(place(take.key), take.quota, take.cost, take.shadow) for take in checked]
-
-
-#: The stores of this process that `open` has returned and that are not closed, for hooks that look after their tables.
-opened: Final[WeakSet[ShmStore]] = WeakSet()
-#: Called with the name of each segment that is opened from now on.
-on_open: Final[list[Callable[[str], None]]] = []

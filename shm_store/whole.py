@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from shm_store.arguments import require_instance
 from shm_store.config import Config
-from shm_store.errors import StoreClosedError
 from shm_store.inspection import Inspection
 from shm_store.quota import Quota
 from shm_store.stats import Stats, SweeperState
@@ -21,7 +20,6 @@ class WholeTable:
         """Begin with an open `table`, which the store closes."""
         self._table = table
         self._quota = table.config.quota
-        self._closed = False
 
     @property
     def config(self) -> Config:
@@ -38,7 +36,7 @@ class WholeTable:
 
         Holds one stripe at a time, for a few microseconds: it may forget a concurrent take or not.
         """
-        self._require_open()
+        self._table.handle.require_open()
         return self._table.reset_all()
 
     def garbage_collect(self) -> int:
@@ -46,48 +44,44 @@ class WholeTable:
 
         Holds one stripe at a time, for a few microseconds.
         """
-        self._require_open()
+        self._table.handle.require_open()
         return sum(map(self._table.sweep_set, range(self._table.segment.header.geometry.sets)))
 
     def stats(self) -> Stats:
         """Return host-wide counters and occupancy, read without taking any stripe."""
-        self._require_open()
+        self._table.handle.require_open()
         return census.stats(self._table)
 
     def tally(self, policy: str) -> Tally:
         """Return what this process counts in, of how the policy of that name decides; `inspect` adds up all."""
-        self._require_open()
+        self._table.handle.require_open()
         require_instance("policy", policy, str, "give the name of a policy")
         return self._table.tallies.tally(policy)
 
     def request_tally(self) -> RequestTally:
         """Return what this process counts requests in; `inspect` adds up all processes."""
-        self._require_open()
+        self._table.handle.require_open()
         return self._table.tallies.request_tally()
 
     def inspect(self) -> Inspection:
         """Return what shows the table's keys, policies and processes; of no use once this store is closed."""
-        self._require_open()
+        self._table.handle.require_open()
         return Inspection(self._table, owned=False)
 
     def sweeper(self) -> SweeperState:
         """Return the sweeper's state, as `stats` does at a hundred times the cost."""
-        self._require_open()
+        self._table.handle.require_open()
         return census.sweeper(self._table.segment)
 
     def unlink(self) -> None:
         """Remove the segment: every bucket, counter and override is lost.
 
         Raises:
-            BackendError: Someone else is attached.
+            BackendError: Another process, or another store of this one, is attached.
             OwnershipError: It belongs to another user.
             LayoutMismatchError: The store is closed, and what lies under its name by now is no table.
         """
-        if self._closed:
+        if self._table.handle.is_closed:
             unlink(self.config.name, owner=self.config.owner)
         else:
-            self._table.segment.unlink()
-
-    def _require_open(self) -> None:
-        if self._closed:
-            raise StoreClosedError(self.config.name)
+            self._table.handle.unlink()

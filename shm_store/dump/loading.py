@@ -16,6 +16,7 @@ from shm_store.dump.soundness import flags, is_sound
 from shm_store.durations import NS_PER_SECOND
 from shm_store.errors import ConfigurationError, NoRoomError, TableFullError
 from shm_store.table import process
+from shm_store.table.attachment import Attachment
 from shm_store.table.header import geometry_of
 from shm_store.table.layout import (
     BLOCKED,
@@ -119,7 +120,7 @@ class _Loading:
         """
         # A Config has seconds, which are not exact for months.
         segment.words[TTL_INTERVAL_AT], segment.words[MIN_TTL_AT] = self._head.ttl_interval_ns, self._head.min_ttl_ns
-        table = Table(segment, self._config, time.monotonic_ns, Role.USER)
+        table = Table(Attachment(segment, Role.USER), self._config, time.monotonic_ns)
         refused = sum(not _put(table, each) for each in self._slots)
         records = table.stripes.records
         dropped = refused + sum(record[EVICTED] for record in records)

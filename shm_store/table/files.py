@@ -61,6 +61,15 @@ def _is_table(path: str) -> bool:
         os.close(fd)
 
 
+def identity(name: str) -> tuple[int, int] | None:
+    """Return device and inode of what the name means now; None if there is nothing to be seen."""
+    try:
+        status = os.stat(path_of(name), follow_symlinks=False)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
 def open_file(name: str, owner: str | int | None, mode: int | None) -> int:
     """Open the segment's file, which is there and trusted; the descriptor is not inherited.
 

@@ -61,7 +61,7 @@ def verify(name: str, fd: int, config: Config | None) -> Header:
     """
     head = os.pread(fd, layout.HEADER_SIZE, 0)
     require_magic(name, head)
-    drop = f"drop the table with: shm-store unlink --name {name}"
+    drop = _drop(name)
     version = _word(head, layout.VERSION_AT)
     if version != layout.VERSION:
         raise LayoutMismatchError(
@@ -80,7 +80,7 @@ def verify(name: str, fd: int, config: Config | None) -> Header:
         raise LayoutMismatchError(name, "it was made before the host was restarted", drop)
     require_same_host(name, header)
     if config is not None:
-        _require_geometry(name, header.geometry, geometry_of(config), drop)
+        require_geometry(name, header.geometry, config)
     return header
 
 
@@ -101,6 +101,14 @@ def require_same_host(name: str, header: Header) -> None:
         raise LayoutMismatchError(name, "it was made in another time namespace, whose clock differs", remedy)
 
 
+def is_changed(fd: int, header: Header) -> bool:
+    """Return whether the file no longer has this header, which it had when this process attached it, or its size."""
+    fixed = header.pack()
+    words = layout.MAGIC.to_bytes(layout.WORD, "little") + layout.VERSION.to_bytes(layout.WORD, "little")
+    expected = words + _digest(fixed) + fixed
+    return os.pread(fd, len(expected), 0) != expected or os.fstat(fd).st_size != header.size
+
+
 def require_magic(name: str, head: bytes) -> None:
     """Raise LayoutMismatchError unless `head`, the file's first bytes, is that of a table."""
     if _word(head, layout.MAGIC_AT) != layout.MAGIC:
@@ -114,7 +122,9 @@ def not_a_table(name: str) -> LayoutMismatchError:
     )
 
 
-def _require_geometry(name: str, found: Geometry, wanted: Geometry, drop: str) -> None:
+def require_geometry(name: str, found: Geometry, config: Config) -> None:
+    """Raise LayoutMismatchError unless a segment has the geometry that `config` describes."""
+    wanted, drop = geometry_of(config), _drop(name)
     # The size first: another number of sets may also mean another number of stripes.
     for field in ("initial_size", "stripes", "label_size"):
         there, here = getattr(found, field), getattr(wanted, field)
@@ -124,6 +134,10 @@ def _require_geometry(name: str, found: Geometry, wanted: Geometry, drop: str) -
                 f"{field} is {there} in the segment and {here} in the configuration",
                 f"keep the configuration that made it, or carry the table over (shm-store dump and load), or {drop}",
             )
+
+
+def _drop(name: str) -> str:
+    return f"drop the table with: shm-store unlink --name {name}"
 
 
 def _word(head: bytes, at: int) -> int:

@@ -54,6 +54,7 @@ class Hints:
         self._labels = labels
         self.recent: dict[str, Hint] = {}
         self._old: dict[str, Hint] = {}
+        self._is_closed = False
 
     def recall(self, key: str) -> bool:
         """Make the old hint of a key a recent one; return whether there was one."""
@@ -129,9 +130,17 @@ class Hints:
         self.recent.clear()
         self._old.clear()
 
+    def close(self) -> None:
+        """Forget everything, and keep nothing from now on: no take goes the short way any more."""
+        self._is_closed = True
+        self.clear()
+
     def _keep(self, key: str, hint: Hint) -> None:
         if len(self.recent) >= HINTS_MAX:
             # The hot path is bound to the one dictionary.
             self._old = self.recent.copy()
             self.recent.clear()
         self.recent[key] = hint
+        # Looked at last: another thread may have closed it since the take.
+        if self._is_closed:
+            self.clear()

@@ -10,7 +10,6 @@ from shm_store.limiter import Take
 from shm_store.quota import Quota
 from shm_store.rate_info import RateInfo
 from shm_store.table import hotpath
-from shm_store.table.hints import Hints
 from shm_store.table.leases import DENIAL, NUMBER_MIN, UNITS, Due, Lease, Leases
 from shm_store.table.slots import Place
 from shm_store.table.table import Table
@@ -65,7 +64,7 @@ class Leasing:
         self._table = table
         self._leases = Leases(table.buckets)
         self._issuer = issuer
-        self._hints = Hints(table.stripes, table.buckets.labels)
+        self._hints = table.new_hints()
         self.take = hotpath.bind(
             hints=self._hints.recent, seats=table.seats, stripes=table.stripes, clock=clock, take_slowly=ask
         )

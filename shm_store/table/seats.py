@@ -1,13 +1,12 @@
 """Seats: the records by which others know which process tries for, or holds, which stripe.
 
-A process keeps the seats it was given in a pool. An operation pops one and pushes it back when it is done, so that
-threads never share a seat, and a process needs no more seats than it has operations under way at once. The hot path
-leaves its seat in `spare`, which saves a fifteenth of the time of a take.
+A process keeps the seats it was given in a pool, which all its stores on the segment share. An operation pops one and
+pushes it back when it is done, so that threads never share a seat, and a process needs no more seats than it has
+operations under way at once. The hot path leaves its seat in `spare`, which saves a fifteenth of the time of a take.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 import threading
@@ -52,7 +51,7 @@ class Seats:
             is overwritten: `lost` finds it.
         mending: Held from a call of `lost` until what it found is settled: nobody else settles it, nor uses it. Held
             also while a seat is claimed.
-        closed: Whether `close` was called: no seat is given out any more.
+        closed: Whether `close` was called: no seat leaves the pool any more.
     """
 
     def __init__(self, segment: Segment, role: Role = Role.USER) -> None:
@@ -133,7 +132,7 @@ class Seats:
         return not self.busy_stripes(index)
 
     def free(self, index: int) -> None:
-        """Give up a seat whose owner is dead, or this process; the registry lock is held."""
+        """Give up a quiet seat: under the registry lock one whose owner is dead, without it one of this process."""
         self.view(index)[SEAT_PID] = 0
 
     def forget(self) -> None:
@@ -143,15 +142,18 @@ class Seats:
         self._own.clear()
         self.mending = threading.RLock()
 
-    def close(self, timeout_ns: int) -> bool:
+    def in_use(self) -> set[int]:
+        """Return the numbers of the seats of this process that an operation uses, or that an exception has lost."""
+        idle = {id(seat) for seat in (*self.pool, self.spare)}
+        return {index for index, seat in tuple(self._own.items()) if id(seat) not in idle}
+
+    def close(self, deadline_ns: int) -> bool:
         """Give back the seats, waiting for operations of other threads; return whether no operation is left.
 
         Args:
-            timeout_ns: How long to wait. One that is under way in this very thread, below a signal handler, never ends
-                meanwhile; its seat is free again once this process has ended.
+            deadline_ns: How long to wait. An operation under way in this very thread, below a signal handler, never
+                ends before this returns; its seat is free again once the process has ended.
         """
-        forks.catch_up()
-        deadline_ns = time.monotonic_ns() + timeout_ns
         # With the lock: whoever is claiming a seat is done, and whoever comes later is turned away.
         with self.mending:
             self.closed = True
@@ -169,12 +171,7 @@ class Seats:
 
     def _give_back(self, seat: memoryview) -> None:
         index = self.own_index(seat)
-        # If the lock cannot be had, the seat is reused once this process has ended.
-        with (
-            contextlib.suppress(LockTimeoutError, BackendError, OwnershipError),
-            self._segment.registry_lock(_REGISTRY_TIMEOUT_NS),
-        ):
-            self.free(index)
+        self.free(index)
         del self._own[index]
 
     def claim(self) -> memoryview:

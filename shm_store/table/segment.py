@@ -31,6 +31,7 @@ class Segment:
         memory: The mapping, for searches and for fingerprints.
         words: The mapping as aligned 64-bit words; a store through it is one machine store.
         semaphores: One a stripe.
+        identity: Device and inode of its file.
     """
 
     def __init__(self, name: str, fd: int, stripes: list[Semaphore], fixed: Header) -> None:
@@ -42,6 +43,8 @@ class Segment:
         self.words = memoryview(self.memory).cast("Q")
         self._fd = fd
         self._is_sharing = True
+        status = os.fstat(fd)
+        self.identity = status.st_dev, status.st_ino
 
     @classmethod
     def open(cls, config: Config) -> Segment:
@@ -84,6 +87,23 @@ class Segment:
             return _open(name, None, owner=owner)
         except FileNotFoundError:
             return None
+
+    def verify(self, config: Config | None, owner: str | int | None) -> None:
+        """Check the segment again, for another handle of this process, and configure it.
+
+        Raises:
+            LayoutMismatchError: It is damaged, or not the table `config` describes.
+            OwnershipError: Another user owns it, or it grants more than `config` does.
+        """
+        header.require_same_host(self.name, self.header)
+        status = os.fstat(self._fd)
+        ownership.require_trusted(self.name, status, owner, config.mode if config else None)
+        if header.is_changed(self._fd, self.header):
+            header.verify(self.name, self._fd, config)
+        if config is not None:
+            ownership.require_mode(self.name, status, config.mode)
+            header.require_geometry(self.name, self.header.geometry, config)
+            self.configure(config)
 
     def configure(self, config: Config) -> None:
         """Have the sweeper go by the settings of the last process that opened the segment."""

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 from types import FrameType
 from weakref import WeakSet
 
-from shm_store.errors import StoreError
+from shm_store.errors import StoreClosedError, StoreError
 from shm_store.quota import Concurrency
 from shm_store.reservation import Settle
 from shm_store.table.call import Taken, Wanted
 from shm_store.table.layout import OTHER
+from shm_store.table.reentry import is_in_table
 from shm_store.table.stripes import Hold, Stripes
 from shm_store.table.takes import Takes
 
@@ -73,7 +73,8 @@ class Settlement:
             except StoreError as error:
                 failed = error
         if failed is not None:
-            self._unfinished(self)
+            if not isinstance(failed, StoreClosedError):
+                self._unfinished(self)
             raise failed
 
     def end_in_flight(self) -> None:
@@ -108,27 +109,34 @@ class Settlement:
 class Settlements:
     """The settlements of one store that are still to come."""
 
-    def __init__(self) -> None:
+    def __init__(self, stripes: Stripes, takes: Takes) -> None:
         """Begin with none."""
+        self._stripes = stripes
+        self._takes = takes
         self._open: WeakSet[Settlement] = WeakSet()
         self._later: deque[Settle] = deque()
+        self._is_closed = False
 
-    def open(self, stripes: Stripes, takes: Takes, wanted: list[Wanted], outcome: list[Taken]) -> Settlement:
+    def open(self, wanted: list[Wanted], outcome: list[Taken]) -> Settlement:
         """Return the settlement of a call."""
         parts = [Part(each, taken) for each, taken in zip(wanted, outcome, strict=True)]
-        settlement = Settlement(stripes, takes, parts, self._later.append)
+        settlement = Settlement(self._stripes, self._takes, parts, self._later.append)
         self._open.add(settlement)
         return settlement
 
-    def abandon(self, settle: Settle) -> None:
-        """Settle what nobody refers to any more; later, if this thread is in the middle of an operation.
+    def abandon(self, settle: Settle, caller: FrameType) -> None:
+        """Settle a call whose reservation was dropped; later, if this thread is in the middle of an operation.
 
-        Called by a garbage collector, wherever it happens to run.
+        Args:
+            settle: The settlement.
+            caller: The frame of the finalizer, which runs between any two bytecodes.
 
         Raises:
             StoreError: It was tried now, and failed; it is tried again.
         """
-        if _is_in_table():
+        if self._is_closed:
+            return
+        if is_in_table(caller):
             self._later.append(settle)
         else:
             settle(None)
@@ -142,19 +150,11 @@ class Settlements:
                 self._later.popleft()(None)
 
     def close(self) -> None:
-        """End what is in flight: whoever closes the store gives up what it holds."""
+        """End what is in flight: a store that is closed gives up what it holds."""
         self.catch_up()
         for settlement in list(self._open):
             with contextlib.suppress(StoreError):
                 settlement.end_in_flight()
-
-
-def _is_in_table() -> bool:
-    """Return whether this thread is in the middle of an operation, which may hold the very stripe."""
-    frame: FrameType | None = sys._getframe()  # noqa: SLF001 - documented, underscore and all
-    while frame is not None:
-        name = frame.f_globals.get("__name__", "")
-        if name.startswith("shm_store.table.") and name != __name__:
-            return True
-        frame = frame.f_back
-    return False
+        self._is_closed = True
+        # A failed settlement refers to this queue.
+        self._later.clear()

@@ -8,6 +8,7 @@ IDLE again, and pauses before the next try, with what it holds of lower stripes.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
@@ -17,12 +18,11 @@ import msgspec
 
 from shm_store import forks
 from shm_store.durations import NS_PER_SECOND
-from shm_store.errors import BackendError, StoreClosedError, StoreError, StripeTimeoutError
+from shm_store.errors import BackendError, OwnershipError, StoreClosedError, StoreError, StripeTimeoutError
 from shm_store.table import process
+from shm_store.table.attachment import Attachment
 from shm_store.table.layout import (
-    ALLOWED,
     BUSY,
-    DENIED,
     IDLE,
     LOST,
     OTHER,
@@ -31,14 +31,9 @@ from shm_store.table.layout import (
     SEAT_TIMEOUTS,
     SEAT_WAITED,
     SEAT_WAITS,
-    STRIPE_WORDS,
     WAITS_NS,
-    word,
 )
 from shm_store.table.pause import pause
-from shm_store.table.recovery import Recovery
-from shm_store.table.seats import Seats
-from shm_store.table.segment import Segment
 
 T = TypeVar("T")
 
@@ -57,6 +52,7 @@ _WORD_MAX: Final = 2**64 - 1
 # processor, or to none.
 _PAUSE_MIN_NS: Final = 20_000
 _PAUSE_MAX_NS: Final = 640_000
+_CLOSE_POLL_S: Final = 0.0005
 
 
 class Hold(msgspec.Struct, frozen=True, gc=False):
@@ -74,27 +70,25 @@ class Hold(msgspec.Struct, frozen=True, gc=False):
 
 
 class Stripes:
-    """The stripes of one segment, as seen from one process.
+    """The stripes of one segment, as one handle uses them.
 
     Attributes:
         semaphores: The stripes' semaphores.
         records: Their records.
         outcomes: Of each its counters `allowed` and `denied`, for the hot path.
+        timeout_ns: How long a wait for a stopped holder lasts.
     """
 
-    def __init__(self, segment: Segment, seats: Seats, recovery: Recovery, lock_timeout_ns: int) -> None:
-        """Bind to `segment`; `lock_timeout_ns` bounds every wait for a stripe."""
-        self._name = segment.name
-        self._seats = seats
-        self._recovery = recovery
-        self._timeout_ns = lock_timeout_ns
-        self.semaphores = segment.semaphores
-        stripe_at = segment.header.geometry.stripe_at
-        self.records = [
-            segment.words[stripe_at(stripe) : stripe_at(stripe) + STRIPE_WORDS]
-            for stripe in range(segment.header.geometry.stripes)
-        ]
-        self.outcomes = [(word(record, ALLOWED), word(record, DENIED)) for record in self.records]
+    def __init__(self, attachment: Attachment, lock_timeout_ns: int) -> None:
+        """Bind to the attachment of a handle; `lock_timeout_ns` bounds every wait for a stripe."""
+        self._name = attachment.segment.name
+        self._seats = attachment.seats
+        self._recovery = attachment.recovery
+        self.timeout_ns = lock_timeout_ns
+        self._is_closed = False
+        self.semaphores = attachment.segment.semaphores
+        self.records = attachment.records
+        self.outcomes = attachment.outcomes
 
     def run(self, stripe: int, body: Callable[[Hold], T]) -> T:
         """Do the same as `run_all` for one stripe, in some 300 ns less."""
@@ -172,7 +166,7 @@ class Stripes:
             if seat[SEAT_PHASES + stripe] != IDLE:
                 # It came between the semaphore and the next line: held or not, only the others can tell.
                 seat[SEAT_PHASES + stripe] = LOST
-                self._recovery.recover(stripe, self._timeout_ns)
+                self._recovery.recover(stripe, self.timeout_ns)
         if all(seat[SEAT_PHASES + stripe] == IDLE for stripe in stripes):
             self._seats.pool.append(seat)
 
@@ -205,7 +199,24 @@ class Stripes:
                 seat = self._seats.unused()
                 if seat is None:
                     seat = self._seats.claim()
+        # With the seat: so `close` waits for this operation, or this operation sees that.
+        if self._is_closed:
+            self._seats.pool.append(seat)
+            raise StoreClosedError(self._name)
         return seat
+
+    def close(self, deadline_ns: int) -> None:
+        """Begin no further operation, and wait until those that other threads have begun are over.
+
+        Other handles of the process use the same seats. So this waits for whatever each seat does now.
+        """
+        self._is_closed = True
+        in_use = self._seats.in_use()
+        while in_use and time.monotonic_ns() < deadline_ns:
+            pause(_CLOSE_POLL_S)
+            with contextlib.suppress(BackendError, OwnershipError):
+                self.mend()
+            in_use &= self._seats.in_use()
 
     def mend(self) -> None:
         """Return to the pool what exceptions have lost, as far as that leaves no doubt.
@@ -248,10 +259,10 @@ class Stripes:
             now_ns = time.monotonic_ns()
             waited_ns += min(now_ns - last_ns, _STANDSTILL_NS)
             last_ns = now_ns
-            left_ns = self._timeout_ns - waited_ns
+            left_ns = self.timeout_ns - waited_ns
             if (pause_ns == _PAUSE_MAX_NS or left_ns <= 0) and self._free_of_the_dead(stripe):
                 continue
-            if left_ns <= 0 and (left_ns <= -_PATIENCE * self._timeout_ns or self._is_stopped(stripe)):
+            if left_ns <= 0 and (left_ns <= -_PATIENCE * self.timeout_ns or self._is_stopped(stripe)):
                 self._give_up(seat, stripe, waited_ns)
             paused = True
             pause((min(pause_ns, left_ns) if left_ns > 0 else pause_ns) / NS_PER_SECOND)

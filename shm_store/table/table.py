@@ -1,40 +1,43 @@
-"""One process's handle on a segment: everything that works on it, put together once."""
+"""One handle of a process on a segment: everything that works on it, put together once."""
 
 from __future__ import annotations
 
-import contextlib
 import os
+import sys
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Final
+from typing import Final, Self
 
 from shm_store import forks
 from shm_store.config import Config, OnFull
 from shm_store.digest import Digest
 from shm_store.durations import NS_PER_SECOND
-from shm_store.errors import BackendError, OwnershipError, TableFullError
+from shm_store.errors import TableFullError
+from shm_store.reservation import Settle
 from shm_store.table import plain, process, sweeps
 from shm_store.table.accounts import Owner
+from shm_store.table.attachment import Attachment, on_open
 from shm_store.table.buckets import Buckets
 from shm_store.table.call import Taken, Undecided, Wanted
+from shm_store.table.handle import Handle, close_dropped
+from shm_store.table.hints import Hints
 from shm_store.table.layout import MIN_TTL_AT, OTHER, TTL_INTERVAL_AT, WORD
 from shm_store.table.recovery import Recovery
 from shm_store.table.seats import Role, Seats
 from shm_store.table.segment import Segment
+from shm_store.table.settlement import Settlements
 from shm_store.table.slots import Place
 from shm_store.table.stripes import Hold, Stripes
 from shm_store.table.takes import Takes
 from shm_store.table.tallies import Tallies
 
-# Beyond the lock timeout, for an operation that has its stripe.
-_CLOSE_GRACE_NS: Final = NS_PER_SECOND // 10
 # Slots that a sweep vacates in one hold of a stripe, which is then about as long as that of a first take.
 _SWEPT_AT_ONCE: Final = 4
 
 
 class Table:
-    """A segment with its seats, stripes, buckets and recovery, as this process uses them.
+    """A segment with its seats, stripes, buckets and recovery, as one handle uses them.
 
     Attributes:
         config: The settings of this handle.
@@ -45,24 +48,41 @@ class Table:
         buckets: What to run on one bucket.
         takes: What to run on several.
         tallies: How policies decide.
+        handle: What ends with this table.
     """
 
-    def __init__(self, segment: Segment, config: Config, clock: Callable[[], int], role: Role) -> None:
-        """Bind everything to `segment`, which this handle closes."""
+    def __init__(self, attachment: Attachment, config: Config, clock: Callable[[], int]) -> None:
+        """Bind everything to `attachment`, which does not count this table: use `open` or `attach`."""
         on_full: OnFull = config.on_full
         self.config: Final = config
-        self.segment: Final = segment
-        self.seats: Final = Seats(segment, role)
-        self.recovery: Final = Recovery(segment, self.seats)
-        self.stripes: Final = Stripes(segment, self.seats, self.recovery, config.lock_timeout_ns)
-        self.buckets: Final = Buckets(segment, self.recovery.journal, clock, _epoch_of(clock), on_full)
+        self.segment: Final[Segment] = attachment.segment
+        self.seats: Final[Seats] = attachment.seats
+        self.recovery: Final[Recovery] = attachment.recovery
+        self.stripes: Final = Stripes(attachment, config.lock_timeout_ns)
+        self.buckets: Final = Buckets(self.segment, self.recovery.journal, clock, _epoch_of(clock), on_full)
         self.takes: Final = Takes(self.buckets)
-        self.tallies: Final = Tallies(segment)
+        self.tallies: Final = Tallies(self.segment)
+        settlements = Settlements(self.stripes, self.takes)
+        self.handle: Final = Handle(attachment, self.stripes, settlements, self.tallies)
         self._owner: Owner | None = None
         forks.register(self)
 
     @classmethod
-    def attach(cls, name: str, clock: Callable[[], int], role: Role, owner: str | int | None = None) -> Table | None:
+    def open(cls, config: Config, clock: Callable[[], int]) -> Self:
+        """Return a handle on the segment that `config` names, which is created if there is none.
+
+        Raises:
+            LayoutMismatchError: The segment has another geometry, or is no table.
+            BackendError: The operating system refused.
+        """
+        close_dropped()
+        table = cls._entered(Attachment.open(config, Role.USER), config, clock)
+        for hear in on_open:
+            hear(config.name)
+        return table
+
+    @classmethod
+    def attach(cls, name: str, clock: Callable[[], int], role: Role, owner: str | int | None = None) -> Self | None:
         """Return a handle on the segment `name` whatever its geometry; None when there is none.
 
         Args:
@@ -76,10 +96,11 @@ class Table:
             OwnershipError: Another user owns it.
             BackendError: The operating system refused.
         """
-        segment = Segment.attach(name, owner=owner)
-        if segment is None:
+        close_dropped()
+        attachment = Attachment.attach(name, role, owner)
+        if attachment is None:
             return None
-        geometry, words = segment.header.geometry, segment.words
+        geometry, words = attachment.segment.header.geometry, attachment.segment.words
         config = Config(
             name=name,
             initial_size=geometry.initial_size,
@@ -89,7 +110,18 @@ class Table:
             ttl_interval=words[TTL_INTERVAL_AT] / NS_PER_SECOND,
             min_ttl=words[MIN_TTL_AT] / NS_PER_SECOND,
         )
-        return cls(segment, config, clock, role)
+        return cls._entered(attachment, config, clock)
+
+    @classmethod
+    def _entered(cls, attachment: Attachment, config: Config, clock: Callable[[], int]) -> Self:
+        """Return the handle that `attachment` has already counted."""
+        try:
+            table = cls(attachment, config, clock)
+            table.handle.count()
+        except BaseException:
+            attachment.leave(0)
+            raise
+        return table
 
     @property
     def owner(self) -> Owner:
@@ -198,21 +230,22 @@ class Table:
                 reset += self.stripes.run(stripe, partial(sweeps.reset_all, self.buckets, set_index, numbers))
         return reset
 
+    def new_hints(self) -> Hints:
+        """Return hints, none so far, that end with this handle."""
+        return self.handle.new_hints(self.buckets.labels)
+
+    def abandon(self, settle: Settle) -> None:
+        """Settle a call whose reservation was dropped; see `Settlements.abandon`."""
+        self.handle.settlements.abandon(settle, sys._getframe(1))  # noqa: SLF001 - documented, underscore and all
+
     def close(self) -> None:
-        """Give back this process's seats and detach, once the operations of other threads have ended."""
-        forks.catch_up()
-        with contextlib.suppress(BackendError, OwnershipError):
-            self.stripes.mend()
-        self.tallies.close()
-        if self.seats.close(self.config.lock_timeout_ns + _CLOSE_GRACE_NS):
-            self.segment.close()
+        """See `Handle.close`."""
+        self.handle.close()
         forks.unregister(self)
 
     def after_fork(self) -> None:
-        """Start without seats in a forked child: its parent goes on using its own."""
+        """Count in records of the child's own, and as a process of its own."""
         self._owner = None
-        self.seats.forget()
-        self.segment.after_fork()
         self.tallies.after_fork()
 
 

@@ -37,7 +37,7 @@ def requests(key: str, module: str) -> Work:
 
 
 def _serve(key: str, module: str, store: ShmStore, stop_ns: int) -> Done:
-    store._hints.clear()
+    store._table.handle._hints[0].clear()
     kept = [(semaphore, semaphore.acquire) for semaphore in store._table.stripes.semaphores]
     for semaphore, acquire in kept:
         _set(semaphore, _giving_up_the_gil(semaphore) if module == POSIX_IPC else acquire)
@@ -48,7 +48,7 @@ def _serve(key: str, module: str, store: ShmStore, stop_ns: int) -> Done:
     finally:
         for semaphore, acquire in kept:
             _set(semaphore, acquire)
-        store._hints.clear()
+        store._table.handle._hints[0].clear()
     return Done(len(samples), quantiles(samples))
 
 

@@ -101,7 +101,8 @@ def test_unlink_removes_what_is_no_table_by_force_alone(run: Run, segment_name: 
 
 def test_unlink_removes_a_table_that_cannot_be_attached(run: Run, open_table: OpenTable) -> None:
     """A table whose semaphores were removed cannot be used, and --force removes it."""
-    name = open_table().config.name
+    with open_table() as store:
+        name = store.config.name
     for semaphore in Path("/dev/shm").glob(f"sem.{name}*"):
         semaphore.unlink()
     assert run("status").code == 2

@@ -23,6 +23,7 @@ from shm_store.cli.app import run
 from shm_store.housekeeping import Housekeeping
 from shm_store.table.seats import Role
 from shm_store.table.segment import unlink
+from tests.apart import open_apart
 from tests.conftest import OpenStore
 from tests.fork import ended, in_child
 
@@ -140,7 +141,8 @@ def test_table_of_another_user_is_refused_and_left_alone(
     open_store: OpenStore, segment_name: str, nobody: Callable[..., int], enter: Callable[[str], object]
 ) -> None:
     """Only its owner can use a segment of mode 0600: the error names owner and mode, and no byte changes."""
-    open_store().take("a")
+    with open_store() as store:
+        store.take("a")
     before = _files(segment_name)
     match = f"(mode 0o600 does not let|only its owner and root can remove).* owner is uid 0, .* as uid {NOBODY}"
     assert nobody(lambda: _refused(lambda: enter(segment_name), OwnershipError, match)) == 0
@@ -212,7 +214,7 @@ def test_name_on_the_command_line_is_refused(name: str) -> None:
 
 def test_table_without_semaphores_is_refused_until_it_is_dropped(open_store: OpenStore, segment_name: str) -> None:
     """No process creates new semaphores for a table in use; the remedy that the error names works."""
-    store = open_store()
+    store = open_apart(Config(limit=5, initial_size=8, name=segment_name))
     store.take("a")
     for file in SHM.glob(f"sem.{segment_name}.*"):
         file.unlink()

@@ -17,6 +17,7 @@ import pytest
 from shm_store import Config, Quota, ShmStore
 from shm_store.table.files import remove
 from shm_store.table.slots import Slot
+from tests.apart import open_apart
 from tests.clock import Clock
 
 LIMIT = 5
@@ -88,7 +89,7 @@ class World:
             part._words = Guarded(part._words, self._guard)  # type: ignore[assignment]
 
     def _open(self) -> ShmStore:
-        return ShmStore.open(self._config, clock=self.clock)
+        return open_apart(self._config, clock=self.clock)
 
     def admitted(self, key: str, quota: Quota | None = None) -> int:
         """Take until denied, by way of a hint and without one in turn."""

@@ -15,7 +15,7 @@ def test_a_key_has_a_hint_from_its_second_take_on(open_store: OpenStore) -> None
     store.take("once")
     store.take("twice")
     store.take("twice")
-    assert set(store._hints.recent) == {"twice"}
+    assert set(store._table.handle._hints[0].recent) == {"twice"}
     assert store.take("twice").remaining == 6
 
 
@@ -24,7 +24,7 @@ def test_a_long_key_has_none(open_store: OpenStore) -> None:
     store = open_store(limit=9)
     key = "k" * (PLACES_KEY_MAX + 1)
     assert [store.take(key).remaining for _ in range(3)] == [8, 7, 6]
-    assert not store._hints.recent
+    assert not store._table.handle._hints[0].recent
 
 
 def test_hints_are_bounded_and_those_asked_for_stay(open_store: OpenStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,7 +36,7 @@ def test_hints_are_bounded_and_those_asked_for_stay(open_store: OpenStore, monke
         for _ in range(2):
             store.take(f"seldom {number}")
         assert store.take("often").remaining == 998 - number
-        assert "often" in store._hints.recent
-        assert len(store._hints.recent) <= 4
-        assert len(store._hints._old) <= 4
-    assert "seldom 0" not in store._hints.recent | store._hints._old
+        assert "often" in store._table.handle._hints[0].recent
+        assert len(store._table.handle._hints[0].recent) <= 4
+        assert len(store._table.handle._hints[0]._old) <= 4
+    assert "seldom 0" not in store._table.handle._hints[0].recent | store._table.handle._hints[0]._old

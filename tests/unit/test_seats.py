@@ -11,7 +11,7 @@ from itertools import dropwhile, takewhile
 
 import pytest
 
-from shm_store import BackendError, SeatsExhaustedError, ShmStore, StoreClosedError, StoreError
+from shm_store import BackendError, Config, SeatsExhaustedError, ShmStore, StoreClosedError, StoreError
 from shm_store.table.layout import BUSY, IDLE, SEAT_PHASES, SEAT_PID, SEAT_START
 from shm_store.table.process import own_start_ticks
 from shm_store.table.segment import unlink
@@ -64,7 +64,7 @@ def test_close_gives_back_a_seat_that_was_overwritten_meanwhile(open_store: Open
     under_way = [seats.unused(), seats.claim()]
 
     def end() -> None:
-        while not seats.closed:
+        while not store._table.stripes._is_closed:
             time.sleep(0.001)
         for _ in range(2):
             seats.spare = under_way.pop()
@@ -126,7 +126,7 @@ def test_close_waits_for_operations_under_way(open_store: OpenStore) -> None:
     assert set(other._table.seats.column(SEAT_PHASES)) == {IDLE}
 
 
-def test_no_file_descriptor_left_is_an_error(open_store: OpenStore) -> None:
+def test_no_file_descriptor_left_is_an_error(open_store: OpenStore, segment_name: str) -> None:
     """The first take of a process needs a descriptor; without one it says what to do, and works once there is one."""
     store = open_store()
 
@@ -136,7 +136,7 @@ def test_no_file_descriptor_left_is_an_error(open_store: OpenStore) -> None:
         with pytest.raises(BackendError, match="ulimit"):
             store.take("a")
         with pytest.raises(BackendError, match="ulimit"):
-            ShmStore.open(store.config)
+            ShmStore.open(Config(name=f"{segment_name}-other"))
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         assert store.take("a").remaining == 4
 

@@ -17,6 +17,7 @@ from shm_store.cli import main
 from shm_store.table import header, layout
 from shm_store.table.layout import Geometry
 from shm_store.table.segment import unlink
+from tests.apart import open_apart
 from tests.conftest import OpenStore
 from tests.fork import ended, in_child
 
@@ -217,8 +218,9 @@ def test_mode_is_what_was_asked_for_whatever_the_umask(segment_name: str) -> Non
 
 
 def test_unlink_waits_for_the_last_to_leave(open_store: OpenStore, segment_name: str) -> None:
-    """`unlink` refuses while someone else is attached; afterwards it leaves no file."""
-    mine, other = open_store(), open_store()
+    """`unlink` refuses while another process is attached; afterwards it leaves no file."""
+    mine = open_store()
+    other = open_apart(mine.config)
     mine.take("a")
     with pytest.raises(BackendError, match="others are attached"):
         mine.unlink()
@@ -230,8 +232,9 @@ def test_unlink_waits_for_the_last_to_leave(open_store: OpenStore, segment_name:
 
 
 def test_refused_unlink_keeps_its_own_hold(open_store: OpenStore, segment_name: str) -> None:
-    """Who asked in vain is still attached himself: nobody else may remove the table either."""
-    mine, other = open_store(), open_store()
+    """A store that asked in vain is still attached: no other process may remove the table either."""
+    mine = open_store()
+    other = open_apart(mine.config)
     with pytest.raises(BackendError, match="others are attached"):
         mine.unlink()
     other.close()

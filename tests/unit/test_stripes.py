@@ -17,6 +17,7 @@ from shm_store import Config, ShmStore, StripeTimeoutError
 from shm_store.table.layout import BUSY, IDLE, OTHER, SEAT_PHASES
 from shm_store.table.segment import unlink
 from shm_store.table.stripes import Hold
+from tests.apart import open_apart
 from tests.conftest import OpenStore
 from tests.dead import dead_seat
 
@@ -106,7 +107,7 @@ def test_seat_lost_with_its_stripe_is_mended_by_the_next_operation(open_store: O
 def test_exceptions_in_two_processes_on_one_stripe_wait_for_none_of_them(segment_name: str) -> None:
     """Both live on, and neither knows of the other's exception but by what its seat says."""
     config = Config(name=segment_name, limit=100, initial_size=8, lock_timeout="100ms")
-    with ShmStore.open(config) as holder, ShmStore.open(config) as other, ShmStore.open(config) as third:
+    with open_apart(config) as holder, open_apart(config) as other, open_apart(config) as third:
         seats = []
         for store in (holder, other):
             store.take("a")

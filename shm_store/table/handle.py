@@ -1,0 +1,148 @@
+"""Handles: one store's share of an attachment, from its opening to its end, also where the program drops the store."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+import warnings
+from collections import deque
+from typing import Final
+
+from shm_store import forks
+from shm_store.durations import NS_PER_SECOND
+from shm_store.errors import BackendError, OwnershipError, StoreClosedError, StoreError
+from shm_store.table.attachment import Attachment
+from shm_store.table.hints import Hints
+from shm_store.table.labels import Labels
+from shm_store.table.reentry import is_in_table
+from shm_store.table.settlement import Settlements
+from shm_store.table.stripes import Stripes
+from shm_store.table.tallies import Tallies
+
+# Beyond the lock timeout, for an operation that has its stripe.
+_CLOSE_GRACE_NS: Final = NS_PER_SECOND // 10
+
+
+class Handle:
+    """What ends with one store: its operations, hints, settlements and tallies, and its place in the attachment.
+
+    Its finalizer closes a handle that the program has dropped. So nothing that it refers to may refer to it.
+
+    Attributes:
+        settlements: The calls that are yet to be settled.
+        is_closed: Whether `close` was called.
+    """
+
+    # Also of an object without attributes, as a failed copy leaves it.
+    _has_left = True
+
+    def __init__(self, attachment: Attachment, stripes: Stripes, settlements: Settlements, tallies: Tallies) -> None:
+        """Bind to `attachment`, which does not count this handle until `count`."""
+        self.settlements: Final = settlements
+        self.is_closed = False
+        self._attachment = attachment
+        self._stripes = stripes
+        self._tallies = tallies
+        self._hints: list[Hints] = []
+
+    def count(self) -> None:
+        """Leave the attachment at the end: it has counted this handle."""
+        self._has_left = False
+
+    def require_open(self) -> None:
+        """Raise StoreClosedError after `close`."""
+        if self.is_closed:
+            raise StoreClosedError(self._attachment.segment.name)
+
+    def begin(self) -> None:
+        """Begin an operation on keys, with what was left for it.
+
+        Raises:
+            StoreClosedError: The handle is closed.
+        """
+        self.require_open()
+        if _dropped:
+            close_dropped()
+        self.settlements.catch_up()
+
+    def new_hints(self, labels: Labels | None) -> Hints:
+        """Return hints, none so far, that end with this handle; `labels` are those of the segment."""
+        hints = Hints(self._stripes, labels)
+        self._hints.append(hints)
+        return hints
+
+    def unlink(self) -> None:
+        """Remove the segment.
+
+        Raises:
+            BackendError: Another process, or another handle of this one, is attached.
+        """
+        self._attachment.unlink()
+
+    def close(self) -> None:
+        """Let go of the segment, once the operations that other threads have begun have ended.
+
+        The last handle of a process gives back its seats and detaches.
+        """
+        self._close(time.monotonic_ns() + self._stripes.timeout_ns + _CLOSE_GRACE_NS)
+
+    def _close(self, deadline_ns: int) -> None:
+        # Before anything is given back: in a child it is the parent's. Each step may be done again, after an exception.
+        forks.catch_up()
+        self.is_closed = True
+        self.settlements.close()
+        for hints in self._hints:
+            hints.close()
+        with contextlib.suppress(BackendError, OwnershipError):
+            self._stripes.mend()
+        self._tallies.close()
+        self._stripes.close(deadline_ns)
+        # CPython switches threads, and runs signal handlers, at calls and jumps: not within this line.
+        has_left, self._has_left = self._has_left, True
+        if not has_left:
+            self._attachment.leave(deadline_ns)
+
+    def __del__(self) -> None:
+        # At exit the process gives back everything at once, and its modules may be gone.
+        if self._has_left or sys.is_finalizing():
+            return
+        # Later, with an object that lives again until then: an operation of this thread may hold what closing needs.
+        if is_in_table(sys._getframe(1)):  # noqa: SLF001 - documented, underscore and all
+            _dropped.append(_Dropped(self))
+        else:
+            self.close_dropped()
+
+    def close_dropped(self) -> None:
+        """Close, with a warning, what the program has dropped; do nothing at exit."""
+        if sys.is_finalizing():
+            return
+        try:
+            if not self.is_closed:
+                name = self._attachment.segment.name
+                message = f"segment {name!r}: dropped without close(); close it, or use it in a with block"
+                warnings.warn(message, ResourceWarning, source=self, stacklevel=3)
+        finally:
+            with contextlib.suppress(StoreError, OSError):
+                self._close(0)
+
+
+class _Dropped:
+    """A handle that was dropped in the middle of an operation, which closes it once nothing refers to this.
+
+    A finalizer of its own, so that a warning that is an error fails no operation: Python reports it as unraisable.
+    """
+
+    def __init__(self, handle: Handle) -> None:
+        self._handle = handle
+
+    def __del__(self) -> None:
+        self._handle.close_dropped()
+
+
+_dropped: Final[deque[_Dropped]] = deque()
+
+
+def close_dropped() -> None:
+    """Close the handles that were dropped in the middle of operations."""
+    _dropped.clear()
