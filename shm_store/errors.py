@@ -233,6 +233,26 @@ class StoreClosedError(StoreError):
         self.name = name
 
 
+class ForkInOperationError(StoreError, RuntimeError):
+    """This process is a child that was forked in the middle of an operation, with which only the parent goes on.
+
+    Attributes:
+        pid: The child.
+        parent: Its parent.
+    """
+
+    fields = ("pid", "parent")
+    is_failure = False
+
+    def __init__(self, pid: int, parent: int) -> None:
+        super().__init__(
+            f"process {pid} was forked in the middle of an operation, and only its parent {parent} goes on with that; "
+            "end the child where it is forked (exec or os._exit), or do not fork in signal handlers and finalizers"
+        )
+        self.pid = pid
+        self.parent = parent
+
+
 class SeatsExhaustedError(StoreError):
     """Every seat of the segment belongs to a living process."""
 

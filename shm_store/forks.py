@@ -15,6 +15,8 @@ import threading
 import weakref
 from typing import Final, Protocol
 
+from shm_store import unwinding
+
 # The module `mmap` has no name for MADV_WIPEONFORK.
 _WIPE_ON_FORK: Final = 18
 
@@ -80,6 +82,7 @@ def catch_up() -> None:
 
 
 def _in_child() -> None:
+    unwinding.begin()
     # What fails here is repeated, and then raised, by the first operation.
     with contextlib.suppress(Exception):
         catch_up()

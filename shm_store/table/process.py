@@ -15,6 +15,8 @@ _STATE = 0
 # The kernel's own bound; a larger one was never a pid.
 _PID_MAX = 2**22
 _START = 19
+# The command has up to 64 bytes, and each of the 52 fields up to 20 digits.
+_STAT_MAX = 4_096
 _ENDED = (b"Z", b"X", b"x")
 _STOPPED = (b"T", b"t")
 _BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
@@ -46,7 +48,12 @@ def is_alive(pid: int, start: int) -> bool:
 
 
 def _fields(pid: int) -> list[bytes]:
-    stat = Path(f"/proc/{pid}/stat").read_bytes()
+    file = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        # By no position in the file: a child that is forked just now shares it.
+        stat = os.pread(file, _STAT_MAX, 0)
+    finally:
+        os.close(file)
     return stat[stat.rindex(b")") + 2 :].split()
 
 

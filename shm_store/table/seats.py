@@ -84,6 +84,10 @@ class Seats:
         """
         return [seat for seat, references in _references(self._own) if references <= _ALONE]
 
+    def owns(self, seat: memoryview) -> bool:
+        """Return whether a seat is one of this process, and not of the parent that forked it."""
+        return any(own is seat for own in self._own.values())
+
     def own_index(self, seat: memoryview) -> int:
         """Return the number of a seat of this process."""
         return next(index for index, own in self._own.items() if own is seat)

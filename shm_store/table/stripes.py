@@ -149,7 +149,8 @@ class Stripes:
     def settle(self, seat: memoryview, stripes: Sequence[int], *, held: int) -> None:
         """Leave the stripes in order after an exception ended the caller's operation of `seat`, and return the seat.
 
-        A seat that stays in doubt stays out of the pool; `Seats.lost` finds it again.
+        A seat that stays in doubt stays out of the pool; `Seats.lost` finds it again. In a child, whose parent goes on
+        with the operation, nothing happens.
 
         Args:
             seat: The seat.
@@ -157,6 +158,9 @@ class Stripes:
             held: How many of them, from the first on, are known to be held: for those the exception came between the
                 acquire and the release.
         """
+        forks.catch_up()
+        if not self._seats.owns(seat):
+            return
         self._recovery.journal.finish(seat, stripes)
         for stripe in stripes[:held]:
             self.records[stripe][OTHER] = (self.records[stripe][OTHER] + 1) & _WORD_MAX

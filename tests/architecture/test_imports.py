@@ -18,6 +18,7 @@ LAYERS: Final = (
     (
         "errors",
         "extras",
+        "unwinding",
         "forks",
         "digest",
         "durations",

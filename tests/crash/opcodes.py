@@ -378,6 +378,10 @@ def at_opcode(number: int, act: Callable[[], None], operation: Callable[[], obje
             count += 1
             if count == number:
                 act()
+                other = frame.f_trace
+                if other not in (None, trace):
+                    # A fork in `act` has it traced otherwise. As after a signal handler, the opcode comes afterwards.
+                    other(frame, event, _argument)
         return trace
 
     # A collection comes at no opcode in particular, and runs finalizers that are no part of the operation.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -14,9 +15,9 @@ from typing import Final
 
 import pytest
 
-from shm_store import ShmStore
+from shm_store import ForkInOperationError, ShmStore
 from tests.crash.opcodes import OPERATIONS, Operation, World, at_opcode
-from tests.fork import c_fork, ended, in_child
+from tests.fork import FAILED, LIFETIME_S, c_fork, ended, in_child
 
 EVERY: Final = bool(os.environ.get("EVERY_OPCODE"))
 TRIED: Final = 30
@@ -31,6 +32,8 @@ class InterruptedByTestError(Exception):
 ERRORS: Final[list[type[BaseException]]] = [InterruptedByTestError, SystemExit, KeyboardInterrupt]
 #: Opcodes of an operation so long that each meets one of the errors only.
 LONG: Final = 3_000
+#: How a child ends that was forked outside of the operation.
+BEFORE_OR_AFTER: Final = 71
 
 
 @contextmanager
@@ -135,6 +138,47 @@ def test_kill_of_a_child_that_a_c_library_forked(segment_name: str, name: str) -
         number += step
         step = 1 if EVERY else number // 10 + 1
     assert number > 100
+
+
+@pytest.mark.timeout(900)
+@every_operation
+def test_fork_before_any_opcode(segment_name: str, operation: Operation) -> None:
+    """A child that is forked in the middle leaves the operation to its parent, for which nothing has changed."""
+    length = _length(segment_name, operation)
+    with _world(segment_name, operation) as world:
+        operation.run(world.store)
+        expected = {key: world.left(key, operation.quotas.get(key)) for key in operation.left}
+    numbers, refused = range(1, length + 1, _step(length)), 0
+    for number in numbers:
+        with _world(segment_name, operation) as world:
+            parent, forked = os.getpid(), list[int]()
+
+            def fork(parent: int = parent, forked: list[int] = forked) -> None:
+                forked.append(os.fork())
+                if os.getpid() != parent:
+                    signal.alarm(LIFETIME_S)
+
+            _warm(world.store)
+            try:
+                at_opcode(number, fork, partial(operation.run, world.store))
+            except ForkInOperationError:
+                os._exit(0 if os.getpid() != parent and sys.gettrace() is None else FAILED)
+            finally:
+                if os.getpid() != parent:
+                    # Before or after the operation, or between two of them.
+                    os._exit(BEFORE_OR_AFTER)
+            status = ended(forked[0])
+            assert status in (0, BEFORE_OR_AFTER), number
+            refused += status == 0
+            left = {key: world.left(key, operation.quotas.get(key)) for key in operation.left}
+            assert status == BEFORE_OR_AFTER or left == expected, number
+            assert world.faults() == []
+            assert (world.store.stats().timeouts, set(_values(world))) == (0, {1})
+    assert refused > 0.8 * len(numbers)
+
+
+def _values(world: World) -> list[int]:
+    return [semaphore.value for semaphore in world.store._table.segment.semaphores]
 
 
 @pytest.mark.timeout(900)

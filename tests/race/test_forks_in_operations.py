@@ -1,0 +1,241 @@
+"""A fork in the middle of an operation, by a signal handler, a clock or a finalizer: only the parent goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections import Counter
+from collections.abc import Callable
+from typing import Final
+
+import pytest
+
+from shm_store import Config, ForkInOperationError, Quota, ShmStore
+from tests.fork import ended, in_child
+from tests.segments import attached
+
+pytestmark = pytest.mark.alone
+
+LIMIT: Final = 10**9
+FORKS: Final = 150
+PERIOD_S: Final = 0.002
+
+
+class Clock:
+    """A clock that calls a function in the middle of the next operation."""
+
+    def __init__(self) -> None:
+        self.act: Callable[[], object] | None = None
+
+    def __call__(self) -> int:
+        act, self.act = self.act, None
+        if act is not None:
+            act()
+        return 10**12
+
+
+@pytest.fixture
+def moment() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def store(segment_name: str, moment: Clock) -> ShmStore:
+    config = Config(name=segment_name, limit=LIMIT, interval="1h", initial_size=8, lock_timeout="30s")
+    store = ShmStore.open(config, clock=moment)
+    for _ in range(2):
+        store.take("a")
+    return store
+
+
+TAKES: Final[dict[str, Callable[[ShmStore], object]]] = {
+    "hot": lambda store: store.take("a"),
+    "general": lambda store: store.take("a", 1, Quota(LIMIT, "1h", algorithm="sliding-window")),
+    "several": lambda store: store.take_all([("a", None, 1), ("b", None, 1)]),
+    "reserve": lambda store: store.reserve("a"),
+}
+every_take = pytest.mark.parametrize("take", TAKES.values(), ids=TAKES)
+
+
+def _spent(store: ShmStore) -> int:
+    return LIMIT - store.get("a")[1]
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("take", [TAKES["hot"], TAKES["general"]], ids=["hot", "general"])
+def test_forks_of_a_signal_handler_that_a_timer_calls(segment_name: str, take: Callable[[ShmStore], object]) -> None:
+    """Units spent are those of the answers that parent and children got; nobody gets an error but such a child."""
+
+    def run() -> None:
+        store = ShmStore.open(Config(name=segment_name, limit=LIMIT, interval="1h", initial_size=8))
+        parent, children, answers = os.getpid(), list[int](), 0
+        told, tell = os.pipe()
+
+        def fork(*_: object) -> None:
+            if os.getpid() != parent:
+                return
+            child = os.fork()
+            if child:
+                children.append(child)
+                signal.setitimer(signal.ITIMER_REAL, PERIOD_S)
+            elif len(children) % 3 == 0:
+                # A take of the child's own, in the handler.
+                take(store)
+                os.write(tell, b"1")
+                os._exit(0)
+            elif len(children) % 3 == 1:
+                sys.exit()
+
+        signal.signal(signal.SIGALRM, fork)
+        signal.setitimer(signal.ITIMER_REAL, PERIOD_S)
+        try:
+            while len(children) < FORKS:
+                take(store)
+                answers += 1
+                if os.getpid() != parent:
+                    # Forked between two takes, or after one that the parent counts, too.
+                    os.write(tell, b"1")
+                    os._exit(0)
+        except (ForkInOperationError, SystemExit) as error:
+            ends = os.getpid() != parent
+            os.write(tell, error.__class__.__name__[:1].encode())
+            os._exit(0 if ends else 1)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        assert [ended(child) for child in children] == [0] * len(children)
+        heard = Counter(os.read(told, 10 * FORKS))
+        assert sum(heard.values()) == len(children)
+        assert heard[ord("F")] > 0
+        assert _spent(store) == answers + heard[ord("1")]
+        assert (store.stats().recoveries, store.stats().timeouts, store.inspect().faults()) == (0, 0, [])
+
+    assert ended(in_child(run)) == 0
+
+
+@every_take
+def test_child_of_a_clock_does_not_go_on(
+    store: ShmStore, moment: Clock, take: Callable[[ShmStore], object], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The operation raises in the child, at once and for good; the parent's is complete, and done once."""
+    parent, forked = os.getpid(), []
+    before = _spent(store)
+    moment.act = lambda: forked.append(os.fork())
+    try:
+        take(store)
+    except ForkInOperationError as error:
+        ok = (error.pid, error.parent, error.is_failure) == (os.getpid(), parent, False)
+        ok = ok and sys.gettrace() is sys.getprofile() is None
+        # It goes on with the store as another process.
+        ok = ok and attached(store.config.name).get("a") == store.get("a") and store.take("a").allowed
+        os._exit(0 if ok else 1)
+    if os.getpid() != parent:
+        os._exit(2)
+    assert ended(forked[0]) == 0
+    assert _spent(store) == before + 1 + 1
+    assert store.stats().recoveries == 0
+    assert capfd.readouterr().err == ""
+
+
+@every_take
+def test_child_uses_the_store_where_it_was_forked(
+    store: ShmStore, moment: Clock, take: Callable[[ShmStore], object]
+) -> None:
+    """A child takes by seats of its own in the middle, and swallows the error of that; the outer take raises, too."""
+    parent, forked, ready = os.getpid(), list[int](), os.pipe()
+    before = _spent(store)
+
+    def fork() -> None:
+        forked.append(os.fork())
+        if os.getpid() != parent:
+            # The parent's hold ends first.
+            os.read(ready[0], 1)
+            moment.act = fork_again
+            try:
+                take(store)
+            except ForkInOperationError:
+                if len(forked) == 1:
+                    os._exit(3)
+
+    def fork_again() -> None:
+        middle = os.getpid()
+        child = os.fork()
+        if os.getpid() == middle and ended(child) != 0:
+            os._exit(4)
+        if os.getpid() != middle:
+            forked.append(child)
+
+    moment.act = fork
+    try:
+        take(store)
+    except ForkInOperationError:
+        os._exit(0)
+    if os.getpid() != parent:
+        os._exit(2)
+    os.write(ready[1], b".")
+    assert ended(forked[0]) == 0
+    assert _spent(store) == before + 1 + 1
+    assert (store.stats().recoveries, store.inspect().faults()) == (0, [])
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
+def test_exit_of_the_child_passes(store: ShmStore, moment: Clock, error: type[BaseException]) -> None:
+    """`sys.exit` where the child was forked ends it with its status, and nothing of the parent's is touched."""
+    parent, forked = os.getpid(), []
+
+    def fork() -> None:
+        forked.append(os.fork())
+        if os.getpid() != parent:
+            raise error
+
+    moment.act = fork
+    try:
+        store.take("a")
+    except error:
+        os._exit(0 if os.getpid() != parent else 1)
+    except ForkInOperationError:
+        os._exit(2)
+    assert ended(forked[0]) == 0
+    assert _spent(store) == 3
+
+
+def test_traces_of_others_come_back(store: ShmStore, moment: Clock) -> None:
+    """A trace function and a profile function of the application are there again once the operation has ended."""
+    parent, forked = os.getpid(), []
+
+    def watch(*_: object) -> None: ...
+
+    moment.act = lambda: forked.append(os.fork())
+    former = sys.gettrace(), sys.getprofile()
+    sys.settrace(watch)
+    sys.setprofile(watch)
+    try:
+        store.take("a")
+    except ForkInOperationError:
+        found = sys.gettrace(), sys.getprofile()
+        os._exit(0 if found == (watch, watch) else 1)
+    finally:
+        sys.settrace(former[0])
+        sys.setprofile(former[1])
+    if os.getpid() != parent:
+        os._exit(2)
+    assert ended(forked[0]) == 0
+
+
+def test_fork_in_a_finalizer(store: ShmStore, moment: Clock) -> None:
+    """A finalizer that runs in the middle, and forks, is no different."""
+    parent, forked = os.getpid(), []
+
+    class Garbage:
+        def __del__(self) -> None:
+            forked.append(os.fork())
+
+    garbage = [Garbage()]
+    moment.act = garbage.clear
+    try:
+        store.take("a")
+    except ForkInOperationError:
+        os._exit(0)
+    if os.getpid() != parent:
+        os._exit(2)
+    assert ended(forked[0]) == 0
+    assert _spent(store) == 3
