@@ -57,10 +57,10 @@ def test_stopped_process_is_alive_and_not_running() -> None:
 def test_process_that_cannot_be_looked_at_is_alive(monkeypatch: pytest.MonkeyPatch, error: type[OSError]) -> None:
     """/proc mounted with hidepid, or no file descriptor left: nothing is taken from a process that may live."""
 
-    def hidden(_path: Path) -> bytes:
+    def hidden(_path: str, _flags: int) -> int:
         raise error
 
-    monkeypatch.setattr(Path, "read_bytes", hidden)
+    monkeypatch.setattr(os, "open", hidden)
     monkeypatch.setattr(Path, "exists", lambda _path: False)
     assert process.is_alive(os.getpid(), 1)
     # But not one whose pid nobody has.
