@@ -68,8 +68,8 @@ clean:
 
 # A Debian without python3-venv makes an environment that has no pip, and its own pip can install one from outside.
 # PIP_REQUIRE_VIRTUALENV: whatever goes wrong, nothing is installed outside the environment.
-$(INSTALLED) $(BENCH_INSTALLED): export PIP_REQUIRE_VIRTUALENV = 1
-$(INSTALLED) $(BENCH_INSTALLED): export PIP_DISABLE_PIP_VERSION_CHECK = 1
+$(INSTALLED) $(BENCH_INSTALLED) tools: export PIP_REQUIRE_VIRTUALENV = 1
+$(INSTALLED) $(BENCH_INSTALLED) tools: export PIP_DISABLE_PIP_VERSION_CHECK = 1
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "$(PYTHON) is not Python 3.11 or newer: name one that is, e.g. make PYTHON=python3.12" >&2; exit 1; }
@@ -102,11 +102,14 @@ define debian
 endef
 
 # The load generator and the browser of tests/e2e, the model checker of tests/model with the compiler it needs, the second
-# engine of tests/contract (its tools and its server are one program), and the rule checker of tests/infra. That one is
-# taken out of its package, whose installation would start a server.
+# engine of tests/contract (its tools and its server are one program), a server that is compiled for the interpreter of
+# the environment, and the rule checker of tests/infra. That one is taken out of its package, whose installation would
+# start a server.
 tools: $(INSTALLED)
 	$(call debian,wrk spin gcc chromium,the tests that need them will be skipped)
 	$(call debian,redis-tools/redis-check-rdb,tests will run on Valkey alone)
+	@test -x $(BIN)/uwsgi || { echo "compiling uwsgi ..."; $(BIN)/python -m pip install -q -c constraints.txt uWSGI; } \
+	  || echo "not installed: uwsgi - the tests that need it will be skipped" >&2
 	@PATH="$$PATH:$(BIN)"; command -v promtool >/dev/null || { echo "fetching promtool ..."; cd $(VENV) \
 	  && { apt-get download prometheus || { apt-get update && apt-get download prometheus; }; } >/dev/null 2>&1 \
 	  && dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x --strip-components=3 -C bin ./usr/bin/promtool \

@@ -44,7 +44,12 @@ class Service:
         settings: `SERVICE_*` and gunicorn's variables.
         arguments: The server's own.
         module: What Python runs, and the arguments before those.
+
+    Attributes:
+        stops_by: The signal that ends the server when its requests are answered.
     """
+
+    stops_by = signal.SIGTERM
 
     def __init__(
         self,
@@ -125,7 +130,7 @@ class Service:
     def stop(self) -> None:
         """Stop it as an operator would, and see that it left by itself and took its processes with it."""
         assert self._master is not None, "the service was not started"
-        processes.signal_and_wait(signal.SIGTERM, self.pid, self.pid, within_s=_STOP_S)
+        processes.signal_and_wait(self.stops_by, self.pid, self.pid, within_s=_STOP_S)
         status = self._master.wait(_STOP_S)
         assert status == 0, f"the service exited with {status}:\n{self.log}"
         self._master, self._successor = None, 0
