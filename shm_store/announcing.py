@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 from collections.abc import Collection, Iterator
@@ -17,22 +18,24 @@ _READ: Final = 2**20
 class Announcements:
     """A pipe from all workers to their master, which makes it before it forks them.
 
-    A worker writes the names that it has opened, and wakes the master by SIGCHLD, as a child's end does.
+    A worker writes the names that it has opened. Each write wakes the master by SIGCHLD, as a child's end does.
     """
 
     def __init__(self) -> None:
         """Make the pipe; no program that is executed later inherits it."""
         self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._unread = b""
+        # The kernel sends the signal for the master: a worker of another user must not send it one.
+        fcntl.fcntl(self._reader, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(self._reader, fcntl.F_SETSIG, signal.SIGCHLD)
+        fcntl.fcntl(self._reader, fcntl.F_SETFL, os.O_NONBLOCK | os.O_ASYNC)
 
-    def tell(self, names: Collection[str], master: int) -> None:
-        """Tell the master of these names, if it is still the parent of this process."""
+    def tell(self, names: Collection[str]) -> None:
+        """Tell the master of these names."""
         line = _SEPARATOR.join(name.encode() for name in names) + _END
         # A full pipe, or a dead master: the sweeper only keeps the table tidy.
         with suppress(OSError):
             os.write(self._writer, line)
-            if os.getppid() == master:
-                os.kill(master, signal.SIGCHLD)
 
     def heard(self) -> Iterator[list[str]]:
         """Yield the names of each announcement since the last call."""

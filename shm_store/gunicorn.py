@@ -1,6 +1,7 @@
 """Server hooks for gunicorn: `from shm_store.gunicorn import *` in gunicorn.conf.py.
 
 They start a sweeper for each segment that a worker opens and keep it alive, and free at once what a dead worker held.
+With `--user`, the table belongs to that user, whichever process makes it.
 For policies in a file, call `shm_store.gunicorn.configure` there as well. A hook that you define replaces ours: call
 ours from it, e.g. `shm_store.gunicorn.when_ready(server)`.
 
@@ -29,19 +30,21 @@ from shm_store.http.starting import starting
 from shm_store.policy import from_file
 from shm_store.signals import chain
 from shm_store.supervisor import Supervisor
+from shm_store.table import ownership
 from shm_store.table.attachment import on_open, opened
 
 if TYPE_CHECKING:
     from gunicorn.arbiter import Arbiter
     from gunicorn.workers.base import Worker
 
-__all__ = ["child_exit", "on_exit", "on_reload", "post_worker_init", "pre_fork", "when_ready"]
+__all__ = ["child_exit", "nworkers_changed", "on_exit", "on_reload", "post_worker_init", "pre_fork", "when_ready"]
 
 # A thread that has just acquired a stripe waits for the GIL until every thread before it has had its turn.
 _SWITCH_INTERVAL_S: Final = 0.0005
 
 # What tells gunicorn's master that its workers cannot start.
 _BOOT_ERROR: Final = 3
+_ROOT: Final = 0
 _UNIX: Final = (
     "shm-store: this server listens on a UNIX socket, whose clients have no address, and limits them by address: give "
     "the middleware clients=Clients(trusted=['unix']) behind a proxy that names them, or unknown='share' or 'skip'"
@@ -58,8 +61,8 @@ P = ParamSpec("P")
 class _Master:
     """What survives a reload: gunicorn runs its hooks in one process, one after the other."""
 
-    #: The segment that `configure` names.
-    name: str | None = None
+    #: Of the segment that `configure` names.
+    config: Config | None = None
     supervisors: Final[dict[str, Supervisor]] = {}
     announcements: Announcements | None = None
     pid = 0
@@ -86,7 +89,7 @@ def configure(config: Config | None = None, policies: str | PathLike[str] | None
         require_instance("config", config, Config, "give the Config that the store is opened with")
     if policies is not None:
         require_path("policies", policies)
-    _Master.name = None if config is None else config.name
+    _Master.config = config
     if policies is not None:
         _read_policies(policies)
 
@@ -124,18 +127,28 @@ def _guarded(hook: Callable[P, None]) -> Callable[P, None]:
 
 
 @_guarded
+def nworkers_changed(server: Arbiter, _new: int, _old: int | None) -> None:
+    """Have tables belong to the user of the workers; the first call comes before gunicorn loads the application."""
+    if os.geteuid() == _ROOT:
+        ownership.assume(server.cfg.uid or None)
+
+
+@_guarded
 def when_ready(_server: Arbiter) -> None:
     """Start a sweeper for each segment of the configuration and of a loaded application; the others follow."""
     _Master.pid, _Master.announcements = os.getpid(), Announcements()
     chain(signal.SIGCHLD, _on_signal)
     # An application that was loaded before the workers are forked has opened its segments here.
-    for name in {_Master.name, *opened()} - {None}:
-        _look_after(str(name))
+    owners: dict[str, str | int | None] = {segment.name: segment.owner for segment in opened()}
+    if _Master.config is not None:
+        owners[_Master.config.name] = _Master.config.owner
+    for name, owner in owners.items():
+        _look_after(name, owner)
 
 
-def _look_after(name: str) -> None:
+def _look_after(name: str, owner: str | int | None = None) -> None:
     if name not in _Master.supervisors:
-        _Master.supervisors[name] = Supervisor(name, logging.getLogger("gunicorn.error"))
+        _Master.supervisors[name] = Supervisor(name, logging.getLogger("gunicorn.error"), owner)
         _Master.supervisors[name].start()
 
 
@@ -152,10 +165,11 @@ def _hear() -> None:
     for names in _Master.announcements.heard():
         for name in names:
             _look_after(name)
-        if _Master.name is not None and _Master.name not in names and not _Master.has_warned:
+        config = _Master.config
+        if config is not None and config.name not in names and not _Master.has_warned:
             _Master.has_warned = True
             there = f"it has opened {', '.join(sorted(names))}" if names else "it has opened none so far"
-            logging.getLogger("gunicorn.error").warning(_NOT_OPENED, _Master.name, there)
+            logging.getLogger("gunicorn.error").warning(_NOT_OPENED, config.name, there)
 
 
 @_guarded
@@ -177,7 +191,7 @@ def post_worker_init(worker: Worker) -> None:
     """
     _check_sockets(worker)
     _check_application(worker)
-    _announce(worker)
+    _announce()
     sys.setswitchinterval(min(sys.getswitchinterval(), _SWITCH_INTERVAL_S))
 
 
@@ -199,21 +213,21 @@ def _check_application(worker: Worker) -> None:
         each.at_start(app, logging.getLogger("gunicorn.error"))
 
 
-def _announce(worker: Worker) -> None:
+def _announce() -> None:
     """Tell the master of all segments that this worker has opened, and of each that it opens later."""
     announcements = _Master.announcements
     if announcements is not None:
-        told = opened()
+        told = {segment.name for segment in opened()}
 
         def hear(name: str) -> None:
             # Once: a program may open a store for each request.
             if name not in told:
                 told.add(name)
                 # All of them each time: the master compares them with the one that `configure` names.
-                announcements.tell(told, worker.ppid)
+                announcements.tell(told)
 
         on_open[:] = [hear]
-        announcements.tell(told, worker.ppid)
+        announcements.tell(told)
 
 
 @_guarded

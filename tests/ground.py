@@ -113,7 +113,7 @@ class Ground:
         deadline = ["timeout", "--signal=KILL", f"{deadline_s}"]
         pipe = subprocess.PIPE
         started = subprocess.Popen(
-            [*deadline, *place.command(self._holder.pid, code)],
+            [*deadline, *self.command(code, place)],
             stdin=pipe,
             stdout=pipe,
             stderr=pipe,
@@ -122,6 +122,10 @@ class Ground:
         )
         self._started.append(started)
         return started
+
+    def command(self, code: str, place: Place = HERE) -> list[str]:
+        """Return the command that runs `code` on the ground, for a caller that starts and ends it itself."""
+        return place.command(self._holder.pid, code)
 
     def run(self, code: str, place: Place = HERE, deadline_s: float = DEADLINE_S) -> subprocess.CompletedProcess[str]:
         """Run `code` to its end; the exit status is that of the Python process, -9 if it was killed at its deadline."""

@@ -57,8 +57,7 @@ def written(path: str) -> Iterator[BinaryIO]:
 
 
 def _drafted(path: str, name: str, folder_fd: int) -> Iterator[BinaryIO]:
-    # Of the bytes that a name may have, some are for the random end.
-    draft = f".{os.fsdecode(os.fsencode(name)[:_NAME_MAX])}.{secrets.token_hex(4)}"
+    draft = f".{name[:_NAME_MAX]}.{secrets.token_hex(4)}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     with _named(path):
         fd = os.open(draft, flags, _MODE, dir_fd=folder_fd)

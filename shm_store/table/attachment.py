@@ -169,9 +169,9 @@ def _registered(mine: Attachment) -> Attachment:
     return mine
 
 
-def opened() -> set[str]:
-    """Return the names of the segments that stores of this process have open, for hooks that look after them."""
-    return {each.segment.name for each in tuple(_attached.values()) if each.is_opened}
+def opened() -> list[Segment]:
+    """Return the segments that stores of this process have open, for hooks that look after them."""
+    return [each.segment for each in tuple(_attached.values()) if each.is_opened]
 
 
 #: Called with the name of each segment that a store opens from now on.

@@ -100,6 +100,18 @@ def require_mode(name: str, status: os.stat_result, mode: int) -> None:
         raise OwnershipError(name, status.st_uid, os.geteuid(), remedy, reason)
 
 
+def require_open_to_owner(name: str, status: os.stat_result, owner: str | int | None) -> None:
+    """Raise OwnershipError if root opens a table of its own on behalf of `owner`, and the mode keeps that user out.
+
+    A server that switches its user opens it as root; its workers would fail one by one.
+    """
+    found, user = stat.S_IMODE(status.st_mode), uid_of(owner)
+    if os.geteuid() == status.st_uid == _ROOT and user not in (None, _ROOT) and not found & 0o066:
+        reason = f"its mode {found:#o} does not let uid {user} in, for which it was opened"
+        remedy = f"drop it, so that it is made anew for that user: shm-store unlink --name {name}"
+        raise OwnershipError(name, status.st_uid, os.geteuid(), remedy, reason)
+
+
 def not_permitted(name: str, status: os.stat_result) -> OwnershipError:
     """Return the error that this process must not open a file of the segment `name`."""
     reason = f"its mode {stat.S_IMODE(status.st_mode):#o} does not let this process in"

@@ -1,4 +1,4 @@
-"""The identity of a process and whether it is alive (pids are reused: a start time goes with each), and its host."""
+"""Who a process is, and whether it is still alive: pids are reused, so a start time goes with each."""
 
 from __future__ import annotations
 

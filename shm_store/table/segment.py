@@ -32,6 +32,7 @@ class Segment:
         words: The mapping as aligned 64-bit words; a store through it is one machine store.
         semaphores: One a stripe.
         identity: Device and inode of its file.
+        owner: The uid of its owner.
     """
 
     def __init__(self, name: str, fd: int, stripes: list[Semaphore], fixed: Header) -> None:
@@ -45,13 +46,14 @@ class Segment:
         self._is_sharing = True
         status = os.fstat(fd)
         self.identity = status.st_dev, status.st_ino
+        self.owner = status.st_uid
 
     @classmethod
     def open(cls, config: Config) -> Segment:
         """Attach the segment `config` names, or create it.
 
         Raises:
-            LayoutMismatchError: The segment is not the table that `config` describes.
+            LayoutMismatchError: What is there is not the table `config` describes.
             OwnershipError: Another user owns it, or it grants more than the mode of `config`.
             BackendError: The operating system refused.
         """
@@ -61,8 +63,8 @@ class Segment:
     def create(cls, config: Config, secret: bytes, fill: Callable[[Segment], None]) -> None:
         """Create the segment `config` names, whose keys are hashed with `secret`, and detach.
 
-        No other process can attach it before `fill` has returned. An error of `fill`, or a death before the end, leaves
-        no segment.
+        Nobody can attach it before `fill` has put into it what it is to hold; what that raises leaves no segment, and
+        neither does a death in the middle.
 
         Raises:
             BackendError: There is one, or the operating system refused.
@@ -80,7 +82,7 @@ class Segment:
         Raises:
             ConfigurationError: The name can name no segment, or there is no such owner.
             OwnershipError: Another user owns it.
-            LayoutMismatchError: The file is no table of this version.
+            LayoutMismatchError: What is there is no table of this version.
             BackendError: The operating system refused.
         """
         try:
@@ -188,7 +190,7 @@ class Segment:
         """Remove the segment and its semaphores.
 
         Raises:
-            BackendError: Another process is attached.
+            BackendError: Someone else is attached.
         """
         _unlink(self.name, self._fd)
 
@@ -211,10 +213,10 @@ def unlink(name: str, *, force: bool = False, owner: str | int | None = None) ->
         owner: Remove the table of this user, too; with `force`, the owner does not matter.
 
     Raises:
-        BackendError: A process is attached.
+        BackendError: Someone is attached.
         ConfigurationError: The name can name no segment, or there is no such owner.
         OwnershipError: It belongs to another user.
-        LayoutMismatchError: The file of that name is not a table.
+        LayoutMismatchError: What lies under that name is not a table.
     """
     system.require_supported()
     if force:
@@ -265,7 +267,7 @@ def _remove(name: str, fd: int) -> None:
 
 
 class New(NamedTuple):
-    """A new segment: none of its name may exist.
+    """A segment that is to be made, where there must be none.
 
     Attributes:
         secret: The key of the hash of its keys.
@@ -325,6 +327,7 @@ def _map(name: str, fd: int, config: Config | None, new: New | None) -> Segment:
     if config is not None:
         header.require_magic(name, os.pread(fd, layout.WORD, 0))
         ownership.require_mode(name, os.fstat(fd), config.mode)
+        ownership.require_open_to_owner(name, os.fstat(fd), config.owner)
     verified = header.verify(name, fd, config)
     opened = semaphores.open_all(name, verified.geometry.stripes, os.fstat(fd))
     segment = Segment(name, fd, opened, verified)

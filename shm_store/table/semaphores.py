@@ -19,7 +19,7 @@ from shm_store.errors import DESCRIPTORS, BackendError, OwnershipError, StoreErr
 from shm_store.table import ownership
 from shm_store.table.system import SemLock, posix_ipc
 
-# SEMAPHORE of `multiprocessing.synchronize`: any process may release it.
+# What `multiprocessing.synchronize` calls SEMAPHORE: anyone may release it, whoever has acquired it.
 _SEMAPHORE: Final = 1
 # Until its owner and its mode are set.
 _WHILE_MADE: Final = 0o600

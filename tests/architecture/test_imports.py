@@ -70,7 +70,7 @@ COMPUTES: Final = frozenset(
 OWNERS: Final = {
     "posix_ipc": ("shm_store.table",),
     "mmap": ("shm_store.table", "shm_store.forks"),
-    "fcntl": ("shm_store.table", "service.business.platform"),
+    "fcntl": ("shm_store.table", "shm_store.announcing", "service.business.platform"),
     "falcon": ("shm_store.falcon", "service.app"),
     "gunicorn": ("shm_store.gunicorn", "service.app"),
     "uwsgidecorators": ("shm_store.uwsgi",),

@@ -89,14 +89,6 @@ def test_dump_is_for_its_owner_alone(run: Run, open_table: OpenTable, tmp_path: 
     assert list(tmp_path.iterdir()) == [file]
 
 
-@pytest.mark.parametrize("name", ["é" * 127, "x" * 255, "\udcff", "a b\n"])
-def test_dump_writes_a_file_of_any_name(run: Run, open_table: OpenTable, tmp_path: Path, name: str) -> None:
-    """As long as the file system has room for it, in bytes."""
-    _fill(open_table)
-    assert run("dump", str(tmp_path / name)).code == 0
-    assert [path.name for path in tmp_path.iterdir()] == [name]
-
-
 def test_dump_that_fails_leaves_what_was_there(run: Run, tmp_path: Path) -> None:
     """Without a table the file is not touched, and there is no other one."""
     file = tmp_path / "table"

@@ -15,7 +15,7 @@ from typing import Final
 
 import pytest
 
-from shm_store import Config, ConfigurationError, ShmStore
+from shm_store import Config, ShmStore
 from shm_store.table import layout
 from shm_store.table.segment import unlink
 from tests.crash.opcodes import at_opcode
@@ -73,7 +73,7 @@ def _require_sound(name: str, *, force: bool = False) -> None:
     assert _files(name) == []
 
 
-@pytest.mark.timeout(3_600)
+@pytest.mark.timeout(900)
 @every_operation
 def test_kill_at_any_opcode_wedges_nothing(
     segment_name: str, prepare: Callable[[str], object], operation: Callable[[str], object]
@@ -101,7 +101,7 @@ def _interrupt() -> None:
     raise InterruptedByTestError
 
 
-@pytest.mark.timeout(3_600)
+@pytest.mark.timeout(900)
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @every_operation
 def test_exception_at_any_opcode_wedges_nothing(
@@ -113,7 +113,6 @@ def test_exception_at_any_opcode_wedges_nothing(
     """
     for number in _numbers(segment_name, prepare, operation):
         prepare(segment_name)
-        # `open` checks its clock: an error in there is one about that argument.
-        with suppress(InterruptedByTestError, ConfigurationError):
+        with suppress(InterruptedByTestError):
             at_opcode(number, _interrupt, partial(operation, segment_name))
         _require_sound(segment_name, force=True)

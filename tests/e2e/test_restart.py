@@ -129,8 +129,9 @@ def test_restart_with_another_geometry_is_refused(make_service: MakeService, seg
 
     refused = service.refused(SERVICE_INITIAL_SIZE="8192")
     assert refused.returncode != 0
-    (line,) = refused.stdout.splitlines()
-    for part in ("initial_size", "4096", "8192", f"shm-store unlink --name {segment}"):
+    started, line = refused.stdout.splitlines()
+    assert "Starting gunicorn" in started
+    for part in ("service: ", "initial_size", "4096", "8192", f"shm-store unlink --name {segment}"):
         assert part in line
     assert _contents(segment) == before
 

@@ -20,7 +20,6 @@ from shm_store.table.files import remove
 from shm_store.table.layout import MIN_TTL_AT, TTL_INTERVAL_AT
 from shm_store.table.table import Table
 from tests.fork import ended, in_child
-from tests.ground import Ground, Place
 from tests.segments import attached, new_segment_name
 
 GCRA = Quota(7, "1h", burst=3, algorithm="gcra")
@@ -264,29 +263,6 @@ def test_dump_of_no_segment_is_none(segment_name: str) -> None:
     file = io.BytesIO()
     assert dump.dump(segment_name, file) is None
     assert file.getvalue() == b""
-
-
-def test_load_in_another_time_namespace_is_refused(ground: Ground) -> None:
-    """Its clock tells another time: the instants of the dump would mean nothing."""
-    ground.output(
-        """
-        from shm_store import Config, ShmStore
-        from shm_store.dump import dump
-        ShmStore.open(Config(name="t")).take("k")
-        dump("t", open("/dev/shm/file", "wb"))
-        """
-    )
-    load = """
-        from shm_store import ConfigurationError
-        from shm_store.dump import load
-        try:
-            print(load(open("/dev/shm/file", "rb"), "u").loaded)
-        except ConfigurationError as error:
-            print(error.remedy)
-        """
-    assert "it was made in another time namespace" in ground.output(load, Place(monotonic_s=1_000))
-    # Pids are of no account: a slot of a dump belongs to no process.
-    assert ground.output(load, Place(own_pids=True)) == "1"
 
 
 class _Dribbling(io.RawIOBase):

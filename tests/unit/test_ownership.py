@@ -75,6 +75,19 @@ def test_table_that_grants_more_is_refused(found: int, mode: int) -> None:
     ownership.require_mode("t", _status(0, mode), found)
 
 
+def test_table_of_root_must_let_in_the_user_that_root_opens_it_for() -> None:
+    """A server opens it as root and then switches to that user, who could not use it."""
+    with pytest.raises(OwnershipError, match=f"mode 0o600 does not let uid {USER} in.*owner is uid 0.*unlink --name t"):
+        ownership.require_open_to_owner("t", _status(0, 0o600), USER)
+    for owner, status in (
+        (None, _status(0, 0o600)),
+        ("root", _status(0, 0o600)),
+        (USER, _status(USER, 0o600)),
+        (USER, _status(0, 0o660)),
+    ):
+        ownership.require_open_to_owner("t", status, owner)
+
+
 #: Prints whether a user trusts a file of each (uid, gid, mode) under each mode of its configuration.
 _TRUST = f"""
 import os

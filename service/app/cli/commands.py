@@ -12,7 +12,6 @@ from service.app.cli.flags import with_setting_flags
 from service.app.cli.serve import exec_gunicorn
 from service.app.cli.show import as_json, as_table
 from service.app.conf import SettingError, load
-from service.app.construct import prepare_table
 from shm_store import StoreError
 
 _app = typer.Typer(
@@ -48,7 +47,8 @@ def serve(
 ) -> None:
     """Serve the API with gunicorn, in this process's place."""
     arguments = gunicorn_arguments or []
-    prepare_table(load(flags, os.environ, arguments).settings)
+    # Wrong settings end it here. The table is for gunicorn to make, which knows the user of its workers.
+    load(flags, os.environ, arguments)
     exec_gunicorn(flags, arguments)
 
 
