@@ -185,7 +185,7 @@ def test_load_reads_regular_files_only(run: Run, tmp_path: Path) -> None:
 def test_load_of_a_pipe_that_comes_meanwhile_is_refused(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`load` does not wait for a pipe that another user puts in place of the file after the check."""
+    """`load` does not wait for a pipe that replaces the file after the check."""
     file = tmp_path / "table"
     file.write_text("something else")
     opened = paths._opened
