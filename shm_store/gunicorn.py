@@ -21,7 +21,7 @@ from os import PathLike
 from types import FrameType
 from typing import TYPE_CHECKING, Final, ParamSpec
 
-from shm_store.announcing import Announcements
+from shm_store.announcing import Announcements, Opened
 from shm_store.arguments import require_instance, require_path
 from shm_store.config import Config
 from shm_store.errors import ConfigurationError, excerpt, named
@@ -162,9 +162,11 @@ def _hear() -> None:
     # A forked child inherits the handler.
     if _Master.announcements is None or os.getpid() != _Master.pid:
         return
-    for names in _Master.announcements.heard():
-        for name in names:
+    for segments in _Master.announcements.heard():
+        for name, identity in segments:
             _look_after(name)
+            _Master.supervisors[name].compare(identity)
+        names = {segment.name for segment in segments}
         config = _Master.config
         if config is not None and config.name not in names and not _Master.has_warned:
             _Master.has_warned = True
@@ -217,17 +219,21 @@ def _announce() -> None:
     """Tell the master of all segments that this worker has opened, and of each that it opens later."""
     announcements = _Master.announcements
     if announcements is not None:
-        told = {segment.name for segment in opened()}
+        told = _opened()
 
-        def hear(name: str) -> None:
-            # Once: a program may open a store for each request.
-            if name not in told:
-                told.add(name)
+        def hear(_name: str) -> None:
+            # Each once: a program may open a store for each request.
+            if not (segments := _opened()) <= told:
+                told.update(segments)
                 # All of them each time: the master compares them with the one that `configure` names.
-                announcements.tell(told)
+                announcements.tell(segments)
 
         on_open[:] = [hear]
         announcements.tell(told)
+
+
+def _opened() -> set[Opened]:
+    return {Opened(segment.name, segment.identity) for segment in opened()}
 
 
 @_guarded

@@ -54,6 +54,11 @@ class Housekeeping:
         """Time between two passes, as the latest opener of the segment set it."""
         return self._words[TTL_INTERVAL_AT]
 
+    @property
+    def identity(self) -> tuple[int, int]:
+        """Device and inode of the segment's file."""
+        return self._table.segment.identity
+
     def is_linked(self) -> bool:
         """Return whether the segment's name still means this segment."""
         return self._table.segment.is_linked()

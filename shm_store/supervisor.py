@@ -19,7 +19,8 @@ from shm_store.errors import StoreError
 from shm_store.housekeeping import Housekeeping
 from shm_store.signals import chain
 from shm_store.sweepers import Sweeper, SweeperProcess, SweeperThread
-from shm_store.table import ownership
+from shm_store.table import files, ownership
+from shm_store.table.attachment import opened
 from shm_store.table.seats import Role
 
 # A sweeper that lived this long did not fail to start: the next one may start at once.
@@ -29,9 +30,10 @@ _DELAY_MAX_S: Final = 60.0
 # Between two looks of a process that no signal wakes.
 _LOOK_S: Final = 1.0
 _REMOVED: Final = (
-    "shm-store: segment %r was removed while in use, by shm-store unlink --force or by RemoveIPC=yes of "
-    "systemd-logind: workers that run now count apart from those that start later, so more is admitted than the limit; "
-    "reload the service (HUP; restart it if it preloads the application), and run it as a system user"
+    "shm-store: segment %r was removed, renamed or covered by a mount while in use, for example by shm-store unlink "
+    "--force or by RemoveIPC=yes of systemd-logind: workers that run now count apart from those that start later, so "
+    "more is admitted than the limit; reload the service (HUP; restart it if it preloads the application), and run it "
+    "as a system user"
 )
 
 
@@ -102,6 +104,7 @@ class Supervisor:
         self._busy = False
         self._is_woken = False
         self._warned = ""
+        self._lost: set[tuple[int, int]] = set()
 
     def start(self) -> None:
         """Make this process the master: start a sweeper, and look after it whenever a child ends."""
@@ -149,6 +152,16 @@ class Supervisor:
         housekeeping = self._attach()
         if housekeeping is not None:
             housekeeping.recover_dead(pid)
+
+    def compare(self, identity: tuple[int, int]) -> None:
+        """Log, once for each file, that the name leads to another file than a process of this service has open.
+
+        Args:
+            identity: Device and inode of the file that is open.
+        """
+        if identity not in self._lost and files.identity(self.name) != identity:
+            self._lost.add(identity)
+            self._log.error(_REMOVED, self.name)
 
     def stop(self) -> None:
         """End this master's sweeper, and stop looking after it."""
@@ -210,10 +223,14 @@ class Supervisor:
             os.kill(self._pid, signal.SIGCHLD)
 
     def _attach(self) -> Housekeeping | None:
+        # Stores of this process may have been there before.
+        for segment in opened():
+            if segment.name == self.name:
+                self.compare(segment.identity)
         if self._housekeeping is not None and not self._housekeeping.is_linked():
+            self.compare(self._housekeeping.identity)
             self._housekeeping.close()
             self._housekeeping = None
-            self._log.error(_REMOVED, self.name)
         if self._housekeeping is None:
             try:
                 self._housekeeping = Housekeeping.attach(self.name, Role.MASTER, self._owner)

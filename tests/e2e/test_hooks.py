@@ -38,6 +38,16 @@ quota = "5/min"
 routes = ["/v1/pong"]
 """
 
+#: An application whose segment is gone before the master can know of it.
+_REMOVING: Final = """
+import os
+from tests.e2e.limited import app as limited
+def app():
+    served = limited()
+    os.unlink("/dev/shm/" + os.environ["SERVICE_STORE"].removeprefix("shm://"))
+    return served
+"""
+
 Make = Callable[..., Service]
 
 
@@ -45,13 +55,14 @@ Make = Callable[..., Service]
 def make(tmp_path: Path, segment: str) -> Iterator[Make]:
     """Start gunicorn with a configuration file, and further arguments."""
     (tmp_path / "limits.toml").write_text(_POLICIES)
+    (tmp_path / "removing.py").write_text(_REMOVING)
     with ExitStack() as stack:
 
-        def start(conf: str, *arguments: str) -> Service:
+        def start(conf: str, *arguments: str, app: str = _APP) -> Service:
             path = tmp_path / "gunicorn.conf.py"
             path.write_text(conf)
             settings = {"SERVICE_WORKERS": "2"}
-            service = Service(tmp_path, segment, settings, ("--config", str(path), *arguments, _APP), ("gunicorn",))
+            service = Service(tmp_path, segment, settings, ("--config", str(path), *arguments, app), ("gunicorn",))
             stack.callback(service.close)
             service.start()
             return service
@@ -102,3 +113,13 @@ def test_routes_of_policies_are_checked_in_each_worker(make: Make) -> None:
     line = "policy 'log-in': routes has '/v1/pong', which is no route of the application; did you mean '/v1/ping'?"
     eventually(lambda: service.log.count(line) == 2, within_s=_WITHIN_S, otherwise=lambda: service.log)
     service.stop()
+
+
+@pytest.mark.parametrize(("arguments", "errors"), [((), 2), (("--preload",), 1)], ids=["by workers", "by the master"])
+def test_segment_that_is_removed_at_once_is_told(make: Make, arguments: tuple[str, ...], errors: int) -> None:
+    """Each file that a process has open and no other can reach is one error in the log."""
+    service = make(_BARE, *arguments, app="removing:app()")
+    line = "was removed, renamed or covered by a mount while in use"
+    eventually(lambda: service.log.count(line) == errors, within_s=_WITHIN_S, otherwise=lambda: service.log)
+    service.stop()
+    assert service.log.count(line) == errors

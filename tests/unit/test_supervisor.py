@@ -17,9 +17,11 @@ import pytest
 from shm_store import Config, ShmStore, interpreter, sweepers
 from shm_store.durations import NS_PER_SECOND
 from shm_store.supervisor import Supervisor
+from shm_store.table import files
 from shm_store.table.layout import SEAT_PID
 from tests.conftest import OpenStore
 from tests.dead import dead_seat
+from tests.ground import Ground
 
 
 @pytest.fixture(autouse=True)
@@ -142,6 +144,66 @@ def test_removed_segment_is_one_error_for_each_removal(
             assert said in _errors(caplog)[0]
     finally:
         supervisor.stop()
+
+
+@pytest.mark.parametrize(
+    "away", [["rm", "{}"], ["mv", "{}", "{}-away"], ["mount", "-t", "tmpfs", "-o", "mode=1777", "none", "/dev/shm"]]
+)
+def test_segment_whose_name_leads_elsewhere_is_one_error(ground: Ground, away: list[str]) -> None:
+    """However it went away: the master logs it once, and its sweeper goes on with the segment that is made next."""
+    code = f"""
+    import logging, signal, subprocess, sys, time
+    from shm_store import Config, ShmStore
+    from shm_store.supervisor import Supervisor
+
+    def wait(condition):
+        deadline = time.monotonic() + 20
+        while not condition():
+            assert time.monotonic() < deadline, lines
+            time.sleep(0.01)
+
+    lines = []
+    class Lines(logging.Handler):
+        def emit(self, record):
+            lines.append(record.getMessage())
+
+    log = logging.getLogger("test")
+    log.addHandler(Lines(logging.ERROR))
+    store = ShmStore.open(Config(name="gone"))
+    supervisor = Supervisor("gone", log)
+    supervisor.start()
+    wait(lambda: store.sweeper() == "ok")
+    subprocess.run([word.format("/dev/shm/gone") for word in {away}], check=True)
+    wait(lambda: lines)
+    sweeper = store.stats().sweeper_pid
+    another = ShmStore.open(Config(name="gone"))
+    wait(lambda: another.sweeper() == "ok")
+    for _ in range(3):
+        supervisor.ensure()
+    print(len(lines), "removed, renamed or covered" in lines[0], another.stats().sweeper_pid == sweeper)
+    supervisor.stop()
+    """
+    assert ground.output(code) == "1 True True"
+
+
+def test_segment_that_is_gone_before_the_master_looks_is_one_error(
+    open_store: OpenStore, segment_name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its store in this process, and those that workers announce, are compared with what the name leads to."""
+    store = open_store()
+    files.remove(segment_name)
+    supervisor = Supervisor(segment_name, logging.getLogger("test"))
+    supervisor.start()
+    assert len(_errors(caplog)) == 1
+    supervisor.compare(store._table.segment.identity)
+    assert len(_errors(caplog)) == 1
+    supervisor.compare((0, 1))
+    supervisor.compare((0, 1))
+    assert len(_errors(caplog)) == 2
+    another = open_store()
+    supervisor.compare(another._table.segment.identity)
+    assert len(_errors(caplog)) == 2
+    supervisor.stop()
 
 
 def _errors(caplog: pytest.LogCaptureFixture) -> list[str]:
