@@ -15,7 +15,6 @@ import logging
 import os
 import signal
 import socket
-import sys
 from collections.abc import Callable
 from os import PathLike
 from types import FrameType
@@ -38,9 +37,6 @@ if TYPE_CHECKING:
     from gunicorn.workers.base import Worker
 
 __all__ = ["child_exit", "nworkers_changed", "on_exit", "on_reload", "post_worker_init", "pre_fork", "when_ready"]
-
-# A thread that has just acquired a stripe waits for the GIL until every thread before it has had its turn.
-_SWITCH_INTERVAL_S: Final = 0.0005
 
 # What tells gunicorn's master that its workers cannot start.
 _BOOT_ERROR: Final = 3
@@ -187,14 +183,10 @@ def _ensure() -> None:
 
 @_guarded
 def post_worker_init(worker: Worker) -> None:
-    """Refuse to serve clients that have no address, check the routes of policies, and shorten the turns of threads.
-
-    Shorter, so that none keeps others waiting for a stripe it holds.
-    """
+    """Refuse to serve clients that have no address, check the routes of policies, and announce opened segments."""
     _check_sockets(worker)
     _check_application(worker)
     _announce()
-    sys.setswitchinterval(min(sys.getswitchinterval(), _SWITCH_INTERVAL_S))
 
 
 def _check_sockets(worker: Worker) -> None:

@@ -1,4 +1,4 @@
-"""The hooks' check of the sockets that a worker serves."""
+"""The hooks check the sockets that a worker serves, and leave its settings alone."""
 
 from __future__ import annotations
 
@@ -26,10 +26,8 @@ BY_CLIENT: Final = Policy(name="by-client", quota="5/s")
 @pytest.fixture
 def worker() -> Iterator[SimpleNamespace]:
     """One that serves a TCP and a UNIX socket."""
-    interval = sys.getswitchinterval()
     with socket.socket(socket.AF_INET) as tcp, socket.socket(socket.AF_UNIX) as unix:
         yield SimpleNamespace(sockets=[tcp, unix], app=SimpleNamespace(wsgi=lambda: None))
-    sys.setswitchinterval(interval)
 
 
 @pytest.fixture
@@ -85,6 +83,14 @@ def test_worker_is_not_refused_a_tcp_socket(worker: SimpleNamespace, limits: Lim
     limits()
     del worker.sockets[1]
     gunicorn.post_worker_init(worker)
+
+
+def test_worker_keeps_its_switch_interval(worker: SimpleNamespace, limits: Limits) -> None:
+    """How often threads take turns is the application's to set."""
+    limits(clients=Clients(trusted=["unix"]))
+    before = sys.getswitchinterval()
+    gunicorn.post_worker_init(worker)
+    assert sys.getswitchinterval() == before
 
 
 def test_worker_of_a_reload_serves_and_complains(
