@@ -168,20 +168,30 @@ class NoRoomError(StoreError):
 
 
 class StripeTimeoutError(StoreError, TimeoutError):
-    """A stripe stayed taken, for the lock timeout or for ten if its holder is not stopped; no dead process held it."""
+    """A stripe stayed taken, for the lock timeout or for ten if its holder is not stopped; no dead process held it.
 
-    fields = ("name", "stripe", "timeout_ns", "holders")
+    Attributes:
+        name: The segment.
+        stripe: The stripe.
+        timeout_ns: How long the operation waited; time in which its own process did not run does not count.
+        holders: The processes that may have held the stripe in the end.
+        seen: A text: which of them were stopped, how often the operation tried, and the load of the host.
+    """
 
-    def __init__(self, name: str, stripe: int, timeout_ns: int, holders: tuple[int, ...]) -> None:
+    fields = ("name", "stripe", "timeout_ns", "holders", "seen")
+
+    def __init__(self, name: str, stripe: int, timeout_ns: int, holders: tuple[int, ...], seen: str = "") -> None:
         held = f"by process {', '.join(map(str, holders))}" if holders else "by a process not seen"
         super().__init__(
-            f"segment {shown(name)}: stripe {stripe} stayed taken for {timeout_ns / 1e9:g} s {held}; "
-            "look for a stopped process, or raise lock_timeout"
+            f"segment {shown(name)}: stripe {stripe} stayed taken for {timeout_ns / 1e9:g} s {held}"
+            f"{seen and f' ({seen})'}; end or continue a stopped process; if none is, the host needs more processors, "
+            "or a longer lock_timeout"
         )
         self.name = name
         self.stripe = stripe
         self.timeout_ns = timeout_ns
         self.holders = holders
+        self.seen = seen
 
     @property
     def timeout(self) -> float:

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from shm_store.table import process
+
 #: The kinds of locks, in the kernel's words.
 FLOCK, OPEN_FILE = "FLOCK", "OFDLCK"
 _PROC: Final = Path("/proc")
@@ -22,14 +24,20 @@ def described(fd: int, kind: str, byte: int = 0) -> str:
         kind: FLOCK or OPEN_FILE.
         byte: Which byte is locked, of an OPEN_FILE lock.
     """
+    found = sorted(holders(fd, kind, byte) - {os.getpid()})
+    if found:
+        return f"by {', '.join(_shown(pid) for pid in found[:_NAMED_MAX])}{', ...' * (len(found) > _NAMED_MAX)}"
+    return "by a process that /proc does not show to this one"
+
+
+def holders(fd: int, kind: str, byte: int = 0) -> set[int]:
+    """Return the processes that hold a lock on the file behind `fd`, if /proc shows them; see `described`."""
     status = os.fstat(fd)
     file = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
     find = _by_flock if kind == FLOCK else _by_open_file
     with contextlib.suppress(OSError):
-        found = sorted(set(find(file, status, byte)) - {os.getpid()})
-        if found:
-            return f"by {', '.join(_shown(pid) for pid in found[:_NAMED_MAX])}{', ...' * (len(found) > _NAMED_MAX)}"
-    return "by a process that /proc does not show to this one"
+        return set(find(file, status, byte))
+    return set()
 
 
 def _by_flock(file: str, _status: os.stat_result, _byte: int) -> Iterator[int]:
@@ -75,6 +83,7 @@ def _locks(text: str) -> Iterator[tuple[tuple[int, float], str, int, str]]:
 
 def _shown(pid: int) -> str:
     try:
-        return f"process {pid} of uid {(_PROC / str(pid)).stat().st_uid}"
+        stopped = ", which is stopped" * process.is_stopped(pid)
+        return f"process {pid} of uid {(_PROC / str(pid)).stat().st_uid}{stopped}"
     except OSError:
         return f"process {pid}"

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import struct
-import time
+from collections.abc import Collection
 from typing import Final
 
 from shm_store import forks
+from shm_store.table import blockers
+from shm_store.table.patience import Patience
 from shm_store.table.pause import pause
 from shm_store.table.system import fcntl
 
@@ -20,7 +22,15 @@ _POLL_S: Final = 0.001
 
 
 class LockTimeoutError(TimeoutError):
-    """The lock stayed taken."""
+    """The lock stayed taken.
+
+    Attributes:
+        patience: How long, and how often it was tried.
+    """
+
+    def __init__(self, patience: Patience) -> None:
+        super().__init__(f"the lock stayed taken for {patience.waited_s} ({patience.tries_and_load()})")
+        self.patience = patience
 
 
 class FileLock:
@@ -30,12 +40,20 @@ class FileLock:
     binds it to a name: an exception that slips past `__exit__` then still frees it, with the last reference.
     """
 
-    def __init__(self, fd: int, byte: int, timeout_ns: int) -> None:
-        """Open the file behind `fd` anew, to lock `byte` of it (REGISTRY or SWEEPER) within `timeout_ns`."""
+    def __init__(self, fd: int, byte: int, timeout_ns: int, *, is_brief: bool = False) -> None:
+        """Open the file behind `fd` anew, to lock one byte of it.
+
+        Args:
+            fd: The file.
+            byte: REGISTRY or SWEEPER.
+            timeout_ns: How long to wait for a stopped holder, and ten times that for any other.
+            is_brief: Whether to wait as long for any other holder, too.
+        """
         # A new open file description: a lock taken through it is not shared with `fd`'s other users.
         self._file = open(f"/proc/self/fd/{fd}", "r+b", buffering=0)  # noqa: SIM115 - this class is the context manager
         self._byte = byte
         self._timeout_ns = timeout_ns
+        self._is_brief = is_brief
         forks.register(self)
 
     def try_acquire(self) -> bool:
@@ -66,13 +84,17 @@ class FileLock:
 
     def __enter__(self) -> None:
         """Take the lock; raise LockTimeoutError if it stays taken."""
-        deadline_ns = time.monotonic_ns() + self._timeout_ns
+        patience = Patience(self._timeout_ns, is_brief=self._is_brief)
         while not self.try_acquire():
-            if time.monotonic_ns() >= deadline_ns:
+            patience.count()
+            if patience.is_over(self._holders):
                 self.close()
-                raise LockTimeoutError(self._timeout_ns)
+                raise LockTimeoutError(patience)
             # A blocking F_OFD_SETLKW has no timeout, and a stopped holder must not stop everyone.
             pause(_POLL_S)
+
+    def _holders(self) -> Collection[int]:
+        return blockers.holders(self._file.fileno(), blockers.OPEN_FILE, self._byte)
 
     def __exit__(self, *_: object) -> None:
         self.close()

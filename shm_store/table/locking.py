@@ -60,15 +60,15 @@ def is_shared(name: str, fd: int) -> bool:
     return not is_alone
 
 
-def file_lock(name: str, fd: int, byte: int, timeout_ns: int) -> FileLock:
-    """Return the lock, not yet taken, on one byte of the file.
+def file_lock(name: str, fd: int, byte: int, timeout_ns: int, *, is_brief: bool = False) -> FileLock:
+    """Return the lock, not yet taken, on one byte of the file; the last two arguments are those of `FileLock`.
 
     Raises:
         BackendError: The process has no file descriptor left.
         OwnershipError: The process has become another user since it opened the file, which that user must not open.
     """
     try:
-        return FileLock(fd, byte, timeout_ns)
+        return FileLock(fd, byte, timeout_ns, is_brief=is_brief)
     except PermissionError as error:
         raise ownership.not_permitted(name, os.fstat(fd)) from error
     except OSError as error:
@@ -84,16 +84,17 @@ def registry(name: str, fd: int, operation: str) -> Iterator[None]:
         OwnershipError: As by `file_lock`.
     """
     try:
-        with file_lock(name, fd, REGISTRY, _REGISTRY_TIMEOUT_NS):
+        with file_lock(name, fd, REGISTRY, _REGISTRY_TIMEOUT_NS, is_brief=True):
             yield
     except LockTimeoutError as error:
-        raise registry_stayed_taken(name, fd, operation, _REGISTRY_TIMEOUT_NS) from error
+        raise registry_stayed_taken(name, fd, operation, error) from error
 
 
-def registry_stayed_taken(name: str, fd: int, operation: str, timeout_ns: int) -> BackendError:
-    """Return the error that the registry lock stayed taken for so long."""
+def registry_stayed_taken(name: str, fd: int, operation: str, error: LockTimeoutError) -> BackendError:
+    """Return the error that the registry lock stayed taken."""
     held = blockers.described(fd, blockers.OPEN_FILE, REGISTRY)
-    reason = f"its registry lock stayed taken for {timeout_ns / NS_PER_SECOND:g} s {held}"
+    patience = error.patience
+    reason = f"its registry lock stayed taken for {patience.waited_s} {held} ({patience.tries_and_load()})"
     return BackendError(name, operation, reason, _REMEDY)
 
 

@@ -56,7 +56,7 @@ class Recovery:
         left_ns = timeout_ns
         while True:
             # The lock for one round only: whoever is alive and in the way may himself wait for a stripe of the dead.
-            with contextlib.suppress(LockTimeoutError), self._segment.registry_lock(left_ns):
+            with contextlib.suppress(LockTimeoutError), self._segment.registry_lock(left_ns, is_brief=True):
                 gone = self._gone(stripe)
                 stripes = {each for index in gone for each in self._seats.busy_stripes(index)}
                 if self._settle(stripe):
@@ -86,7 +86,7 @@ class Recovery:
         return freed
 
     def _free(self, index: int) -> bool:
-        with contextlib.suppress(LockTimeoutError), self._segment.registry_lock(_FREE_TIMEOUT_NS):
+        with contextlib.suppress(LockTimeoutError), self._segment.registry_lock(_FREE_TIMEOUT_NS, is_brief=True):
             # Meanwhile someone may have given the seat to another process.
             if not self._seats.owner_is_alive(index) and self._seats.is_quiet(index):
                 self._seats.free(index)
@@ -101,11 +101,11 @@ class Recovery:
             self.journal.finish(self._seats.view(index), self._seats.busy_stripes(index))
         semaphore = self._segment.semaphores[stripe]
         if gone and semaphore.value == 0:
-            mark = self._mark(stripe)
+            mark = self.mark(stripe)
             if self._others(stripe, gone):
                 return False
             if semaphore.value == 0:
-                if self._others(stripe, gone) or self._mark(stripe) != mark:
+                if self._others(stripe, gone) or self.mark(stripe) != mark:
                     return False
                 self._segment.words[RECOVERIES_AT] += 1
                 semaphore.release()
@@ -120,8 +120,8 @@ class Recovery:
         """
         return any(index not in gone for index in self._seats.busy(stripe))
 
-    def _mark(self, stripe: int) -> int:
-        """A number that every completed hold of the stripe changes."""
+    def mark(self, stripe: int) -> int:
+        """Return a number that every completed hold of the stripe changes."""
         at = self._segment.header.geometry.stripe_at(stripe)
         words = self._segment.words
         return words[at + ALLOWED] + words[at + DENIED] + words[at + OTHER]

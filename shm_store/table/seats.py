@@ -199,7 +199,7 @@ class Seats:
                 self._own[index] = seat
                 return seat
         except LockTimeoutError as error:
-            raise self._segment.registry_stayed_taken("taking a seat", _REGISTRY_TIMEOUT_NS) from error
+            raise self._segment.registry_stayed_taken("taking a seat", error) from error
         except OwnershipError:
             raise
         except OSError as error:

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from shm_store.config import Config
 from shm_store.errors import BackendError, StoreError
 from shm_store.table import files, header, layout, locking, ownership, process, semaphores, system
-from shm_store.table.filelock import REGISTRY, SWEEPER, FileLock
+from shm_store.table.filelock import REGISTRY, SWEEPER, FileLock, LockTimeoutError
 from shm_store.table.layout import Header
 from shm_store.table.semaphores import Semaphore
 from shm_store.table.system import fcntl
@@ -112,8 +112,8 @@ class Segment:
         self.words[layout.TTL_INTERVAL_AT] = config.ttl_interval_ns
         self.words[layout.MIN_TTL_AT] = config.min_ttl_ns
 
-    def registry_lock(self, timeout_ns: int) -> FileLock:
-        """Return the lock, not yet taken, under which seats change owners and stripes are recovered.
+    def registry_lock(self, timeout_ns: int, *, is_brief: bool = False) -> FileLock:
+        """Return the lock, not yet taken, under which seats get owners and stripes are recovered; see `FileLock`.
 
         Raises:
             BackendError: The process has no file descriptor left.
@@ -121,11 +121,11 @@ class Segment:
         """
         if not self._is_sharing:
             self._share_anew()
-        return locking.file_lock(self.name, self._fd, REGISTRY, timeout_ns)
+        return locking.file_lock(self.name, self._fd, REGISTRY, timeout_ns, is_brief=is_brief)
 
-    def registry_stayed_taken(self, operation: str, timeout_ns: int) -> BackendError:
+    def registry_stayed_taken(self, operation: str, error: LockTimeoutError) -> BackendError:
         """Return the error that an operation waited for the registry lock in vain; it names the holder."""
-        return locking.registry_stayed_taken(self.name, self._fd, operation, timeout_ns)
+        return locking.registry_stayed_taken(self.name, self._fd, operation, error)
 
     def sweeper_lock(self) -> FileLock:
         """Return the lock, not yet taken, of the one sweeper of this segment.

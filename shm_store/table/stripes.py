@@ -12,6 +12,7 @@ import contextlib
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final, TypeVar
 
 import msgspec
@@ -33,6 +34,7 @@ from shm_store.table.layout import (
     SEAT_WAITS,
     WAITS_NS,
 )
+from shm_store.table.patience import Patience
 from shm_store.table.pause import pause
 
 T = TypeVar("T")
@@ -41,12 +43,6 @@ T = TypeVar("T")
 TRIES: Final = 8
 # How often to look before a try, some 50 ns each: in all, the length of the longest common hold, a first take.
 _LOOKS: Final = 150
-# For a holder that is not stopped, this many lock timeouts more: on a host with too few processors it may wait for its
-# turn longer than one, and to give up would let a request past its limit, or turn it away, for nothing.
-_PATIENCE: Final = 9
-# The most that counts as waited from one try to the next: whatever kept this process for longer, a paused virtual
-# machine or a lack of processors, kept the holder as well.
-_STANDSTILL_NS: Final = 10_000_000
 _WORD_MAX: Final = 2**64 - 1
 # Pauses between two tries, each twice the one before. A hold that outlasts them belongs to a process that waits for a
 # processor, or to none.
@@ -247,8 +243,8 @@ class Stripes:
     def _acquire(self, seat: memoryview, stripe: int) -> None:
         """Try the semaphore until it is ours, looking after each long pause whether a dead process holds it."""
         phase, acquire = SEAT_PHASES + stripe, self.semaphores[stripe].acquire
-        waited_ns, last_ns = 0, time.monotonic_ns()
-        first_ns, paused = last_ns, False
+        patience: Patience | None = None
+        first_ns, paused = time.monotonic_ns(), False
         pause_ns, tries = _PAUSE_MIN_NS, 0
         while True:
             seat[phase] = BUSY
@@ -260,14 +256,14 @@ class Stripes:
             tries += 1
             if tries < TRIES and self.is_free_soon(stripe):
                 continue
-            now_ns = time.monotonic_ns()
-            waited_ns += min(now_ns - last_ns, _STANDSTILL_NS)
-            last_ns = now_ns
-            left_ns = self.timeout_ns - waited_ns
+            # Made only now: most operations have the stripe at once.
+            patience = patience or Patience(self.timeout_ns)
+            patience.count(self._recovery.mark(stripe))
+            left_ns = patience.left_ns
             if (pause_ns == _PAUSE_MAX_NS or left_ns <= 0) and self._free_of_the_dead(stripe):
                 continue
-            if left_ns <= 0 and (left_ns <= -_PATIENCE * self.timeout_ns or self._is_stopped(stripe)):
-                self._give_up(seat, stripe, waited_ns)
+            if patience.is_over(partial(self._pids, stripe)):
+                self._give_up(seat, stripe, patience)
             paused = True
             pause((min(pause_ns, left_ns) if left_ns > 0 else pause_ns) / NS_PER_SECOND)
             pause_ns = min(2 * pause_ns, _PAUSE_MAX_NS)
@@ -280,17 +276,16 @@ class Stripes:
             # One round: who is in the way may hold this stripe, and wait for `mending`. It is tried again anyway.
             return self._recovery.is_needed(stripe) and self._recovery.recover(stripe, 0)
 
-    def _is_stopped(self, stripe: int) -> bool:
-        """Return whether all who may hold the stripe are stopped; not if it changes hands, or is being recovered."""
-        pids = self._pids(stripe)
-        return bool(pids) and all(map(process.is_stopped, pids))
-
     def _pids(self, stripe: int) -> set[int]:
+        """Return the processes that may hold the stripe: none while it changes hands or is recovered."""
         return {self._seats.view(index)[SEAT_PID] for index in self._seats.busy(stripe)}
 
-    def _give_up(self, seat: memoryview, stripe: int, waited_ns: int) -> None:
+    def _give_up(self, seat: memoryview, stripe: int, patience: Patience) -> None:
         seat[SEAT_TIMEOUTS] += 1
-        raise StripeTimeoutError(self._name, stripe, waited_ns, tuple(sorted(self._pids(stripe))))
+        holders = tuple(sorted(self._pids(stripe)))
+        stopped = ", ".join(str(pid) for pid in holders if process.is_stopped(pid)) or "none"
+        seen = f"stopped: {stopped}; {patience.tries_and_load()}"
+        raise StripeTimeoutError(self._name, stripe, patience.waited_ns, holders, seen)
 
 
 def _count_wait(seat: memoryview, wait_ns: int) -> None:

@@ -125,7 +125,7 @@ def test_no_release_while_the_living_hold(
     real = store._table.segment.semaphores[0]
     with monkeypatch.context() as patch:
         patch.setattr(recovery, "_others", observed("look", recovery._others))
-        patch.setattr(recovery, "_mark", observed("mark", recovery._mark))
+        patch.setattr(recovery, "mark", observed("mark", recovery.mark))
         patch.setattr(store._table.segment, "semaphores", [Observed(real, at)])
         settled = recovery.recover(0, timeout_ns=0)
     assert real.value == (0 if living.holds else 1)
