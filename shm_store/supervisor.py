@@ -103,6 +103,7 @@ class Supervisor:
         self._housekeeping: Housekeeping | None = None
         self._busy = False
         self._is_woken = False
+        self._has_thread = False
         self._warned = ""
         self._lost: set[tuple[int, int]] = set()
 
@@ -211,7 +212,9 @@ class Supervisor:
         owner = ownership.uid_of(self._owner)
         python = interpreter.find()
         if python is None:
-            self._warn(_NO_INTERPRETER % (self.name, sys.executable, self.name))
+            if not self._has_thread:
+                self._has_thread = True
+                self._log.warning(_NO_INTERPRETER, self.name, sys.executable, self.name)
             self._sweeper = SweeperThread(self.name, owner, self._log, self._wake)
             return
         self._sweeper = SweeperProcess(python, self.name, owner)

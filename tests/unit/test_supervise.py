@@ -207,6 +207,22 @@ def test_supervise_says_what_fails_once(
     assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
 
 
+def test_supervise_goes_on_after_any_error(
+    supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An unforeseen error is in the log with its trace, and the next look starts the sweeper."""
+
+    def fail() -> str:
+        raise ValueError("unforeseen")
+
+    with monkeypatch.context() as failing:
+        failing.setattr(interpreter, "find", fail)
+        supervisor.look()
+    assert "unforeseen" in caplog.text
+    supervisor.look()
+    assert supervisor._sweeper is not None
+
+
 def test_supervise_refuses_a_name() -> None:
     """What is no Config is refused, with what to give."""
     with pytest.raises(ConfigurationError, match="give the Config"):
