@@ -15,10 +15,10 @@ from shm_store.errors import BackendError, OwnershipError, StoreClosedError, Sto
 from shm_store.table.attachment import Attachment
 from shm_store.table.hints import Hints
 from shm_store.table.labels import Labels
-from shm_store.table.reentry import is_in_table
 from shm_store.table.settlement import Settlements
 from shm_store.table.stripes import Stripes
 from shm_store.table.tallies import Tallies
+from shm_store.unwinding import operations
 
 # Beyond the lock timeout, for an operation that has its stripe.
 _CLOSE_GRACE_NS: Final = NS_PER_SECOND // 10
@@ -108,7 +108,7 @@ class Handle:
         if self._has_left or sys.is_finalizing():
             return
         # Later, with an object that lives again until then: an operation of this thread may hold what closing needs.
-        if is_in_table(sys._getframe(1)):  # noqa: SLF001 - documented, underscore and all
+        if any(operations(sys._getframe(1))):  # noqa: SLF001 - documented, underscore and all
             _dropped.append(_Dropped(self))
         else:
             self.close_dropped()

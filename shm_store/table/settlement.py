@@ -14,9 +14,9 @@ from shm_store.quota import Concurrency
 from shm_store.reservation import Settle
 from shm_store.table.call import Taken, Wanted
 from shm_store.table.layout import OTHER
-from shm_store.table.reentry import is_in_table
 from shm_store.table.stripes import Hold, Stripes
 from shm_store.table.takes import Takes
+from shm_store.unwinding import operations
 
 
 class Part:
@@ -136,7 +136,7 @@ class Settlements:
         """
         if self._is_closed:
             return
-        if is_in_table(caller):
+        if any(operations(caller)):
             self._later.append(settle)
         else:
             settle(None)

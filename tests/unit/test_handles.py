@@ -37,7 +37,7 @@ from shm_store.table.segment import unlink
 from shm_store.table.stripes import Hold
 from tests.attached import attached
 from tests.clock import Clock
-from tests.fork import ended, in_child
+from tests.fork import FORKS, Fork, ended, in_child
 
 #: All that can be dropped, each from the name of a segment that is there.
 HANDLES: dict[str, Callable[[str], object]] = {
@@ -277,7 +277,8 @@ def test_copies_close_nothing(name: str) -> None:
         assert store.take("a").allowed
 
 
-def test_child_gives_back_nothing_of_its_parent(name: str) -> None:
+@pytest.mark.parametrize("fork", FORKS.values(), ids=FORKS)
+def test_child_gives_back_nothing_of_its_parent(name: str, fork: Fork) -> None:
     """A child that drops or closes an inherited store leaves its parent's seats and hold on the segment alone."""
     store = ShmStore.open(_config(name))
     store.take("a")
@@ -290,8 +291,10 @@ def test_child_gives_back_nothing_of_its_parent(name: str) -> None:
         with pytest.raises(BackendError, match="others are attached"):
             unlink(name)
 
-    assert ended(in_child(drop)) == 0
-    assert ended(in_child(store.close)) == 0
+    assert ended(in_child(drop, fork)) == 0
+    assert ended(in_child(store.close, fork)) == 0
+    with pytest.raises(BackendError, match="others are attached"):
+        unlink(name)
     assert store.stats().seats_taken == 1
     assert store.take("a").remaining == 998
     store.close()
