@@ -320,7 +320,7 @@ class OwnershipError(StoreError, PermissionError):
         self, name: str, owner: int, user: int, remedy: str, reason: str = "it belongs to a user that is not trusted"
     ) -> None:
         super().__init__(
-            f"segment {name!r}: {reason}: its owner is uid {owner}, and this process runs as uid {user}; {remedy}"
+            f"segment {shown(name)}: {reason}: its owner is uid {owner}, and this process runs as uid {user}; {remedy}"
         )
         self.name = name
         self.owner = owner

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from shm_store.durations import NS_PER_SECOND
@@ -23,9 +23,7 @@ from shm_store.http.negotiation import form
 from shm_store.policy.recipe import is_token
 from shm_store.quota import Quota
 
-# Denials that are remembered, for each policy; some 2 kB each. All are dropped when there would be more.
-_REMEMBERED: Final = 512
-# What a client writes is remembered only if it is short: the bound is to be one on memory.
+# Longer texts of clients are not remembered: a few of them would push out the others.
 _REMEMBERED_LENGTH_MAX: Final = 512
 # RFC 9110 sections 6.4.1 and 15.3.6.
 _BODILESS: Final = frozenset((204, 205, 304))
@@ -82,9 +80,7 @@ class Answering:
         if answer is None:
             answer = self.denied(request, path, (decision,))
             if len(path) + len(accept or "") + len(mount) <= _REMEMBERED_LENGTH_MAX:
-                if len(rule.answers) >= _REMEMBERED:
-                    rule.answers.clear()
-                rule.answers[known] = answer
+                rule.answers.remember(known, answer, path, accept, mount, answer.body, *_sized(answer.headers))
         return answer
 
     def failed(self, request: object, path: str) -> Answer:
@@ -107,6 +103,11 @@ class Answering:
             self._error_log.record(error, "request denied with the limiter's own answer")
             return None
         return answer
+
+
+def _sized(fields: Fields) -> Iterator[object]:
+    yield fields
+    yield from fields.values()
 
 
 def _said(decisions: Sequence[Decision]) -> list[Said]:

@@ -21,6 +21,7 @@ from shm_store.errors import ConfigurationError
 from shm_store.http.clients import Clients
 from shm_store.http.error_log import ErrorLog
 from shm_store.http.framework import REPEATED, Framework
+from shm_store.http.remembering import Remembered
 from shm_store.policy import Policy
 from shm_store.policy.recipe import CLIENT, GLOBAL, HEADER, Source, header_prefix
 
@@ -35,10 +36,7 @@ _PREFLIGHT_TAG: Final = "preflight:"
 _ABSENT: Final = "absent"
 _INVALID: Final = "key-invalid"
 _KEY_REMEDY: Final = "return a str or an int from the key function, or None if it cannot tell"
-# Clients whose keys are remembered, by each policy: parsing an address costs as much as several takes. All are dropped
-# when there would be more.
-_REMEMBERED: Final = 4_096
-# Longer texts of clients are not remembered, so that the memory is bounded too.
+# Longer texts of clients are not remembered: a few of them would push out the others.
 _REMEMBERED_LENGTH_MAX: Final = 256
 
 
@@ -201,8 +199,11 @@ def _text(value: object, setting: str) -> str | None:
     return None
 
 
-class _Remembered(dict[Any, str | None]):
-    """Keys by what they were made from, made when they are first looked up; in half the time that `lru_cache` takes."""
+class _Keys(Remembered[Any, str | None]):
+    """Keys by what they were made from, made when they are first looked up; in half the time that `lru_cache` takes.
+
+    Each policy has two: parsing an address costs as much as several takes.
+    """
 
     def __init__(self, make: Callable[[Any], str | None], length: Callable[[Any], int]) -> None:
         super().__init__()
@@ -212,9 +213,7 @@ class _Remembered(dict[Any, str | None]):
     def __missing__(self, said: object) -> str | None:
         key = self._make(said)
         if self._length(said) <= _REMEMBERED_LENGTH_MAX:
-            if len(self) >= _REMEMBERED:
-                self.clear()
-            self[said] = key
+            self.remember(said, key, *(said if isinstance(said, tuple) else ()))
         return key
 
 
@@ -226,7 +225,7 @@ def _client(framework: Framework, clients: Clients, prefix: str) -> MakeKey:
         return None if key is None else prefix + key
 
     if clients.reads_header:
-        both = _Remembered(lambda said: made(*said), lambda said: sum(map(_length, said)))
+        both = _Keys(lambda said: made(*said), lambda said: sum(map(_length, said)))
 
         def by_header(request: object) -> str | None:
             said = peer(request), forwarded(request, name)
@@ -238,7 +237,7 @@ def _client(framework: Framework, clients: Clients, prefix: str) -> MakeKey:
 
         return by_header
     # A server that believes a forwarding header itself may call anything an address.
-    addresses = _Remembered(made, _length)
+    addresses = _Keys(made, _length)
 
     def by_peer(request: object) -> str | None:
         said = peer(request)

@@ -14,6 +14,7 @@ from shm_store.http.error_log import ErrorLog
 from shm_store.http.framework import Framework
 from shm_store.http.headers import Label, label
 from shm_store.http.keys import MakeKey, key_function, options_key_function
+from shm_store.http.remembering import Remembered
 from shm_store.policy import Policy, paths
 from shm_store.policy.paths import Covered, Exempt
 from shm_store.quota import Concurrency, Quota
@@ -60,7 +61,7 @@ class Rule(msgspec.Struct, frozen=True, eq=False):
     refund: frozenset[int] | None = None
     realm: int = 0
     limiter_id: int = 0
-    answers: dict[tuple[int, str, str | None, str, int, int], Answer] = {}
+    answers: Remembered[tuple[int, str, str | None, str, int, int], Answer] = msgspec.field(default_factory=Remembered)
 
     def __repr__(self) -> str:
         # A program that shows an Outcome must not show the requests of clients.

@@ -15,7 +15,8 @@ from shm_store.table.stripes import Stripes
 
 #: Algorithms that the hot path can do: in the window that a slot names, they count units up to the limit.
 COUNTING: Final = frozenset(("token-bucket", "fixed-window"))
-#: Hints of one generation, some 700 bytes each; there are two at most. Only of short keys is the place known.
+#: Hints of one generation, 1.5 kB each at most, 1 kB of a usual key; there are two. They are of short keys alone, as
+#: only those have places that are known.
 HINTS_MAX: Final = 8_192
 
 #: What the hot path knows of a key. A plain tuple: unpacking a NamedTuple costs some 50 ns more.

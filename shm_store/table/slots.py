@@ -30,10 +30,12 @@ from shm_store.table.layout import (
 )
 from shm_store.table.segment import Segment
 
-#: Places of keys kept in one process, a few hundred bytes each; all are dropped when there would be more.
+#: Places of keys kept in one process, some 700 bytes each at most; all are dropped when there would be more.
 PLACES_MAX: Final = 8_192
-#: The place of a longer key is not kept: the bound on places is to be one on memory.
-PLACES_KEY_MAX: Final = 256
+# Most bytes of a key that a process remembers. A client may choose longer ones.
+_SHORT: Final = 256
+# Most bytes of a character.
+_WIDE: Final = 4
 _FINGERPRINT_WORDS: Final = FINGERPRINT // WORD
 _ABSENT: Final = bytes(WORD)
 _HALF: Final = struct.Struct("<Q")
@@ -100,7 +102,7 @@ class Slots:
         hashed = self._hash.copy()
         hashed.update(encoded(key))
         place = self.placed(_occupying(hashed.digest()), key)
-        if len(key) <= PLACES_KEY_MAX:
+        if is_short(key):
             if len(self._places) >= PLACES_MAX:
                 self._places.clear()
             self._places[key] = place
@@ -260,6 +262,11 @@ def is_text_of(secret: bytes, text: bytes, fingerprint: bytes) -> bool:
 
 def _keyed(secret: bytes) -> hashlib.blake2b:
     return hashlib.blake2b(key=secret, digest_size=FINGERPRINT)
+
+
+def is_short(key: str) -> bool:
+    """Return whether a process may remember a key: it takes 256 bytes at most."""
+    return len(key) * (1 if key.isascii() else _WIDE) <= _SHORT
 
 
 def _occupying(digest: bytes) -> bytes:

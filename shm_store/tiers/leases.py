@@ -21,7 +21,7 @@ from shm_store.redis import Issue, Order, RedisStore
 from shm_store.reservation import Reservation
 from shm_store.store import ShmStore
 from shm_store.table.leasing import DENIAL, NUMBER_MIN, UNITS, Held, Lease, Pending
-from shm_store.table.slots import PLACES_KEY_MAX
+from shm_store.table.slots import is_short
 from shm_store.tiers.config import LeaseConfig
 from shm_store.tiers.counted import CountedStore
 
@@ -236,7 +236,7 @@ class LeaseStore(CountedStore):
         return min(self._lifetime_ns, issue.interval_ns // _PART)
 
     def _remember(self, key: str, quota: Quota, held: Held) -> None:
-        if len(key) > PLACES_KEY_MAX:
+        if not is_short(key):
             # Clients may choose what is long. It ends by itself, as do the oldest.
             return
         self._held.pop((key, quota), None)

@@ -23,6 +23,7 @@ from shm_store import (
     CostTypeError,
     EngineError,
     LayoutMismatchError,
+    OwnershipError,
     SeatsExhaustedError,
     ShmStore,
     StoreClosedError,
@@ -58,6 +59,7 @@ CAUSED = [
     ClientAddressError("client address", None, "give trusted"),
     ConfigurationError("quota", 5, "give a Quota"),
     ConfigurationTypeError("quota", 5, "give a Quota"),
+    OwnershipError("s", 1234, 0, "name the owner"),
     UnsupportedPlatformError("darwin", "it needs Linux", "use RedisStore"),
 ]
 

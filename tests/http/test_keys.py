@@ -17,7 +17,8 @@ from shm_store.errors import ConfigurationError
 from shm_store.http.clients import Clients
 from shm_store.http.error_log import ErrorLog
 from shm_store.http.framework import REPEATED, Framework
-from shm_store.http.keys import MakeKey, _Remembered, key_function, options_key_function
+from shm_store.http.keys import MakeKey, _Keys, key_function, options_key_function
+from shm_store.http.remembering import BYTES_MAX
 from shm_store.policy import Policy
 from shm_store.policy.policy import Absent
 from shm_store.policy.recipe import Source, header_prefix
@@ -364,10 +365,11 @@ def test_keys_remembered_are_bounded() -> None:
         made.append(said)
         return f"key of {said}"
 
-    remembered = _Remembered(make, len)
+    remembered = _Keys(make, len)
     for number in range(10_000):
         assert remembered[str(number)] == f"key of {number}"
-        assert 1 <= len(remembered) <= 4_096
+        assert str(number) in remembered
+    assert sum(sys.getsizeof(text) for pair in remembered.items() for text in pair) < BYTES_MAX
     assert remembered["9999"] == "key of 9999"
     assert len(made) == 10_000
     before = dict(remembered)

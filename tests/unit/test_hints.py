@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from shm_store.table import hints
-from shm_store.table.slots import PLACES_KEY_MAX
 from tests.conftest import OpenStore
 
 
@@ -19,12 +18,13 @@ def test_a_key_has_a_hint_from_its_second_take_on(open_store: OpenStore) -> None
     assert store.take("twice").remaining == 6
 
 
-def test_a_long_key_has_none(open_store: OpenStore) -> None:
-    """The bound on hints is one on memory."""
+@pytest.mark.parametrize("key", ["k" * 257, "é" * 65, "\U0001f600" * 65])
+def test_a_long_key_has_none(open_store: OpenStore, key: str) -> None:
+    """The bound on hints is one on memory: a key of more than 256 bytes is not remembered, its place neither."""
     store = open_store(limit=9)
-    key = "k" * (PLACES_KEY_MAX + 1)
     assert [store.take(key).remaining for _ in range(3)] == [8, 7, 6]
     assert not store._table.handle._hints[0].recent
+    assert not store._table.buckets.slots.knows(key)
 
 
 def test_hints_are_bounded_and_those_asked_for_stay(open_store: OpenStore, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,7 +62,17 @@ _NOT_ON_DARWIN: Final = (
     "os.O_TMPFILE",
 )
 _NOT_ON_WINDOWS: Final = (
-    *("os.fork", "os.posix_fallocate", "os.pidfd_open", "os.getuid", "os.geteuid", "os.getgroups"),
+    *(
+        "os.register_at_fork",
+        "mmap.MAP_PRIVATE",
+        "mmap.MAP_ANONYMOUS",
+        "os.fork",
+        "os.posix_fallocate",
+        "os.pidfd_open",
+        "os.getuid",
+        "os.geteuid",
+        "os.getgroups",
+    ),
     *("os.O_NOFOLLOW", "os.O_NONBLOCK", "os.O_CLOEXEC", "os.O_TMPFILE", "os.chown", "os.fchown", "os.fchmod"),
     *("signal.SIGCHLD", "signal.SIGALRM", "signal.SIGKILL", "signal.SIGHUP", "signal.SIGQUIT", "signal.SIGWINCH"),
     *("signal.SIGTSTP", "signal.SIGSTOP", "signal.SIGUSR1", "signal.pthread_sigmask", "signal.setitimer"),

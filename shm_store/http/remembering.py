@@ -1,0 +1,37 @@
+"""Remembers what was made of a client's texts, in a bounded number of bytes, however long those texts are."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Hashable
+from typing import Final, TypeVar
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+#: Bytes that each one holds at most: keys of some 4,000 clients.
+BYTES_MAX: Final = 2**20
+# An entry of a dictionary that is never quite full.
+_ENTRY: Final = 100
+
+
+class Remembered(dict[K, V]):
+    """Values by what they were made from; all are dropped when they would take more than BYTES_MAX.
+
+    Safe to share between threads, each of which may make a value of its own.
+    """
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        super().__init__()
+        self._left = BYTES_MAX
+
+    def remember(self, key: K, value: V, *parts: object) -> None:
+        """Keep a value; `parts` are the objects beside these two that are kept with them."""
+        size = _ENTRY + sys.getsizeof(key) + sys.getsizeof(value) + sum(map(sys.getsizeof, parts))
+        if size > self._left:
+            self.clear()
+            self._left = BYTES_MAX
+        if size <= self._left:
+            self._left -= size
+            self[key] = value
