@@ -159,8 +159,8 @@ class NoRoomError(StoreError):
 
     def __init__(self, name: str, slots: int, dropped: int) -> None:
         super().__init__(
-            f"segment {name!r}: there is no room for {dropped:,} of {slots:,} slots; give a larger initial_size, or "
-            "drop_excess=True to leave out those that would be idle soonest"
+            f"segment {shown(name)}: there is no room for {dropped:,} of {slots:,} slots; give a larger "
+            "initial_size, or drop_excess=True to leave out those that would be idle soonest"
         )
         self.name = name
         self.slots = slots

@@ -22,7 +22,9 @@ from shm_store import (
     CostError,
     CostTypeError,
     EngineError,
+    ForkInOperationError,
     LayoutMismatchError,
+    NoRoomError,
     OwnershipError,
     SeatsExhaustedError,
     ShmStore,
@@ -59,6 +61,8 @@ CAUSED = [
     ClientAddressError("client address", None, "give trusted"),
     ConfigurationError("quota", 5, "give a Quota"),
     ConfigurationTypeError("quota", 5, "give a Quota"),
+    NoRoomError("s", 9, 1),
+    ForkInOperationError(2, 1),
     OwnershipError("s", 1234, 0, "name the owner"),
     UnsupportedPlatformError("darwin", "it needs Linux", "use RedisStore"),
 ]
