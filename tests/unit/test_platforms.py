@@ -41,7 +41,7 @@ for dotted in missing_names:
 sys.platform = sys.argv[3]
 """
 _USE: Final = """
-import shm_store, shm_store.asgi, shm_store.policy, shm_store.redis, shm_store.wsgi
+import shm_store, shm_store.asgi, shm_store.cli, shm_store.policy, shm_store.redis, shm_store.wsgi
 from shm_store import Config, Quota, ShmStore, StoreError, UnsupportedPlatformError
 
 assert Config(limit=5).quota == Quota.parse("5/minute")
@@ -52,6 +52,7 @@ for use in (lambda: ShmStore.open(Config()), ShmStore.open, lambda: ShmStore.att
         use()
     except UnsupportedPlatformError as error:
         print(json.dumps([error.platform, error.reason, error.remedy, str(error), isinstance(error, StoreError)]))
+assert shm_store.cli.main(["status"]) == 2
 """
 
 _NOT_ON_DARWIN: Final = (
@@ -84,6 +85,8 @@ def _run(platform: str, modules: Sequence[str], names: Sequence[str]) -> list[li
     command = [sys.executable, "-c", _BLOCKED + _USE, json.dumps(modules), json.dumps(names), platform]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    (told,) = done.stderr.splitlines()
+    assert told.startswith("shm-store: shared memory cannot be used on ")
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
