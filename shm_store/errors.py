@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Final, Self
 
-#: Most characters of a value that a message repeats: who reads it knows the value, and a client may choose it.
+#: Most characters of a value that a message repeats. A client may choose the value, or a broken file.
 SHOWN_MAX: Final = 100
 # Of a longer text of another program, as many characters of its end: they tell the place of an error.
 _END: Final = 40

@@ -104,7 +104,7 @@ def mutations(document: str, seed: int, count: int) -> Iterator[bytes]:
 
 
 def in_the_place_of_a_file(folder: Path) -> Iterator[str]:
-    """Yield paths that lead to no regular file of a bounded size, or to none; made in `folder`, which is the test's."""
+    """Yield paths that lead to no regular file of a bounded size, or to no file. `folder` gets those that it needs."""
     folder.joinpath("folder").mkdir()
     os.mkfifo(folder / "fifo")
     with socket.socket(socket.AF_UNIX) as listener:

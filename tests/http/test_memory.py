@@ -26,7 +26,7 @@ MIB: Final = 2**20
 #: The bounds of docs/reliability.md: of a store, and of each policy.
 STORE_MAX: Final = 30 * MIB
 POLICY_MAX: Final = 3 * MIB
-# What is kept of texts that are too long to be remembered: hashes of them.
+# A process keeps hashes of longer texts.
 LONG_MAX: Final = 1 * MIB
 _LONG: Final = 60_000
 _KEPT: Final = 240
@@ -155,7 +155,7 @@ def _asgi(store: ShmStore, stack: ExitStack) -> Send:
 
 
 def _asked(number: int, length: int) -> dict[str, str]:
-    """Return a request of which each text is of that length and of its own; some come with neither proxy nor key."""
+    """Return a request with texts of that length, each other than those of all other numbers. Some have no key."""
     text = f"{number:06d}" + "x" * (length - 6)
     asked = {
         "method": ("GET", "OPTIONS", "POST", text[:30].upper())[number % 4],

@@ -71,7 +71,7 @@ def test_broken_file_is_refused_in_one_line_that_repeats_little(tmp_path: Path) 
 
 
 def test_reload_of_a_broken_file_keeps_what_runs(runs: tuple[Loaded, Path], caplog: pytest.LogCaptureFixture) -> None:
-    """Whatever the file holds, the master goes on: with good settings, or with those it had and one line in the log."""
+    """The master goes on after any reload: with good settings, or with those that it had and one line in the log."""
     _, file = runs
     environ = {"SERVICE_CONFIG": str(file)}
     with caplog.at_level(logging.ERROR, "gunicorn.error"):
@@ -129,7 +129,7 @@ def test_variable_is_refused_in_one_line_that_repeats_little() -> None:
 
 
 def test_error_of_any_kind_at_a_reload_is_one_line(runs: tuple[Loaded, Path], caplog: pytest.LogCaptureFixture) -> None:
-    """An exception that nobody expected does not end the master either; at a start it is not hidden."""
+    """An unexpected exception does not end the master either."""
     before, file = runs
 
     def fail(_settings: Settings, _running: Settings) -> None:

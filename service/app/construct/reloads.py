@@ -16,7 +16,7 @@ from shm_store.errors import excerpt
 
 
 def check_reload(settings: Settings, running: Settings) -> None:
-    """Verify that new workers can start with `settings`, in place of those with the `running` ones.
+    """Verify that workers can start with `settings` while others still have the `running` ones.
 
     Gunicorn ends where it cannot listen, and where a worker cannot open its store.
 
