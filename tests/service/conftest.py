@@ -10,9 +10,27 @@ import msgspec
 import pytest
 
 from service.app.conf import Settings
-from service.app.construct import asgi, wsgi
-from shm_store import ShmStore
+from service.app.construct import application, asgi, wsgi
+from service.app.construct.stores import Stores, open_stores
+from shm_store import RateLimiter, ShmStore
+from tests.segments import attached
 from tests.service.asking import TOKEN, Ask, MakeApp, asking
+
+
+@pytest.fixture(autouse=True)
+def _applications_end(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Close the stores of the applications, which elsewhere end with their process."""
+    opened: list[RateLimiter] = []
+
+    def opening(settings: Settings) -> Stores:
+        stores = open_stores(settings)
+        opened.extend(stores)
+        return stores
+
+    monkeypatch.setattr(application, "open_stores", opening)
+    yield
+    for store in opened:
+        store.close()
 
 
 @pytest.fixture(params=[wsgi, asgi], ids=["wsgi", "asgi"])
@@ -45,7 +63,5 @@ def ask(app: object) -> Ask:
 
 @pytest.fixture
 def store(app: object, segment_name: str) -> Iterator[ShmStore]:  # noqa: ARG001 - makes the table
-    attached = ShmStore.attach(segment_name)
-    assert attached is not None
-    with attached:
-        yield attached
+    with attached(segment_name) as opened:
+        yield opened

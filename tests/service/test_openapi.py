@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 import falcon.testing
@@ -17,6 +18,7 @@ from schemathesis.config import SchemathesisConfig
 from service.app.api.openapi import document
 from service.app.api.openapi.operations import PATHS
 from shm_store import ShmStore
+from tests.segments import attached
 from tests.service.asking import TOKEN, MakeApp
 
 # The boundaries of each schema are worked out while tests are collected, which takes its time in every process.
@@ -48,11 +50,10 @@ class _Asked(NamedTuple):
 
 
 @pytest.fixture
-def asked(make_app: MakeApp, segment_name: str) -> _Asked:
+def asked(make_app: MakeApp, segment_name: str) -> Iterator[_Asked]:
     app = make_app(limit=1_000_000, unknown_clients="share")
-    store = ShmStore.attach(segment_name)
-    assert store is not None
-    return _Asked(app, store)
+    with attached(segment_name) as store:
+        yield _Asked(app, store)
 
 
 @_SCHEMA.parametrize()
