@@ -8,7 +8,7 @@ from shm_store.inspection import Inspection
 from shm_store.quota import Quota
 from shm_store.stats import Stats, SweeperState
 from shm_store.table import census
-from shm_store.table.segment import unlink
+from shm_store.table.lifetime import unlink
 from shm_store.table.table import Table
 from shm_store.tally import RequestTally, Tally
 

@@ -6,14 +6,14 @@ import time
 from collections.abc import Callable
 
 from shm_store import Config, ShmStore
+from shm_store.table import lifetime
 from shm_store.table.attachment import Attachment
 from shm_store.table.seats import Role
-from shm_store.table.segment import Segment
 from shm_store.table.table import Table
 
 
 def open_apart(config: Config, clock: Callable[[], int] = time.monotonic_ns) -> ShmStore:
     """Open a store on an attachment of its own; no other store of this process shares it."""
-    table = Table(Attachment(Segment.open(config), Role.USER), config, clock)
+    table = Table(Attachment(lifetime.open_or_create(config), Role.USER), config, clock)
     table.handle.count()
     return ShmStore(table, clock)

@@ -15,7 +15,7 @@ from shm_store.dump.file import Contents, Saved, no_dump
 from shm_store.dump.soundness import flags, is_sound
 from shm_store.durations import NS_PER_SECOND
 from shm_store.errors import ConfigurationError, NoRoomError, TableFullError
-from shm_store.table import process
+from shm_store.table import lifetime, process
 from shm_store.table.attachment import Attachment
 from shm_store.table.header import geometry_of
 from shm_store.table.layout import (
@@ -99,7 +99,7 @@ def load(
     if initial_size is None:
         _require_proportion(file, contents, config)
     loading = _Loading(contents, config, drop_excess=drop_excess)
-    Segment.create(config, contents.head.secret, loading.fill)
+    lifetime.create(config, contents.head.secret, loading.fill)
     return loading.loaded
 
 

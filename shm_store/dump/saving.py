@@ -12,7 +12,7 @@ from shm_store.dump import file as dump_file
 from shm_store.dump.file import Head, Saved
 from shm_store.dump.soundness import has_sound_label, is_sound
 from shm_store.errors import LayoutMismatchError
-from shm_store.table import snapshot
+from shm_store.table import lifetime, snapshot
 from shm_store.table.accounts import BY_CODE
 from shm_store.table.layout import (
     ALGORITHM_MASK,
@@ -62,7 +62,7 @@ def dump(name: str, file: BinaryIO, *, owner: str | int | None = None) -> int | 
         OSError: The file cannot be written.
     """
     require_binary(file, "write")
-    segment = Segment.attach(name, owner=owner)
+    segment = lifetime.attach(name, owner=owner)
     if segment is None:
         return None
     try:

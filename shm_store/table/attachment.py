@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from shm_store import forks
 from shm_store.config import Config
 from shm_store.errors import BackendError
-from shm_store.table import files
+from shm_store.table import files, lifetime
 from shm_store.table.layout import ALLOWED, DENIED, STRIPE_WORDS, word
 from shm_store.table.recovery import Recovery
 from shm_store.table.seats import Role, Seats
@@ -64,12 +64,12 @@ class Attachment:
 
         Raises:
             LayoutMismatchError: The segment has another geometry, or is no table.
-            OwnershipError: Another user owns it, or it grants more than `config` does.
+            OwnershipError: Another user owns it, or it grants more or less than `config` asks for.
             BackendError: The operating system refused.
         """
         attachment = _found(config.name, role)
         if attachment is None:
-            attachment = _registered(cls(Segment.open(config), role))
+            attachment = _registered(cls(lifetime.open_or_create(config), role))
         else:
             attachment.checked(config, config.owner)
         attachment.is_opened = True
@@ -93,7 +93,7 @@ class Attachment:
         if attachment is not None:
             attachment.checked(None, owner)
             return attachment
-        segment = Segment.attach(name, owner=owner)
+        segment = lifetime.attach(name, owner=owner)
         return None if segment is None else _registered(cls(segment, role))
 
     def checked(self, config: Config | None, owner: str | int | None) -> None:
@@ -131,15 +131,16 @@ class Attachment:
             BackendError: Another process, or another handle of this one, is attached.
         """
         with self._alone():
-            self.segment.unlink()
+            lifetime.remove_unused(self.segment.name, self.segment.fd)
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
         self._closed_at = 1
         try:
             if self.handles > 1:
-                reason = f"others are attached: this process has it open {self.handles} times"
-                raise BackendError(self.segment.name, "unlink", reason, "close the others first, or use --force")
+                name, reason = self.segment.name, f"others are attached: this process has it open {self.handles} times"
+                remedy = f"close the other stores first, or run: shm-store unlink --name {name} --force"
+                raise BackendError(name, "unlink", reason, remedy)
             yield
         finally:
             self._closed_at = 0

@@ -6,7 +6,7 @@ import os
 import stat
 from typing import Final
 
-from shm_store.config import require_owner
+from shm_store.config import Config, require_owner
 from shm_store.errors import ConfigurationError, OwnershipError
 from shm_store.table.system import pwd
 
@@ -91,25 +91,22 @@ def require_trusted(name: str, status: os.stat_result, owner: str | int | None, 
         raise OwnershipError(name, status.st_uid, os.geteuid(), remedy)
 
 
-def require_mode(name: str, status: os.stat_result, mode: int) -> None:
-    """Raise OwnershipError if the file of a trusted table grants more than `mode`, that of this process's Config."""
-    found = stat.S_IMODE(status.st_mode)
-    if found & ~mode:
-        remedy = f"give the mode that it was made with, run chmod {mode:o} /dev/shm/{name}, or {_removal(name)}"
-        reason = f"its mode {found:#o} grants more than the {mode:#o} of the configuration"
-        raise OwnershipError(name, status.st_uid, os.geteuid(), remedy, reason)
+def require_access(name: str, status: os.stat_result, config: Config) -> None:
+    """Raise OwnershipError unless the file of a trusted table is as open as `config` asks for.
 
-
-def require_open_to_owner(name: str, status: os.stat_result, owner: str | int | None) -> None:
-    """Raise OwnershipError if root opens a table of its own on behalf of `owner`, and the mode keeps that user out.
-
-    A server that switches its user opens it as root; its workers would fail one by one.
+    It grants no more than the mode. Root opens no table of its own for an owner whom the mode keeps out: a server that
+    switches its user opens the table as root, and its workers would fail one by one.
     """
-    found, user = stat.S_IMODE(status.st_mode), uid_of(owner)
-    if os.geteuid() == status.st_uid == _ROOT and user not in (None, _ROOT) and not found & 0o066:
-        reason = f"its mode {found:#o} does not let uid {user} in, for which it was opened"
+    found, owner = stat.S_IMODE(status.st_mode), uid_of(config.owner)
+    if found & ~config.mode:
+        reason = f"its mode {found:#o} grants more than the {config.mode:#o} of the configuration"
+        remedy = f"give the mode that it was made with, run chmod {config.mode:o} /dev/shm/{name}, or {_removal(name)}"
+    elif os.geteuid() == status.st_uid == _ROOT and owner not in (None, _ROOT) and not found & 0o066:
+        reason = f"its mode {found:#o} does not let uid {owner} in, for which it was opened"
         remedy = f"drop it, so that it is made anew for that user: shm-store unlink --name {name}"
-        raise OwnershipError(name, status.st_uid, os.geteuid(), remedy, reason)
+    else:
+        return
+    raise OwnershipError(name, status.st_uid, os.geteuid(), remedy, reason)
 
 
 def not_permitted(name: str, status: os.stat_result) -> OwnershipError:

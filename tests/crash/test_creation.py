@@ -17,7 +17,7 @@ import pytest
 
 from shm_store import Config, ShmStore
 from shm_store.table import layout
-from shm_store.table.segment import unlink
+from shm_store.table.lifetime import unlink
 from tests.crash.opcodes import at_opcode
 from tests.fork import ended, in_child
 

@@ -17,7 +17,7 @@ from shm_store.cli.app import run
 from shm_store.housekeeping import Housekeeping
 from shm_store.inspection import Inspection
 from shm_store.table.seats import Role
-from shm_store.table.segment import unlink
+from shm_store.table.lifetime import unlink
 for enter in (
     partial(ShmStore.open, Config(name="t", limit=9, initial_size=8)),
     partial(ShmStore.attach, "t"),
@@ -152,7 +152,7 @@ from shm_store import Config, ShmStore
 store = ShmStore.open(Config(name="t", limit=9, initial_size=8))
 assert store.inspect().is_linked()
 {}
-print(store.inspect().is_linked(), store.take("k").remaining, os.fstat(store._table.segment._fd).st_nlink)
+print(store.inspect().is_linked(), store.take("k").remaining, os.fstat(store._table.segment.fd).st_nlink)
 """
 
 

@@ -199,7 +199,7 @@ def test_child_that_cannot_attach_says_so_and_tries_again(open_store: OpenStore)
 def test_locks_on_files_stay_the_parents(open_store: OpenStore) -> None:
     """A child that has caught up has closed the descriptions that its parent locks through."""
     store = open_store()
-    lock = FileLock(store._table.segment._fd, REGISTRY, 10**9)
+    lock = FileLock(store._table.segment.fd, REGISTRY, 10**9)
 
     def child() -> None:
         forks.catch_up()
@@ -208,6 +208,6 @@ def test_locks_on_files_stay_the_parents(open_store: OpenStore) -> None:
     with lock:
         assert ended(in_child(child, c_fork)) == 0
         assert lock.is_taken() is False
-        other = FileLock(store._table.segment._fd, REGISTRY, 0)
+        other = FileLock(store._table.segment.fd, REGISTRY, 0)
         assert other.is_taken()
         other.close()

@@ -11,7 +11,7 @@ import pytest
 
 from shm_store import Config, ShmStore
 from shm_store.table import audit
-from shm_store.table.segment import unlink
+from shm_store.table.lifetime import unlink
 from tests.attached import attached
 from tests.fork import ended, in_child
 

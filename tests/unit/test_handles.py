@@ -32,8 +32,8 @@ from shm_store.housekeeping import Housekeeping
 from shm_store.inspection import Inspection
 from shm_store.table.attachment import Attachment
 from shm_store.table.layout import OTHER
+from shm_store.table.lifetime import unlink
 from shm_store.table.seats import Role
-from shm_store.table.segment import unlink
 from shm_store.table.stripes import Hold
 from tests.attached import attached
 from tests.clock import Clock
@@ -471,9 +471,10 @@ def _damage(path: str) -> None:
         ({"stripes": 1, "initial_size": 300}, lambda _: None, LayoutMismatchError),
         ({}, lambda path: os.chmod(path, 0o640), OwnershipError),
         ({}, lambda path: os.chown(path, 1234, 1234), OwnershipError),
+        ({"owner": 1234}, lambda _: None, OwnershipError),
         ({}, _damage, LayoutMismatchError),
     ],
-    ids=["size", "stripes", "mode", "owner", "header"],
+    ids=["size", "stripes", "mode", "owner", "closed to its owner", "header"],
 )
 def test_second_opening_checks_as_much_as_the_first(
     name: str, settings: dict[str, object], change: Callable[[str], None], error: type[Exception]

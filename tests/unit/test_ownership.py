@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from shm_store import ConfigurationError, OwnershipError, StoreError
+from shm_store import Config, ConfigurationError, OwnershipError, StoreError
 from shm_store.table import ownership
 from tests.ground import USER, Ground, Place
 
@@ -71,21 +71,21 @@ def test_root_trusts_no_table_by_its_mode() -> None:
 def test_table_that_grants_more_is_refused(found: int, mode: int) -> None:
     """The owner does not matter."""
     with pytest.raises(OwnershipError, match=f"mode {found:#o} grants more than the {mode:#o}"):
-        ownership.require_mode("t", _status(0, found), mode)
-    ownership.require_mode("t", _status(0, mode), found)
+        ownership.require_access("t", _status(0, found), Config(mode=mode))
+    ownership.require_access("t", _status(0, mode), Config(mode=0o666))
 
 
 def test_table_of_root_must_let_in_the_user_that_root_opens_it_for() -> None:
-    """A server opens it as root and then switches to that user, who could not use it."""
+    """A server opens it as root and then switches to that user, which could not use it."""
     with pytest.raises(OwnershipError, match=f"mode 0o600 does not let uid {USER} in.*owner is uid 0.*unlink --name t"):
-        ownership.require_open_to_owner("t", _status(0, 0o600), USER)
+        ownership.require_access("t", _status(0, 0o600), Config(owner=USER))
     for owner, status in (
         (None, _status(0, 0o600)),
         ("root", _status(0, 0o600)),
         (USER, _status(USER, 0o600)),
         (USER, _status(0, 0o660)),
     ):
-        ownership.require_open_to_owner("t", status, owner)
+        ownership.require_access("t", status, Config(owner=owner, mode=0o660))
 
 
 #: Prints whether a user trusts a file of each (uid, gid, mode) under each mode of its configuration.

@@ -122,7 +122,7 @@ def test_registry_lock_is_waited_for_as_a_stripe_is(open_store: OpenStore, *, st
     """One timeout for a stopped holder, ten for another; then its pid, the tries and the load are in the error."""
     store = open_store()
     child = _holding(store, stops=stops)
-    with pytest.raises(LockTimeoutError) as caught, FileLock(store._table.segment._fd, REGISTRY, 20 * MS):
+    with pytest.raises(LockTimeoutError) as caught, FileLock(store._table.segment.fd, REGISTRY, 20 * MS):
         pass
     error = store._table.segment.registry_stayed_taken("taking a seat", caught.value)
     os.kill(child, signal.SIGCONT if stops else signal.SIGUSR1)

@@ -16,7 +16,7 @@ from shm_store import BackendError, Config, LayoutMismatchError, ShmStore
 from shm_store.cli import main
 from shm_store.table import header, layout
 from shm_store.table.layout import Geometry
-from shm_store.table.segment import unlink
+from shm_store.table.lifetime import unlink
 from tests.apart import open_apart
 from tests.conftest import OpenStore
 from tests.fork import ended, in_child

@@ -15,7 +15,7 @@ import pytest
 
 from shm_store import Config, ShmStore, StripeTimeoutError
 from shm_store.table.layout import BUSY, IDLE, OTHER, SEAT_PHASES
-from shm_store.table.segment import unlink
+from shm_store.table.lifetime import unlink
 from shm_store.table.stripes import Hold
 from tests.apart import open_apart
 from tests.conftest import OpenStore
