@@ -18,6 +18,8 @@ ABSENT: Final = "see whether the server runs and can be reached"
 _PERMISSION: Final = "grant the user what RedisStore.check_server() names"
 # What Redis before 7.0 puts before what a command within a script has said.
 _WITHIN: Final = re.compile(r"Error running script \(call to f_[0-9a-f]+\): (?:@user_script:\s?\d+: )+-?")
+# What redis-py puts before the reason that it cannot connect; the message of the error names the address already.
+_CONNECTING: Final = re.compile(r"Error -?\d+ connecting to \S+ (?=\S)")
 _COMMAND: Final = re.compile(r"'([a-z]+(?:\|[a-z]+)?)' command")
 _KEY: Final = re.compile(r"access (?:a key|the '.*' key|(?:at least )?one of the keys)")
 _READONLY: Final = "give the address of the primary, or let Sentinel find it"
@@ -60,9 +62,9 @@ class Account:
     def remedy(self, error: Exception) -> str:
         """Return what to do about an error."""
         if _is_permission(error):
-            return self.grant([("", said(error))])
+            return self.grant([("", _words(error))])
         if isinstance(error, redis.ResponseError):
-            words = said(error)
+            words = _words(error)
             for begin, remedy in _SAID.items():
                 if words.startswith(begin):
                     return remedy
@@ -82,9 +84,8 @@ class Account:
 
 
 def said(error: Exception) -> str:
-    """Return the first line of what an error says, without what older servers put before it; see `excerpt`."""
-    text = str(error) or type(error).__name__
-    return excerpt(_WITHIN.sub("", text.splitlines()[0]).rstrip("."))
+    """Return the reason that an error gives, for a message; see `excerpt`."""
+    return excerpt(_CONNECTING.sub("", _words(error)))
 
 
 def is_denied(words: str) -> bool:
@@ -97,11 +98,17 @@ def is_configured_wrong(error: BaseException | None) -> bool:
     if not isinstance(error, redis.RedisError):
         return False
     kinds = (redis.AuthenticationError, redis.exceptions.AskError)
-    return isinstance(error, kinds) or _is_permission(error) or said(error).startswith(_SINGLE)
+    return isinstance(error, kinds) or _is_permission(error) or _words(error).startswith(_SINGLE)
 
 
 def _is_permission(error: Exception) -> bool:
     # redis-py takes the code off the words of the first.
     return isinstance(error, redis.exceptions.NoPermissionError) or (
-        isinstance(error, redis.ResponseError) and is_denied(said(error))
+        isinstance(error, redis.ResponseError) and is_denied(_words(error))
     )
+
+
+def _words(error: Exception) -> str:
+    """Return the first line of an error's text, without the words that older servers put before it."""
+    text = str(error) or type(error).__name__
+    return _WITHIN.sub("", text.splitlines()[0]).rstrip(".")

@@ -92,7 +92,7 @@ LEFT_OUT: Final = frozenset(
         *("RateLimiter", *map("RateLimiter.{}".format, vars(RateLimiter))),
         # gunicorn calls its hooks.
         *map("gunicorn.{}".format, gunicorn.__all__),
-        "supervisor.Supervisor.recover",
+        *("supervisor.Supervisor.recover", "supervisor.Supervisor.compare"),
         *("durations.to_ns", "durations.to_text"),
     )
 )
