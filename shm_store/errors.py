@@ -263,6 +263,28 @@ class ForkInOperationError(StoreError, RuntimeError):
         self.parent = parent
 
 
+class ReentryError(StoreError, RuntimeError):
+    """A signal handler, a finalizer or a clock has called the store in the middle of an operation of its own thread.
+
+    That operation holds what the call needs, and would not go on before the call ends. Nothing was taken.
+
+    Attributes:
+        name: The segment.
+        needed: The stripe or the lock that the interrupted operation holds.
+    """
+
+    fields = ("name", "needed")
+    is_failure = False
+
+    def __init__(self, name: str, needed: str) -> None:
+        super().__init__(
+            f"segment {name!r}: {needed} is held by an operation of this thread, which this call has interrupted; "
+            "call the store after the signal handler, the finalizer or the clock has returned"
+        )
+        self.name = name
+        self.needed = needed
+
+
 class SeatsExhaustedError(StoreError):
     """Every seat of the segment belongs to a living process."""
 

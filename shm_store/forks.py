@@ -74,8 +74,9 @@ def catch_up() -> None:
     if not settled[()]:
         pid = os.getpid()
         with _locks.setdefault(pid, threading.RLock()):
-            for forked, known in list(_forked.items()):
-                if known != pid:
+            for reference in _forked.keyrefs():
+                forked = reference()
+                if forked is not None and _forked.get(forked) != pid:
                     forked.after_fork()
                     _forked[forked] = pid
         settled[()] = _clears

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import struct
+import threading
+import weakref
 from collections.abc import Collection
 from typing import Final
 
@@ -33,6 +35,10 @@ class LockTimeoutError(TimeoutError):
         self.patience = patience
 
 
+class LockReenteredError(LockTimeoutError):
+    """This very thread has it: a signal handler has interrupted the `with`."""
+
+
 class FileLock:
     """An open-file-description lock on one byte of a segment, as a context manager.
 
@@ -54,6 +60,9 @@ class FileLock:
         self._byte = byte
         self._timeout_ns = timeout_ns
         self._is_brief = is_brief
+        status = os.fstat(self._file.fileno())
+        self._key = status.st_dev, status.st_ino, byte
+        self._thread = 0
         forks.register(self)
 
     def try_acquire(self) -> bool:
@@ -83,15 +92,26 @@ class FileLock:
             self._file.close()
 
     def __enter__(self) -> None:
-        """Take the lock; raise LockTimeoutError if it stays taken."""
+        """Take the lock; raise LockTimeoutError if it stays taken, LockReenteredError at once if this thread has it."""
         patience = Patience(self._timeout_ns, is_brief=self._is_brief)
         while not self.try_acquire():
             patience.count()
+            holder = _entered.get(self._key)
+            if holder is not None and holder.is_of_this_thread:
+                self.close()
+                raise LockReenteredError(patience)
             if patience.is_over(self._holders):
                 self.close()
                 raise LockTimeoutError(patience)
             # A blocking F_OFD_SETLKW has no timeout, and a stopped holder must not stop everyone.
             pause(_POLL_S)
+        self._thread = threading.get_ident()
+        _entered[self._key] = self
+
+    @property
+    def is_of_this_thread(self) -> bool:
+        """Whether a `with` of this thread has the lock."""
+        return not self._file.closed and self._thread == threading.get_ident()
 
     def _holders(self) -> Collection[int]:
         return blockers.holders(self._file.fileno(), blockers.OPEN_FILE, self._byte)
@@ -105,3 +125,7 @@ class FileLock:
 
     def _set(self, kind: int) -> None:
         fcntl.fcntl(self._file, fcntl.F_OFD_SETLK, _FLOCK.pack(kind, os.SEEK_SET, self._byte, 1, 0))
+
+
+# The lock of each byte that a `with` of this process has taken last.
+_entered: Final[weakref.WeakValueDictionary[tuple[int, int, int], FileLock]] = weakref.WeakValueDictionary()

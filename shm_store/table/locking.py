@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from typing import Final
 
 from shm_store.durations import NS_PER_SECOND
-from shm_store.errors import DESCRIPTORS, BackendError
+from shm_store.errors import DESCRIPTORS, BackendError, ReentryError
 from shm_store.table import blockers, ownership
-from shm_store.table.filelock import REGISTRY, FileLock, LockTimeoutError
+from shm_store.table.filelock import REGISTRY, FileLock, LockReenteredError, LockTimeoutError
 from shm_store.table.pause import pause
 from shm_store.table.system import fcntl
 
@@ -90,8 +90,10 @@ def registry(name: str, fd: int, operation: str) -> Iterator[None]:
         raise registry_stayed_taken(name, fd, operation, error) from error
 
 
-def registry_stayed_taken(name: str, fd: int, operation: str, error: LockTimeoutError) -> BackendError:
-    """Return the error that the registry lock stayed taken."""
+def registry_stayed_taken(name: str, fd: int, operation: str, error: LockTimeoutError) -> BackendError | ReentryError:
+    """Return the error that the registry lock stayed taken, or that this thread has it."""
+    if isinstance(error, LockReenteredError):
+        return ReentryError(name, "the registry lock")
     held = blockers.described(fd, blockers.OPEN_FILE, REGISTRY)
     patience = error.patience
     reason = f"its registry lock stayed taken for {patience.waited_s} {held} ({patience.tries_and_load()})"

@@ -184,6 +184,7 @@ class Seats:
         Raises:
             SeatsExhaustedError: Every seat belongs to a living process.
             BackendError: The registry lock stayed taken, or the process has no file descriptor left.
+            ReentryError: An operation that this call has interrupted has the registry lock.
             LayoutMismatchError: This process is not in the namespaces of the segment, as its parent was.
             OwnershipError: This process has become a user that must not open the segment.
         """

@@ -9,7 +9,7 @@ import stat
 from collections.abc import Callable
 
 from shm_store.config import Config
-from shm_store.errors import BackendError
+from shm_store.errors import BackendError, ReentryError
 from shm_store.table import files, header, layout, locking, ownership
 from shm_store.table.filelock import REGISTRY, SWEEPER, FileLock, LockTimeoutError
 from shm_store.table.layout import Header
@@ -77,7 +77,7 @@ class Segment:
             self._share_anew()
         return locking.file_lock(self.name, self.fd, REGISTRY, timeout_ns, is_brief=is_brief)
 
-    def registry_stayed_taken(self, operation: str, error: LockTimeoutError) -> BackendError:
+    def registry_stayed_taken(self, operation: str, error: LockTimeoutError) -> BackendError | ReentryError:
         """Return the error that an operation waited for the registry lock in vain; it names the holder."""
         return locking.registry_stayed_taken(self.name, self.fd, operation, error)
 

@@ -19,7 +19,14 @@ import msgspec
 
 from shm_store import forks
 from shm_store.durations import NS_PER_SECOND
-from shm_store.errors import BackendError, OwnershipError, StoreClosedError, StoreError, StripeTimeoutError
+from shm_store.errors import (
+    BackendError,
+    OwnershipError,
+    ReentryError,
+    StoreClosedError,
+    StoreError,
+    StripeTimeoutError,
+)
 from shm_store.table import process
 from shm_store.table.attachment import Attachment
 from shm_store.table.layout import (
@@ -36,6 +43,7 @@ from shm_store.table.layout import (
 )
 from shm_store.table.patience import Patience
 from shm_store.table.pause import pause
+from shm_store.table.reentry import has_interrupted
 
 T = TypeVar("T")
 
@@ -117,6 +125,7 @@ class Stripes:
 
         Raises:
             StripeTimeoutError: One of them stayed taken for the lock timeout.
+            ReentryError: An operation that this call has interrupted holds one of them.
             SeatsExhaustedError: There is no seat for this process.
             StoreClosedError: The handle was closed meanwhile.
             BackendError: The registry lock, needed for a new seat or a recovery, could not be had; or the table is
@@ -264,6 +273,8 @@ class Stripes:
                 continue
             if patience.is_over(partial(self._pids, stripe)):
                 self._give_up(seat, stripe, patience)
+            if not paused and has_interrupted(self._seats, seat, phase):
+                raise ReentryError(self._name, f"stripe {stripe}")
             paused = True
             pause((min(pause_ns, left_ns) if left_ns > 0 else pause_ns) / NS_PER_SECOND)
             pause_ns = min(2 * pause_ns, _PAUSE_MAX_NS)
