@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import pytest
@@ -40,12 +40,13 @@ def moment() -> Clock:
 
 
 @pytest.fixture
-def store(segment_name: str, moment: Clock) -> ShmStore:
+def store(segment_name: str, moment: Clock) -> Iterator[ShmStore]:
     config = Config(name=segment_name, limit=LIMIT, interval="1h", initial_size=8, lock_timeout="30s")
     store = ShmStore.open(config, clock=moment)
     for _ in range(2):
         store.take("a")
-    return store
+    yield store
+    store.close()
 
 
 TAKES: Final[dict[str, Callable[[ShmStore], object]]] = {
