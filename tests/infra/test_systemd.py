@@ -39,8 +39,8 @@ def test_unit_keeps_the_table_over_a_restart() -> None:
 
 
 def test_unit_shares_the_table_with_the_operator() -> None:
-    """Nothing of the unit hides /dev/shm, or gives the service pids of its own."""
-    assert not {"PrivatePIDs", "RootDirectory", "RootImage"} & set(options())
+    """Nothing of the unit hides /dev/shm or the boot id, or gives the service pids of its own."""
+    assert not {"PrivatePIDs", "ProcSubset", "RootDirectory", "RootImage"} & set(options())
     hiding = ("TemporaryFileSystem", "InaccessiblePaths", "ReadOnlyPaths", "BindPaths")
     assert not any("/dev" in value for name in hiding for value in options().get(name, []))
 
