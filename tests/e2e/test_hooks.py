@@ -40,11 +40,12 @@ routes = ["/v1/pong"]
 
 #: An application whose segment is gone before the master can know of it.
 _REMOVING: Final = """
-import os
+import os, pathlib
 from tests.e2e.limited import app as limited
 def app():
     served = limited()
-    os.unlink("/dev/shm/" + os.environ["SERVICE_STORE"].removeprefix("shm://"))
+    # Both workers may have opened the same file.
+    pathlib.Path("/dev/shm", os.environ["SERVICE_STORE"].removeprefix("shm://")).unlink(missing_ok=True)
     return served
 """
 
