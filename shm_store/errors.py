@@ -278,7 +278,7 @@ class ReentryError(StoreError, RuntimeError):
 
     def __init__(self, name: str, needed: str) -> None:
         super().__init__(
-            f"segment {name!r}: {needed} is held by an operation of this thread, which this call has interrupted; "
+            f"segment {shown(name)}: {needed} is held by an operation of this thread, which this call has interrupted; "
             "call the store after the signal handler, the finalizer or the clock has returned"
         )
         self.name = name

@@ -72,6 +72,7 @@ PUBLIC: Final = (
     "shm_store.query",
     "shm_store.redis",
     "shm_store.supervisor",
+    "shm_store.sweeper",
     "shm_store.tiers",
     "shm_store.wsgi",
 )
@@ -81,7 +82,7 @@ LEFT_OUT: Final = frozenset(
         # The library makes these, of arguments that it has checked.
         *("RateInfo", "Stats", "Reservation", "Reservation.commit"),
         *("query.Found", "query.select", "query.Query.matches", "digest.written", "digest.check_beginning"),
-        *("redis.Issue", "redis.Order", "dump.Loaded", "supervisor.Supervisor"),
+        *("redis.Issue", "redis.Order", "dump.Loaded"),
         *("ShmStore", "redis.RedisStore", "inspection.Inspection", "policy.PolicyFile", "policy.PolicyFile.replace"),
         # The limiter checks the answer of an application's function when it sends it: the request stays denied.
         *("asgi.Answer", "asgi.Denial", "asgi.Outcome", "falcon.Problem"),
@@ -92,7 +93,6 @@ LEFT_OUT: Final = frozenset(
         *("RateLimiter", *map("RateLimiter.{}".format, vars(RateLimiter))),
         # gunicorn calls its hooks.
         *map("gunicorn.{}".format, gunicorn.__all__),
-        *("supervisor.Supervisor.recover", "supervisor.Supervisor.compare"),
         *("durations.to_ns", "durations.to_text"),
     )
 )

@@ -16,7 +16,8 @@ from typing import Final
 import msgspec
 import pytest
 
-from shm_store import ShmStore, interpreter
+from shm_store import ShmStore
+from shm_store.sweeper import interpreter
 from tests.conftest import OpenStore
 from tests.e2e import processes
 from tests.e2e.service import eventually

@@ -14,9 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from shm_store import Config, ConfigurationError, ShmStore, interpreter
+from shm_store import Config, ConfigurationError, ShmStore
 from shm_store.housekeeping import Housekeeping
-from shm_store.supervisor import Supervisor, supervise
+from shm_store.supervisor import supervise
+from shm_store.sweeper import interpreter
+from shm_store.sweeper.supervising import Supervisor
 from shm_store.table.layout import SEAT_PID
 from shm_store.table.seats import Role
 from tests.conftest import OpenStore

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from shm_store import Config, ShmStore, interpreter, sweepers
+from shm_store import Config, ShmStore
 from shm_store.durations import NS_PER_SECOND
-from shm_store.supervisor import Supervisor
+from shm_store.sweeper import interpreter, started
+from shm_store.sweeper.supervising import Supervisor
 from shm_store.table import files
 from shm_store.table.layout import SEAT_PID
 from tests.conftest import OpenStore
@@ -76,10 +77,10 @@ def test_sweeper_that_fails_early_is_respawned_ever_later(
 
 def test_stopped_sweeper_does_not_keep_its_master(supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch) -> None:
     """A sweeper that does not answer SIGTERM is killed, and its place is free."""
-    monkeypatch.setattr(sweepers, "_END_S", 0.2)
+    monkeypatch.setattr(started, "_END_S", 0.2)
     supervisor.start()
     sweeper = supervisor._sweeper
-    assert isinstance(sweeper, sweepers.SweeperProcess)
+    assert isinstance(sweeper, started.SweeperProcess)
     os.kill(sweeper.pid, signal.SIGSTOP)
     supervisor.stop()
     assert sweeper._process.returncode in (-signal.SIGKILL, -signal.SIGTERM)
@@ -154,7 +155,7 @@ def test_segment_whose_name_leads_elsewhere_is_one_error(ground: Ground, away: l
     code = f"""
     import logging, signal, subprocess, sys, time
     from shm_store import Config, ShmStore
-    from shm_store.supervisor import Supervisor
+    from shm_store.sweeper.supervising import Supervisor
 
     def wait(condition):
         deadline = time.monotonic() + 20

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from shm_store import sweeper
 from shm_store.housekeeping import Housekeeping
+from shm_store.sweeper import sweeping
 from shm_store.table.layout import HEARTBEAT_AT
 from shm_store.table.seats import Role
 from tests.conftest import OpenStore
@@ -56,7 +56,7 @@ def test_heart_beats_during_a_pass(open_store: OpenStore, segment_name: str, mon
         return 0
 
     monkeypatch.setattr(housekeeping, "sweep_set", sweep_set)
-    sweeper._serve(housekeeping, lambda _timeout_s: len(heartbeats) == 8)
+    sweeping._serve(housekeeping, lambda _timeout_s: len(heartbeats) == 8)
     housekeeping.close()
     assert len(heartbeats) == 8
     assert all(heartbeats)

@@ -69,11 +69,11 @@ def start(interpreter: str, module: str, *arguments: str) -> subprocess.Popen[by
 
 def _root() -> Path:
     """Return the folder or the archive that this package lies in."""
-    return Path(__file__).absolute().parents[1]
+    return Path(__file__).absolute().parents[2]
 
 
 def _is_importable(root: Path) -> bool:
-    return machinery.PathFinder.find_spec(__package__, [str(root)]) is not None
+    return machinery.PathFinder.find_spec("shm_store", [str(root)]) is not None
 
 
 def _candidates() -> Iterator[str]:

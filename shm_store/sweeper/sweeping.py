@@ -137,7 +137,3 @@ def main() -> None:
     except StoreError as error:
         # One line names the remedy; where it was raised tells the reader nothing more.
         raise SystemExit(f"shm_store.sweeper: {error}") from error
-
-
-if __name__ == "__main__":
-    main()

@@ -9,8 +9,8 @@ import threading
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from shm_store import interpreter, sweeper
 from shm_store.errors import StoreError
+from shm_store.sweeper import interpreter, sweeping
 
 _END_S: Final = 2.0
 
@@ -41,7 +41,7 @@ class SweeperProcess:
         arguments = ["--name", name, "--master", str(os.getpid())]
         if owner is not None:
             arguments += ["--owner", str(owner)]
-        self._process = interpreter.start(python, sweeper.__name__, *arguments)
+        self._process = interpreter.start(python, __package__, *arguments)
 
     @property
     def pid(self) -> int:
@@ -91,7 +91,7 @@ class SweeperThread:
 
     def _run(self) -> None:
         try:
-            sweeper.run(self._name, self._told.wait, self._wake, self._owner)
+            sweeping.run(self._name, self._told.wait, self._wake, self._owner)
         except StoreError as error:
             self._log.warning("shm-store: the sweeper of segment %r ended: %s", self._name, error)
         except Exception:  # noqa: BLE001 - logged with its trace
