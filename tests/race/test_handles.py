@@ -12,8 +12,8 @@ import pytest
 from shm_store import Config, ShmStore
 from shm_store.table import audit
 from shm_store.table.lifetime import unlink
-from tests.attached import attached
 from tests.fork import ended, in_child
+from tests.segments import footprint
 
 PROCESSES, THREADS, CALLS, LIMIT = 4, 4, 100, 1000
 
@@ -67,7 +67,7 @@ def test_stores_of_each_call_admit_the_limit(
             store.close()
         assert len(admitted) == THREADS
         # The mapping and its descriptor, which a closed store keeps until it is dropped.
-        assert attached(segment_name) == 2
+        assert footprint(segment_name) == 2
         os.write(tell, f"{number} {sum(admitted)}\n".encode())
 
     with warnings.catch_warnings():

@@ -35,9 +35,9 @@ from shm_store.table.layout import OTHER
 from shm_store.table.lifetime import unlink
 from shm_store.table.seats import Role
 from shm_store.table.stripes import Hold
-from tests.attached import attached
 from tests.clock import Clock
 from tests.fork import FORKS, Fork, ended, in_child
+from tests.segments import footprint
 
 #: All that can be dropped, each from the name of a segment that is there.
 HANDLES: dict[str, Callable[[str], object]] = {
@@ -98,13 +98,13 @@ def _seats(name: str) -> int:
 def test_dropped_handle_is_closed_at_once_with_a_warning(name: str, handle: Callable[[str], object]) -> None:
     """The last reference gives back seats, descriptors and mapping; one warning names the segment and the remedy."""
     dropped = handle(name)
-    assert attached(name)
+    assert footprint(name)
     with pytest.warns(ResourceWarning, match=f"'{name}': dropped without close.*; close it, or use it in a") as caught:
         del dropped
     assert [warning.filename for warning in caught] == [__file__]
     # The warning refers to what was dropped, for `tracemalloc` to tell where it was opened.
     caught.clear()
-    assert (attached(name), _seats(name)) == (0, 0)
+    assert (footprint(name), _seats(name)) == (0, 0)
     unlink(name)
 
 
@@ -118,7 +118,7 @@ def test_closed_handle_is_dropped_in_silence(name: str, handle: Callable[[str], 
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         del closed
-    assert attached(name) == 0
+    assert footprint(name) == 0
     unlink(name)
 
 
@@ -131,11 +131,11 @@ def test_store_opened_for_each_call_uses_up_nothing(name: str, others: int) -> N
         return ShmStore.open(_config(name)).take(key).allowed
 
     kept = [ShmStore.open(_config(name)) for _ in range(others)]
-    before = attached(name)
+    before = footprint(name)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
         assert sum(allow("a") for _ in range(1100)) == 1000
-    assert (attached(name), _seats(name)) == (before, others)
+    assert (footprint(name), _seats(name)) == (before, others)
     for store in kept:
         store.close()
 
@@ -163,11 +163,11 @@ def test_what_comes_from_a_store_keeps_it_open(
         kept, work = use(_used(ShmStore.open(_config(name))))
         for _ in range(3):
             work(kept)
-        assert attached(name)
+        assert footprint(name)
     with pytest.warns(ResourceWarning, match=name) as caught:
         del kept
     caught.clear()
-    assert (attached(name), _seats(name)) == (0, 0)
+    assert (footprint(name), _seats(name)) == (0, 0)
 
 
 def test_dropped_store_gives_back_what_was_in_flight(name: str) -> None:
@@ -183,18 +183,18 @@ def test_store_dropped_in_the_middle_of_an_operation_is_closed_by_the_next(name:
     """A collector runs anywhere: what it finds while a stripe is held waits for the end of the operation."""
     with ShmStore.open(_config(name)) as store:
         held = [ShmStore.attach(name), Housekeeping.attach(name, Role.MASTER)]
-        before = attached(name)
+        before = footprint(name)
 
         def body(hold: Hold) -> None:
             held.clear()
             hold.records[0][OTHER] += 1
 
         store._table.stripes.run(0, body)
-        assert attached(name) == before
+        assert footprint(name) == before
         with pytest.warns(ResourceWarning) as caught:
             store.get("a")
         assert len(caught) == 2
-        assert attached(name) < before
+        assert footprint(name) < before
     unlink(name)
 
 
@@ -213,12 +213,12 @@ def test_store_dropped_in_its_last_operation_is_closed_by_the_next_opening(name:
         with ShmStore.open(_config(other), clock=clock) as store:
             dropped.append(ShmStore.open(_config(name)))
             store.take("a")
-            assert attached(name)
+            assert footprint(name)
             assert not dropped
         with pytest.warns(ResourceWarning, match=name) as caught:
             HANDLES[follow](name).close()  # type: ignore[attr-defined]
         caught.clear()
-        assert attached(name) == 0
+        assert footprint(name) == 0
     finally:
         unlink(other)
 
@@ -287,7 +287,7 @@ def test_child_gives_back_nothing_of_its_parent(name: str, fork: Fork) -> None:
         nonlocal store
         with pytest.warns(ResourceWarning):
             del store
-        assert (attached(name), _seats(name)) == (0, 1)
+        assert (footprint(name), _seats(name)) == (0, 1)
         with pytest.raises(BackendError, match="others are attached"):
             unlink(name)
 
@@ -305,11 +305,11 @@ def test_stores_share_all_that_belongs_to_the_process(name: str) -> None:
     """Mapping, descriptors and seats: six hundred stores need no more of them than one."""
     stores = [ShmStore.open(_config(name))]
     stores[0].take("a")
-    before = attached(name)
+    before = footprint(name)
     stores += [ShmStore.open(_config(name)) for _ in range(600)]
     for store in stores:
         store.take("a")
-    assert (attached(name), _seats(name)) == (before, 1)
+    assert (footprint(name), _seats(name)) == (before, 1)
     for store in stores[:-1]:
         store.close()
     assert stores[-1].take("a").remaining == 1000 - 603
