@@ -56,7 +56,7 @@ class Recovery:
         left_ns = timeout_ns
         while True:
             # The lock for one round only: whoever is alive and in the way may himself wait for a stripe of the dead.
-            with contextlib.suppress(LockTimeoutError), self._segment.registry_lock(left_ns, is_brief=True):
+            with contextlib.suppress(LockTimeoutError), self._segment.registry_lock(left_ns):
                 gone = self._gone(stripe)
                 stripes = {each for index in gone for each in self._seats.busy_stripes(index)}
                 if self._settle(stripe):
@@ -86,7 +86,7 @@ class Recovery:
         return freed
 
     def _free(self, index: int) -> bool:
-        with contextlib.suppress(LockTimeoutError), self._segment.registry_lock(_FREE_TIMEOUT_NS, is_brief=True):
+        with contextlib.suppress(LockTimeoutError), self._segment.registry_lock(_FREE_TIMEOUT_NS):
             # Meanwhile someone may have given the seat to another process.
             if not self._seats.owner_is_alive(index) and self._seats.is_quiet(index):
                 self._seats.free(index)

@@ -16,7 +16,6 @@ from enum import IntEnum
 from itertools import compress
 
 from shm_store import forks
-from shm_store.durations import NS_PER_SECOND
 from shm_store.errors import DESCRIPTORS, BackendError, OwnershipError, SeatsExhaustedError
 from shm_store.table import header, process
 from shm_store.table.filelock import LockTimeoutError
@@ -30,7 +29,6 @@ from shm_store.table.layout import (
 from shm_store.table.pause import pause
 from shm_store.table.segment import Segment
 
-_REGISTRY_TIMEOUT_NS = NS_PER_SECOND
 _POLL_S = 0.0005
 
 
@@ -191,7 +189,7 @@ class Seats:
         forks.catch_up()
         header.require_same_host(self._segment.name, self._segment.header)
         try:
-            with self._segment.registry_lock(_REGISTRY_TIMEOUT_NS):
+            with self._segment.registry_lock():
                 index = self._unowned()
                 seat = self.view(index)
                 seat[SEAT_START] = process.own_start_ticks()

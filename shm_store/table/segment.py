@@ -7,14 +7,19 @@ import mmap
 import os
 import stat
 from collections.abc import Callable
+from typing import Final
 
 from shm_store.config import Config
+from shm_store.durations import NS_PER_SECOND
 from shm_store.errors import BackendError, ReentryError
 from shm_store.table import files, header, layout, locking, ownership
 from shm_store.table.filelock import REGISTRY, SWEEPER, FileLock, LockTimeoutError
 from shm_store.table.layout import Header
 from shm_store.table.semaphores import Semaphore
 from shm_store.table.system import fcntl
+
+# A claim holds the registry lock for microseconds, a recovery for some milliseconds.
+_CLAIM_TIMEOUT_NS: Final = NS_PER_SECOND
 
 
 class Segment:
@@ -66,8 +71,11 @@ class Segment:
         self.words[layout.TTL_INTERVAL_AT] = config.ttl_interval_ns
         self.words[layout.MIN_TTL_AT] = config.min_ttl_ns
 
-    def registry_lock(self, timeout_ns: int, *, is_brief: bool = False) -> FileLock:
-        """Return the lock, not yet taken, under which seats get owners and stripes are recovered; see `FileLock`.
+    def registry_lock(self, within_ns: int | None = None) -> FileLock:
+        """Return the lock, not yet taken, under which seats and tallies get owners and stripes are recovered.
+
+        Args:
+            within_ns: How long to wait for any holder. None: a second for one that is stopped, longer for others.
 
         Raises:
             BackendError: The process has no file descriptor left.
@@ -75,7 +83,9 @@ class Segment:
         """
         if not self._is_sharing:
             self._share_anew()
-        return locking.file_lock(self.name, self.fd, REGISTRY, timeout_ns, is_brief=is_brief)
+        if within_ns is None:
+            return locking.file_lock(self.name, self.fd, REGISTRY, _CLAIM_TIMEOUT_NS)
+        return locking.file_lock(self.name, self.fd, REGISTRY, within_ns, is_brief=True)
 
     def registry_stayed_taken(self, operation: str, error: LockTimeoutError) -> BackendError | ReentryError:
         """Return the error that an operation waited for the registry lock in vain; it names the holder."""

@@ -10,10 +10,8 @@ import logging
 import os
 from collections.abc import Iterator
 from itertools import takewhile
-from typing import Final
 
 from shm_store import forks
-from shm_store.durations import NS_PER_SECOND
 from shm_store.errors import BackendError
 from shm_store.table import process
 from shm_store.table.filelock import LockTimeoutError
@@ -30,8 +28,6 @@ from shm_store.table.layout import (
 )
 from shm_store.table.segment import Segment
 from shm_store.tally import COUNTS, REQUESTS, Counts, Requests, RequestTally, Tally
-
-_REGISTRY_TIMEOUT_NS: Final = NS_PER_SECOND
 
 _log = logging.getLogger("shm_store")
 
@@ -107,7 +103,7 @@ class Tallies:
     def _claimed(self, name: str) -> memoryview | None:
         """Return the counters of a record for `name` that no living process counts in, or None."""
         try:
-            with self._segment.registry_lock(_REGISTRY_TIMEOUT_NS):
+            with self._segment.registry_lock():
                 record = self._unowned(name.encode("utf-8", "replace")[:TALLY_NAME_MAX])
                 if record is not None:
                     record[TALLY_START] = process.own_start_ticks()
