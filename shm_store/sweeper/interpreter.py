@@ -16,15 +16,15 @@ from importlib import machinery
 from pathlib import Path
 from typing import Final
 
-# In the environment of a process that was started here: how to import, as JSON.
-IMPORTS: Final = "SHM_STORE_IMPORTS"
+# In the environment of a process that was started here.
+STARTED: Final = "SHM_STORE_STARTED"
 _NAME: Final = re.compile(r"(?:python|pypy)(?:3(?P<minor>\.\d+)?)?")
 # The standard library stays first: a file beside the service may have the name of one of its modules. The package is
 # the one of this process, wherever the path would find another. The words after the code are those of a `python -m`.
-_BOOTSTRAP: Final = f"""\
-import json, os, sys
+_BOOTSTRAP: Final = """\
+import json, sys
 from importlib import import_module, machinery, util
-root, path = json.loads(os.environ["{IMPORTS}"])
+root, path = json.load(sys.stdin)
 sys.path += path
 spec = machinery.PathFinder.find_spec("shm_store", [root])
 sys.modules["shm_store"] = package = util.module_from_spec(spec)
@@ -42,7 +42,7 @@ def find() -> str | None:
     no mistake makes processes start each other without end, and in a frozen application, which keeps its modules where
     no other program finds them.
     """
-    if IMPORTS in os.environ or getattr(sys, "frozen", False) or not _is_importable(_root()):
+    if STARTED in os.environ or getattr(sys, "frozen", False) or not _is_importable(_root()):
         return None
     return next((path for path in _candidates() if _is_interpreter(path)), None)
 
@@ -56,15 +56,28 @@ def start(interpreter: str, module: str, *arguments: str) -> subprocess.Popen[by
     Raises:
         OSError: The operating system refused.
     """
-    path = [os.path.abspath(entry) for entry in sys.path if isinstance(entry, str)]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    return subprocess.Popen(  # noqa: S603 - an interpreter, and a module of this package
-        # -P, -S: nothing of the working directory or of site-packages comes before the standard library.
-        [interpreter, "-P", "-S", "-c", _BOOTSTRAP, "-m", module, *arguments],
-        stdin=subprocess.DEVNULL,
-        start_new_session=True,
-        env=environment | {IMPORTS: json.dumps([str(_root()), path])},
-    )
+    # Not in the environment, where no value is longer than 128 KiB; nor by a pipe, on which this process might wait.
+    with open(os.memfd_create("shm-store-imports"), "w+") as imports:
+        json.dump([str(_root()), [*_path()]], imports)
+        imports.seek(0)
+        return subprocess.Popen(  # noqa: S603 - an interpreter, and a module of this package
+            # -P, -S: nothing of the working directory or of site-packages comes before the standard library.
+            [interpreter, "-P", "-S", "-c", _BOOTSTRAP, "-m", module, *arguments],
+            stdin=imports,
+            start_new_session=True,
+            env=environment | {STARTED: "1"},
+        )
+
+
+def _path() -> Iterator[str]:
+    for entry in sys.path:
+        if isinstance(entry, str):
+            try:
+                yield os.path.abspath(entry)
+            except FileNotFoundError:
+                # The working directory was removed: a relative entry leads nowhere.
+                continue
 
 
 def _root() -> Path:

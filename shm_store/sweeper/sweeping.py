@@ -11,7 +11,6 @@ import contextlib
 import os
 import select
 import signal
-import socket
 import time
 from collections.abc import Callable
 from typing import Final
@@ -34,15 +33,13 @@ class Stop:
         """Watch for SIGTERM, SIGINT and the death of `master`, which is to be the parent process."""
         self._master = master
         self._poll = select.poll()
-        self._told, waker = socket.socketpair()
-        waker.setblocking(False)
-        self._waker = waker
-        signal.set_wakeup_fd(waker.fileno())
+        told, waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(waker)
         for number in _TOLD:
             signal.signal(number, lambda *_: None)
         # A server may start this process in a thread that blocks signals.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _TOLD)
-        self._poll.register(self._told, select.POLLIN)
+        self._poll.register(told, select.POLLIN)
         if master is not None:
             # An old kernel or a filter of system calls may lack it: then each wait looks for itself.
             with contextlib.suppress(OSError, AttributeError):

@@ -160,7 +160,7 @@ def test_process_without_an_interpreter_sweeps_in_a_thread(
 
 def test_sweeper_starts_no_sweeper(open_store: OpenStore, start: Start) -> None:
     """A process that was started as a sweeper, and is something else by mistake, starts no further one."""
-    _assert_is_thread(open_store(), start(**{interpreter.IMPORTS: "[]"}))
+    _assert_is_thread(open_store(), start(**{interpreter.STARTED: "1"}))
 
 
 def test_virtual_environment_runs_its_own_interpreter(open_store: OpenStore, start: Start, tmp_path: Path) -> None:
@@ -205,6 +205,23 @@ def test_folders_of_any_name_are_imported_from(open_store: OpenStore, start: Sta
     _assert_is_python(open_store(), process)
 
 
+def test_path_of_any_length_is_imported_from(open_store: OpenStore, start: Start, tmp_path: Path) -> None:
+    """With as many folders as some build systems put there: more than a variable of the environment holds."""
+    code = f"sys.path[:0] = ['{tmp_path}/' + str(number) + 200 * 'x' for number in range(1_000)]"
+    _assert_is_python(open_store(), start(code))
+
+
+def test_working_directory_was_removed(open_store: OpenStore, start: Start, tmp_path: Path) -> None:
+    """A relative folder in the path leads nowhere, for the service as well."""
+    (tmp_path / "gone").mkdir()
+    _assert_is_python(open_store(), start("import os; os.chdir('gone'); os.rmdir('../gone'); assert '' in sys.path"))
+
+
+def test_every_warning_is_an_error(open_store: OpenStore, start: Start) -> None:
+    """The sweeper inherits that, and ends without a word."""
+    _assert_is_python(open_store(), start(PYTHONWARNINGS="error", PYTHONDEVMODE="1"))
+
+
 def test_application_in_an_archive_starts_an_interpreter(open_store: OpenStore, start: Start, tmp_path: Path) -> None:
     """A zipapp: the package is in the archive, and the sweeper imports it from there."""
     archive = tmp_path / "application.pyz"
@@ -215,7 +232,8 @@ def test_application_in_an_archive_starts_an_interpreter(open_store: OpenStore, 
     process = start("", sys.executable, "-P", str(archive), PYTHONPATH=str(PACKAGES))
     store = open_store()
     pid = _sweeper(store, process)
-    root, _path = json.loads(_environment(pid)[interpreter.IMPORTS])
+    # What it was told on its standard input.
+    root, _path = json.loads(Path(f"/proc/{pid}/fd/0").read_text())
     assert root == str(archive)
     _assert_is_python(store, process)
 
@@ -224,8 +242,3 @@ def test_sweeper_is_started_before_any_thread_runs(open_store: OpenStore, start:
     """A server may never let threads run: the call itself starts the sweeper."""
     process = start("import threading; threading.Thread.start = lambda _thread: None")
     _assert_is_python(open_store(), process)
-
-
-def _environment(pid: int) -> dict[str, str]:
-    entries = Path(f"/proc/{pid}/environ").read_bytes().decode().rstrip("\0").split("\0")
-    return dict(entry.split("=", 1) for entry in entries)
