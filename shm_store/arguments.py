@@ -12,9 +12,10 @@ from io import TextIOBase
 from os import PathLike, fspath
 from typing import Any, Final, NamedTuple, TypeAlias, TypeGuard, TypeVar
 
-from shm_store.errors import ConfigurationError, ConfigurationTypeError, shown, unusable
+from shm_store.errors import ConfigurationError, ConfigurationTypeError, unusable
 from shm_store.limiter import KeyReserve
 from shm_store.quota import Concurrency, Quota
+from shm_store.quoting import shown
 
 T = TypeVar("T")
 

@@ -12,8 +12,8 @@ import msgspec
 
 from shm_store.config import LABEL_SIZE_MAX
 from shm_store.digest import Digest, written
-from shm_store.errors import excerpt, shown
 from shm_store.inspection import Inspection
+from shm_store.quoting import excerpt, shown
 
 _DEFAULT: Final = "default"
 _EXAMPLE: Final = "client:203.0.113.7"

@@ -11,7 +11,8 @@ from typer.core import TyperCommand, TyperGroup
 
 from shm_store.cli import files, keys, listing, output, status, top, upkeep, watching
 from shm_store.cli.codes import ABSENT, CLOSED_PIPE, FAILURE, INTERRUPTED, SUCCESS, AbsentError, RefusedError
-from shm_store.errors import ConfigurationError, StoreError, shown
+from shm_store.errors import ConfigurationError, StoreError
+from shm_store.quoting import shown
 
 _CODES: Final = """\b
 Exit codes:

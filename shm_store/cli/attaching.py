@@ -11,8 +11,8 @@ from typing import Final
 from shm_store.cli.codes import AbsentError
 from shm_store.cli.escaping import visible
 from shm_store.digest import Digest, written
-from shm_store.errors import SHOWN_MAX
 from shm_store.inspection import Inspection, tables
+from shm_store.quoting import SHOWN_MAX
 from shm_store.spelling import close_to
 from shm_store.store import ShmStore
 

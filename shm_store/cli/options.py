@@ -10,8 +10,8 @@ import typer
 
 from shm_store.cli.codes import RefusedError
 from shm_store.config import Config
-from shm_store.errors import shown
 from shm_store.inspection import tables
+from shm_store.quoting import shown
 
 DEFAULT_NAME: Final = Config().name
 

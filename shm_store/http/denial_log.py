@@ -11,9 +11,10 @@ from collections.abc import Callable
 from typing import Final
 
 from shm_store.durations import NS_PER_SECOND
-from shm_store.errors import StoreError, shown
+from shm_store.errors import StoreError
 from shm_store.http.rules import Rule
 from shm_store.limiter import Bookkeeping, RateLimiter
+from shm_store.quoting import shown
 from shm_store.rate_info import RateInfo
 
 #: A burst lasts until the instant that its denials promise, and so long at least.

@@ -7,11 +7,12 @@ from itertools import combinations, product
 from typing import Final
 
 from shm_store.arguments import require_collection, require_instance, require_store
-from shm_store.errors import ConfigurationError, shown
+from shm_store.errors import ConfigurationError
 from shm_store.limiter import Backed
 from shm_store.policy import paths
 from shm_store.policy.policy import Policy
 from shm_store.policy.recipe import GLOBAL, Source
+from shm_store.quoting import shown
 
 _APART: Final = "a cluster keeps them in different slots, which no script takes from together"
 

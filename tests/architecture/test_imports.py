@@ -16,6 +16,7 @@ PACKAGES: Final = ("shm_store", "service")
 # A module may import those of its own line and of the lines above it; `test_layers_place_every_module` keeps it whole.
 LAYERS: Final = (
     (
+        "quoting",
         "errors",
         "extras",
         "unwinding",
@@ -49,7 +50,9 @@ LAYERS: Final = (
     ("falcon", "wsgi", "asgi", "gunicorn", "prometheus", "opentelemetry"),
     ("cli", "__main__"),
 )
-PURE: Final = tuple(f"shm_store.{name}" for name in ("errors", "durations", "quota", "algorithms", "table.layout"))
+PURE: Final = tuple(
+    f"shm_store.{name}" for name in ("quoting", "errors", "durations", "quota", "algorithms", "table.layout")
+)
 # What only computes. `os`, `time`, `mmap`, `fcntl`, `signal`, `threading` and their like are outside by omission.
 COMPUTES: Final = frozenset(
     (
