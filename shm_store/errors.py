@@ -12,12 +12,9 @@ One rule holds for the arguments of every public function, on every store:
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Final, Self
+from typing import Any, ClassVar, Self
 
 from shm_store.quoting import named, shown
-
-#: What to do about a process that has no file descriptor left.
-DESCRIPTORS: Final = "allow the process more open files (ulimit -n)"
 
 
 class StoreError(Exception):

@@ -25,7 +25,7 @@ def shown(value: object) -> str:
 
 def named(name: str) -> str:
     """Return a name for a message: as it is if it is short and printable, else as `shown` returns it."""
-    return name if len(name) <= SHOWN_MAX and name.isprintable() else shown(name)
+    return name if 0 < len(name) <= SHOWN_MAX and name.isprintable() else shown(name)
 
 
 def excerpt(text: object) -> str:

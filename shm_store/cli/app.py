@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -12,7 +13,7 @@ from typer.core import TyperCommand, TyperGroup
 from shm_store.cli import files, keys, listing, output, status, top, upkeep, watching
 from shm_store.cli.codes import ABSENT, CLOSED_PIPE, FAILURE, INTERRUPTED, SUCCESS, AbsentError, RefusedError
 from shm_store.errors import ConfigurationError, StoreError
-from shm_store.quoting import shown
+from shm_store.quoting import excerpt, named, shown
 
 _CODES: Final = """\b
 Exit codes:
@@ -117,6 +118,10 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _run(arguments: Sequence[str]) -> int:
+    _complete_streams()
+    if sys.stdout is None:
+        output.complain("stdout is closed; redirect it to a file, or to /dev/null")
+        return FAILURE
     for stream in (sys.stdout, sys.stderr):
         # Bars and keys on a terminal that has no such characters.
         if hasattr(stream, "reconfigure"):
@@ -134,6 +139,14 @@ def _run(arguments: Sequence[str]) -> int:
     return code or SUCCESS
 
 
+def _complete_streams() -> None:
+    """Open what a shell has closed (<&-, 2>&-): a table would get that descriptor, and what others write to it."""
+    if sys.stdin is None:
+        sys.stdin = open(os.devnull)  # noqa: SIM115 - for as long as the process runs
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+
+
 def _said(error: Exception) -> str:
     """Return what to tell people of an error."""
     if isinstance(error, ConfigurationError) and error.setting in _SETTINGS:
@@ -141,11 +154,13 @@ def _said(error: Exception) -> str:
     if isinstance(error, typer.BadParameter):
         # The parameter's own help describes its values.
         text = getattr(error.param, "help", None) or ""
-        return f"{error.format_message()} {text} (see --help)"
+        return f"{excerpt(error.format_message())} {text} (see --help)"
     if isinstance(error, typer.TyperException):
-        return f"{error.format_message()} (see --help)"
+        return f"{excerpt(error.format_message())} (see --help)"
     if isinstance(error, typer.Abort):
         return "nothing was done"
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        return (
+            f"{named(os.fsdecode(error.filename))}: {error.strerror}" if error.filename is not None else error.strerror
+        )
     return str(error)

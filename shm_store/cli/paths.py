@@ -10,6 +10,8 @@ from contextlib import contextmanager, suppress
 from typing import BinaryIO, Final
 
 from shm_store.cli.codes import RefusedError
+from shm_store.errors import StoreError
+from shm_store.quoting import named
 
 # A dump contains the secret of its table: with it, a reader can test whether the table had a given key.
 _MODE: Final = 0o600
@@ -24,11 +26,12 @@ def opened(path: str) -> Iterator[BinaryIO]:
         RefusedError: It is something else, such as a pipe, which might never end, or a device.
         OSError: It cannot be opened.
     """
-    # A device may act when it is opened.
-    _require_regular(path, os.stat(path).st_mode, "read")
-    with open(path, "rb", opener=_opened) as file:
-        _require_regular(path, os.fstat(file.fileno()).st_mode, "read")
-        yield file
+    with _named(path):
+        # A device may act when it is opened.
+        _require_regular(path, os.stat(path).st_mode, "read")
+        with open(path, "rb", opener=_opened) as file:
+            _require_regular(path, os.fstat(file.fileno()).st_mode, "read")
+            yield file
 
 
 def _opened(path: str, _flags: int) -> int:
@@ -62,11 +65,11 @@ def _drafted(path: str, name: str, folder_fd: int) -> Iterator[BinaryIO]:
     with _named(path):
         fd = os.open(draft, flags, _MODE, dir_fd=folder_fd)
     try:
-        with os.fdopen(fd, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
         with _named(path):
+            with os.fdopen(fd, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
             os.replace(draft, name, src_dir_fd=folder_fd, dst_dir_fd=folder_fd)
     except BaseException:
         with suppress(FileNotFoundError):
@@ -81,20 +84,22 @@ def _require_replaceable(path: str, name: str, folder_fd: int) -> None:
     except FileNotFoundError:
         return
     if stat.S_ISLNK(mode):
-        raise RefusedError(f"{path} is a symbolic link; name the file that it leads to")
+        raise RefusedError(f"{named(path)} is a symbolic link; name the file that it leads to")
     # The rename at the end would replace a device by a file.
     _require_regular(path, mode, "write")
 
 
 def _require_regular(path: str, mode: int, verb: str) -> None:
     if not stat.S_ISREG(mode):
-        raise RefusedError(f"{path} is no regular file; use - to {verb} a pipe")
+        raise RefusedError(f"{named(path)} is no regular file; use - to {verb} a pipe")
 
 
 @contextmanager
 def _named(path: str) -> Iterator[None]:
-    """Raise errors by the name that the user gave."""
+    """Raise errors of the file by the name that the user gave; those of a table have a name of their own."""
     try:
         yield
     except OSError as error:
+        if isinstance(error, StoreError):
+            raise
         raise OSError(error.errno, error.strerror, path) from error

@@ -13,8 +13,8 @@ import stat
 from typing import Final
 
 from shm_store.config import Config, is_name, require_name
-from shm_store.errors import DESCRIPTORS, BackendError, LayoutMismatchError, OwnershipError
-from shm_store.table import header, ownership, semaphores
+from shm_store.errors import BackendError, LayoutMismatchError, OwnershipError
+from shm_store.table import header, ownership, semaphores, shortages
 from shm_store.table.layout import MAGIC, WORD, Header
 from shm_store.table.system import posix_ipc
 
@@ -23,15 +23,17 @@ FOLDER: Final = "/dev/shm"
 # not block, and a link of another user is not followed.
 _OPEN: Final = ("O_RDWR", "O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC")
 _NOT_A_FILE: Final = (errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ENODEV)
-_NO_ROOM: Final = "give it more (docker run --shm-size, in Kubernetes a volume of medium Memory) or lower initial_size"
+_NO_ROOM: Final = (
+    "give it more (docker run --shm-size, in Kubernetes a volume of medium Memory) or lower initial_size; "
+    "if there is room, give it more inodes (df -i /dev/shm)"
+)
 _REMEDIES: Final = {
-    errno.EMFILE: DESCRIPTORS,
-    errno.ENFILE: "allow the host more open files (sysctl fs.file-max)",
     errno.ENOSPC: "check that /dev/shm is not out of inodes (df -i /dev/shm)",
     errno.EROFS: "check that /dev/shm is mounted, writable",
     errno.EACCES: "let this user write to /dev/shm (chmod 1777 /dev/shm)",
     errno.EPERM: "let this user write to /dev/shm (chmod 1777 /dev/shm)",
-    # Of file systems that have no unnamed files.
+    # Of file systems that have no unnamed files, or cannot write to them.
+    errno.EINVAL: "mount a tmpfs at /dev/shm: mount -t tmpfs -o mode=1777 tmpfs /dev/shm",
     errno.EOPNOTSUPP: "mount a tmpfs at /dev/shm: mount -t tmpfs -o mode=1777 tmpfs /dev/shm",
     errno.EISDIR: "mount a tmpfs at /dev/shm: mount -t tmpfs -o mode=1777 tmpfs /dev/shm",
 }
@@ -114,7 +116,7 @@ def unnamed(name: str, mode: int, owner: str | int | None) -> int:
     try:
         fd = os.open(FOLDER, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, mode)
     except OSError as error:
-        raise _refused(name, "create", error) from error
+        raise refused(name, "create", error) from error
     try:
         # The process's umask applied.
         os.fchmod(fd, mode)
@@ -124,7 +126,7 @@ def unnamed(name: str, mode: int, owner: str | int | None) -> int:
     except BaseException as error:
         os.close(fd)
         if isinstance(error, OSError):
-            raise _refused(name, "create", error) from error
+            raise refused(name, "create", error) from error
         raise
     return fd
 
@@ -154,7 +156,7 @@ def link(name: str, fd: int) -> bool:
     except FileExistsError:
         return False
     except OSError as error:
-        raise _refused(name, "create", error) from error
+        raise refused(name, "create", error) from error
     return True
 
 
@@ -183,7 +185,7 @@ def fill(name: str, fd: int, config: Config, secret: bytes) -> Header:
         if isinstance(error, OwnershipError):
             raise
         if getattr(error, "errno", None) != errno.ENOSPC:
-            raise _refused(name, "create", error) from error
+            raise refused(name, "create", error) from error
         reason = f"{geometry.size} bytes and {geometry.stripes} semaphores do not fit into {FOLDER}"
         raise BackendError(name, "create", reason, _NO_ROOM) from error
     return header.write(name, fd, geometry, secret)
@@ -221,7 +223,7 @@ def remove_file(name: str) -> bool:
     except OSError as error:
         if isinstance(error, PermissionError):
             raise ownership.not_ours_to_remove(name, path) from error
-        raise _refused(name, "unlink", error) from error
+        raise refused(name, "unlink", error) from error
     return True
 
 
@@ -242,6 +244,13 @@ def path_of(name: str) -> str:
     return f"{FOLDER}/{name}"
 
 
+def refused(name: str, operation: str, error: Exception) -> BackendError:
+    """Return the error that the operating system refused `operation` on the segment `name`, with its remedy."""
+    code = getattr(error, "errno", None) or 0
+    remedy = shortages.remedy_for(error, _REMEDIES.get(code, f"check {FOLDER} and its permissions"))
+    return BackendError(name, operation, getattr(error, "strerror", None) or str(error), remedy)
+
+
 def _flags() -> int:
     return sum(getattr(os, flag) for flag in _OPEN)
 
@@ -254,13 +263,8 @@ def _require_regular(name: str, status: os.stat_result) -> None:
 def _not_opened(name: str, error: OSError) -> Exception:
     if error.errno in _NOT_A_FILE:
         return header.not_a_table(name)
-    if isinstance(error, PermissionError):
+    # EPERM is not of the mode: the file may be immutable, or a security module keep it closed.
+    if error.errno == errno.EACCES:
         with contextlib.suppress(OSError):
             return ownership.not_permitted(name, os.lstat(path_of(name)))
-    return _refused(name, "open", error)
-
-
-def _refused(name: str, operation: str, error: Exception) -> BackendError:
-    code = getattr(error, "errno", None)
-    remedy = _REMEDIES.get(code or 0, f"check {FOLDER} and its permissions")
-    return BackendError(name, operation, getattr(error, "strerror", None) or str(error), remedy)
+    return refused(name, "open", error)

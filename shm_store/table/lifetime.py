@@ -133,7 +133,10 @@ def _remove(name: str, fd: int) -> None:
     """Remove the segment, semaphores first: after its file is gone, those of that name may be another segment's."""
     magic = os.pread(fd, layout.WORD, layout.MAGIC_AT)
     # A process that dies half-way leaves a segment that the next one makes anew.
-    header.begin(fd)
+    try:
+        header.begin(fd)
+    except OSError as error:
+        raise files.refused(name, "unlink", error) from error
     try:
         files.remove(name)
     except StoreError:

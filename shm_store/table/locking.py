@@ -7,15 +7,14 @@ lock are locks of one byte each (`shm_store/table/filelock.py`).
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import time
 from collections.abc import Iterator
 from typing import Final
 
 from shm_store.durations import NS_PER_SECOND
-from shm_store.errors import DESCRIPTORS, BackendError, ReentryError
-from shm_store.table import blockers, ownership
+from shm_store.errors import BackendError, ReentryError
+from shm_store.table import blockers, ownership, shortages
 from shm_store.table.filelock import REGISTRY, FileLock, LockReenteredError, LockTimeoutError
 from shm_store.table.pause import pause
 from shm_store.table.system import fcntl
@@ -102,8 +101,7 @@ def registry_stayed_taken(name: str, fd: int, operation: str, error: LockTimeout
 
 def not_reopened(name: str, error: OSError) -> BackendError:
     """Return the error that the process could not open a file of its own anew, through /proc."""
-    is_missing = error.errno == errno.ENOENT
-    remedy = "mount /proc (mount -t proc proc /proc)" if is_missing else DESCRIPTORS
+    remedy = shortages.remedy_for(error, "mount /proc (mount -t proc proc /proc)")
     return BackendError(name, "locking", str(error), remedy)
 
 

@@ -112,6 +112,10 @@ def require_access(name: str, status: os.stat_result, config: Config) -> None:
 def not_permitted(name: str, status: os.stat_result) -> OwnershipError:
     """Return the error that this process must not open a file of the segment `name`."""
     reason = f"its mode {stat.S_IMODE(status.st_mode):#o} does not let this process in"
+    if status.st_uid == os.geteuid():
+        return OwnershipError(
+            name, status.st_uid, status.st_uid, f"run chmod u+rw on the file, or {_removal(name)}", reason
+        )
     remedy = (
         f"run as uid {status.st_uid}, or open the store after the switch of user; "
         f"or have root make the table for this user: Config(owner={os.geteuid()})"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from shm_store.errors import BackendError
+from shm_store.table import shortages
 from shm_store.table.layout import Host, Namespaces
 
 # /proc/PID/stat after the command, which is in parentheses and may hold anything: state is field 3, start time 22.
@@ -104,7 +105,8 @@ def boot_id(name: str) -> bytes:
     try:
         return uuid.UUID(Path(_BOOT_ID).read_text().strip()).bytes
     except (OSError, ValueError) as error:
-        remedy = f"let this process read {_BOOT_ID} (under systemd, leave out ProcSubset=pid)"
+        hidden = f"let this process read {_BOOT_ID} (under systemd, leave out ProcSubset=pid)"
+        remedy = shortages.remedy_for(error, hidden)
         raise BackendError(name, f"reading {_BOOT_ID}", _reason(error), remedy) from error
 
 
@@ -118,7 +120,8 @@ def namespaces(name: str) -> Namespaces:
         shown = os.readlink("/proc/self")
         found = os.stat("/proc/self/ns/pid").st_ino
     except OSError as error:
-        raise BackendError(name, "reading /proc/self", _reason(error), _MOUNT_PROC) from error
+        remedy = shortages.remedy_for(error, _MOUNT_PROC)
+        raise BackendError(name, "reading /proc/self", _reason(error), remedy) from error
     if shown != str(os.getpid()):
         reason = f"/proc is that of another pid namespace, where process {os.getpid()} is {shown}"
         raise BackendError(name, "reading /proc/self", reason, f"{_MOUNT_PROC}; with unshare: --mount-proc")

@@ -16,8 +16,8 @@ from enum import IntEnum
 from itertools import compress
 
 from shm_store import forks
-from shm_store.errors import DESCRIPTORS, BackendError, OwnershipError, SeatsExhaustedError
-from shm_store.table import header, process
+from shm_store.errors import BackendError, OwnershipError, SeatsExhaustedError
+from shm_store.table import header, process, shortages
 from shm_store.table.filelock import LockTimeoutError
 from shm_store.table.layout import (
     LOST,
@@ -202,7 +202,8 @@ class Seats:
         except OwnershipError:
             raise
         except OSError as error:
-            raise BackendError(self._segment.name, "taking a seat", str(error), DESCRIPTORS) from error
+            remedy = shortages.remedy_for(error, "let this process read its /proc/PID/stat")
+            raise BackendError(self._segment.name, "taking a seat", str(error), remedy) from error
 
     def _unowned(self) -> int:
         pids = self.column(SEAT_PID)

@@ -37,11 +37,18 @@ class Segment:
     """
 
     def __init__(self, name: str, fd: int, stripes: list[Semaphore], fixed: Header) -> None:
-        """Map the verified segment behind `fd`, which is owned from here on."""
+        """Map the verified segment behind `fd`, which is owned from here on.
+
+        Raises:
+            BackendError: There is no memory for it.
+        """
         self.name = name
         self.header = fixed
         self.semaphores = stripes
-        self.memory = mmap.mmap(fd, fixed.size)
+        try:
+            self.memory = mmap.mmap(fd, fixed.size)
+        except OSError as error:
+            raise files.refused(name, "mapping", error) from error
         self.words = memoryview(self.memory).cast("Q")
         self.fd = fd
         self._is_sharing = True

@@ -15,8 +15,8 @@ from collections.abc import Callable
 from typing import Final
 
 from shm_store.config import STRIPES_MAX
-from shm_store.errors import DESCRIPTORS, BackendError, OwnershipError, StoreError
-from shm_store.table import ownership
+from shm_store.errors import BackendError, OwnershipError, StoreError
+from shm_store.table import ownership, shortages
 from shm_store.table.system import SemLock, posix_ipc
 
 # What `multiprocessing.synchronize` calls SEMAPHORE: anyone may release it, whoever has acquired it.
@@ -71,10 +71,24 @@ def create(name: str, count: int, segment: os.stat_result) -> None:
         _unlink(name, stripe)
         file, path = _file(name, stripe), _path(name, stripe)
         posix_ipc.Semaphore(file, posix_ipc.O_CREX, mode=_WHILE_MADE, initial_value=1).close()
-        # A semaphore has no descriptor to change it by. In a sticky folder only its owner can put another file there.
-        if os.geteuid() == 0:
-            os.chown(path, segment.st_uid, segment.st_gid, follow_symlinks=False)
-        os.chmod(path, stat.S_IMODE(segment.st_mode))
+        _open_up(path, segment)
+
+
+def _open_up(path: str, segment: os.stat_result) -> None:
+    """Give a new semaphore the owner and the mode of its segment's file.
+
+    By a descriptor: the owner of the semaphore can put a link in its place. The owner last: to change the file of
+    another user takes one more capability.
+    """
+    fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if is_root := os.geteuid() == 0:
+            os.fchown(fd, ownership.KEEP, segment.st_gid)
+        os.fchmod(fd, stat.S_IMODE(segment.st_mode))
+        if is_root:
+            os.fchown(fd, segment.st_uid, ownership.KEEP)
+    finally:
+        os.close(fd)
 
 
 def open_all(name: str, count: int, segment: os.stat_result) -> list[Semaphore]:
@@ -146,7 +160,7 @@ def _not_opened(name: str, stripe: int, count: int, error: Exception) -> StoreEr
     if isinstance(error, posix_ipc.PermissionsError):
         with contextlib.suppress(OSError):
             return ownership.not_permitted(name, os.lstat(_path(name, stripe)))
-    remedy = DESCRIPTORS if isinstance(error, OSError) else _drop(name)
+    remedy = shortages.remedy_for(error, _drop(name))
     return BackendError(name, f"opening semaphore {stripe} of {count}", str(error), remedy)
 
 

@@ -96,6 +96,13 @@ def test_no_segment_names_those_there_are(run: Run, open_table: OpenTable) -> No
         ["nonsense\x1b[31m\n\u202e"],
         ["status", "--\x1b[31m"],
         ["status", "--name", "\x1b[31m"],
+        ["x" * 9_999],
+        ["status", f"--{'x' * 9_999}"],
+        ["load", "x" * 9_999],
+        ["dump", "x" * 9_999],
+        ["dump", f"{'x/' * 400}"],
+        ["load", ""],
+        ["dump", ""],
     ],
 )
 def test_wrong_usage_is_2(run: Run, open_table: OpenTable, arguments: list[str]) -> None:
@@ -106,6 +113,7 @@ def test_wrong_usage_is_2(run: Run, open_table: OpenTable, arguments: list[str])
     assert said.err.startswith("shm-store: ")
     assert said.err.endswith("\n")
     assert said.err[:-1].isprintable()
+    assert re.search(".{400}", said.err) is None
 
 
 @pytest.mark.parametrize(
@@ -203,6 +211,29 @@ def test_a_full_device_is_one_line(open_table: OpenTable) -> None:
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(command("ls"), check=False, stdout=full, stderr=subprocess.PIPE, text=True)
     assert (done.returncode, done.stderr) == (FAILURE, "shm-store: No space left on device\n")
+
+
+@pytest.mark.parametrize("arguments", [["status"], ["dump", "-"], ["load", "-"], []])
+def test_a_closed_stdout_is_one_line(open_table: OpenTable, arguments: list[str]) -> None:
+    """A shell closes it with `>&-`: then no answer can be given, and no table gets its descriptor."""
+    open_table()
+    done = _with_closed(">&-", arguments)
+    assert done.returncode == FAILURE
+    assert done.stderr == "shm-store: stdout is closed; redirect it to a file, or to /dev/null\n"
+
+
+def test_closed_stdin_and_stderr_are_empty(open_table: OpenTable) -> None:
+    """Commands that need neither work, and a command that reads stdin finds it empty."""
+    spend(open_table(), "a", 1)
+    assert _with_closed("<&- 2>&-", ["get", "a"]).returncode == 0
+    assert "does not begin like a dump" in _with_closed("<&-", ["load", "-"]).stderr
+    asked = _with_closed("<&-", ["reset", "--all"])
+    assert (asked.returncode, "nothing was done" in asked.stderr) == (FAILURE, True)
+
+
+def _with_closed(redirection: str, arguments: list[str]) -> subprocess.CompletedProcess[str]:
+    shell = ["sh", "-c", f'exec "$@" {redirection}', "sh", *command(*arguments)]
+    return subprocess.run(shell, check=False, capture_output=True, text=True, timeout=30)
 
 
 def test_an_interrupted_question_is_130(open_table: OpenTable) -> None:

@@ -252,12 +252,36 @@ def test_switch_to_the_owner_of_the_table_works(ground: Ground) -> None:
     assert "Error" not in ground.output(code)
 
 
+def _without(capability: str, code: str) -> str:
+    """Return code that runs `code` without a capability, as in a container that has dropped it."""
+    command = ["setpriv", f"--bounding-set=-{capability}"]
+    return f"import os, sys\nos.execvp('setpriv', [*{command!r}, sys.executable, '-c', {code!r}])"
+
+
 def test_root_that_cannot_give_files_away_is_told(ground: Ground) -> None:
-    """Without the capability, as in a container that has dropped it, the error names it; nothing is left."""
-    code = _OPEN.format(f"owner={USER}")
-    without = (
-        f"import os, sys\nos.execvp('setpriv', ['setpriv', '--bounding-set=-chown', sys.executable, '-c', {code!r}])"
-    )
-    refused = ground.output(without)
+    """Without the capability the error names it; nothing is left."""
+    refused = ground.output(_without("chown", _OPEN.format(f"owner={USER}")))
     assert f"may not give the table to uid {USER}: Operation not permitted; allow it CAP_CHOWN" in refused
     assert list(ground.shm.iterdir()) == []
+
+
+def test_root_changes_nothing_of_what_it_has_given_away(ground: Ground) -> None:
+    """By then the owner can have put a link in its place. So root gives files away without power over those of others.
+
+    The table is complete: every file has the mode and the owner.
+    """
+    assert ground.output(_without("fowner", _OPEN.format(f"owner={USER}, mode=0o660"))) == "8"
+    files = [path.lstat() for path in ground.shm.iterdir()]
+    assert {(status.st_uid, status.st_mode & 0o7777) for status in files} == {(USER, 0o660)}
+    assert len(files) > 1
+    assert ground.output(_OPEN.format("mode=0o660"), STRANGER) == "7"
+
+
+def test_owner_that_has_closed_its_table_is_told_how_to_open_it(ground: Ground) -> None:
+    """The file is its own: no other user would help."""
+    assert _opened(ground, "", STRANGER) == "8"
+    Path(ground.shm, "t").chmod(0o400)
+    refused = _opened(ground, "", STRANGER)
+    assert refused.startswith("OwnershipError segment 't': its mode 0o400 does not let this process in")
+    assert "chmod u+rw" in refused
+    assert "run as uid" not in refused

@@ -74,6 +74,7 @@ def test_name_and_excerpt_stay_as_they_are_while_short() -> None:
     """A name is quoted only if it is long or not printable; an excerpt has the beginning and the end."""
     assert (named("min_ttl"), named("a" * SHOWN_MAX)) == ("min_ttl", "a" * SHOWN_MAX)
     assert named("a\nb") == "'a\\nb'"
+    assert named("") == "''"
     assert len(named("a" * (SHOWN_MAX + 1))) == SHOWN_MAX + len("...")
     assert excerpt("Invalid value\n (at line 1)") == "Invalid value (at line 1)"
     text = excerpt(f"Duplicate key {'x' * 5_000} (at line 1, column 9)")
