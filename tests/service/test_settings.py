@@ -193,6 +193,18 @@ def test_bad_token_is_refused_and_not_shown(name: str, token: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "line", ["url = {}", "limit = {}", "redis = [{}]", "server = {{url = {}}}", "[[policy]]\nname = 'a'\nquota = {}"]
+)
+def test_password_in_the_wrong_place_is_not_shown(tmp_path: Path, line: str) -> None:
+    """A URL with a password, of a setting that there is not or in the place of another value."""
+    file = tmp_path / "service.toml"
+    file.write_text(line.format('"redis://user:hidden-word@localhost/0"'))
+    with pytest.raises(SettingError) as caught:
+        load({"config": str(file)}, {})
+    assert "hidden-word" not in f"{caught.value} {caught.value.value}"
+
+
+@pytest.mark.parametrize(
     ("name", "value"),
     [
         ("redis_timeout", "0s"),
