@@ -37,7 +37,7 @@ class Housekeeping:
 
         Raises:
             ConfigurationError: The name can name no segment, or there is no such owner.
-            LayoutMismatchError: What is there is no table of this version.
+            LayoutMismatchError: The file is no table of this version.
             OwnershipError: Another user owns it.
             BackendError: The operating system refused.
         """

@@ -58,7 +58,7 @@ class Inspection:
 
         Raises:
             ConfigurationError: The name can name no segment, or there is no such owner.
-            LayoutMismatchError: What is there is no table of this version.
+            LayoutMismatchError: The file is no table of this version.
             OwnershipError: Another user owns it.
             BackendError: The operating system refused.
         """
@@ -82,7 +82,7 @@ class Inspection:
         return census.processes(self._table)
 
     def entries(self) -> Iterator[Entry]:
-        """Yield what is known of every key, but for those that have expired.
+        """Yield an entry for every key that has not expired.
 
         A key may come more than once: for each process that has units in flight of it.
         """

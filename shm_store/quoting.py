@@ -24,7 +24,7 @@ def shown(value: object) -> str:
 
 
 def named(name: str) -> str:
-    """Return a name for a message: as it is if it is short and printable, else as `shown` returns it."""
+    """Return a name for a message: unchanged if it is short and printable, else by `shown`."""
     return name if 0 < len(name) <= SHOWN_MAX and name.isprintable() else shown(name)
 
 

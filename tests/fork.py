@@ -25,7 +25,7 @@ def in_child(action: Callable[[], object], fork: Fork = os.fork) -> int:
     child = fork()
     if child == 0:
         try:
-            # A parent that failed meanwhile does not leave it behind.
+            # A parent that fails does not leave it behind.
             signal.alarm(LIFETIME_S)
             action()
             os._exit(0)

@@ -22,7 +22,7 @@ USER: Final = 1234
 DEADLINE_S: Final = 30
 
 _ROOT: Final = Path(__file__).parent.parent
-# What a process must be able to read to run this interpreter and this repository.
+# The folders that this interpreter and this repository need.
 _NEEDED: Final = tuple({_ROOT, Path(sys.prefix), Path(sys.base_prefix)})
 # Runs as root in the new namespace, and holds it until its input ends. A folder that other users must not enter is
 # covered by one that they may, with nothing in it but what they need.

@@ -18,8 +18,7 @@ from shm_store.table.lifetime import unlink as unlink_segment
 def check(name: Name = DEFAULT_NAME, *, owner: Owner = None, json: Json = False) -> int:
     """Look for what is wrong with a table.
 
-    Whatever a table shows, in use or not, and without changing anything. A line for each fault, and exit code 1 if
-    there is any.
+    It works on tables in use, and changes nothing. Prints a line for each fault; the exit code is 1 if there is any.
     """
     with inspected(name, owner) as inspection:
         faults = inspection.faults()

@@ -70,7 +70,7 @@ def watch(
 
 
 def seen(entries: list[Entry]) -> Seen:
-    """Return what is to be seen of a key of which these are all entries."""
+    """Return the values to show of a key, whose entries these are."""
     buckets = [entry for entry in entries if entry.pid is None]
     holders = [entry for entry in entries if entry.pid is not None]
     if not entries:

@@ -5,7 +5,7 @@
     4 + n      for each slot, in ascending order of `Saved.order`, a Saved in the same form
     32 bytes   BLAKE2b-256 of all bytes before
 
-One content has one form: a message that msgpack would write otherwise, or slots in another order, are damage. The
+One content has one form. Another encoding of a message, or another order of slots, is damage. The
 checksum detects damage. It is no signature: keep a dump where only its owner can write.
 """
 

@@ -1,4 +1,4 @@
-"""Says to the client what was decided: header fields for responses, and the answers in place of them."""
+"""Tells the client the decision: header fields for responses, and the answers in place of them."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def _said(decisions: Sequence[Decision]) -> list[Said]:
 def _is_hopeless(decisions: Sequence[Decision]) -> bool:
     """Return whether a cost is above the limit of its bucket, for which no wait makes room.
 
-    When something in flight will end nobody knows either, but it will.
+    The end of units in flight is unknown as well, but they do end.
     """
     return any(
         not info.allowed and not info.retry_after_ns and isinstance(rule.limit, Quota)

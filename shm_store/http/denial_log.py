@@ -19,7 +19,7 @@ from shm_store.rate_info import RateInfo
 
 #: A burst lasts until the instant that its denials promise, and so long at least.
 BURST_MIN_NS: Final = 10 * NS_PER_SECOND
-#: Lines of one process in that time, whatever the number of keys; the next line says how many more there were.
+#: Lines of one process in that time, whatever the number of keys; the next line has the number of those left out.
 LINES_MAX: Final = 50
 # Bursts that one process remembers. All are dropped when there would be more, and may be logged again.
 _REMEMBERED: Final = 4_096
@@ -28,8 +28,8 @@ _REMEMBERED: Final = 4_096
 class DenialLog:
     """Logs at level INFO the first denial of each burst of a policy and key; one per process, shared by its threads.
 
-    Where the table keeps labels, and has a bucket of the key, a burst is logged by one process of the host; otherwise
-    by each that meets it. Units in flight are no bucket, nor is a block.
+    If the table keeps labels and has a bucket of the key, one process of the host logs a burst; otherwise each process
+    that meets it does. Units in flight and blocks are no buckets.
     """
 
     def __init__(

@@ -38,9 +38,9 @@ import_module(module).main()
 def find() -> str | None:
     """Return the path of an interpreter that can run this package, or None if there is none.
 
-    Files are judged by their names; none is executed. It is None as well in a process that `start` has started, so that
-    no mistake makes processes start each other without end, and in a frozen application, which keeps its modules where
-    no other program finds them.
+    Files are judged by their names; none is executed. It is None as well in a process that `start` has started: no
+    mistake makes processes start each other without end. So it is in a frozen application, as no other program finds
+    its modules.
     """
     if STARTED in os.environ or getattr(sys, "frozen", False) or not _is_importable(_root()):
         return None

@@ -30,7 +30,7 @@ class Stop:
     """Becomes true when this process is told to end, or when its master dies."""
 
     def __init__(self, master: int | None) -> None:
-        """Watch for SIGTERM, SIGINT and the death of `master`, which is to be the parent process."""
+        """Watch for SIGTERM, SIGINT and the death of `master`, the parent process."""
         self._master = master
         self._poll = select.poll()
         told, waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)

@@ -87,7 +87,7 @@ class FileLock:
     def close(self) -> None:
         """Free the lock."""
         if not self._file.closed:
-            # Unlocked by name first: a child forked meanwhile holds the same description open.
+            # Unlocked by name first: a child that was forked before has the same description open.
             self._set(fcntl.F_UNLCK)
             self._file.close()
 

@@ -15,11 +15,11 @@ from shm_store.table.stripes import Stripes
 
 #: Algorithms that the hot path can do: in the window that a slot names, they count units up to the limit.
 COUNTING: Final = frozenset(("token-bucket", "fixed-window"))
-#: Hints of one generation, 1.5 kB each at most, 1 kB of a usual key; there are two. They are of short keys alone, as
-#: only those have places that are known.
+#: Hints of one generation, 1.5 kB each at most, 1 kB of a usual key; there are two. Only short keys have hints,
+#: as the places of long ones are not remembered.
 HINTS_MAX: Final = 8_192
 
-#: What the hot path knows of a key. A plain tuple: unpacking a NamedTuple costs some 50 ns more.
+#: The hot path's knowledge of a key. A plain tuple: unpacking a NamedTuple costs some 50 ns more.
 Hint: TypeAlias = tuple[
     int,  # index of the stripe's phase in a seat
     Callable[[bool], bool],  # acquire
@@ -42,11 +42,11 @@ Hint: TypeAlias = tuple[
 class Hints:
     """The hints of one process, in two generations.
 
-    When there are as many recent ones as may be, they become the old ones, and the old ones are dropped; an old one
-    that is asked for is recent again. So keys that come seldom push out one another, and not those that come often.
+    If there are HINTS_MAX recent ones, they become the old ones, and the old ones are dropped. An old one that is used
+    becomes recent again. So rare keys push out one another, and no frequent ones.
 
     Attributes:
-        recent: What the hot path looks in.
+        recent: The hints that the hot path uses, by key.
     """
 
     def __init__(self, stripes: Stripes, labels: Labels | None) -> None:

@@ -2,9 +2,8 @@
 
 One closure binds everything it needs, and one look-up in `hints` yields the rest. It passes any other call to
 `take_slowly`, and also a call whose stripe stays taken, and the first call in a child that a C library forked. A hint
-holds only while its slot has the tag that it names (I7), and until the window or lease that it names ends: under one
-tag, it lasts as long as it was to (I12). The closure repeats `Stripes.run` and `algorithms.window` in line. A call for
-each would double its cost.
+is valid only while its slot has its tag (I7), and until its window or lease ends, which does not move under one tag
+(I12). The closure repeats `Stripes.run` and `algorithms.window` in line: a call for each would double its cost.
 `tests/property` compares every way of a take with one model.
 """
 
@@ -42,7 +41,7 @@ def bind(  # noqa: C901, PLR0915 - one closure, whose calls are what it saves
     """
     pop = seats.pool.pop
     records = stripes.records
-    # The only cost that passes, by whether this process has caught up with its forks.
+    # The only cost that passes. In a child that has not caught up with its fork, `settled` is 0, and no cost passes.
     only = (object(), 1)
     settled = forks.settled
     # More than any number of units: a word is at most 2**64 - 1.
@@ -102,7 +101,7 @@ def bind(  # noqa: C901, PLR0915 - one closure, whose calls are what it saves
                 if is_damage(error):
                     raise stripes.damaged(error) from error
                 raise
-            # It counts the tries from here on.
+            # `cost` was 1, and counts the tries from here on: each take would have to set a variable for that.
             cost += 1
             if cost > TRIES or not stripes.is_free_soon(phase - SEAT_PHASES):
                 seats.spare = seat

@@ -37,7 +37,7 @@ its record.
               5-9        waits     count           its owner; by how long they were, WAITS_NS
               10         waited    ns              its owner; all waits together
               16-        phase     IDLE, BUSY or LOST  its owner; one word a stripe; LOST or dead: registry lock
-    tally     0          pid                       registry lock; 0 for nobody's
+    tally     0          pid                       registry lock; 0 if it has no process
               1          start     clock ticks     registry lock
               2          allowed   count           its owner, like the five below; they outlive it
               3          denied    count
@@ -84,7 +84,7 @@ its record.
               6          as in a slot
     block     a slot with this flag: until `idle_at`, nothing is taken from a key
     lease     a slot with this flag: what this host was issued of a limit that others share, until `idle_at`; its
-              algorithm says which of three it is (shm_store/table/leases.py)
+              algorithm is one of three kinds (shm_store/table/leases.py)
               0          spent     units           at most `burst`
               1          idle_at   ns, monotonic   when it ends
               2          resets    ns, monotonic   when the limit is full again

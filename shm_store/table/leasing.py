@@ -21,8 +21,8 @@ class Pending(msgspec.Struct, frozen=True):
     """A take that a lease does not decide.
 
     Attributes:
-        place: Where the lease belongs.
-        tag: The tag of the lease that is pending for this take; None if the issuer is to be asked for this take alone.
+        place: The place of the lease.
+        tag: The tag of the lease that is pending for this take; None if the issuer decides on this take alone.
         number: The number of the lease before; 0 if there was none.
         unspent: Units of that one that were not spent, and are not any more.
     """
@@ -53,8 +53,8 @@ class Leasing:
     """The leases of one table, as this process uses them.
 
     Attributes:
-        take: Take one unit from a lease that is known, at the cost of a take from shared memory; all else goes to
-            `ask`, which is to call `spend` first.
+        take: Take one unit from a known lease, at the cost of a take from shared memory. It passes any other call to
+            `ask`, which calls `spend` first.
     """
 
     take: Take
@@ -74,14 +74,14 @@ class Leasing:
         return self._hints.recall(key)
 
     def spend(self, key: str, cost: int, quota: Quota, passed: Quota | None, patience_ns: int) -> RateInfo | Pending:
-        """Take from a lease; if it does not decide, say so to all processes, and return what the issuer is told.
+        """Take from a lease; if it does not decide, mark it as pending, and return the message for the issuer.
 
         Args:
             key: The key.
             cost: Units, from 1 on.
-            quota: What is asked about.
+            quota: The quota of the take.
             passed: The same, or None if it was not named.
-            patience_ns: After how long another process asks, if this one has not told what it was issued.
+            patience_ns: The time after which another process asks, if this one has not stored its answer.
         """
         slots = self._table.buckets.slots
         is_known = slots.knows(key)
@@ -98,8 +98,8 @@ class Leasing:
         """Let all processes of the host take from what was issued; return None if there is no room for it any more.
 
         Args:
-            pending: What has become due.
-            lease: What was issued, or denied.
+            pending: The lease that has become due.
+            lease: The answer of the issuer.
         """
         tag, place = pending.tag, pending.place
         if tag is None:

@@ -18,7 +18,7 @@ _MODE_MIN: Final = 0o600
 
 
 class _New(NamedTuple):
-    """A segment that is to be made, where there must be none.
+    """A new segment, under a name that no segment has.
 
     Attributes:
         secret: The key of the hash of its keys.
@@ -33,7 +33,7 @@ def open_or_create(config: Config) -> Segment:
     """Attach the segment `config` names, or create it.
 
     Raises:
-        LayoutMismatchError: What is there is not the table `config` describes.
+        LayoutMismatchError: The segment is not the table that `config` describes.
         OwnershipError: Another user owns it, or it grants more or less than `config` asks for.
         BackendError: The operating system refused.
     """
@@ -62,7 +62,7 @@ def attach(name: str, *, owner: str | int | None = None) -> Segment | None:
     Raises:
         ConfigurationError: The name can name no segment, or there is no such owner.
         OwnershipError: Another user owns it.
-        LayoutMismatchError: What is there is no table of this version.
+        LayoutMismatchError: The file is no table of this version.
         BackendError: The operating system refused.
     """
     try:

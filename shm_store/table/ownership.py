@@ -94,7 +94,7 @@ def require_trusted(name: str, status: os.stat_result, owner: str | int | None, 
 def require_access(name: str, status: os.stat_result, config: Config) -> None:
     """Raise OwnershipError unless the file of a trusted table is as open as `config` asks for.
 
-    It grants no more than the mode. Root opens no table of its own for an owner whom the mode keeps out: a server that
+    It grants no more than the mode. Root opens no table of its own for an owner that the mode keeps out: a server that
     switches its user opens the table as root, and its workers would fail one by one.
     """
     found, owner = stat.S_IMODE(status.st_mode), uid_of(config.owner)

@@ -1,4 +1,4 @@
-"""Who a process is, and whether it is still alive: pids are reused, so a start time goes with each."""
+"""Processes: their identity, a pid and a start time since pids are reused, and whether they are alive."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def start_ticks(pid: int) -> int | None:
 def is_alive(pid: int, start: int) -> bool:
     """Return whether the process `pid` that started at `start` still runs; a stopped one does.
 
-    One that /proc hides from this user (the mount option hidepid) counts as alive while its pid is in use, and so does
-    whatever cannot be looked at: nothing is taken from a process that may live.
+    One that /proc hides from this user (the mount option hidepid) counts as alive while its pid is in use. So does a
+    process that this one cannot look at: nothing is taken from a process that may live.
     """
     if not 0 < pid <= _PID_MAX:
         return False

@@ -1,8 +1,8 @@
 """Recovery of a stripe whose holder died, or lost an exception, and of the seats of dead processes.
 
-A seat is *gone* when its process is dead, or says LOST of it: an exception ended its operation. A gone seat that is not
-IDLE may or may not hold the stripe, and the order of the steps in `_settle` decides (I4);
-docs/design.md, section "Locks and death", says why each stands where it does, and docs/model/stripe.pml proves it.
+A seat is *gone* when its process is dead, or its phase is LOST: an exception ended its operation. A gone seat that is
+not IDLE may or may not hold the stripe, and the order of the steps in `_settle` decides (I4). docs/design.md, section
+"Locks and death", has the reason for the place of each step, and docs/model/stripe.pml the proof.
 """
 
 from __future__ import annotations
@@ -50,17 +50,17 @@ class Recovery:
             timeout_ns: How long to try; one round at least.
 
         Raises:
-            BackendError: The registry lock could not be had for want of a file descriptor.
+            BackendError: The process has no file descriptor left for the registry lock.
         """
         deadline_ns = time.monotonic_ns() + timeout_ns
         left_ns = timeout_ns
         while True:
-            # The lock for one round only: whoever is alive and in the way may himself wait for a stripe of the dead.
+            # The lock for one round only: a living process in the way may itself wait for a stripe of the dead.
             with contextlib.suppress(LockTimeoutError), self._segment.registry_lock(left_ns):
                 gone = self._gone(stripe)
                 stripes = {each for index in gone for each in self._seats.busy_stripes(index)}
                 if self._settle(stripe):
-                    # What else the gone held, as far as one round goes: whoever waits for it need not find out again.
+                    # The other stripes of the gone seats, as far as one round goes: waiters need not recover them.
                     for other in stripes - {stripe}:
                         self._settle(other)
                     return True
@@ -87,7 +87,7 @@ class Recovery:
 
     def _free(self, index: int) -> bool:
         with contextlib.suppress(LockTimeoutError), self._segment.registry_lock(_FREE_TIMEOUT_NS):
-            # Meanwhile someone may have given the seat to another process.
+            # Before this process had the lock, another one may have been given the seat.
             if not self._seats.owner_is_alive(index) and self._seats.is_quiet(index):
                 self._seats.free(index)
                 return True
@@ -97,7 +97,7 @@ class Recovery:
         """One round of deciding whether a gone seat holds the stripe; False means start over."""
         gone = self._gone(stripe)
         for index in gone:
-            # Before any of its stripes is free: whoever has one next must not see half of what it has committed.
+            # Before any of its stripes is free: the next holder must not see half of a commit.
             self.journal.finish(self._seats.view(index), self._seats.busy_stripes(index))
         semaphore = self._segment.semaphores[stripe]
         if gone and semaphore.value == 0:

@@ -33,7 +33,7 @@ _POLL_S = 0.0005
 
 
 class Role(IntEnum):
-    """What a seat's process does with the table."""
+    """The part of a seat's process."""
 
     USER = 0
     MASTER = 1
@@ -47,8 +47,8 @@ class Seats:
         pool: Seats of this process that no operation is using. `pop` and `append` are atomic.
         spare: One more, or None. The hot path takes it, and leaves its seat here. When two threads do at once, one seat
             is overwritten: `lost` finds it.
-        mending: Held from a call of `lost` until what it found is settled: nobody else settles it, nor uses it. Held
-            also while a seat is claimed.
+        mending: Held from a call of `lost` until its seats are settled: no other thread settles or uses them. Held also
+            while a seat is claimed.
         closed: Whether `close` was called: no seat leaves the pool any more.
     """
 
@@ -76,9 +76,9 @@ class Seats:
     def lost(self) -> list[memoryview]:
         """Return the seats of this process to which nothing refers any more: neither the pool nor an operation.
 
-        An exception between two bytecodes can end an operation before it gives its seat back. Whoever uses a seat
-        refers to it, from the moment it leaves the pool; so does the traceback of such an exception, as long as there
-        is one. Looking at the frames of other threads instead crashes CPython 3.11.
+        An exception between two bytecodes can end an operation before it gives its seat back. An operation
+        refers to its seat from the moment at which it leaves the pool; so does the traceback of such an exception, as
+        long as there is one. Looking at the frames of other threads instead crashes CPython 3.11.
         """
         return [seat for seat, references in _references(self._own) if references <= _ALONE]
 
@@ -156,7 +156,7 @@ class Seats:
             deadline_ns: How long to wait. An operation under way in this very thread, below a signal handler, never
                 ends before this returns; its seat is free again once the process has ended.
         """
-        # With the lock: whoever is claiming a seat is done, and whoever comes later is turned away.
+        # With the lock: an earlier claim of a seat is done, and a later one is refused.
         with self.mending:
             self.closed = True
         while True:
@@ -222,5 +222,5 @@ def _references(own: dict[int, memoryview]) -> list[tuple[memoryview, int]]:
     return [(seat, sys.getrefcount(seat)) for seat in tuple(own.values())]
 
 
-# What it is for a seat that only `own` refers to; how many are made on the way depends on the interpreter.
+# The number for a seat that only `own` refers to; it depends on the interpreter.
 ((_, _ALONE),) = _references({0: memoryview(b"")})

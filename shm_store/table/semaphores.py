@@ -1,8 +1,8 @@
 """The named semaphores of a segment: one a stripe, made with the segment and removed with it.
 
-posix_ipc makes, opens, reads and removes them. They are taken and given back through the standard library's own handle
-on the same semaphore: its try does not let go of the GIL, which posix_ipc's does, so that no other thread of the
-process runs while a stripe is held, unless the interpreter's switch interval ends just then
+posix_ipc makes, opens, reads and removes them. They are acquired and released through the standard library's own handle
+on the same semaphore. Unlike that of posix_ipc, its try keeps the GIL. So no other thread of the process runs while a
+stripe is held, unless the interpreter's switch interval ends just then
 (docs/adr/0007-semaphores-are-taken-without-giving-up-the-gil.md).
 """
 
@@ -19,7 +19,7 @@ from shm_store.errors import BackendError, OwnershipError, StoreError
 from shm_store.table import ownership, shortages
 from shm_store.table.system import SemLock, posix_ipc
 
-# What `multiprocessing.synchronize` calls SEMAPHORE: anyone may release it, whoever has acquired it.
+# The kind SEMAPHORE of `multiprocessing.synchronize`: any process may release it.
 _SEMAPHORE: Final = 1
 # Until its owner and its mode are set.
 _WHILE_MADE: Final = 0o600

@@ -1,4 +1,4 @@
-"""Settlements: how what one call has taken ends, also when its caller forgot it or the store failed meanwhile."""
+"""Settlements: how the units of one call end, also if its caller forgets them or the store fails."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Part:
 class Settlement:
     """Settles one call, when it is called with the units that were really used; None for the cost of each take.
 
-    The first call says what was used; a later one finishes what it could not.
+    The first call gives the units that were used; a later one finishes a settlement that failed.
     """
 
     def __init__(
@@ -42,8 +42,8 @@ class Settlement:
 
         Args:
             stripes: The stripes of the segment.
-            takes: What gives back.
-            parts: What was taken.
+            takes: It gives units back.
+            parts: The takes of the call.
             unfinished: Called when the store fails a part of the settlement, which is then to be called again.
         """
         self._stripes = stripes
@@ -142,7 +142,7 @@ class Settlements:
             settle(None)
 
     def catch_up(self) -> None:
-        """Settle what was left for later, as far as the store lets it."""
+        """Settle the calls that were left for later, if the store does not fail."""
         if not self._later:
             return
         for _ in range(len(self._later)):

@@ -1,9 +1,9 @@
 """Stripes: taking one, running a function under it, and giving it back, whatever happens in between.
 
-The protocol of a hold, seen from the outside (docs/design.md, section "Locks and death"): the holder's seat says BUSY
-from before it tries the semaphore until after it has released it, and while it holds, one of the stripe's counters is
-raised, the visible mark of a completed hold (I3, I4, I9). Nobody waits in the semaphore: whoever finds it taken says
-IDLE again, and pauses before the next try, with what it holds of lower stripes.
+The protocol of a hold, seen from the outside (docs/design.md, section "Locks and death"): the holder's seat is BUSY
+from before it tries the semaphore until after it has released it. While it holds, it raises one of the stripe's
+counters, the visible mark of a completed hold (I3, I4, I9). No process waits in the semaphore. If it is taken, the seat
+becomes IDLE again, and the process pauses before the next try; it keeps the lower stripes that it holds.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ _CLOSE_POLL_S: Final = 0.0005
 
 
 class Hold(msgspec.Struct, frozen=True, gc=False):
-    """What an operation has while it holds stripes.
+    """The stripes of an operation, while it holds them.
 
     Attributes:
         seat: Its seat.
@@ -120,14 +120,14 @@ class Stripes:
         `body` raises the mark of each stripe, by one at least, unless it raises an exception.
 
         Args:
-            stripes: The stripes, in ascending order: everybody takes them in that one, so nobody waits for each other.
+            stripes: The stripes, in ascending order: all processes acquire them in it, so none waits in a circle.
             body: What to do.
 
         Raises:
             StripeTimeoutError: One of them stayed taken for the lock timeout.
             ReentryError: An operation that this call has interrupted holds one of them.
             SeatsExhaustedError: There is no seat for this process.
-            StoreClosedError: The handle was closed meanwhile.
+            StoreClosedError: The handle was closed before the operation had a seat.
             BackendError: The registry lock, needed for a new seat or a recovery, could not be had; or the table is
                 damaged.
         """
@@ -159,7 +159,7 @@ class Stripes:
 
         Args:
             seat: The seat.
-            stripes: What it was used for.
+            stripes: The stripes of the operation.
             held: How many of them, from the first on, are known to be held: for those the exception came between the
                 acquire and the release.
         """
@@ -180,7 +180,7 @@ class Stripes:
             self._seats.pool.append(seat)
 
     def damaged(self, error: BaseException) -> BackendError:
-        """Return what to raise in place of an `error` that `is_damage`."""
+        """Return the error to raise instead of an `error` that `is_damage`."""
         return BackendError(
             self._name,
             "reading the table",
@@ -228,10 +228,10 @@ class Stripes:
             in_use &= self._seats.in_use()
 
     def mend(self) -> None:
-        """Return to the pool what exceptions have lost, as far as that leaves no doubt.
+        """Return the seats that exceptions have lost to the pool, unless they are in doubt.
 
         Raises:
-            BackendError: The registry lock could not be had for want of a file descriptor.
+            BackendError: The process has no file descriptor left for the registry lock.
         """
         forks.catch_up()
         with self._seats.mending:
@@ -244,7 +244,7 @@ class Stripes:
         self._seats.give_up(seat)
         for stripe in self._seats.busy_stripes(index):
             # Not `settle`: a waiter of another thread may be looking at this seat, under the registry lock.
-            # One round: who is in the way may hold this stripe, and wait for `mending`.
+            # One round: a thread in the way may hold this stripe, and wait for `mending`.
             self._recovery.recover(stripe, 0)
         if self._seats.is_quiet(index):
             self._seats.pool.append(seat)
@@ -284,7 +284,7 @@ class Stripes:
         with self._seats.mending:
             for seat in self._seats.lost():
                 self._seats.give_up(seat)
-            # One round: who is in the way may hold this stripe, and wait for `mending`. It is tried again anyway.
+            # One round: a thread in the way may hold this stripe, and wait for `mending`. It is tried again anyway.
             return self._recovery.is_needed(stripe) and self._recovery.recover(stripe, 0)
 
     def _pids(self, stripe: int) -> set[int]:

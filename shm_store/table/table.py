@@ -92,7 +92,7 @@ class Table:
             owner: A user whose table this process trusts besides those of root and of its own user.
 
         Raises:
-            LayoutMismatchError: What is there is no table of this version.
+            LayoutMismatchError: The file is no table of this version.
             OwnershipError: Another user owns it.
             BackendError: The operating system refused.
         """
@@ -206,8 +206,8 @@ class Table:
     def sweep_set(self, set_index: int) -> int:
         """Reclaim the unused slots of one set; return how many.
 
-        Without the stripe it looks for them, and takes it for a few at a time: whoever wants it meanwhile need not wait
-        for longer than for another take.
+        It scans without the stripe, and acquires it for a few slots at a time. So another process waits no longer
+        than for a take.
         """
         stripe = set_index % self.segment.header.geometry.stripes
         dead = _dead(self.buckets.holders.owners(set_index))

@@ -219,7 +219,7 @@ class LeaseStore(CountedStore):
 
     def _denial(self, issue: Issue, began_ns: int) -> Lease:
         info = issue.info
-        # Half the way to the promised instant, again and again: few questions, and what has changed meanwhile is not
+        # Half the way to the promised instant, again and again: few questions, and a change before it is not
         # missed for all of it.
         lasts_ns = max(self._lasts_ns(issue), info.retry_after_ns // 2)
         return Lease(

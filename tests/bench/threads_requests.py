@@ -1,7 +1,7 @@
 """Requests: processes of threads that work, and take in between, by a semaphore that keeps the GIL or gives it up.
 
 That is what a threaded gunicorn is. A thread that gives up the GIL to take a semaphore has the stripe when it comes
-back, and comes back when the other threads of its process let it: so long every process waits that wants the stripe.
+back, and comes back when the other threads of its process let it. Every process that wants the stripe waits so long.
 """
 
 from __future__ import annotations
@@ -77,5 +77,5 @@ def _giving_up_the_gil(semaphore: Semaphore) -> Callable[[bool], bool]:
 
 
 def _set(semaphore: Semaphore, acquire: Callable[[bool], bool]) -> None:
-    # Final for everybody else.
+    # Final for all other code.
     semaphore.__dict__["acquire"] = acquire

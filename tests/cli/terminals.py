@@ -49,7 +49,7 @@ class Terminal:
 
     @property
     def text(self) -> str:
-        """What is on the screen now."""
+        """The text on the screen now."""
         return "\n".join(line.rstrip() for line in self._screen.display)
 
     @property
@@ -64,7 +64,7 @@ class Terminal:
         return unwrapped == self.text and not self._screen.history.top
 
     def until(self, condition: Callable[[str], bool], doing: Callable[[], object] = lambda: None) -> None:
-        """Read until what is on the screen is as it should be, and do something meanwhile.
+        """Read, and do something after each read, until the screen is as it should be.
 
         Raises:
             AssertionError: It is not so in time.
@@ -90,7 +90,7 @@ class Terminal:
         return self.end_of_its_own()
 
     def end_of_its_own(self) -> int:
-        """Read on until the process ends, which it cannot while nobody reads what it says; return its exit code."""
+        """Read on until the process ends, which it cannot while its output is not read; return its exit code."""
         while self._read(1):
             pass
         return self.process.wait(_WITHIN_S)

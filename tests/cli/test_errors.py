@@ -44,7 +44,7 @@ _ARGUMENTS: dict[str, list[str]] = {
 
 @pytest.mark.parametrize("name", [name for name in COMMANDS if name != "load"])
 def test_no_segment_is_1(run: Run, segment_name: str, name: str) -> None:
-    """Every command that needs a table says that there is none, whatever form was asked for."""
+    """Every command that needs a table says that there is none, in any form of output."""
     for json in ([], ["--json"]):
         said = run(name, *_ARGUMENTS.get(name, []), *json)
         assert (said.code, said.out) == (ABSENT, "")
@@ -155,7 +155,7 @@ def test_no_command_is_the_help(run: Run) -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_names_exit_codes(run: Run, name: str) -> None:
-    """Each command's own help says how it ends, and knows --name and --json."""
+    """Each command's own help lists its exit codes, --name and --json."""
     text = run(name, "--help").out
     for part in ("Exit codes:", "no such segment", "--name", "SHM_STORE_NAME", "--json"):
         assert part in text
@@ -189,7 +189,7 @@ def test_without_typer_is_2() -> None:
     "arguments", [["ls", "--limit", "9999"], ["ls", "--limit", "9999", "--json"], ["top", "--json"]]
 )
 def test_a_closed_pipe_is_silent(open_table: OpenTable, arguments: list[str]) -> None:
-    """Whoever reads one line and goes leaves nobody who complains."""
+    """A reader that goes after one line causes no complaint."""
     store = open_table(initial_size=8192)
     for number in range(4000):
         store.take(f"api:{number}")

@@ -78,7 +78,7 @@ def test_lists_are_tame(run: Run, open_table: OpenTable, arguments: list[str]) -
     for key in [*HOSTILE.values(), HUGE]:
         store.take(key)
         store.block(key, "1h")
-        # Names of policies are of one's own making, and so are characters.
+        # The operator chooses names of policies, and any characters in them.
         store.tally(key[:60].encode("utf-8", "replace").decode())
     said = run(*arguments, *(["--interval", "10ms"] if arguments[0] == "top" else []))
     assert said.code == 0
@@ -92,7 +92,7 @@ def test_lists_are_tame(run: Run, open_table: OpenTable, arguments: list[str]) -
 
 @pytest.mark.parametrize("key", [*HOSTILE.values(), HUGE], ids=[*HOSTILE.keys(), "huge"])
 def test_commands_on_a_key_are_tame(run: Run, open_table: OpenTable, key: str) -> None:
-    """Whatever the command, the key comes back escaped, or not at all; and JSON has it as it is, in ASCII."""
+    """Every command prints the key escaped, or not at all; JSON has it as it is, in ASCII."""
     store = open_table(label_size=1024)
     assert run("get", "--", key).code == 1
     for arguments in (

@@ -63,7 +63,7 @@ class World:
 
     def _take(self, store: ShmStore, key: str, quota: Quota | Concurrency | None, held: list[Reservation]) -> bool:
         if quota is LEASED:
-            # Those who are left are issued no more.
+            # The processes that are left get no further lease.
             return _take_leased(store, key, units=0).allowed
         if not isinstance(quota, Concurrency):
             return store.take(key, quota=quota).allowed
@@ -93,7 +93,7 @@ class Operation(NamedTuple):
     prepare: Callable[[World], object]
     run: Callable[[ShmStore], object]
     left: dict[str, set[int]]
-    quotas: dict[str, Quota | Concurrency] = {}  # noqa: RUF012 - nobody changes it
+    quotas: dict[str, Quota | Concurrency] = {}  # noqa: RUF012 - no test changes it
     together: tuple[str, ...] = ()
     slots: int = SLOTS
 
@@ -227,7 +227,7 @@ def _recover(store: ShmStore) -> None:
 
 FOUR: Final = ("alpha", "beta", "gamma", "delta")
 AT_ONCE: Final = Concurrency(3)
-#: What is left of the four keys afterwards: all have lost a unit, or none has.
+#: The rest of the four keys afterwards: all have lost a unit, or none has.
 _LEFT_OF_FOUR: Final = {
     key: {left, left - 1} for key, left in zip(FOUR, (LIMIT - 1, LIMIT - 2, LIMIT - 1, LIMIT - 1), strict=True)
 }
@@ -344,7 +344,7 @@ OPERATIONS: Final[dict[str, Operation]] = {
     "issue of a lease": Operation(
         lambda world: world.store.take("known"),
         lambda store: _take_leased(store, "leased"),
-        # What was issued to a process that died then is lost.
+        # A lease of a process that died then is lost.
         {"leased": {0, LIMIT - 1}, "known": {LIMIT - 1}},
         quotas={"leased": LEASED},
     ),

@@ -26,7 +26,7 @@ every_operation = pytest.mark.parametrize("operation", OPERATIONS.values(), ids=
 
 
 class InterruptedByTestError(Exception):
-    """What a signal handler of the application might raise."""
+    """An exception as a signal handler of the application might raise it."""
 
 
 ERRORS: Final[list[type[BaseException]]] = [InterruptedByTestError, SystemExit, KeyboardInterrupt]
@@ -182,7 +182,7 @@ def _values(world: World) -> list[int]:
 
 
 @pytest.mark.timeout(900)
-# Python itself drops what is raised in a finalizer, and says so.
+# Python itself drops an exception of a finalizer, with a warning.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("error", ERRORS)
 @every_operation

@@ -37,7 +37,7 @@ class Stores:
 
     def __call__(self) -> None:
         self._left -= 1
-        # Once: what comes after it is done by whoever finds the operation dead.
+        # Once: the process that finds the operation dead does the rest.
         if self._left == -1:
             raise DiedError
 

@@ -28,7 +28,7 @@ _POLL_S: Final = 0.02
 
 
 class Response(NamedTuple):
-    """What a test looks at in an answer."""
+    """The parts of an answer that tests look at."""
 
     status: int
     headers: http.client.HTTPMessage
@@ -189,7 +189,7 @@ class Service:
         return sum(self.get("/v1/ping").status == HTTPStatus.OK for _ in range(requests))
 
     def take_until_spent(self, units: int) -> int:
-        """Take one unit after the other until `units` are spent by everybody together; return how many it took."""
+        """Take one unit after the other until `units` are spent by all clients together; return how many it took."""
         for taken in itertools.count(1):
             response = self.get("/v1/ping")
             assert response.status == HTTPStatus.OK, "the limit was reached too soon"

@@ -40,7 +40,7 @@ def failure(action: Callable[[], object]) -> EngineError:
     with pytest.raises(EngineError) as caught:
         action()
     error = caught.value
-    # What the server or redis-py said is the cause, for whoever looks for it.
+    # The error of the server or of redis-py is the cause.
     assert error.__cause__ is None or isinstance(
         error.__cause__, redis.RedisError | redis.exceptions.RedisClusterException | OSError
     )
@@ -48,7 +48,7 @@ def failure(action: Callable[[], object]) -> EngineError:
 
 
 def until_answered(action: Callable[[], Any]) -> Any:  # noqa: ANN401 - of the action
-    """What it returns as soon as the store asks again, which it does by itself."""
+    """Return the result of `action` as soon as the store contacts the server again, which it does by itself."""
     deadline = time.monotonic() + PATIENCE_S
     while True:
         try:
@@ -70,7 +70,7 @@ def connected(store: RedisStore, count: int) -> Direct:
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_server_that_is_down(server: Server, open_store: OpenStore, operation: str) -> None:
-    """Every operation is one error that says who failed at what, why, and what to do; the cause is chained."""
+    """Every operation is one error with the server, the operation, the reason and the remedy; the cause is chained."""
     store = open_store(server.url, backoff="1h")
     server.kill()
     error = failure(lambda: OPERATIONS[operation](store))
@@ -154,7 +154,7 @@ def test_server_killed_in_the_middle_of_calls(server: Server, open_store: OpenSt
 
 
 def test_dropped_connection_takes_again_at_most_once(server: Server, open_store: OpenStore) -> None:
-    """All connections cut by the server: the next call is asked once more, on a new one, and all old ones are gone."""
+    """The server cuts all connections: the next call is sent once more, on a new one, and all old ones are gone."""
     store = open_store(server.url)
     connections = connected(store, 5)
     with server.client() as client:
@@ -207,7 +207,7 @@ def test_refund_after_a_restart_fails_nobody(server: Server, open_store: OpenSto
 
 
 def test_in_flight_asked_for_twice_counts_once(server: Server, open_store: OpenStore) -> None:
-    """A call whose reply was lost and that is asked again holds its place once, and what ends it gives back all."""
+    """A call whose reply is lost is sent again: it holds its place once, and its end gives back all."""
     quota = Concurrency(5)
     with Proxy(server.port) as proxy:
         store = open_store(proxy.url)

@@ -420,7 +420,7 @@ def test_deny_that_returns_nonsense_is_replaced(
     caplog: pytest.LogCaptureFixture,
     nonsense: Any,  # noqa: ANN401 - anything
 ) -> None:
-    """An answer that cannot be sent is counted, logged once, and replaced by the limiter's own."""
+    """The limiter counts an answer that cannot be sent, logs it once, and sends its own instead."""
     middleware = RateLimitMiddleware(store, deny=lambda _: nonsense)
     service, standard = serve(middleware), serve(RateLimitMiddleware(store))
     with caplog.at_level(logging.WARNING, logger="shm_store"):

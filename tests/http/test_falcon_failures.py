@@ -1,4 +1,4 @@
-"""What becomes of a request whose limiter fails."""
+"""Requests whose limiter fails."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_every_store_error_is_among_those_tried() -> None:
 
 @pytest.mark.parametrize("error", FAILURES, ids=lambda error: type(error).__name__)
 def test_store_error_lets_requests_through(serve: Serve, error: StoreError) -> None:
-    """With on_error="allow" a failing store costs the client nothing: served, and not told a limit nobody knows."""
+    """With on_error="allow" a failing store costs the client nothing: served, without header fields of a limit."""
     middleware = RateLimitMiddleware(FailingStore(error))
     service = serve(middleware)
     result = service.ask()

@@ -27,7 +27,7 @@ from tests.ids import shown
 
 
 class Asking(NamedTuple):
-    """A request as far as keys go."""
+    """The parts of a request that keys are made of."""
 
     client: str
     headers: dict[str, str]
@@ -108,7 +108,7 @@ def _key(name: str, recipe: tuple[Source, ...], request: Asking) -> str | None:
 
 
 def _meaning(name: str, recipe: tuple[Source, ...], request: Asking) -> tuple[object, ...]:
-    """What a key stands for, in parts."""
+    """Return the meaning of a key, in parts."""
     split = (("route" in recipe, request.route or ""), ("method" in recipe, request.method))
     dimensions = tuple(value if has else None for has, value in split)
     for source in recipe:
@@ -207,7 +207,7 @@ def test_key_of_another_options_request_is_the_usual_one(headers: dict[str, str]
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=shown)
 def test_keys_begin_with_the_policy_and_end_with_who(recipe: tuple[Source, ...]) -> None:
-    """The policy's name comes first, and last who is charged, as it was sent."""
+    """The policy's name comes first, and the charged client last, as it was sent."""
     for request in _askings(list(ATTACKS)):
         key, meaning = _key("p.q", recipe, request), _meaning("p.q", recipe, request)
         assert key is not None

@@ -155,7 +155,7 @@ def _asgi(store: ShmStore, stack: ExitStack) -> Send:
 
 
 def _asked(number: int, length: int) -> dict[str, str]:
-    """Return a request with texts of that length, each other than those of all other numbers. Some have no key."""
+    """Return a request with texts of that length, which no other number has. Some have no key."""
     text = f"{number:06d}" + "x" * (length - 6)
     asked = {
         "method": ("GET", "OPTIONS", "POST", text[:30].upper())[number % 4],

@@ -14,7 +14,7 @@ PYTHON: Final = "/opt/shm-store-service/venv/bin/python"
 
 
 def options() -> dict[str, list[str]]:
-    """What the unit sets: a list each, since some options may be given several times."""
+    """Return the options of the unit: a list each, since some may be given several times."""
     found: dict[str, list[str]] = {}
     for line in UNIT.read_text().splitlines():
         name, separator, value = line.partition("=")

@@ -81,7 +81,7 @@ def _take_until_all(store: ShmStore, take: Callable[[ShmStore], object], childre
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("take", [TAKES["hot"], TAKES["general"]], ids=["hot", "general"])
 def test_forks_of_a_signal_handler_that_a_timer_calls(segment_name: str, take: Callable[[ShmStore], object]) -> None:
-    """Units spent are those of the answers that parent and children got; nobody gets an error but such a child."""
+    """Parent and children got an answer for each spent unit; only such a child gets an error."""
 
     def run() -> None:
         store = ShmStore.open(Config(name=segment_name, limit=LIMIT, interval="1h", initial_size=8))

@@ -110,7 +110,7 @@ def test_no_release_while_the_living_hold(
 
     def observed(what: str, read: Callable[..., object]) -> Callable[..., object]:
         def call(*args: object, **kwargs: object) -> object:
-            # Which seats are gone is asked too, and is no look at the living.
+            # A call about gone seats is no look at the living.
             if kwargs.get("gone"):
                 return read(*args, **kwargs)
             at(what, "before")

@@ -100,7 +100,7 @@ def test_signal_handler_that_takes_what_its_thread_takes(segment_name: str) -> N
 
 
 def test_clock_that_takes(segment_name: str) -> None:
-    """So is a take by the store's own clock; the error says what to do, and the outer take is complete."""
+    """So is a take by the store's own clock; the error has the remedy, and the outer take is complete."""
     calls: list[str] = []
 
     def clock() -> int:

@@ -59,7 +59,7 @@ def asked(make_app: MakeApp, segment_name: str) -> Iterator[_Asked]:
 @_SCHEMA.parametrize()
 @settings(deadline=None, suppress_health_check=list(HealthCheck))
 def test_service_is_as_described(case: schemathesis.Case[Any], asked: _Asked) -> None:
-    """Whatever is asked of an operation, by its schema or against it, is answered as the description says."""
+    """Each operation answers every request, by its schema or against it, as the description says."""
     # Each case comes from the same client, and probes with wrong tokens as well.
     asked.store.reset_all()
     case.operation.schema.app = case.operation.app = asked.app
@@ -76,7 +76,7 @@ def test_description_is_of_what_is_served(make_app: MakeApp) -> None:
 
 
 def test_description_names_what_is_guarded() -> None:
-    """All that is under /admin needs the token, and nothing else does; what is limited says how a denial looks."""
+    """All that is under /admin needs the token, and nothing else does; limited operations describe a denial."""
     described = document(_SERVED)
     for path, item in described["paths"].items():
         for method in item.keys() - {"parameters"}:

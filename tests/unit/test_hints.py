@@ -9,7 +9,7 @@ from tests.conftest import OpenStore
 
 
 def test_a_key_has_a_hint_from_its_second_take_on(open_store: OpenStore) -> None:
-    """One that comes once, as most keys of a flood do, pushes out nobody's."""
+    """One that comes once, as most keys of a flood do, pushes out no hint."""
     store = open_store(limit=9)
     store.take("once")
     store.take("twice")

@@ -232,7 +232,7 @@ def test_application_in_an_archive_starts_an_interpreter(open_store: OpenStore, 
     process = start("", sys.executable, "-P", str(archive), PYTHONPATH=str(PACKAGES))
     store = open_store()
     pid = _sweeper(store, process)
-    # What it was told on its standard input.
+    # The JSON on its standard input.
     root, _path = json.loads(Path(f"/proc/{pid}/fd/0").read_text())
     assert root == str(archive)
     _assert_is_python(store, process)

@@ -43,7 +43,7 @@ def _check_message(message: str, document: str) -> None:
 
 
 def test_broken_file_is_refused_in_one_line_and_the_policies_stay(file: Path) -> None:
-    """A mutated file raises ConfigurationError and nothing else; those who follow the file go on as they were."""
+    """A mutated file raises ConfigurationError and nothing else; followers of the file go on as they were."""
     followed, refused = from_file(file), 0
     for document in mutations(DOCUMENT, SEED, COUNT):
         file.write_bytes(document)

@@ -1,4 +1,4 @@
-"""Who counts as alive."""
+"""Which processes count as alive."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_zombie_is_not_alive() -> None:
 
 
 def test_stopped_process_is_alive_and_not_running() -> None:
-    """Who is stopped may go on some day, and who waits for a processor will."""
+    """A stopped process may go on some day, and one that waits for a processor will."""
     child = in_child(lambda: time.sleep(60))
     start = process.start_ticks(child)
     assert start is not None
@@ -63,5 +63,5 @@ def test_process_that_cannot_be_looked_at_is_alive(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(os, "open", hidden)
     monkeypatch.setattr(Path, "exists", lambda _path: False)
     assert process.is_alive(os.getpid(), 1)
-    # But not one whose pid nobody has.
+    # But not if no process has the pid.
     assert process.is_alive(NOBODY, 1) is (error is not FileNotFoundError)

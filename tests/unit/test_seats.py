@@ -35,7 +35,7 @@ def test_the_spare_seat_is_taken_where_no_thread_switches(open_store: OpenStore)
         # Names of some versions say two at once, as in STORE_FAST_LOAD_FAST.
         words = {word for each in between for word in each.opname.split("_")}
         assert words <= {"LOAD", "STORE", "FAST", "CONST", "DEREF", "SWAP"}, [each.opname for each in between]
-        # Nor is there a line at which a trace function is called.
+        # There is no line at which a trace function is called.
         assert not any(each.starts_line for each in between)
 
 
@@ -78,7 +78,7 @@ def test_close_gives_back_a_seat_that_was_overwritten_meanwhile(open_store: Open
 
 
 def test_no_seat_left_is_an_error(open_store: OpenStore) -> None:
-    """Where every seat belongs to a living process, an operation says so and takes nothing."""
+    """If every seat belongs to a living process, an operation is an error and takes nothing."""
     store = open_store()
     _give_all_seats_to(store, os.getpid(), own_start_ticks())
     with pytest.raises(SeatsExhaustedError, match="512 seats"):
@@ -86,7 +86,7 @@ def test_no_seat_left_is_an_error(open_store: OpenStore) -> None:
 
 
 def test_seats_of_the_dead_are_reused(open_store: OpenStore) -> None:
-    """A dead process's seat goes to whoever needs one, but not while it may hold a stripe."""
+    """A dead process's seat goes to the next process, but not while it may hold a stripe."""
     store = open_store()
     _give_all_seats_to(store, os.getpid(), 1)
     store._table.seats.view(0)[SEAT_PHASES] = BUSY
@@ -127,7 +127,7 @@ def test_close_waits_for_operations_under_way(open_store: OpenStore) -> None:
 
 
 def test_no_file_descriptor_left_is_an_error(open_store: OpenStore, segment_name: str) -> None:
-    """The first take of a process needs a descriptor; without one it says what to do, and works once there is one."""
+    """The first take of a process needs a descriptor: without one it is an error with the remedy, with one it works."""
     store = open_store()
 
     def take() -> None:

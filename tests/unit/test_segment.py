@@ -1,4 +1,4 @@
-"""A segment is made once, checked whenever it is attached, and removed only when nobody is."""
+"""A segment is made once, checked whenever it is attached, and removed only when no process is attached."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_geometry_holds_what_was_asked_for(initial_size: int) -> None:
 
 
 def test_table_outlives_its_processes(open_store: OpenStore) -> None:
-    """What is closed and opened again still knows every spent unit."""
+    """A table that is closed and opened again still has every spent unit."""
     store = open_store()
     store.take("a", 3)
     store.close()
@@ -56,7 +56,7 @@ def test_table_outlives_its_processes(open_store: OpenStore) -> None:
 
 
 def test_other_geometry_is_refused_with_both_values(open_store: OpenStore, segment_name: str) -> None:
-    """The error says what differs and which command resolves it; the table is untouched."""
+    """The error names the difference and a command that resolves it; the table is untouched."""
     open_store().take("a")
     before = _snapshot(segment_name)
     with pytest.raises(LayoutMismatchError, match=r"initial_size is 8 .* and 500 .* unlink --name") as caught:
@@ -67,7 +67,7 @@ def test_other_geometry_is_refused_with_both_values(open_store: OpenStore, segme
 
 @pytest.mark.parametrize("left", [b"", layout.MAGIC_UNFINISHED.to_bytes(8, "little") + bytes(100)])
 def test_segment_whose_creator_died_is_finished(open_store: OpenStore, segment_name: str, left: bytes) -> None:
-    """What a creator left behind before it wrote the magic is made anew."""
+    """The remains of a creator that died before it wrote the magic are made anew."""
     _file(segment_name).write_bytes(left)
     assert open_store().take("a").remaining == 4
 
@@ -158,7 +158,7 @@ def test_semaphores_left_by_an_earlier_segment_are_replaced(open_store: OpenStor
 
 
 def test_no_space_is_an_error_that_names_the_size(segment_name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the segment does not fit, opening says how large it is and where to get room, and leaves nothing behind."""
+    """If the segment does not fit, the error has its size and the ways to more room; nothing is left behind."""
 
     def full(_fd: int, _offset: int, _size: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -192,7 +192,7 @@ def test_failure_to_create_leaves_nothing_behind(segment_name: str) -> None:
 def test_segment_of_another_boot_or_namespace_is_refused(
     open_store: OpenStore, segment_name: str, change: Callable[[layout.Host], layout.Host], match: str
 ) -> None:
-    """Its pids or its instants are those of another host or namespace: no process could tell which others are alive."""
+    """Its pids or its instants are those of another host or namespace, where no process can look."""
     open_store().close()
     with _file(segment_name).open("r+b") as file:
         fixed = file.read(layout.HEADER_SIZE)[layout.HEADER_FIXED_AT :][: layout.HEADER_FIXED.size]
@@ -258,7 +258,7 @@ def test_child_is_attached_in_its_own_right(open_store: OpenStore, segment_name:
 
 
 def test_child_without_descriptors_attaches_when_it_has_some(open_store: OpenStore, segment_name: str) -> None:
-    """A fork neither waits nor fails: the child's first operation says what it lacks, and a later one attaches it."""
+    """A fork neither waits nor fails: the child's first operation raises the error, and a later one attaches."""
 
     def parent() -> None:
         store = open_store()
@@ -287,7 +287,7 @@ def test_child_without_descriptors_attaches_when_it_has_some(open_store: OpenSto
 
 
 def test_semaphores_without_a_segment_are_removed(open_store: OpenStore, segment_name: str) -> None:
-    """What is left when somebody removes the segment's file by hand can be unlinked, and does not stop a new start."""
+    """The rest of a segment whose file was removed by hand can be unlinked, and does not stop a new start."""
     open_store().close()
     _file(segment_name).unlink()
     assert main(["unlink", "--name", segment_name]) == 0

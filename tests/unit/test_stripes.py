@@ -1,4 +1,4 @@
-"""Waiting for a stripe: what interrupts it, how long it lasts, and what it finds out meanwhile."""
+"""Waiting for a stripe: its interruptions, its length, and its findings."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.dead import dead_seat
 
 
 class ToldToExitError(Exception):
-    """What a signal handler raises."""
+    """An exception of a signal handler."""
 
 
 @contextmanager

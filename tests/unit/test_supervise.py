@@ -28,7 +28,7 @@ from tests.e2e.service import eventually
 from tests.fork import ended, in_child
 
 WITHIN_S = 20.0
-# What a worker process does: look after the sweeper, and go on until its input ends.
+# The program of a worker: look after the sweeper, and go on until the input ends.
 WORKER = """
 import sys
 from shm_store import Config
@@ -139,7 +139,7 @@ def test_supervise_replaces_a_killed_sweeper(
 
 
 def test_supervise_recovers_what_the_dead_held(open_store: OpenStore, start_worker: StartWorker) -> None:
-    """A stripe that a dead process held, and its seat, are free although nobody asks for them."""
+    """A stripe that a dead process held, and its seat, are free although no process waits for them."""
     store = open_store()
     dead = dead_seat(store, holds=True)
     start_worker()
@@ -226,7 +226,7 @@ def test_supervise_goes_on_after_any_error(
 
 
 def test_supervise_refuses_a_name() -> None:
-    """What is no Config is refused, with what to give."""
+    """A name is no Config, and is refused with the remedy."""
     with pytest.raises(ConfigurationError, match="give the Config"):
         supervise("shm-store")  # type: ignore[arg-type]
 

@@ -26,7 +26,7 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     Attributes:
         title: The status in words.
         status: The HTTP status.
-        detail: What was wrong with this request; left out when there is nothing to say.
+        detail: The fault of this request; left out if there is none.
     """
 
     title: str

@@ -36,7 +36,7 @@ def masked(setting: str, value: object) -> object:
 
 
 def may_be_secret(name: str) -> bool:
-    """Return whether somebody who wrote a name that is no setting may have meant a secret.
+    """Return whether an unknown name may be a secret's, misspelt.
 
     >>> may_be_secret("SERVICE_ADMIN_TOKN"), may_be_secret("limt")
     (True, False)

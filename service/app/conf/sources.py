@@ -25,7 +25,7 @@ _SHARED_WITH_GUNICORN = ("bind", "workers", "worker_class")
 
 
 class Given(NamedTuple):
-    """A value that somebody gave.
+    """A value that an operator gave.
 
     Attributes:
         value: As it was written: text, or in a file any TOML value.
@@ -101,7 +101,7 @@ def from_gunicorn(arguments: Sequence[str], environ: Mapping[str, str]) -> dict[
     service the worker class it will really run in.
 
     Raises:
-        SystemExit: Gunicorn does not accept them, and has said so.
+        SystemExit: Gunicorn does not accept them, and has printed the reason.
     """
     # Gunicorn's own reading of both, so that every spelling it accepts means here what it means there.
     gunicorn = GunicornConfig(prog="gunicorn")
@@ -122,6 +122,6 @@ def from_gunicorn(arguments: Sequence[str], environ: Mapping[str, str]) -> dict[
 def _unknown(name: str, given: Given, known: Collection[str]) -> SettingError:
     near = difflib.get_close_matches(name, known, n=1)
     remedy = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(sorted(known))}"
-    # Somebody may have misspelt the name of a secret.
+    # The name may be a secret's, misspelt.
     value = MASK if may_be_secret(name) else given.value
     return SettingError(name, value, given.source, f"there is no such setting; {remedy}")

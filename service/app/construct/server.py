@@ -18,11 +18,11 @@ def application_uri(settings: Settings) -> str:
 
 
 def announcement(loaded: Loaded, listeners: Sequence[object], workers: int) -> str:
-    """Return what to tell whoever started the service: where it is, what it allows, and a line to try.
+    """Return the text for the operator at the start: the addresses, the limits, and a line to try.
 
     Args:
-        loaded: What it was started with.
-        listeners: Gunicorn's sockets, which know the port if any free one was asked for.
+        loaded: The settings and policies of the start.
+        listeners: Gunicorn's sockets, which know the port if the setting was port 0.
         workers: The number of worker processes.
     """
     settings = loaded.settings
