@@ -1,27 +1,21 @@
-"""Re-entry: whether an operation runs in the middle of another one of its own thread, which has the same stripe.
+"""Re-entry: the operations that this very thread is in the middle of, as in a signal handler, a finalizer or a clock.
 
+They do not go on before the code that has interrupted them returns. So that code must not wait for them.
 It looks at the frames of its own thread alone. To look at those of other threads crashes CPython 3.11.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 
-from shm_store.table.layout import IDLE
-from shm_store.table.seats import Seats
 from shm_store.unwinding import operations
 
 
-def has_interrupted(seats: Seats, seat: memoryview, phase: int) -> bool:
-    """Return whether this thread is in the middle of another operation that is at a stripe.
-
-    Args:
-        seats: The seats of this process in the segment. In a forked child, operations of the parent have others.
-        seat: The seat of the caller's own operation.
-        phase: The stripe's phase in a seat. One that is not IDLE holds the stripe, or will try to in this instant.
-    """
-    # `Stripes` and the hot path have their seat in a variable of this name.
-    frames = operations(sys._getframe())  # noqa: SLF001 - documented, underscore and all
-    found = (frame.f_locals.get("seat") for frame in frames if "seat" in frame.f_code.co_varnames)
-    others = (other for other in found if isinstance(other, memoryview) and other is not seat)
-    return any(seats.owns(other) and other[phase] != IDLE for other in others)
+def interrupted() -> Iterator[memoryview]:
+    """Yield the seats of the operations that this thread is in the middle of, the caller's included, in any segment."""
+    for frame in operations(sys._getframe()):  # noqa: SLF001 - documented, underscore and all
+        # `Stripes` and the hot path have their seat in a variable of this name.
+        found = frame.f_locals.get("seat") if "seat" in frame.f_code.co_varnames else None
+        if isinstance(found, memoryview):
+            yield found

@@ -20,6 +20,7 @@ from shm_store.errors import BackendError, OwnershipError, SeatsExhaustedError
 from shm_store.table import header, process, shortages
 from shm_store.table.filelock import LockTimeoutError
 from shm_store.table.layout import (
+    IDLE,
     LOST,
     SEAT_PHASES,
     SEAT_PID,
@@ -27,6 +28,7 @@ from shm_store.table.layout import (
     SEAT_START,
 )
 from shm_store.table.pause import pause
+from shm_store.table.reentry import interrupted
 from shm_store.table.segment import Segment
 
 _POLL_S = 0.0005
@@ -144,17 +146,28 @@ class Seats:
         self._own.clear()
         self.mending = threading.RLock()
 
+    def has_interrupted(self, seat: memoryview, phase: int) -> bool:
+        """Return whether this thread is in the middle of another operation that is at a stripe.
+
+        Args:
+            seat: The seat of the caller's own operation.
+            phase: The stripe's phase in a seat. One that is not IDLE holds the stripe, or will try to in this instant.
+        """
+        # In a forked child, operations of the parent have other seats.
+        return any(self.owns(other) and other[phase] != IDLE for other in interrupted() if other is not seat)
+
     def in_use(self) -> set[int]:
-        """Return the numbers of the seats of this process that an operation uses, or that an exception has lost."""
-        idle = {id(seat) for seat in (*self.pool, self.spare)}
-        return {index for index, seat in tuple(self._own.items()) if id(seat) not in idle}
+        """Return the numbers of the seats that operations of other threads use, or that an exception has lost."""
+        others = {id(seat) for seat in (*self.pool, self.spare, *interrupted())}
+        return {index for index, seat in tuple(self._own.items()) if id(seat) not in others}
 
     def close(self, deadline_ns: int) -> bool:
         """Give back the seats, waiting for operations of other threads; return whether no operation is left.
 
+        An operation that this thread is in the middle of is left: its seat is free again once the process has ended.
+
         Args:
-            deadline_ns: How long to wait. An operation under way in this very thread, below a signal handler, never
-                ends before this returns; its seat is free again once the process has ended.
+            deadline_ns: How long to wait.
         """
         # With the lock: an earlier claim of a seat is done, and a later one is refused.
         with self.mending:
@@ -164,10 +177,10 @@ class Seats:
             while seat := self.unused():
                 self._give_back(seat)
             with self.mending:
-                for seat in self.lost():
-                    if self.is_quiet(self.own_index(seat)):
-                        self._give_back(seat)
-            if not self._own or time.monotonic_ns() >= deadline_ns:
+                for lost in self.lost():
+                    if self.is_quiet(self.own_index(lost)):
+                        self._give_back(lost)
+            if not self.in_use() or time.monotonic_ns() >= deadline_ns:
                 return not self._own
             pause(_POLL_S)
 

@@ -43,7 +43,6 @@ from shm_store.table.layout import (
 )
 from shm_store.table.patience import Patience
 from shm_store.table.pause import pause
-from shm_store.table.reentry import has_interrupted
 
 T = TypeVar("T")
 
@@ -273,7 +272,7 @@ class Stripes:
                 continue
             if patience.is_over(partial(self._pids, stripe)):
                 self._give_up(seat, stripe, patience)
-            if not paused and has_interrupted(self._seats, seat, phase):
+            if not paused and self._seats.has_interrupted(seat, phase):
                 raise ReentryError(self._name, f"stripe {stripe}")
             paused = True
             pause((min(pause_ns, left_ns) if left_ns > 0 else pause_ns) / NS_PER_SECOND)

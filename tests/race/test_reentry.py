@@ -123,6 +123,28 @@ def test_clock_that_takes(segment_name: str) -> None:
     opened.close()
 
 
+@pytest.mark.parametrize("is_last", [False, True], ids=["another store", "the store itself"])
+def test_clock_that_closes(segment_name: str, is_last: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    """To close a store does not wait for the operation that it has interrupted, which then ends as it would have."""
+    acts: list[ShmStore] = []
+
+    def clock() -> int:
+        while acts:
+            acts.pop().close()
+        return 10**12
+
+    config = Config(name=segment_name, limit=9, initial_size=8, lock_timeout=LOCK_TIMEOUT)
+    store, other = ShmStore.open(config, clock=clock), ShmStore.open(config)
+    for _ in range(2):
+        store.take("a")
+    if is_last:
+        other.close()
+    acts.append(store if is_last else other)
+    assert store.take("a").remaining == 6
+    assert {semaphore.value for semaphore in store._table.segment.semaphores} == {1}
+    store.close()
+
+
 def test_another_thread_that_holds_the_stripe_is_waited_for(open_store: OpenStore) -> None:
     """A stripe that another thread of the process holds is no re-entry, even in the middle of another operation."""
     store = open_store(initial_size=256, stripes=2, lock_timeout=LOCK_TIMEOUT)
