@@ -100,7 +100,9 @@ def require_access(name: str, status: os.stat_result, config: Config) -> None:
     found, owner = stat.S_IMODE(status.st_mode), uid_of(config.owner)
     if found & ~config.mode:
         reason = f"its mode {found:#o} grants more than the {config.mode:#o} of the configuration"
-        remedy = f"give the mode that it was made with, run chmod {config.mode:o} /dev/shm/{name}, or {_removal(name)}"
+        # Its semaphores as well: one that grants more than its segment is refused, too.
+        narrow = f"chmod {config.mode:o} /dev/shm/{name} /dev/shm/sem.{name}.*"
+        remedy = f"give the mode that it was made with, run {narrow}, or {_removal(name)}"
     elif os.geteuid() == status.st_uid == _ROOT and owner not in (None, _ROOT) and not found & 0o066:
         reason = f"its mode {found:#o} does not let uid {owner} in, for which it was opened"
         remedy = f"drop it, so that it is made anew for that user: shm-store unlink --name {name}"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import resource
+import subprocess
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -12,7 +14,7 @@ from pathlib import Path
 import posix_ipc
 import pytest
 
-from shm_store import BackendError, Config, LayoutMismatchError, ShmStore
+from shm_store import BackendError, Config, LayoutMismatchError, OwnershipError, ShmStore
 from shm_store.cli import main
 from shm_store.table import header, layout
 from shm_store.table.layout import Geometry
@@ -154,6 +156,16 @@ def test_missing_semaphore_is_an_error_that_names_the_remedy(open_store: OpenSto
 def test_semaphores_left_by_an_earlier_segment_are_replaced(open_store: OpenStore, segment_name: str) -> None:
     """A semaphore that was left taken does not wedge the segment that is made next."""
     posix_ipc.Semaphore(f"/{segment_name}.0", posix_ipc.O_CREX, initial_value=0).close()
+    assert open_store().take("a").allowed
+
+
+def test_table_that_grants_more_opens_after_the_remedy(open_store: OpenStore) -> None:
+    """The command of the error takes the rights from the segment and from its semaphores."""
+    open_store(mode=0o666).close()
+    with pytest.raises(OwnershipError, match="grants more") as caught:
+        open_store()
+    (command,) = re.findall(r"run (chmod [^,]*),", str(caught.value))
+    subprocess.run(command, shell=True, check=True)  # noqa: S602 - as an operator does
     assert open_store().take("a").allowed
 
 
