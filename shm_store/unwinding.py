@@ -17,14 +17,14 @@ from typing import Any, Final
 from shm_store.errors import ForkInOperationError
 
 #: The packages and modules whose functions are operations, or parts of one.
-_OPERATIONS: Final = tuple(f"shm_store.{name}" for name in ("store", "whole", "waiting", "table", "redis", "tiers"))
+OPERATIONS: Final = tuple(f"shm_store.{name}" for name in ("store", "whole", "waiting", "table", "redis", "tiers"))
 
 
 def operations(frame: FrameType | None) -> Iterator[FrameType]:
     """Yield the frames of operations among `frame` and its callers, innermost first."""
     while frame is not None:
         name = frame.f_globals.get("__name__", "")
-        if name.startswith("shm_store.") and any(name == each or name.startswith(each + ".") for each in _OPERATIONS):
+        if name.startswith("shm_store.") and any(name == each or name.startswith(each + ".") for each in OPERATIONS):
             yield frame
         frame = frame.f_back
 

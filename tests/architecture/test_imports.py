@@ -8,6 +8,7 @@ from typing import Final
 
 import pytest
 
+from shm_store.unwinding import OPERATIONS
 from tests.architecture.modules import Imports, read_imports, within
 
 ROOT: Final = Path(__file__).parents[2]
@@ -154,6 +155,11 @@ def test_imports_a_cycle_is_found(imports: Imports) -> None:
 def test_layers_place_every_module(imports: Imports) -> None:
     """Every module of the library has a line in LAYERS, so that none escapes the direction."""
     assert [module for module in imports if within(module, "shm_store") and _layer(module) is None] == []
+
+
+def test_operations_are_modules(imports: Imports) -> None:
+    """A child leaves the operations of its parent by the names of modules, each of which is there."""
+    assert [name for name in OPERATIONS if name not in imports] == []
 
 
 def test_read_imports_sees_every_form(tmp_path: Path) -> None:
