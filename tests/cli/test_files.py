@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from shm_store import ShmStore
 from shm_store.cli import files, paths
 from shm_store.dump import dump as dump_table
 from tests.cli.conftest import OpenTable, Run, spend
+from tests.segments import attached
 
 
 def _fill(open_table: OpenTable) -> None:
@@ -40,9 +40,7 @@ def test_dump_and_load_keep_a_table_in_another_geometry(run: Run, open_table: Op
     assert (entries["api:a"]["remaining"], entries["api:a"]["allowed"]) == (2, 3)
     assert (entries["vip"]["remaining"], entries["vip"]["override"]) == (60, True)
     assert entries["bad"]["blocked_for"] > 0
-    store = ShmStore.attach(status["name"])
-    assert store is not None
-    with store:
+    with attached(status["name"]) as store:
         assert store.get("api:a") == (5, 2)
         assert not store.take("bad").allowed
 

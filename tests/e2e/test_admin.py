@@ -14,12 +14,12 @@ from urllib.parse import quote
 
 import pytest
 
-from shm_store import ShmStore
 from tests.e2e import processes
 from tests.e2e.conftest import MakeService
 from tests.e2e.hanging import WORKER
 from tests.e2e.life import APP
 from tests.e2e.service import WORKERS, Service
+from tests.segments import attached
 
 TOKEN: Final = "a-token-of-the-tests"  # noqa: S105 - guards a table of a test
 KEY: Final = "default:client:127.0.0.1"
@@ -132,9 +132,7 @@ def _statuses_of_all(service: Service) -> set[int]:
 
 
 def _counts_after_reset(service: Service) -> dict[str, Any]:
-    store = ShmStore.attach(service.segment)
-    assert store is not None
-    with store:
+    with attached(service.segment) as store:
         assert store.reset("admin-failures:client:127.0.0.1")
     counts: dict[str, Any] = json.loads(_admin(service, "GET", "/admin/status").body)["policies"]["admin-failures"]
     return counts

@@ -11,11 +11,12 @@ from typing import Any, Final
 
 import pytest
 
-from shm_store import Quota, ShmStore
+from shm_store import Quota
 from tests.e2e.chromium import CHROMIUM, Page
 from tests.e2e.conftest import MakeService
 from tests.e2e.service import ROOT, WORKERS, Service
 from tests.e2e.wrk import Wrk
+from tests.segments import attached
 
 PICTURES: Final = ROOT / "build" / "artefacts"
 TOKEN: Final = "a-token-of-the-tests"  # noqa: S105 - guards a table of a test
@@ -93,9 +94,7 @@ def test_dashboard_shows_workers_and_sweeper(service: Service, page: Page) -> No
 
 def test_dashboard_treats_keys_as_text(service: Service, page: Page) -> None:
     """The page shows digests until the user chooses text, and never interprets a key as markup."""
-    store = ShmStore.attach(service.segment)
-    assert store is not None
-    with store:
+    with attached(service.segment) as store:
         for _ in range(3):
             store.take(HOSTILE, 1, Quota(1, "1h"))
         digest = store.inspect().digest(HOSTILE)

@@ -11,8 +11,8 @@ from typing import Final
 
 import pytest
 
-from shm_store import ShmStore
 from tests.e2e.service import Service, eventually
+from tests.segments import attached
 
 _WITHIN_S: Final = 20.0
 _BARE: Final = """
@@ -73,9 +73,7 @@ def make(tmp_path: Path, segment: str) -> Iterator[Make]:
 
 def _sweeper(service: Service, *gone: int) -> int:
     """Wait for the segment's sweeper, which is none of `gone`; return its pid."""
-    store = ShmStore.attach(service.segment)
-    assert store is not None
-    with store:
+    with attached(service.segment) as store:
         eventually(
             lambda: store.sweeper() == "ok" and store.stats().sweeper_pid not in gone,
             within_s=_WITHIN_S,

@@ -14,7 +14,7 @@ import pytest
 
 from service.app.conf import SettingError, Settings, load
 from service.app.construct import asgi, wsgi
-from shm_store import ShmStore
+from tests.segments import attached
 
 URL = "https://example.org/"
 ADDRESS = "203.0.113.7"
@@ -35,9 +35,7 @@ def buckets(client: falcon.testing.TestClient, segment_name: str) -> Callable[[s
     """How many units a bucket misses."""
 
     def spent(key: str) -> int:
-        store = ShmStore.attach(segment_name)
-        assert store is not None
-        with store:
+        with attached(segment_name) as store:
             limit, remaining = store.get(key)
         return limit - remaining
 
@@ -50,9 +48,7 @@ def test_ping_is_charged_to_the_default_policy_alone(
     """The limit of the settings is all there is for the cheapest request."""
     assert client.simulate_get("/v1/ping", remote_addr=ADDRESS).headers["x-ratelimit-limit"] == "1000"
     assert buckets(f"default:{HERE}") == 1
-    store = ShmStore.attach(segment_name)
-    assert store is not None
-    with store:
+    with attached(segment_name) as store:
         assert store.stats().occupied == 1
 
 
@@ -76,9 +72,7 @@ def test_links_are_followed_in_bursts_of_forty(
 
 def test_writes_in_shadow_mode_deny_nobody(client: falcon.testing.TestClient, segment_name: str) -> None:
     """Whoever has used up `writes` is served as before."""
-    store = ShmStore.attach(segment_name)
-    assert store is not None
-    with store:
+    with attached(segment_name) as store:
         store.set("writes:header:x-api-key:me", 1, "1h")
     results = [client.simulate_delete("/v1/links/none", headers={"X-Api-Key": "me"}) for _ in range(3)]
     assert [result.status_code for result in results] == [404] * 3

@@ -17,6 +17,7 @@ from service.app.cli.show import as_table
 from service.app.conf import SettingError, Settings, load
 from service.app.construct import wsgi
 from shm_store import Config, ShmStore
+from tests.segments import attached
 
 SECRET: Final = "correct-horse-battery-staple"  # noqa: S105 - guards nothing
 
@@ -331,7 +332,5 @@ def test_keys_are_kept_for_operators(segment_name: str) -> None:
     ShmStore.open(Config(name=segment_name, initial_size=256, label_size=16, stripes=2)).close()
     settings = Settings(store=f"shm://{segment_name}", initial_size=1024)
     wsgi(msgspec.json.encode(settings).decode())
-    attached = ShmStore.attach(segment_name)
-    assert attached is not None
-    with attached:
-        assert attached.config.label_size == 16
+    with attached(segment_name) as store:
+        assert store.config.label_size == 16

@@ -16,7 +16,7 @@ from shm_store.dump.file import FORMAT, Head, Saved, read, write
 from shm_store.table import process
 from shm_store.table.files import remove
 from shm_store.table.layout import LABEL_LENGTH, LIMIT, TAG
-from tests.segments import new_segment_name
+from tests.segments import attached, new_segment_name
 
 SECRET = bytes(range(32))
 HOST = process.host("t")
@@ -231,9 +231,7 @@ def test_read_of_an_endless_file_ends() -> None:
 
 def _store_word(name: str, word: int, value: int) -> None:
     """Damage a word of the only bucket of a table."""
-    store = ShmStore.attach(name)
-    assert store is not None
-    with store:
+    with attached(name) as store:
         slots = store._table.buckets.slots
         slot = slots.find(slots.place("a"))
         assert slot is not None
