@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from shm_store import forks
 from shm_store.durations import NS_PER_SECOND
 from shm_store.errors import StoreError
 from shm_store.http.rules import Rule
@@ -49,6 +50,11 @@ class DenialLog:
         self._lock = threading.Lock()
         self._lines = self._left_out = 0
         self._lines_end_ns = 0
+        forks.register(self)
+
+    def after_fork(self) -> None:
+        """Forget who held the lock: that thread exists in the parent only."""
+        self._lock = threading.Lock()
 
     def record(self, rule: Rule, key: str, info: RateInfo) -> None:
         """Log the denial of `key` by `rule`, unless its burst was logged."""

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
+from shm_store import forks
 from shm_store.durations import NS_PER_SECOND
 from shm_store.errors import StoreError
 
@@ -36,6 +37,11 @@ class ErrorLog:
         self._counts: Counter[str] = Counter()
         self._unlogged: Counter[str] = Counter()
         self._quiet_until_ns: int | None = None
+        forks.register(self)
+
+    def after_fork(self) -> None:
+        """Forget who held the lock: that thread exists in the parent only."""
+        self._lock = threading.Lock()
 
     @property
     def counts(self) -> dict[str, int]:

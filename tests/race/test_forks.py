@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import resource
 import signal
@@ -11,8 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from shm_store import Concurrency, forks
+from shm_store import Concurrency, StoreClosedError, forks
 from shm_store.housekeeping import Housekeeping
+from shm_store.http.denial_log import DenialLog
+from shm_store.http.error_log import ErrorLog
+from shm_store.http.rules import Rule
 from shm_store.table.filelock import REGISTRY, FileLock
 from shm_store.table.layout import OTHER
 from shm_store.table.seats import Role
@@ -130,6 +134,23 @@ def test_child_of_a_sweeper_does_not_keep_its_lock(open_store: OpenStore, segmen
     os.close(held)
     assert ended(child) == 0
     housekeeping.close()
+
+
+@every_fork
+def test_logs_of_a_child_do_not_wait_for_threads_of_its_parent(open_store: OpenStore, fork: Fork) -> None:
+    """A child that is forked while other threads write denials and errors into the log goes on with its own."""
+    store, log = open_store(limit=1), logging.getLogger("tests.forks")
+    log.setLevel(logging.INFO)
+    errors, denials = ErrorLog(log), DenialLog(log, store)
+    rule = Rule(name="p", tally=store.tally("p"), key=str, options_key=str, limit=None, label=None)  # type: ignore[arg-type]
+
+    def child() -> None:
+        store.take("a")
+        errors.record(StoreClosedError("segment"), "request allowed")
+        denials.record(rule, "a", store.take("a"))
+
+    with errors._lock, denials._lock:
+        assert ended(in_child(child, fork)) == 0
 
 
 def test_threads_of_a_child_wait_for_the_first_to_catch_up(open_store: OpenStore) -> None:
