@@ -32,6 +32,8 @@ _REMEDIES: Final = {
     errno.EROFS: "check that /dev/shm is mounted, writable",
     errno.EACCES: "let this user write to /dev/shm (chmod 1777 /dev/shm)",
     errno.EPERM: "let this user write to /dev/shm (chmod 1777 /dev/shm)",
+    # By a lease (fcntl F_SETLEASE), whose holder the kernel gives 45 seconds; this open does not wait for it.
+    errno.EAGAIN: "end the process that holds a lease on the file (see /proc/locks)",
     # Of file systems that have no unnamed files, or cannot write to them.
     errno.EINVAL: "mount a tmpfs at /dev/shm: mount -t tmpfs -o mode=1777 tmpfs /dev/shm",
     errno.EOPNOTSUPP: "mount a tmpfs at /dev/shm: mount -t tmpfs -o mode=1777 tmpfs /dev/shm",

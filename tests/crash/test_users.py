@@ -252,6 +252,18 @@ def test_switch_to_the_owner_of_the_table_works(ground: Ground) -> None:
     assert "Error" not in ground.output(code)
 
 
+def test_lease_is_not_waited_for(ground: Ground) -> None:
+    """The owner of a file can have each open of it wait until the kernel breaks a lease: for 45 seconds by default."""
+    assert _opened(ground, "", STRANGER) == "8"
+    lease = "import fcntl; f = open('/dev/shm/t', 'r+b'); fcntl.fcntl(f, fcntl.F_SETLEASE, fcntl.F_WRLCK)"
+    ignored = "import signal; signal.signal(signal.SIGIO, signal.SIG_IGN)"
+    _held(ground, f"{ignored}\n{lease}", STRANGER)
+    for use in (_OPEN.format(""), _ATTACH.format(f"owner={USER}")):
+        assert "open failed: Resource temporarily unavailable; end the process that holds a lease" in ground.output(use)
+    listed = "from shm_store.inspection import tables; print(tables())"
+    assert ground.output(listed) == "[]"
+
+
 def _without(capability: str, code: str) -> str:
     """Return code that runs `code` without a capability, as in a container that has dropped it."""
     command = ["setpriv", f"--bounding-set=-{capability}"]
