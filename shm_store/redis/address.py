@@ -107,8 +107,8 @@ def read(url: object) -> Address:
     if "@" in f"{parts.path}{parts.query}{parts.fragment}":
         # Of a password with a character that ends the host, or with no scheme before it, a part would be shown.
         raise ConfigurationError("url", "<text>", f"{_EXAMPLE}; {_QUOTED}")
-    if any(map(str.isspace, url)):
-        raise ConfigurationError("url", shown, "leave out the spaces, or write %20 for one of a user or password")
+    if any(map(str.isspace, url)) or "\0" in unquote(url):
+        raise ConfigurationError("url", shown, "leave out NUL and spaces, or write %20 for one of a user or password")
     if parts.scheme not in SCHEMES or f"{parts.scheme}://" not in url.lower():
         raise ConfigurationError("url", shown, f"begin with one of {', '.join(f'{each}://' for each in SCHEMES)}")
     _check_options(parts.query, shown)
@@ -140,6 +140,8 @@ def _check_options(query: str, shown: str) -> None:
     options = set(parse_qs(query, keep_blank_values=True))
     if ours := _OURS & options:
         raise ConfigurationError("url", shown, f"leave out {min(ours)}: the store has settings of its own")
+    if "ssl_keyfile" in options and "ssl_certfile" not in options:
+        raise ConfigurationError("url", shown, "give ssl_certfile as well: a key is of no use without its certificate")
     if others := options - _OPTIONS:
         raise ConfigurationError(
             "url", shown, f"leave out {named(min(others))}: there are {', '.join(sorted(_OPTIONS))}"

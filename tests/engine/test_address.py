@@ -100,6 +100,9 @@ def test_address_of_a_cluster(scheme: str) -> None:
         (f"redis://:{SECRET}@h?db=first", "'db'"),
         (f"redis://:{SECRET}@h?ssl_cert_reqs=none", "ssl_cert_reqs"),
         (f"rediss://:{SECRET}@h?ssl_cert_reqs=maybe", "give a URL"),
+        (f"rediss://:{SECRET}@h?ssl_keyfile=/key", "give ssl_certfile as well"),
+        (f"rediss://:{SECRET}@h?ssl_certfile=/a%00", "leave out NUL"),
+        (f"redis://:{SECRET}%00@h", "leave out NUL"),
         (f"redis://h?password={SECRET}&socket_timeout=1", "socket_timeout"),
         (f"unix://:{SECRET}@run/redis.sock", "unix:///"),
         ("unix://", "unix:///"),
@@ -148,7 +151,8 @@ def test_option_works_or_is_refused(option: str) -> None:
     used |= {f"ssl_{name}" for name in ("ca_certs", "ca_data", "ca_path", "certfile", "keyfile", "password", "ciphers")}
     used |= {"ssl_cert_reqs", "ssl_check_hostname"}
     value = {"db": "1", "ssl_cert_reqs": "none", "ssl_check_hostname": "false"}.get(option, "1")
-    url = f"rediss://h?{option}={value}"
+    # A key is refused without its certificate.
+    url = f"rediss://h?{option}={value}{'&ssl_certfile=1' * (option == 'ssl_keyfile')}"
     if option in used:
         assert option in parse_url(read(url).url)  # type: ignore[no-untyped-call]
     else:

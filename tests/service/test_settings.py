@@ -17,6 +17,7 @@ from service.app.cli.show import as_table
 from service.app.conf import SettingError, Settings, load
 from service.app.construct import wsgi
 from shm_store import Config, ShmStore
+from shm_store.quoting import shown
 from tests.segments import attached
 
 SECRET: Final = "correct-horse-battery-staple"  # noqa: S105 - guards nothing
@@ -65,6 +66,8 @@ def test_settings_leave_the_last_word_to_gunicorn() -> None:
         ("fallback", "redis"),
         ("workers", "0"),
         ("bind", "unix:/run/service.sock"),
+        ("bind", "/run/service.sock"),
+        ("bind", f"{'a.' * 200}:80"),
         ("database", ":memory:"),
         ("key_header", "X Key"),
         ("trusted_proxies", "10.0.0.1/8"),
@@ -84,8 +87,22 @@ def test_bad_setting_is_named_with_value_and_source(name: str, value: str) -> No
     with pytest.raises(SettingError) as caught:
         load({}, {f"SERVICE_{name.upper()}": value})
     text = str(caught.value)
-    assert text.startswith(f"{name} is {value!r} (environment SERVICE_{name.upper()}): ")
+    assert text.startswith(f"{name} is {shown(value)} (environment SERVICE_{name.upper()}): ")
     assert "\n" not in text
+
+
+def test_arguments_in_the_environment_without_an_end_are_named() -> None:
+    """A quotation that nothing closes, for which gunicorn has no error of its own."""
+    with pytest.raises(SettingError, match=r"GUNICORN_CMD_ARGS is '--bind \"a' .*No closing quotation; quote it"):
+        load({}, {"GUNICORN_CMD_ARGS": '--bind "a'})
+
+
+def test_full_device_is_one_line() -> None:
+    """The settings cannot be written."""
+    command = [sys.executable, "-m", "service", "config"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, "service: [Errno 28] No space left on device\n")
 
 
 @pytest.mark.parametrize(

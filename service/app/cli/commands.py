@@ -13,6 +13,7 @@ from service.app.cli.serve import exec_gunicorn
 from service.app.cli.show import as_json, as_table
 from service.app.conf import SettingError, load
 from shm_store import StoreError
+from shm_store.cli.output import drop_unwritten
 
 _app = typer.Typer(
     help="A short-link API whose workers share one rate limit.",
@@ -27,7 +28,9 @@ def main() -> None:
     """Run the command line; a setting or a store that cannot be used is one line on stderr and exit code 2."""
     try:
         _app(prog_name="python -m service")
-    except (SettingError, StoreError) as error:
+    except (SettingError, StoreError, OSError) as error:
+        if isinstance(error, OSError):
+            drop_unwritten()
         typer.echo(f"service: {error}", err=True)
         raise SystemExit(2) from error
 

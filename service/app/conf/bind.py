@@ -6,6 +6,8 @@ from gunicorn.util import parse_address
 
 from shm_store import ConfigurationError
 
+# Of a name in the DNS.
+_HOST_MAX = 253
 _REMEDY = "give HOST:PORT, [IPv6]:PORT or unix:PATH, with a port from 0 to 65535; several are separated by commas"
 
 
@@ -28,5 +30,6 @@ def _is_address(address: str) -> bool:
         return False
     if isinstance(parsed, tuple):
         host, port = parsed
-        return bool(host) and 0 <= port <= 65535
+        # A path without its scheme counts as a host.
+        return 0 < len(host) <= _HOST_MAX and "/" not in host and 0 <= port <= 65535
     return parsed != ""

@@ -17,6 +17,7 @@ from shm_store.policy.reading import read_toml
 from shm_store.quoting import named
 
 _PREFIX = "SERVICE_"
+_ARGUMENTS = "GUNICORN_CMD_ARGS"
 CONFIG = "config"
 _POLICIES = "policy"
 #: Beside gunicorn.conf.py.
@@ -101,22 +102,29 @@ def from_gunicorn(arguments: Sequence[str], environ: Mapping[str, str]) -> dict[
     service the worker class it will really run in.
 
     Raises:
+        SettingError: A quotation in the environment has no end.
         SystemExit: Gunicorn does not accept them, and has printed the reason.
     """
     # Gunicorn's own reading of both, so that every spelling it accepts means here what it means there.
     gunicorn = GunicornConfig(prog="gunicorn")
     gunicorn.env_orig = dict(environ)
     given = {}
-    for words, source in (
-        (gunicorn.get_cmd_args_from_env(), "environment GUNICORN_CMD_ARGS"),
-        (arguments, "gunicorn's command line"),
-    ):
+    for words, source in ((_words(gunicorn), f"environment {_ARGUMENTS}"), (arguments, "gunicorn's command line")):
         parsed = gunicorn.parser().parse_args(list(words))
         for name in _SHARED_WITH_GUNICORN:
             value = getattr(parsed, name)
             if value is not None:
                 given[name] = Given(",".join(value) if isinstance(value, list) else str(value), source)
     return given
+
+
+def _words(gunicorn: GunicornConfig) -> list[str]:
+    try:
+        words: list[str] = gunicorn.get_cmd_args_from_env()
+    except ValueError as error:
+        value = gunicorn.env_orig[_ARGUMENTS]
+        raise SettingError(_ARGUMENTS, value, "environment", f"{error}; quote it as for a shell") from error
+    return words
 
 
 def _unknown(name: str, given: Given, known: Collection[str]) -> SettingError:
