@@ -12,9 +12,11 @@ import os
 import sys
 from collections.abc import Iterator
 from types import FrameType
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from shm_store.errors import ForkInOperationError
+
+T = TypeVar("T")
 
 #: The packages and modules whose functions are operations, or parts of one.
 OPERATIONS: Final = tuple(f"shm_store.{name}" for name in ("store", "whole", "waiting", "table", "redis", "tiers"))
@@ -48,7 +50,7 @@ class _Unwinding:
 
     def __init__(self) -> None:
         self._frames: list[FrameType] = []
-        self._former = sys.gettrace(), sys.getprofile()
+        self._former = _function(sys.gettrace()), _function(sys.getprofile())
         self._error = ForkInOperationError(os.getpid(), os.getppid())
         # The frame that an exception leaves, and the exception.
         self._leaving: tuple[FrameType | None, BaseException] = None, self._error
@@ -107,6 +109,14 @@ class _Unwinding:
         self._arm()
         if not self._frames:
             sys.settrace(self._former[0])
+
+
+def _function(found: T) -> T | None:
+    """Return what traces or profiles now; None if that is no function that could be set again, such as cProfile's.
+
+    The child goes on without it.
+    """
+    return found if callable(found) else None
 
 
 class _Mark:

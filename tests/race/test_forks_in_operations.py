@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cProfile
 import os
 import signal
 import sys
@@ -229,6 +230,26 @@ def test_traces_of_others_come_back(store: ShmStore, moment: Clock) -> None:
     if os.getpid() != parent:
         os._exit(2)
     assert ended(forked[0]) == 0
+
+
+@every_take
+def test_fork_below_a_profiler(store: ShmStore, moment: Clock, take: Callable[[ShmStore], object]) -> None:
+    """The profiler of cProfile is no function that could be set again: the child goes on without it."""
+    parent, forked = os.getpid(), []
+    before = _spent(store)
+    moment.act = lambda: forked.append(os.fork())
+    profiler = cProfile.Profile()
+    profiler.enable()
+    try:
+        take(store)
+    except ForkInOperationError:
+        os._exit(0)
+    finally:
+        profiler.disable()
+    if os.getpid() != parent:
+        os._exit(2)
+    assert ended(forked[0]) == 0
+    assert _spent(store) == before + 1
 
 
 def test_fork_in_a_finalizer(store: ShmStore, moment: Clock) -> None:
