@@ -26,6 +26,7 @@ from shm_store import (
     LayoutMismatchError,
     NoRoomError,
     OwnershipError,
+    ReentryError,
     SeatsExhaustedError,
     ShmStore,
     StoreClosedError,
@@ -63,6 +64,7 @@ CAUSED = [
     ConfigurationTypeError("quota", 5, "give a Quota"),
     NoRoomError("s", 9, 1),
     ForkInOperationError(2, 1),
+    ReentryError("s", "stripe 3"),
     OwnershipError("s", 1234, 0, "name the owner"),
     UnsupportedPlatformError("darwin", "it needs Linux", "use RedisStore"),
 ]
