@@ -8,6 +8,7 @@ import pytest
 
 from shm_store import Config, ShmStore
 from shm_store.table.files import remove
+from shm_store.table.handle import close_dropped
 from tests.clock import Clock
 from tests.ground import Ground
 from tests.segments import new_segment_name
@@ -34,6 +35,13 @@ def _unwanted_skips(config: pytest.Config) -> int:
         return 0
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     return len(reporter.stats.get("skipped", ())) if isinstance(reporter, pytest.TerminalReporter) else 0
+
+
+@pytest.fixture(autouse=True)
+def _dropped_stores_warn_in_their_test() -> Iterator[None]:
+    """A store that was dropped in the middle of an operation is closed by the test itself, and not by a later one."""
+    yield
+    close_dropped()
 
 
 @pytest.fixture
