@@ -6,7 +6,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from shm_store import Config, ShmStore
+from service.app.conf import Settings
+from service.app.construct import application
+from service.app.construct.stores import Stores, open_stores
+from shm_store import Config, RateLimiter, ShmStore
 from shm_store.table.files import remove
 from shm_store.table.handle import close_dropped
 from tests.clock import Clock
@@ -68,6 +71,22 @@ def open_store(segment_name: str, clock: Clock) -> Iterator[OpenStore]:
         return opened[-1]
 
     yield build
+    for store in opened:
+        store.close()
+
+
+@pytest.fixture
+def closed_applications(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Close the stores of the example service's applications, which elsewhere end with their process."""
+    opened: list[RateLimiter] = []
+
+    def opening(settings: Settings) -> Stores:
+        stores = open_stores(settings)
+        opened.extend(stores)
+        return stores
+
+    monkeypatch.setattr(application, "open_stores", opening)
+    yield
     for store in opened:
         store.close()
 

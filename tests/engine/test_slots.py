@@ -382,6 +382,7 @@ def test_table_decides_for_the_slots_of_a_node_that_fails(
     assert "this host's table decides, by 1/3 of each limit" in told[0]
 
 
+@pytest.mark.usefixtures("closed_applications")
 @pytest.mark.parametrize("scheme", ["", "lease+"])
 def test_example_service_on_a_cluster_keeps_its_limits(
     whole_cluster: Cluster, tmp_path: Path, segment_name: str, scheme: str

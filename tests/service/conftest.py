@@ -10,27 +10,15 @@ import msgspec
 import pytest
 
 from service.app.conf import Settings
-from service.app.construct import application, asgi, wsgi
-from service.app.construct.stores import Stores, open_stores
-from shm_store import RateLimiter, ShmStore
+from service.app.construct import asgi, wsgi
+from shm_store import ShmStore
 from tests.segments import attached
 from tests.service.asking import TOKEN, Ask, MakeApp, asking
 
 
 @pytest.fixture(autouse=True)
-def _applications_end(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Close the stores of the applications, which elsewhere end with their process."""
-    opened: list[RateLimiter] = []
-
-    def opening(settings: Settings) -> Stores:
-        stores = open_stores(settings)
-        opened.extend(stores)
-        return stores
-
-    monkeypatch.setattr(application, "open_stores", opening)
-    yield
-    for store in opened:
-        store.close()
+def _closed(closed_applications: None) -> None:
+    """Close the stores of every application."""
 
 
 @pytest.fixture(params=[wsgi, asgi], ids=["wsgi", "asgi"])
