@@ -53,7 +53,7 @@ class DenialLog:
         forks.register(self)
 
     def after_fork(self) -> None:
-        """Forget who held the lock: that thread exists in the parent only."""
+        """Replace the lock: the thread that held it exists in the parent only."""
         self._lock = threading.Lock()
 
     def record(self, rule: Rule, key: str, info: RateInfo) -> None:

@@ -40,7 +40,7 @@ class ErrorLog:
         forks.register(self)
 
     def after_fork(self) -> None:
-        """Forget who held the lock: that thread exists in the parent only."""
+        """Replace the lock: the thread that held it exists in the parent only."""
         self._lock = threading.Lock()
 
     @property

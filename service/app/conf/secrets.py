@@ -16,7 +16,7 @@ _OPTIONS: Final = re.compile(r"\?.*", re.DOTALL)
 def masked(setting: str, value: object) -> object:
     """Return the value of a setting for people to see: a secret is masked, unless it is not set.
 
-    A URL may stand in place of any other value, by mistake.
+    A URL may replace any other value by mistake.
 
     >>> masked("store", "redis://:secret@localhost/0?ssl_password=secret")
     'redis://***@localhost/0?***'
