@@ -3,6 +3,8 @@
 python -m tests.bench                       everything, and docs/performance.md from it
 python -m tests.bench takes startup         these alone
 python -m tests.bench report                docs/performance.md from what was measured before
+python -m tests.bench targets               what each way to use the library costs, beside the bounds
+python -m tests.bench targets --quick       the same in a minute and a half
 python -m tests.bench --quick               whether it works: few rounds, small sizes, no report in docs
 python -m tests.bench --results FOLDER      keep them there: build/bench-3.13 becomes a second column of the report
 """
@@ -18,9 +20,12 @@ from typing import Final
 from tests.bench.figures import RESULTS
 from tests.bench.machine import Machine, program
 from tests.bench.runs import run
+from tests.bench.tables import aligned
+from tests.bench.targets import table
 
 #: In the order of the report.
 MODULES: Final = (
+    "one_core",
     "takes",
     "populations",
     "startup",
@@ -28,12 +33,16 @@ MODULES: Final = (
     "threads",
     "scaling",
     "falcon_app",
+    "workers",
     "servers",
     "past_one_host",
 )
 REPORT: Final = "report"
+#: The modules that measure for `targets`.
+BOUNDED: Final = ("one_core", "workers")
+BOUNDS: Final = "targets"
 #: Programs that a module cannot do without.
-NEEDS: Final = {"servers": ("wrk", "nginx")}
+NEEDS: Final = {"workers": ("wrk",), "servers": ("wrk", "nginx")}
 
 
 def main() -> None:
@@ -42,12 +51,14 @@ def main() -> None:
     results = arguments.results / "quick" if arguments.quick else arguments.results
     # What is kept elsewhere is to stand beside what is kept here, not instead of it.
     wanted = arguments.modules or [*MODULES, *[REPORT] * (arguments.results == RESULTS)]
-    modules = [name for name in wanted if name != REPORT and _possible(name)]
+    modules = [name for name in MODULES if name in _expanded(wanted) and _possible(name)]
     if modules:
         Machine.here(shlex.join(["python", "-m", "tests.bench", *sys.argv[1:]])).save(results)
-    failed = [name for name in modules if not run(name, results, quick=arguments.quick)]
+    failed = [name for name in modules if not run(name, results, quick=arguments.quick, shown=BOUNDS not in wanted)]
     if failed:
         print("failed:", *failed, file=sys.stderr)
+    if BOUNDS in wanted:
+        print(aligned(table(results)))
     if REPORT in wanted:
         _report(results, quick=arguments.quick)
     sys.exit(bool(failed))
@@ -57,13 +68,17 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m tests.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("modules", nargs="*", metavar="module", help=", ".join([*MODULES, REPORT]))
+    parser.add_argument("modules", nargs="*", metavar="module", help=", ".join([*MODULES, BOUNDS, REPORT]))
     parser.add_argument("--quick", action="store_true", help="try the suite out")
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="FOLDER", help=f"default: {RESULTS}")
     arguments = parser.parse_args()
-    if unknown := set(arguments.modules) - {*MODULES, REPORT}:
+    if unknown := set(arguments.modules) - {*MODULES, BOUNDS, REPORT}:
         parser.error(f"no such module: {', '.join(sorted(unknown))}")
     return arguments
+
+
+def _expanded(wanted: list[str]) -> set[str]:
+    return {*wanted, *(BOUNDED if BOUNDS in wanted else ())}
 
 
 def _possible(name: str) -> bool:

@@ -23,7 +23,8 @@ import posix_ipc
 
 from shm_store import Config, RateInfo, ShmStore
 from shm_store.durations import NS_PER_SECOND
-from tests.bench.peers import AMPLE, PEERS, Call
+from tests.bench.peers import PEERS
+from tests.bench.population import AMPLE, Call
 
 TAKE: Final = "take"
 FLOOR_POSIX_IPC: Final = "floor, posix_ipc.Semaphore"

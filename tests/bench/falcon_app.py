@@ -30,6 +30,7 @@ AMPLE: Final = 1_000_000_000
 CLIENT: Final = "203.0.113.7"
 ALL: Final = Headers(legacy=True)
 NONE: Final = Headers(version=None)
+ALLOWED: Final = falcon.HTTP_200
 DENIED: Final = falcon.HTTP_429
 
 Wsgi: TypeAlias = Callable[[dict[str, Any], Any], Iterable[bytes]]
@@ -73,22 +74,22 @@ def measure(*, quick: bool) -> Group:
 
 
 def _wsgi_cases(ample: ShmStore, spent: ShmStore) -> Iterator[tuple[str, Case]]:
-    yield "bare text", _wsgi(_app(), "/text")
-    yield "bare JSON", _wsgi(_app(), "/json")
+    yield "bare text", wsgi(application(), "/text")
+    yield "bare JSON", wsgi(application(), "/json")
     for form in ("text", "JSON"):
         path = f"/{form.lower()}"
-        yield f"{form}, allowed", _wsgi(_app(RateLimitMiddleware(ample)), path)
-        yield f"{form}, allowed, without headers", _wsgi(_app(RateLimitMiddleware(ample, headers=NONE)), path)
-        yield f"{form}, allowed, legacy headers too", _wsgi(_app(RateLimitMiddleware(ample, headers=ALL)), path)
-    yield "JSON, allowed by the policy of a route", _wsgi(_routed(ample), "/json")
+        yield f"{form}, allowed", wsgi(application(RateLimitMiddleware(ample)), path)
+        yield f"{form}, allowed, without headers", wsgi(application(RateLimitMiddleware(ample, headers=NONE)), path)
+        yield f"{form}, allowed, legacy headers too", wsgi(application(RateLimitMiddleware(ample, headers=ALL)), path)
+    yield "JSON, allowed by the policy of a route", wsgi(_routed(ample), "/json")
     three = [Policy(name=f"per-{unit}", quota=f"{AMPLE}/{unit}") for unit in ("minute", "hour", "day")]
-    yield "JSON, allowed by three policies", _wsgi(_app(RateLimitMiddleware(ample, policies=three)), "/json")
-    yield "JSON, allowed in front of Falcon", _wsgi(InFront(_app(), ample), "/json")
-    yield "denied", _wsgi(_app(RateLimitMiddleware(spent)), "/json", DENIED)
-    yield "denied, legacy headers too", _wsgi(_app(RateLimitMiddleware(spent, headers=ALL)), "/json", DENIED)
-    yield "denied in front of Falcon", _wsgi(InFront(_app(), spent), "/json", DENIED)
+    yield "JSON, allowed by three policies", wsgi(application(RateLimitMiddleware(ample, policies=three)), "/json")
+    yield "JSON, allowed in front of Falcon", wsgi(InFront(application(), ample), "/json")
+    yield "denied", wsgi(application(RateLimitMiddleware(spent)), "/json", DENIED)
+    yield "denied, legacy headers too", wsgi(application(RateLimitMiddleware(spent, headers=ALL)), "/json", DENIED)
+    yield "denied in front of Falcon", wsgi(InFront(application(), spent), "/json", DENIED)
     # Its denials end in a 500: they call HTTPTooManyRequests as Falcon 4 no longer allows.
-    yield "JSON, allowed by falcon-limiter, without headers", _wsgi(_peer(), "/json")
+    yield "JSON, allowed by falcon-limiter, without headers", wsgi(_peer(), "/json")
 
 
 def _asgi_cases(ample: ShmStore, spent: ShmStore) -> Iterator[tuple[str, Case]]:
@@ -132,7 +133,7 @@ def _store(limit: int) -> Iterator[ShmStore]:
             store.unlink()
 
 
-def _app(*middleware: Any, router: DefaultRouter | None = None, resource: object = None) -> Wsgi:  # noqa: ANN401 - any of Falcon's protocols
+def application(*middleware: Any, router: DefaultRouter | None = None, resource: object = None) -> Wsgi:  # noqa: ANN401 - any of Falcon's protocols
     app = falcon.App(middleware=list(middleware), router=router)
     app.add_route("/text", Text())
     app.add_route("/json", resource or Json())
@@ -148,7 +149,7 @@ def _async_app(*middleware: RateLimitMiddleware) -> Asgi:
 def _routed(store: ShmStore) -> Wsgi:
     router = DefaultRouter()
     policy = Policy(name="route", quota=store.quota, routes=["/json"])
-    return _app(RateLimitMiddleware(store, router=router, policies=[policy]), router=router)
+    return application(RateLimitMiddleware(store, router=router, policies=[policy]), router=router)
 
 
 def _peer() -> Wsgi:
@@ -159,14 +160,14 @@ def _peer() -> Wsgi:
         def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
             super().on_get(req, resp)
 
-    return _app(limiter.middleware, resource=Limited())
+    return application(limiter.middleware, resource=Limited())
 
 
 def _bound(case: Case, requests: int) -> Callable[[], float]:
     return lambda: case(requests)
 
 
-def _wsgi(app: Wsgi, path: str, status: str = "200 OK") -> Case:
+def wsgi(app: Wsgi, path: str, status: str = ALLOWED) -> Case:
     environ = falcon.testing.create_environ(path, remote_addr=CLIENT)
 
     def check(answered: str, _headers: list[tuple[str, str]], _exc_info: object = None) -> None:

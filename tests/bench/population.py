@@ -15,20 +15,33 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from multiprocessing.connection import Connection
-from typing import Final
+from typing import Any, Final
 
+import limits
 import token_bucket
+from limits.storage import MemoryStorage, Storage
+from limits.strategies import FixedWindowRateLimiter
 
 from shm_store import Config, ShmStore
-from tests.bench.peers import NEVER_S, Call, limits_memory
 
 OURS: Final = "ShmStore"
-LIMITS: Final = "limits, fixed window"
+FIXED_WINDOW: Final = "limits, fixed window"
 LIMITS_ALONE: Final = "limits without its expiry thread"
 BUCKETS: Final = "token-bucket"
 UNIFORM: Final = "uniform"
 ZIPF: Final = "Zipf"
+
+#: More units an hour than will be taken.
+AMPLE: Final = 1_000_000_000
+
+#: Later than the end of every benchmark.
+NEVER_S: Final = 86_400.0
+
+#: One take of one unit; its result is not looked at.
+Call = Callable[[str], object]
+Opened = Callable[[], AbstractContextManager[Call]]
 
 #: How full the table is once all keys are there.
 LOAD: Final = 0.75
@@ -68,7 +81,7 @@ class Population:
 
 
 @contextmanager
-def population(limiter: str, keys: int, limit: int, takes: int) -> Iterator[Population]:
+def population(limiter: str, keys: int, limit: int, takes: int, slots: int | None = None) -> Iterator[Population]:
     """Start a process with one limiter, for `keys` keys and sequences of `takes` takes.
 
     Args:
@@ -76,10 +89,13 @@ def population(limiter: str, keys: int, limit: int, takes: int) -> Iterator[Popu
         keys: How many there will be.
         limit: Units an hour for each.
         takes: Length of the sequences to make; none are made for 0.
+        slots: Of the table; as many as have it LOAD full if None.
     """
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(theirs, limiter, keys, limit, takes))
+    process = context.Process(
+        target=_serve, args=(theirs, partial(_OPEN[limiter], slots or int(keys / LOAD), limit), keys, takes)
+    )
     process.start()
     theirs.close()
     try:
@@ -90,9 +106,9 @@ def population(limiter: str, keys: int, limit: int, takes: int) -> Iterator[Popu
         process.join()
 
 
-def _serve(connection: Connection, limiter: str, keys: int, limit: int, takes: int) -> None:
+def _serve(connection: Connection, opened: Opened, keys: int, takes: int) -> None:
     sequences = {"": range(keys)} | ({name: _sequence(name, keys, takes) for name in (UNIFORM, ZIPF)} if takes else {})
-    with _OPEN[limiter](keys, limit) as take:
+    with opened() as take:
         while True:
             try:
                 question = connection.recv()
@@ -121,10 +137,11 @@ def _sequence(distribution: str, keys: int, length: int) -> Sequence[int]:
 
 def _ns(take: Call, keys: Iterable[str]) -> float:
     keys = list(keys)
-    start = time.perf_counter_ns()
+    # The time of the threads of limits counts too; that of other processes does not.
+    start = time.process_time_ns()
     for key in keys:
         take(key)
-    elapsed = time.perf_counter_ns() - start
+    elapsed = time.process_time_ns() - start
     # limits goes through its keys in a thread of its own while it is used, and once more afterwards.
     for thread in threading.enumerate():
         if isinstance(thread, threading.Timer) and thread.interval < NEVER_S:
@@ -133,9 +150,9 @@ def _ns(take: Call, keys: Iterable[str]) -> float:
 
 
 @contextmanager
-def _ours(keys: int, limit: int) -> Iterator[Call]:
+def _ours(slots: int, limit: int) -> Iterator[Call]:
     name = f"shm-store-bench-{os.getpid()}-population"
-    with ShmStore.open(Config(limit=limit, interval="1h", initial_size=int(keys / LOAD), name=name)) as store:
+    with ShmStore.open(Config(limit=limit, interval="1h", initial_size=slots, name=name)) as store:
         try:
             yield store.take
         finally:
@@ -143,14 +160,47 @@ def _ours(keys: int, limit: int) -> Iterator[Call]:
 
 
 @contextmanager
-def _token_bucket(_keys: int, limit: int) -> Iterator[Call]:
+def limits_memory(
+    strategy: type[Any] = FixedWindowRateLimiter, limit: int = AMPLE, *, expiry: bool = True
+) -> Iterator[Call]:
+    """Make a limiter of `limits` in memory, and stop its timer at the end.
+
+    Args:
+        strategy: Its algorithm.
+        limit: Units an hour for each key.
+        expiry: Whether it looks for expired keys as it is made to: while it is used a timer has a thread go through all
+            keys, 10 ms after it has last done so.
+    """
+    storage = MemoryStorage()
+    if not expiry:
+        storage.timer.cancel()
+        # As long as one is alive, it starts no other.
+        storage.timer = threading.Timer(NEVER_S, storage.reset)
+        storage.timer.start()
+    try:
+        yield hit(strategy, storage, limit)
+    finally:
+        storage.timer.cancel()
+
+
+def hit(strategy: type[Any], storage: Storage, limit: int) -> Call:
+    """Return what takes one unit of a key."""
+    return partial(strategy(storage).hit, limits.RateLimitItemPerHour(limit))
+
+
+@contextmanager
+def _token_bucket(_slots: int, limit: int) -> Iterator[Call]:
     yield token_bucket.Limiter(limit / 3600, limit, token_bucket.MemoryStorage()).consume
+
+
+def _limits(_slots: int, limit: int, *, expiry: bool = True) -> AbstractContextManager[Call]:
+    return limits_memory(limit=limit, expiry=expiry)
 
 
 _OPEN: Final[Mapping[str, Callable[[int, int], AbstractContextManager[Call]]]] = {
     OURS: _ours,
-    LIMITS: lambda _keys, limit: limits_memory(limit=limit),
-    LIMITS_ALONE: lambda _keys, limit: limits_memory(limit=limit, expiry=False),
+    FIXED_WINDOW: _limits,
+    LIMITS_ALONE: partial(_limits, expiry=False),
     BUCKETS: _token_bucket,
 }
 LIMITERS: Final = tuple(_OPEN)

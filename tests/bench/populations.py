@@ -7,8 +7,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Final, NamedTuple
 
 from tests.bench.figures import Figure, Group, in_turn
-from tests.bench.peers import AMPLE
-from tests.bench.population import LIMITERS, LOAD, OURS, UNIFORM, ZIPF, Population, population
+from tests.bench.population import AMPLE, LIMITERS, LOAD, OURS, UNIFORM, ZIPF, Population, population
 
 SIZES: Final = {"1k": 1_000, "64k": 2**16, "1M": 2**20}
 DENIED: Final = "64k"

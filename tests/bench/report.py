@@ -64,7 +64,11 @@ def _targets(runs: list[_Run]) -> Iterator[str]:
     yield from rows(
         ("median of the rounds", "target", *(cell for column in columns for cell in column)),
         (
-            (target.what, str(target), *(cell for run in runs for cell in target.verdict(run.groups)))
+            (
+                target.what,
+                str(target),
+                *(cell for run in runs for cell in target.verdict(run.groups, run.machine.python)),
+            )
             for target in TARGETS
         ),
         alignment=("---", "---", *["---:", "---:", "---"] * len(runs)),

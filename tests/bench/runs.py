@@ -11,18 +11,19 @@ from tests.bench.figures import Group
 from tests.bench.tables import terminal
 
 
-def run(name: str, results: Path, *, quick: bool) -> bool:
+def run(name: str, results: Path, *, quick: bool, shown: bool) -> bool:
     """Run a module and return whether it went well; what it leaves in memory must not slow down the next."""
     process = multiprocessing.get_context("spawn").Process(
-        target=_measure, args=(name, results), kwargs={"quick": quick}
+        target=_measure, args=(name, results), kwargs={"quick": quick, "shown": shown}
     )
     process.start()
     process.join()
     return process.exitcode == 0
 
 
-def _measure(name: str, results: Path, *, quick: bool) -> None:
+def _measure(name: str, results: Path, *, quick: bool, shown: bool) -> None:
     start = time.monotonic()
     group: Group = importlib.import_module(f"tests.bench.{name}").measure(quick=quick)
     group.save(results)
-    print(f"{terminal(group)}\n{name} took {time.monotonic() - start:.0f} s\n", flush=True)
+    if shown:
+        print(f"{terminal(group)}\n{name} took {time.monotonic() - start:.0f} s\n", flush=True)

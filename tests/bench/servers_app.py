@@ -1,7 +1,8 @@
 """The application that gunicorn loads: one small JSON endpoint, bare or limited, for WSGI and for ASGI.
 
 `BENCH_LIMITER` says which limiter it has: "bare" none, "ours" shm_store's middleware as it is when nothing is chosen,
-"redis" the package limits on the server at `BENCH_REDIS`, in as little middleware as does the job.
+"three" the same with three policies, "redis" the package limits on the server at `BENCH_REDIS`, in as little middleware
+as does the job.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import limits.aio
 
 from shm_store import Config, ShmStore
 from shm_store.falcon import RateLimitMiddleware
+from shm_store.policy import Policy
 
 #: More than will be sent: every request is allowed.
 AMPLE: Final = 1_000_000_000
@@ -36,6 +38,8 @@ from tests.bench.servers_app import table
 
 shm_store.gunicorn.configure(table())
 """
+
+THREE: Final = [Policy(name=f"per-{unit}", quota=f"{AMPLE}/{unit}") for unit in ("minute", "hour", "day")]
 
 _LINKS: Final = {
     "q7Zk2": {
@@ -118,6 +122,8 @@ def _middleware(redis: type[_Redis | _AsyncRedis]) -> list[Any]:
     match os.environ["BENCH_LIMITER"]:
         case "ours":
             return [RateLimitMiddleware(ShmStore.open(table()), exempt=[HEALTH])]
+        case "three":
+            return [RateLimitMiddleware(ShmStore.open(table()), policies=THREE, exempt=[HEALTH])]
         case "redis":
             return [redis(os.environ["BENCH_REDIS"])]
         case _:

@@ -13,7 +13,7 @@ from shm_store import Config, ShmStore
 from tests.bench.servers_app import AMPLE, CONF, HOOKS
 from tests.e2e.service import Service
 
-Limiter: TypeAlias = Literal["bare", "ours", "redis"]
+Limiter: TypeAlias = Literal["bare", "ours", "three", "redis"]
 
 
 class Workers(msgspec.Struct, frozen=True):
@@ -55,7 +55,7 @@ def gunicorn(
         redis: The URL of the server that `redis` counts on.
     """
     conf = directory / f"{segment}.conf.py"
-    conf.write_text(CONF + HOOKS if limiter == "ours" else CONF)
+    conf.write_text(CONF + HOOKS if limiter in ("ours", "three") else CONF)
     settings = {
         "SERVICE_WORKERS": str(workers.number),
         "SERVICE_LIMIT": str(limit),

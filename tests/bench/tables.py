@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from tests.bench.figures import Figure, Group
@@ -26,6 +26,15 @@ def terminal(group: Group) -> str:
     rounds = max((len(figure.values) for figure in group.figures), default=0)
     heading = _ROW.format(f"{group.name} ({rounds} rounds)", "median", "", "quartiles", "").rstrip()
     return "\n".join([heading, *(_ROW.format(figure.name, *_cells(figure)).rstrip() for figure in group.figures)])
+
+
+def aligned(lines: Iterable[Sequence[str]]) -> str:
+    """Return rows as a table for the terminal, each column as wide as it must be."""
+    table = list(lines)
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table
+    )
 
 
 def markdown(group: Group) -> Iterator[str]:

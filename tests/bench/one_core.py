@@ -1,0 +1,249 @@
+"""One core: what each way to use the library costs, as a ratio to token-bucket's `consume` or to a bare request.
+
+`measure` starts this module as a program once a round. The process keeps to one core and times every case in turn, each
+for a moment, many times over. Its figure of a case is the shortest time: neither another process nor a slower second of
+the machine is in it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any, Final, NamedTuple
+
+import msgspec
+import token_bucket
+
+from shm_store import Config, Quota, ShmStore
+from shm_store.falcon import RateLimitMiddleware
+from shm_store.policy import Policy
+from tests.bench.falcon_app import ALLOWED, DENIED, application, wsgi
+from tests.bench.figures import Figure, Group, in_turn
+from tests.bench.population import AMPLE, FIXED_WINDOW, OURS, population
+
+CONSUME: Final = "consume"
+BARE: Final = "bare JSON"
+EMPTY: Final = "first take, empty table"
+FILLED: Final = "first take, 64k live keys"
+
+_TABLE: Final = 131_072
+_LIVE: Final = 65_536
+#: First takes in a row; limits looks for expired keys every 10 ms meanwhile.
+_NEW: Final = 4_096
+#: How long one case is timed in one pass: longer than the clock's grain, shorter than the scheduler's slice.
+_MOMENT_NS: Final = 2_000_000
+#: Emission intervals of whole nanoseconds, and of none: an hour has no prime factor beyond 5.
+_FRACTION: Final = 700_000_000
+
+#: Numbers for their names.
+_TABLES: Final = itertools.count()
+
+#: Given a number of calls, the nanoseconds of one.
+Timer = Callable[[int], float]
+
+_LOOP: Final = """
+def loop(rounds, clock, {names}):
+    start = clock()
+    for each in rounds:
+        {statement}
+    return clock() - start
+"""
+
+
+class Case(NamedTuple):
+    """One way to use a store.
+
+    Attributes:
+        name: What it is.
+        statement: What is timed, with the store's methods by their names, `key`, `takes`, and `each`.
+        quotas: The quotas of three keys in `takes`; the first is the store's own.
+        each: Given a number, as many objects, the `each` of as many calls; None: nothing.
+    """
+
+    name: str
+    statement: str
+    quotas: tuple[Quota, ...]
+    each: Callable[[int], Iterable[object]] | None = None
+
+
+def _quota(algorithm: str, limit: int = AMPLE, interval: str = "1h") -> Quota:
+    return Quota(limit, interval, algorithm=algorithm)
+
+
+_BUCKET: Final = _quota("token-bucket")
+_WINDOW: Final = _quota("fixed-window")
+_GCRA: Final = _quota("gcra")
+_SLIDING: Final = _quota("sliding-window")
+_SPENT: Final = _quota("token-bucket", 1)
+_INTERVALS: Final = ("1min", "1h", "1d")
+
+
+def _three(algorithm: str) -> tuple[Quota, ...]:
+    return tuple(_quota(algorithm, interval=interval) for interval in _INTERVALS)
+
+
+def _new_quotas(count: int) -> Iterable[Quota]:
+    return [_quota("token-bucket") for _ in range(count)]
+
+
+def _two_quotas(count: int) -> Iterable[Quota]:
+    return itertools.islice(itertools.cycle(_new_quotas(2)), count)
+
+
+CASES: Final = (
+    Case("hot take, token-bucket", "take(key)", (_BUCKET,)),
+    Case("hot take, fixed-window", "take(key)", (_WINDOW,)),
+    Case("take of 2 units", "take(key, 2)", (_BUCKET,)),
+    Case("take of a key with an override", "take(overridden)", (_BUCKET,)),
+    Case("take of a key with an override, gcra", "take(overridden)", (_GCRA,)),
+    Case("hot take, gcra", "take(key)", (_GCRA,)),
+    Case("hot take, gcra with a fraction", "take(key)", (_quota("gcra", _FRACTION),)),
+    Case("hot take, sliding-window", "take(key)", (_SLIDING,)),
+    Case("take, a new equal quota each call", "take(key, 1, each)", (_BUCKET,), _new_quotas),
+    Case("take, two equal quotas in turn", "take(key, 1, each)", (_BUCKET,), _two_quotas),
+    Case("peek", "peek(key)", (_BUCKET,)),
+    Case("get", "get(key)", (_BUCKET,)),
+    Case("take_all of 3, token-bucket", "take_all(takes)", _three("token-bucket")),
+    Case("take_all of 3, fixed-window", "take_all(takes)", _three("fixed-window")),
+    Case("take_all of 3, gcra", "take_all(takes)", _three("gcra")),
+    Case("take_all of 3, mixed", "take_all(takes)", (_BUCKET, _GCRA, _SLIDING)),
+    Case("reserve and commit", "reserve(key, 2).commit(1)", (_BUCKET,)),
+)
+_POLICIES: Final = {
+    "one policy, token-bucket": (_BUCKET,),
+    "one policy, gcra": (_GCRA,),
+    "three policies": _three("token-bucket"),
+    "denied by one of three": (_BUCKET, _SPENT, _quota("token-bucket", interval="1d")),
+}
+
+
+def measure(*, quick: bool) -> Group:
+    """Start a process a round, and return times and ratios."""
+    rounds = 8 if quick else 21
+    _keep_to_one_core()
+    values: dict[str, list[float]] = {}
+    for _ in range(rounds):
+        for name, ns in _round().items():
+            values.setdefault(name, []).append(ns)
+    figures = {name: Figure(name, "ns", tuple(each)) for name, each in values.items()}
+    return Group(
+        name="one_core",
+        how="One process on one core; each case is timed for 2 ms, again and again in turn with all others, and the "
+        "shortest time counts; in a new process each round.",
+        figures=[*figures.values(), *_ratios(figures), *_first_takes(rounds)],
+    )
+
+
+def _ratios(figures: dict[str, Figure]) -> Iterator[Figure]:
+    for case in CASES:
+        yield figures[case.name].over(figures[CONSUME])
+    bare = figures[BARE]
+    for name in _POLICIES:
+        ratio = figures[name].over(bare)
+        yield ratio
+        yield Figure(f"{name}: added / {BARE}", "", tuple(value - 1 for value in ratio.values))
+
+
+def _first_takes(rounds: int) -> Iterator[Figure]:
+    bounds = {EMPTY: 0, FILLED: _LIVE}
+    with ExitStack() as stack:
+        cases = {}
+        for name, start in bounds.items():
+            for limiter in (OURS, FIXED_WINDOW):
+                keys = start + (rounds + 1) * _NEW
+                each = stack.enter_context(population(limiter, keys, AMPLE, 0, _TABLE))
+                # The first piece is not timed: what a limiter does once only belongs to no round.
+                pieces = [0, *range(start + _NEW, keys + 1, _NEW)]
+                cases[f"{name}, {limiter}"] = each.first_takes(pieces)
+                cases[f"{name}, {limiter}"]()
+        figures = {figure.name: figure for figure in in_turn(cases, rounds)}
+    yield from figures.values()
+    for name in bounds:
+        yield figures[f"{name}, {OURS}"].over(figures[f"{name}, {FIXED_WINDOW}"], f"{name} / {FIXED_WINDOW}")
+
+
+def _round() -> dict[str, float]:
+    answer = subprocess.run([sys.executable, "-m", __spec__.name], check=True, stdout=subprocess.PIPE).stdout
+    return msgspec.json.decode(answer, type=dict[str, float])
+
+
+def _keep_to_one_core() -> None:
+    """Stay on one processor, and all processes that are started from now on."""
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+
+
+def main(passes: int = 25) -> None:
+    """Time every case in turn, and print the shortest time of each."""
+    with ExitStack() as stack:
+        timers = {CONSUME: _timer("consume(key)", {"consume": _consume(), "key": "client:203.0.113.7"})}
+        timers |= {case.name: _ours(stack.enter_context(_store(case.quotas[0])), case) for case in CASES}
+        timers |= _requests(stack.enter_context(_store(_BUCKET)))
+        calls = {name: _calls_in_a_moment(timer) for name, timer in timers.items()}
+        figures = in_turn({name: partial(timers[name], calls[name]) for name in timers}, passes)
+    sys.stdout.buffer.write(msgspec.json.encode({figure.name: min(figure.values) for figure in figures}))
+
+
+def _calls_in_a_moment(timer: Timer) -> int:
+    calls = 16
+    while timer(calls) * calls < _MOMENT_NS:
+        calls *= 2
+    return calls
+
+
+def _consume() -> Callable[[str], object]:
+    return token_bucket.Limiter(AMPLE, AMPLE, token_bucket.MemoryStorage()).consume
+
+
+def _ours(store: ShmStore, case: Case) -> Timer:
+    key = "client:203.0.113.7"
+    overridden = "client:203.0.113.8"
+    store.set(overridden, AMPLE + 1, "1h")
+    takes = [(f"policy-{number}:{key}", quota, 1) for number, quota in enumerate(case.quotas)]
+    names = {name: getattr(store, name) for name in ("take", "peek", "get", "take_all", "reserve")}
+    store.take(key)
+    return _timer(case.statement, names | {"key": key, "overridden": overridden, "takes": takes}, case.each)
+
+
+def _timer(statement: str, names: dict[str, Any], each: Callable[[int], Iterable[object]] | None = None) -> Timer:
+    """Return what times a statement in a loop whose names are local."""
+    scope: dict[str, Any] = {}
+    exec(_LOOP.format(names=", ".join(names), statement=statement), scope)  # noqa: S102 - as timeit does
+    loop: Callable[..., int] = scope["loop"]
+
+    def ns(calls: int) -> float:
+        rounds = each(calls) if each else itertools.repeat(None, calls)
+        return loop(rounds, time.perf_counter_ns, *names.values()) / calls
+
+    return ns
+
+
+def _requests(store: ShmStore) -> dict[str, Timer]:
+    timers = {BARE: wsgi(application(), "/json")}
+    for name, quotas in _POLICIES.items():
+        policies = [Policy(name=f"{len(timers)}-{number}", quota=quota) for number, quota in enumerate(quotas)]
+        limited = application(RateLimitMiddleware(store, policies=policies))
+        if _SPENT in quotas:
+            wsgi(limited, "/json")(1)
+        timers[name] = wsgi(limited, "/json", DENIED if _SPENT in quotas else ALLOWED)
+    return timers
+
+
+@contextmanager
+def _store(quota: Quota) -> Iterator[ShmStore]:
+    name = f"shm-store-bench-{os.getpid()}-{next(_TABLES)}"
+    config = Config(limit=quota.limit, interval=quota.interval, algorithm=quota.algorithm, name=name)
+    with ShmStore.open(config) as store:
+        try:
+            yield store
+        finally:
+            store.unlink()
+
+
+if __name__ == "__main__":
+    main()
