@@ -5,16 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import threading
 from typing import Final
 
 import pytest
 
 from shm_store import Config, ShmStore
-from shm_store.table.layout import OTHER
-from shm_store.table.stripes import Hold
 from tests.conftest import OpenStore
 from tests.fork import ended, in_child
+from tests.threads import at_once, holding
 
 pytestmark = pytest.mark.alone
 
@@ -62,15 +60,7 @@ def test_threads_admit_exactly_the_limit(open_store: OpenStore) -> None:
     """64 threads of one process ask for twice the limit."""
     store = open_store(limit=LIMIT)
     admitted: list[int] = []
-
-    def work() -> None:
-        admitted.append(sum(store.take("a").allowed for _ in range(2 * LIMIT // THREADS)))
-
-    threads = [threading.Thread(target=work) for _ in range(THREADS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(THREADS, lambda _: admitted.append(sum(store.take("a").allowed for _ in range(2 * LIMIT // THREADS))))
     assert len(admitted) == THREADS
     assert sum(admitted) == LIMIT
     assert store.stats().denied == LIMIT
@@ -85,27 +75,16 @@ def test_fork_while_another_thread_holds_a_stripe(open_store: OpenStore) -> None
     """The child waits for the thread, which it does not have, as any other process would; and leaves it its stripe."""
     store = open_store(lock_timeout="10s")
     store.take("a")
-    entered, leave = threading.Event(), threading.Event()
-
-    def body(hold: Hold) -> None:
-        entered.set()
-        leave.wait()
-        hold.records[0][OTHER] += 1
-
-    holder = threading.Thread(target=lambda: store._table.stripes.run(0, body))
-    holder.start()
-    entered.wait()
     started, start = os.pipe()
 
     def take() -> None:
         os.write(start, b".")
         assert store.take("a").remaining == 3
 
-    child = in_child(take)
-    os.read(started, 1)
-    assert store._table.segment.semaphores[0].value == 0
-    leave.set()
-    holder.join()
+    with holding(store):
+        child = in_child(take)
+        os.read(started, 1)
+        assert store._table.segment.semaphores[0].value == 0
     assert ended(child) == 0
     assert store.take("a").remaining == 2
     assert (store.stats().recoveries, store.stats().timeouts) == (0, 0)

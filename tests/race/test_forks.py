@@ -23,6 +23,7 @@ from shm_store.table.seats import Role
 from shm_store.table.stripes import Hold
 from tests.conftest import OpenStore
 from tests.fork import FORKS, Fork, c_fork, ended, in_child
+from tests.threads import at_once
 
 every_fork = pytest.mark.parametrize("fork", FORKS.values(), ids=FORKS)
 
@@ -162,15 +163,11 @@ def test_threads_of_a_child_wait_for_the_first_to_catch_up(open_store: OpenStore
     def child() -> None:
         barrier = threading.Barrier(8)
 
-        def work() -> None:
+        def work(_number: int) -> None:
             barrier.wait()
             assert store.take("a").allowed
 
-        threads = [threading.Thread(target=work) for _ in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        at_once(8, work)
         pids = dict(store._table.seats.taken())
         assert {pids[index] for index in store._table.seats._own} == {os.getpid()}
         assert store.get("a")[1] == 10**6 - 2 - 8

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import warnings
 from collections.abc import Callable
 
@@ -14,24 +13,25 @@ from shm_store.table import audit
 from shm_store.table.lifetime import unlink
 from tests.fork import ended, in_child
 from tests.segments import footprint
+from tests.threads import at_once
 
 PROCESSES, THREADS, CALLS, LIMIT = 4, 4, 100, 1000
 
 
-def _dropped(config: Config, key: str) -> bool:
-    return ShmStore.open(config).take(key).allowed
+def _dropped(config: Config, _thread: int) -> bool:
+    return ShmStore.open(config).take("a").allowed
 
 
-def _closed(config: Config, key: str) -> bool:
+def _closed(config: Config, _thread: int) -> bool:
     with ShmStore.open(config) as store:
-        return store.take(key).allowed
+        return store.take("a").allowed
 
 
-def _forked(config: Config, key: str) -> bool:
+def _forked(config: Config, thread: int) -> bool:
     """Take, and have a child close and drop what it inherits in the meantime."""
     store = ShmStore.open(config)
-    child = in_child(store.close) if threading.current_thread().name.endswith("0") else 0
-    allowed = store.take(key).allowed
+    child = in_child(store.close) if thread == 0 else 0
+    allowed = store.take("a").allowed
     store.close()
     assert not child or ended(child) == 0
     return allowed
@@ -42,7 +42,7 @@ def _forked(config: Config, key: str) -> bool:
     ("allow", "calls"), [(_dropped, CALLS), (_closed, CALLS), (_forked, 10)], ids=["dropped", "closed", "forked"]
 )
 def test_stores_of_each_call_admit_the_limit(
-    segment_name: str, allow: Callable[[Config, str], bool], calls: int, *, keeps: bool
+    segment_name: str, allow: Callable[[Config, int], bool], calls: int, *, keeps: bool
 ) -> None:
     """From four threads of four processes; no seat, descriptor or error is left."""
     limit = min(LIMIT, PROCESSES * THREADS * calls // 2)
@@ -55,14 +55,7 @@ def test_stores_of_each_call_admit_the_limit(
         counter.close()
         admitted: list[int] = []
 
-        def call() -> None:
-            admitted.append(sum(allow(config, "a") for _ in range(calls)))
-
-        threads = [threading.Thread(target=call, name=f"thread {each}") for each in range(THREADS)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        at_once(THREADS, lambda each: admitted.append(sum(allow(config, each) for _ in range(calls))))
         for store in kept:
             store.close()
         assert len(admitted) == THREADS

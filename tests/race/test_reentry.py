@@ -17,6 +17,7 @@ from shm_store.table.stripes import Hold
 from tests.conftest import OpenStore
 from tests.crash.opcodes import OPERATIONS, World, at_opcode
 from tests.segments import new_segment_name
+from tests.threads import holding
 
 pytestmark = pytest.mark.alone
 
@@ -149,25 +150,15 @@ def test_another_thread_that_holds_the_stripe_is_waited_for(open_store: OpenStor
     """A stripe that another thread of the process holds is no re-entry, even in the middle of another operation."""
     store = open_store(initial_size=256, stripes=2, lock_timeout=LOCK_TIMEOUT)
     keys = {store._table.buckets.slots.place(key).stripe: key for key in map(str, range(64))}
-    entered, leave = threading.Event(), threading.Event()
+    with holding(store) as end:
 
-    def hold(held: Hold) -> None:
-        entered.set()
-        leave.wait()
-        held.records[0][OTHER] += 1
+        def outer(held: Hold) -> int:
+            threading.Timer(0.05, end).start()
+            left = store.take(keys[0]).remaining
+            held.records[1][OTHER] += 1
+            return left
 
-    thread = threading.Thread(target=lambda: store._table.stripes.run(0, hold))
-    thread.start()
-    entered.wait()
-
-    def outer(held: Hold) -> int:
-        threading.Timer(0.05, leave.set).start()
-        left = store.take(keys[0]).remaining
-        held.records[1][OTHER] += 1
-        return left
-
-    assert store._table.stripes.run(1, outer) == 4
-    thread.join()
+        assert store._table.stripes.run(1, outer) == 4
 
 
 def test_stripe_of_another_segment_is_waited_for(open_store: OpenStore) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import signal
 import sys
-import threading
 from collections.abc import Iterator
 
 import pytest
 
 from shm_store.tally import Counts, Tally
 from tests.conftest import OpenStore
+from tests.threads import at_once
 
 pytestmark = pytest.mark.alone
 
@@ -36,11 +36,7 @@ def _count(tally: Tally) -> None:
 def test_threads_lose_no_count(open_store: OpenStore) -> None:
     """Eight threads that count at once, in one record."""
     tally = open_store().tally("a")
-    threads = [threading.Thread(target=_count, args=(tally,)) for _ in range(THREADS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(THREADS, lambda _: _count(tally))
     times = THREADS * EACH
     assert tally.counts == Counts(allowed=times, denied=times, near_limit=times)
 

@@ -38,6 +38,7 @@ from shm_store.table.stripes import Hold
 from tests.clock import Clock
 from tests.fork import FORKS, Fork, ended, in_child
 from tests.segments import footprint
+from tests.threads import holding
 
 #: All that can be dropped, each from the name of a segment that is there.
 HANDLES: dict[str, Callable[[str], object]] = {
@@ -367,52 +368,32 @@ def test_operation_that_began_before_close_leaves_no_hint(name: str) -> None:
 
 def test_close_waits_for_its_own_operations_beside_another_store(name: str) -> None:
     """As the last store of a process does."""
-    entered, leave, order = threading.Event(), threading.Event(), list[str]()
+    order = list[str]()
     with ShmStore.open(_config(name)) as store:
         closing = ShmStore.open(_config(name, lock_timeout="30s"))
-
-        def body(hold: Hold) -> None:
-            entered.set()
-            leave.wait()
-            order.append("operation")
-            hold.records[0][OTHER] += 1
 
         def close() -> None:
             closing.close()
             order.append("close")
 
-        threads = [threading.Thread(target=lambda: closing._table.stripes.run(0, body)), threading.Thread(target=close)]
-        threads[0].start()
-        entered.wait()
-        threads[1].start()
-        while not closing._table.stripes._is_closed:
-            time.sleep(0.001)
-        leave.set()
-        for thread in threads:
-            thread.join()
+        thread = threading.Thread(target=close)
+        with holding(closing, last=lambda: order.append("operation")):
+            thread.start()
+            while not closing._table.stripes._is_closed:
+                time.sleep(0.001)
+        thread.join()
         assert order == ["operation", "close"]
         assert store.take("a").allowed
 
 
 def test_close_does_not_wait_for_ever_for_another_store(name: str) -> None:
     """Operations of a stopped holder's waiters are other stores' to end."""
-    entered, leave = threading.Event(), threading.Event()
     with ShmStore.open(_config(name)) as store:
-
-        def body(hold: Hold) -> None:
-            entered.set()
-            leave.wait()
-            hold.records[0][OTHER] += 1
-
-        thread = threading.Thread(target=lambda: store._table.stripes.run(0, body))
-        thread.start()
-        entered.wait()
-        closing = ShmStore.open(_config(name, lock_timeout="1ms"))
-        with pytest.raises(StripeTimeoutError):
-            closing.take("a")
-        closing.close()
-        leave.set()
-        thread.join()
+        with holding(store):
+            closing = ShmStore.open(_config(name, lock_timeout="1ms"))
+            with pytest.raises(StripeTimeoutError):
+                closing.take("a")
+            closing.close()
         assert store.take("a").allowed
 
 

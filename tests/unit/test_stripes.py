@@ -14,12 +14,12 @@ import posix_ipc
 import pytest
 
 from shm_store import Config, ShmStore, StripeTimeoutError
-from shm_store.table.layout import BUSY, IDLE, OTHER, SEAT_PHASES
+from shm_store.table.layout import BUSY, IDLE, SEAT_PHASES
 from shm_store.table.lifetime import unlink
-from shm_store.table.stripes import Hold
 from tests.apart import open_apart
 from tests.conftest import OpenStore
 from tests.dead import dead_seat
+from tests.threads import holding
 
 
 class ToldToExitError(Exception):
@@ -169,21 +169,9 @@ def test_wait_for_the_living_ends(open_store: OpenStore) -> None:
     """After ten lock timeouts; the error names the holder, the count of timeouts rises, and nothing is taken."""
     store = open_store(lock_timeout="20ms")
     store.take("a")
-    entered, leave = threading.Event(), threading.Event()
-
-    def body(hold: Hold) -> None:
-        hold.records[0][OTHER] += 1
-        entered.set()
-        leave.wait()
-
-    holder = threading.Thread(target=lambda: store._table.stripes.run(0, body))
-    holder.start()
-    entered.wait()
-    with pytest.raises(StripeTimeoutError) as caught:
+    with holding(store), pytest.raises(StripeTimeoutError) as caught:
         store.take("a")
     assert caught.value.holders == (os.getpid(),)
     assert caught.value.timeout_ns >= 10 * 20_000_000
-    leave.set()
-    holder.join()
     assert store.stats().timeouts == 1
     assert store.take("a").remaining == 3
