@@ -1,6 +1,8 @@
 """One rate limit across every process of a host, held in shared memory."""
 
 from shm_store.config import Config
+from shm_store.core.limiter import RateLimiter
+from shm_store.core.reservation import Reservation
 from shm_store.decorator import limited
 from shm_store.errors import (
     AcquireTimeoutError,
@@ -22,11 +24,9 @@ from shm_store.errors import (
     TableFullError,
     UnsupportedPlatformError,
 )
-from shm_store.limiter import RateLimiter
+from shm_store.operate.stats import Stats
 from shm_store.quota import Concurrency, Quota
 from shm_store.rate_info import RateInfo
-from shm_store.reservation import Reservation
-from shm_store.stats import Stats
 from shm_store.store import ShmStore
 
 __all__ = [

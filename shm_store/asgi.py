@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from functools import lru_cache
 from typing import Any, Final, TypeAlias, Unpack
 
-from shm_store.arguments import require_application
+from shm_store.core.limiter import RateLimiter
+from shm_store.core.validation import require_application
 from shm_store.http.answers import Answer, Denial
 from shm_store.http.clients import Clients
 from shm_store.http.exchange import STATUSES, Exchange, Message, Receive, Send
@@ -17,7 +18,6 @@ from shm_store.http.options import Options
 from shm_store.http.outcome import OUTCOME, Outcome
 from shm_store.http.report import Report
 from shm_store.http.request_limiter import RequestLimiter
-from shm_store.limiter import RateLimiter
 
 __all__ = ["Answer", "Clients", "Denial", "Headers", "Outcome", "RateLimitMiddleware"]
 

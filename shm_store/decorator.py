@@ -9,14 +9,14 @@ from collections.abc import Awaitable, Callable
 from types import FunctionType
 from typing import Any, Final, ParamSpec, TypeVar, cast
 
-from shm_store import forks
+from shm_store.core.limiter import Backed
+from shm_store.core.waiting import Waiting, timeout_ns
 from shm_store.durations import Duration
 from shm_store.errors import AcquireTimeoutError, ConfigurationError, ConfigurationTypeError, unusable
-from shm_store.limiter import Backed
+from shm_store.process import forks
 from shm_store.quota import Quota, require_integer
 from shm_store.rate_info import RateInfo
 from shm_store.store import ShmStore
-from shm_store.waiting import Waiting, timeout_ns
 
 P = ParamSpec("P")
 T = TypeVar("T")

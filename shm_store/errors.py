@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Self
 
-from shm_store.quoting import named, shown
+from shm_store.core.quoting import named, shown
 
 
 class StoreError(Exception):

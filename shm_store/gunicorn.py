@@ -20,18 +20,18 @@ from os import PathLike
 from types import FrameType
 from typing import TYPE_CHECKING, Final, ParamSpec
 
-from shm_store.arguments import require_instance, require_path
 from shm_store.config import Config
+from shm_store.core.quoting import excerpt, named
+from shm_store.core.validation import require_instance, require_path
 from shm_store.errors import ConfigurationError
 from shm_store.http.request_limiter import limiters
 from shm_store.http.starting import starting
 from shm_store.policy import from_file
-from shm_store.quoting import excerpt, named
 from shm_store.sweeper.announcing import Announcements, Opened
 from shm_store.sweeper.signals import chain
 from shm_store.sweeper.supervising import Supervisor
-from shm_store.table import ownership
 from shm_store.table.attachment import on_open, opened
+from shm_store.table.host import ownership
 
 if TYPE_CHECKING:
     from gunicorn.arbiter import Arbiter

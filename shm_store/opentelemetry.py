@@ -11,10 +11,10 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from shm_store import metrics
-from shm_store.arguments import require_instance
-from shm_store.extras import needed
-from shm_store.inspection import Inspection
+from shm_store.core.extras import needed
+from shm_store.core.validation import require_instance
+from shm_store.operate import metrics
+from shm_store.operate.inspection import Inspection
 
 with needed("shm_store.opentelemetry", "opentelemetry", extra="opentelemetry"):
     from opentelemetry.metrics import CallbackOptions, Meter, Observation, get_meter

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from shm_store import metrics
-from shm_store.arguments import require_instance
-from shm_store.extras import needed
-from shm_store.inspection import Inspection
+from shm_store.core.extras import needed
+from shm_store.core.validation import require_instance
+from shm_store.operate import metrics
+from shm_store.operate.inspection import Inspection
 
 with needed("shm_store.prometheus", "prometheus_client", extra="prometheus"):
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric

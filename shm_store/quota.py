@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from shm_store.algorithms import ALGORITHMS, Terms
+from shm_store.core.algorithms import ALGORITHMS, Terms
 from shm_store.durations import NS_PER_SECOND, Duration, to_ns, to_text
 from shm_store.errors import ConfigurationError, unusable
 
@@ -25,7 +25,7 @@ class Quota(msgspec.Struct, frozen=True, dict=True):
         interval: 1 ms to 100 years, in any form `shm_store.durations.to_ns` reads; seconds once constructed.
         burst: Most units at once, 1 to 2**63 - 1, for `gcra` only; the limit if None. At the quota's rate they may
             take 100 years at most to come back.
-        algorithm: One of `shm_store.algorithms.ALGORITHMS`.
+        algorithm: One of `shm_store.core.algorithms.ALGORITHMS`.
 
     Raises:
         ConfigurationError: A value is out of range.

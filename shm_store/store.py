@@ -7,7 +7,11 @@ from collections.abc import Callable, Collection, Sequence
 from types import TracebackType
 from typing import Self
 
-from shm_store.arguments import (
+from shm_store.config import Config
+from shm_store.core.digest import Digest
+from shm_store.core.limiter import KeyReserve, KeyTake, Take
+from shm_store.core.reservation import Reservation
+from shm_store.core.validation import (
     LIMITS,
     QUOTAS,
     Kinds,
@@ -20,23 +24,19 @@ from shm_store.arguments import (
     require_limit,
     takes_of,
 )
-from shm_store.config import Config
-from shm_store.digest import Digest
+from shm_store.core.waiting import Waiting
 from shm_store.durations import Duration, to_ns
 from shm_store.errors import ConfigurationError
-from shm_store.limiter import KeyReserve, KeyTake, Take
+from shm_store.operate.entries import digest_of
 from shm_store.quota import INTERVAL_MAX_NS, INTERVAL_MIN_NS, Concurrency, Quota
 from shm_store.rate_info import RateInfo
-from shm_store.reservation import Reservation
 from shm_store.table import overrides
 from shm_store.table.call import Wanted
-from shm_store.table.entries import digest_of
 from shm_store.table.leasing import Leasing
-from shm_store.table.seats import Role
-from shm_store.table.slots import Place
+from shm_store.table.locking.seats import Role
+from shm_store.table.records.slots import Place
 from shm_store.table.table import Table
 from shm_store.table.taker import Taker
-from shm_store.waiting import Waiting
 from shm_store.whole import WholeTable
 
 

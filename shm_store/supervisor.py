@@ -6,8 +6,8 @@ import logging
 import os
 from typing import Final
 
-from shm_store.arguments import require_instance
 from shm_store.config import Config
+from shm_store.core.validation import require_instance
 from shm_store.sweeper import uwsgi
 from shm_store.sweeper.supervising import Supervisor
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from shm_store.arguments import require_instance
 from shm_store.config import Config
-from shm_store.inspection import Inspection
+from shm_store.core.tally import RequestTally, Tally
+from shm_store.core.validation import require_instance
+from shm_store.operate import census
+from shm_store.operate.inspection import Inspection
+from shm_store.operate.stats import Stats, SweeperState
 from shm_store.quota import Quota
-from shm_store.stats import Stats, SweeperState
-from shm_store.table import census
-from shm_store.table.lifetime import unlink
+from shm_store.table.segment.lifetime import unlink
 from shm_store.table.table import Table
-from shm_store.tally import RequestTally, Tally
 
 
 class WholeTable:

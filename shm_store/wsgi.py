@@ -7,7 +7,8 @@ from functools import lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, Unpack
 
-from shm_store.arguments import require_application
+from shm_store.core.limiter import RateLimiter
+from shm_store.core.validation import require_application
 from shm_store.http.answers import UNANSWERED, Answer, Denial
 from shm_store.http.clients import Clients
 from shm_store.http.framework import Framework, known_method
@@ -16,7 +17,6 @@ from shm_store.http.options import Options
 from shm_store.http.outcome import OUTCOME, Outcome
 from shm_store.http.report import Report
 from shm_store.http.request_limiter import RequestLimiter
-from shm_store.limiter import RateLimiter
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment

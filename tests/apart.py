@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable
 
 from shm_store import Config, ShmStore
-from shm_store.table import lifetime
 from shm_store.table.attachment import Attachment
-from shm_store.table.seats import Role
+from shm_store.table.locking.seats import Role
+from shm_store.table.segment import lifetime
 from shm_store.table.table import Table
 
 

@@ -10,8 +10,8 @@ from service.app.conf import Settings
 from service.app.construct import application
 from service.app.construct.stores import Stores, open_stores
 from shm_store import Config, RateLimiter, ShmStore
-from shm_store.table.files import remove
 from shm_store.table.handle import close_dropped
+from shm_store.table.segment.files import remove
 from tests.clock import Clock
 from tests.ground import Ground
 from tests.segments import new_segment_name

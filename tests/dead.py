@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from shm_store import ShmStore
-from shm_store.table.layout import BUSY, SEAT_PHASES, SEAT_PID, SEAT_START
+from shm_store.table.segment.layout import BUSY, SEAT_PHASES, SEAT_PID, SEAT_START
 
 #: A pid that exists, and a start time that no process has.
 PID, START = 1, 0

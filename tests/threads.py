@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from functools import partial
 
 from shm_store import ShmStore
-from shm_store.table.layout import OTHER
-from shm_store.table.stripes import Hold
+from shm_store.table.locking.stripes import Hold
+from shm_store.table.segment.layout import OTHER
 
 
 def at_once(count: int, work: Callable[[int], object]) -> None:

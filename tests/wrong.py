@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any, Final, NamedTuple
 
 from shm_store import Quota, StoreError
-from shm_store.quoting import shown
+from shm_store.core.quoting import shown
 
 NAN: Final = float("nan")
 HUGE: Final = 10**5_000

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from shm_store.core.extras import MissingExtraError, needed
 from shm_store.errors import UnsupportedPlatformError
-from shm_store.extras import MissingExtraError, needed
-from shm_store.table.system import require_supported
+from shm_store.table.host.system import require_supported
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

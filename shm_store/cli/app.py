@@ -12,8 +12,8 @@ from typer.core import TyperCommand, TyperGroup
 
 from shm_store.cli import files, keys, listing, output, status, top, upkeep, watching
 from shm_store.cli.codes import ABSENT, CLOSED_PIPE, FAILURE, INTERRUPTED, SUCCESS, AbsentError, RefusedError
+from shm_store.core.quoting import excerpt, named, shown
 from shm_store.errors import ConfigurationError, StoreError
-from shm_store.quoting import excerpt, named, shown
 
 _CODES: Final = """\b
 Exit codes:

@@ -10,10 +10,10 @@ from typing import Final
 
 from shm_store.cli.codes import AbsentError
 from shm_store.cli.escaping import visible
-from shm_store.digest import Digest, written
-from shm_store.inspection import Inspection, tables
-from shm_store.quoting import SHOWN_MAX
-from shm_store.spelling import close_to
+from shm_store.core.digest import Digest, written
+from shm_store.core.quoting import SHOWN_MAX
+from shm_store.operate.inspection import Inspection, tables
+from shm_store.operate.spelling import close_to
 from shm_store.store import ShmStore
 
 # Tables that an error names.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from shm_store.durations import NS_PER_SECOND, to_text
-from shm_store.entry import Entry
+from shm_store.operate.entry import Entry
 
 _LEVELS: Final = " ▁▂▃▄▅▆▇█"
 _MINUTE, _HOUR, _DAY = 60, 3_600, 86_400

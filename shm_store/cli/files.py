@@ -14,9 +14,9 @@ from shm_store.cli.codes import NO_ROOM, SUCCESS, RefusedError
 from shm_store.cli.figures import things
 from shm_store.cli.options import DEFAULT_NAME, Json, Name, Owner, permissions, whole
 from shm_store.cli.output import complain, show_json
-from shm_store.dump import dump as dump_table
-from shm_store.dump import load as load_table
 from shm_store.errors import NoRoomError
+from shm_store.operate.dump import dump as dump_table
+from shm_store.operate.dump import load as load_table
 
 _STANDARD: Final = "-"
 _MODE: Final = 0o600

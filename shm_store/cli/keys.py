@@ -9,7 +9,6 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from shm_store import digest
 from shm_store.cli import figures
 from shm_store.cli.attaching import did_you_mean, inspected, no_key, opened, shown_key
 from shm_store.cli.codes import SUCCESS, AbsentError, RefusedError
@@ -17,10 +16,11 @@ from shm_store.cli.escaping import one_line
 from shm_store.cli.listing import marks, shown_name
 from shm_store.cli.options import DEFAULT_NAME, KEY_HELP, AnyKey, Hash, Json, Name, Owner
 from shm_store.cli.output import fields, show, show_json
+from shm_store.core import digest
 from shm_store.durations import NS_PER_SECOND, to_ns, to_text
-from shm_store.entry import Entry
+from shm_store.operate.entry import Entry
+from shm_store.operate.spelling import doubt
 from shm_store.quota import INTERVAL_MAX_NS, INTERVAL_MIN_NS, Quota
-from shm_store.spelling import doubt
 from shm_store.store import ShmStore
 
 

@@ -15,8 +15,8 @@ from shm_store.cli.codes import SUCCESS
 from shm_store.cli.escaping import visible
 from shm_store.cli.options import DEFAULT_NAME, Hash, Json, Name, Owner, one_of, whole
 from shm_store.cli.output import complain, row, show, show_json, table
-from shm_store.entry import Entry
-from shm_store.query import Order, Query
+from shm_store.operate.entry import Entry
+from shm_store.operate.query import Order, Query
 
 _ORDERS: Final = get_args(Order)
 

@@ -10,8 +10,8 @@ import typer
 
 from shm_store.cli.codes import RefusedError
 from shm_store.config import Config
-from shm_store.inspection import tables
-from shm_store.quoting import shown
+from shm_store.core.quoting import shown
+from shm_store.operate.inspection import tables
 
 DEFAULT_NAME: Final = Config().name
 

@@ -10,8 +10,8 @@ from contextlib import contextmanager, suppress
 from typing import BinaryIO, Final
 
 from shm_store.cli.codes import RefusedError
+from shm_store.core.quoting import named
 from shm_store.errors import StoreError
-from shm_store.quoting import named
 
 # A dump contains the secret of its table: with it, a reader can test whether the table had a given key.
 _MODE: Final = 0o600

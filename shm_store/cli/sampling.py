@@ -9,10 +9,10 @@ from typing import Final, TypeVar
 import msgspec
 
 from shm_store.cli.codes import AbsentError
-from shm_store.entry import Used
-from shm_store.inspection import Inspection
-from shm_store.stats import Stats
-from shm_store.tally import Counts, Requests
+from shm_store.core.tally import Counts, Requests
+from shm_store.operate.entry import Used
+from shm_store.operate.inspection import Inspection
+from shm_store.operate.stats import Stats
 
 C = TypeVar("C", Counts, Requests)
 

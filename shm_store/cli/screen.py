@@ -15,7 +15,7 @@ from shm_store.cli.escaping import visible
 from shm_store.cli.output import row, table
 from shm_store.cli.sampling import REMEMBERED_S, Frame, Rates
 from shm_store.cli.status import in_columns, occupancy, sweeper
-from shm_store.entry import Used
+from shm_store.operate.entry import Used
 
 # From here on both lists of keys stand side by side.
 _WIDE: Final = 120

@@ -10,15 +10,15 @@ import msgspec
 from rich.table import Table
 from rich.text import Text
 
-from shm_store import metrics
 from shm_store.cli import figures
 from shm_store.cli.attaching import inspected
 from shm_store.cli.codes import SUCCESS
 from shm_store.cli.escaping import visible
 from shm_store.cli.options import DEFAULT_NAME, Json, Name, Owner
 from shm_store.cli.output import fields, row, show, show_json, table
-from shm_store.stats import Process, Stats
-from shm_store.tally import Counts, Requests
+from shm_store.core.tally import Counts, Requests
+from shm_store.operate import metrics
+from shm_store.operate.stats import Process, Stats
 
 # Above that some sets are full; the same share at which the alert fires and the dashboards turn red.
 _NEARLY_FULL: Final = 0.85

@@ -12,7 +12,7 @@ from shm_store.cli.escaping import one_line
 from shm_store.cli.figures import things
 from shm_store.cli.options import DEFAULT_NAME, Json, Name, Owner
 from shm_store.cli.output import show_json
-from shm_store.table.lifetime import unlink as unlink_segment
+from shm_store.table.segment.lifetime import unlink as unlink_segment
 
 
 def check(name: Name = DEFAULT_NAME, *, owner: Owner = None, json: Json = False) -> int:

@@ -7,14 +7,14 @@ from typing import Any
 
 import msgspec
 
-from shm_store import digest
 from shm_store.cli import figures, pacing
 from shm_store.cli.attaching import inspected, no_key
 from shm_store.cli.codes import SUCCESS, AbsentError
 from shm_store.cli.options import DEFAULT_NAME, AnyKey, Count, Interval, JsonLines, Name, Owner
 from shm_store.cli.output import show_json_line
-from shm_store.entry import Entry
-from shm_store.inspection import Inspection
+from shm_store.core import digest
+from shm_store.operate.entry import Entry
+from shm_store.operate.inspection import Inspection
 
 
 class Seen(msgspec.Struct, frozen=True):

@@ -1,6 +1,6 @@
 """Rate limits for Falcon applications, WSGI and ASGI."""
 
-from shm_store.extras import needed
+from shm_store.core.extras import needed
 from shm_store.http.answers import Answer, Denial, Problem
 from shm_store.http.clients import Clients
 from shm_store.http.headers import Headers

@@ -8,6 +8,7 @@ from typing import Any, Final, Protocol, Unpack
 import falcon
 import falcon.asgi
 
+from shm_store.core.limiter import RateLimiter
 from shm_store.errors import ConfigurationTypeError
 from shm_store.falcon.marks import marked_policies, marks_of, needs_router
 from shm_store.falcon.requests import FALCON
@@ -17,7 +18,6 @@ from shm_store.http.outcome import OUTCOME, UNLIMITED, Outcome
 from shm_store.http.report import Report
 from shm_store.http.request_limiter import RequestLimiter
 from shm_store.http.starting import starting
-from shm_store.limiter import RateLimiter
 from shm_store.policy import Policy
 
 _AsgiRequest: Final = falcon.asgi.Request

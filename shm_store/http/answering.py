@@ -20,7 +20,7 @@ from shm_store.http.error_log import ErrorLog
 from shm_store.http.framework import Framework
 from shm_store.http.headers import UP_NS, Fields, Headers, HeaderWriter, Said
 from shm_store.http.negotiation import form
-from shm_store.policy.recipe import is_token
+from shm_store.policy.key_specification import is_token
 from shm_store.quota import Quota
 
 # Longer texts of clients are not remembered: a few of them would push out the others.

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
+from shm_store.core.limiter import RateLimiter
+from shm_store.core.tally import RequestTally
 from shm_store.errors import CostError, StoreError
 from shm_store.http.answering import Answering
 from shm_store.http.counting import Fate, Uncounted, count
@@ -16,8 +18,6 @@ from shm_store.http.outcome import NO_FIELDS, UNLIMITED, Outcome
 from shm_store.http.rules import Rule, covering
 from shm_store.http.settlement import RequestReservation
 from shm_store.http.taking import Taking
-from shm_store.limiter import RateLimiter
-from shm_store.tally import RequestTally
 
 
 class Charging:

@@ -10,12 +10,12 @@ from typing import Final, Literal, NamedTuple, TypeAlias, get_args
 
 import msgspec
 
-from shm_store.arguments import require_collection, require_instance
+from shm_store.core.validation import require_collection, require_instance
 from shm_store.errors import ConfigurationError, unusable
 from shm_store.http import addresses
 from shm_store.http.addresses import Address, unmapped
 from shm_store.http.forwarded import forwarded_from_right, list_from_right
-from shm_store.policy.recipe import header_prefix
+from shm_store.policy.key_specification import header_prefix
 from shm_store.quota import require_choice, require_integer
 
 Unknown: TypeAlias = Literal["error", "share", "skip"]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
+from shm_store.core.tally import NEAR, RequestTally
 from shm_store.http.deciding import Decision
 from shm_store.http.rules import Rule
-from shm_store.tally import NEAR, RequestTally
 
 #: How a request ends; `failed` is answered 503.
 Fate = Literal["served", "denied", "failed"]

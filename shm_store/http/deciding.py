@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
+from shm_store.core.limiter import RateLimiter
+from shm_store.core.reservation import Reservation
 from shm_store.errors import CostError, StoreError
 from shm_store.http.headers import Label
 from shm_store.http.rules import Rule
-from shm_store.limiter import RateLimiter
 from shm_store.quota import Concurrency, Quota
 from shm_store.rate_info import RateInfo
-from shm_store.reservation import Reservation
 
 
 class Asked(NamedTuple):

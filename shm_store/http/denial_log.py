@@ -10,12 +10,12 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from shm_store import forks
+from shm_store.core.limiter import Bookkeeping, RateLimiter
+from shm_store.core.quoting import shown
 from shm_store.durations import NS_PER_SECOND
 from shm_store.errors import StoreError
 from shm_store.http.rules import Rule
-from shm_store.limiter import Bookkeeping, RateLimiter
-from shm_store.quoting import shown
+from shm_store.process import forks
 from shm_store.rate_info import RateInfo
 
 #: A burst lasts until the instant that its denials promise, and so long at least.

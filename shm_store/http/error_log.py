@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
-from shm_store import forks
 from shm_store.durations import NS_PER_SECOND
 from shm_store.errors import StoreError
+from shm_store.process import forks
 
 LOG_INTERVAL_NS: Final = 10 * NS_PER_SECOND
 

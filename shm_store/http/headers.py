@@ -14,7 +14,7 @@ from typing import Final, Literal, TypeAlias, get_args
 
 import msgspec
 
-from shm_store.arguments import require_instance
+from shm_store.core.validation import require_instance
 from shm_store.durations import NS_PER_SECOND, Duration, to_ns
 from shm_store.errors import ConfigurationError, ConfigurationTypeError
 from shm_store.quota import INTERVAL_MAX_NS, Concurrency, Quota, require_choice

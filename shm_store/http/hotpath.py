@@ -8,15 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from shm_store.core.limiter import RateLimiter
+from shm_store.core.tally import NEAR, RequestTally
 from shm_store.errors import CostError, StoreError
 from shm_store.http.answering import Answering
 from shm_store.http.outcome import NO_FIELDS, UNLIMITED, Outcome
 from shm_store.http.plan import RunningPlan
 from shm_store.http.rules import Rule
-from shm_store.limiter import RateLimiter
 from shm_store.policy.paths import Exempt
 from shm_store.rate_info import RateInfo
-from shm_store.tally import NEAR, RequestTally
 
 
 class Decide(Protocol):

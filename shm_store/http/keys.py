@@ -23,7 +23,7 @@ from shm_store.http.error_log import ErrorLog
 from shm_store.http.framework import REPEATED, Framework
 from shm_store.http.remembering import Remembered
 from shm_store.policy import Policy
-from shm_store.policy.recipe import CLIENT, GLOBAL, HEADER, Source, header_prefix
+from shm_store.policy.key_specification import CLIENT, GLOBAL, HEADER, Source, header_prefix
 
 #: Makes the key of a request; None if the policy does not apply to it.
 MakeKey: TypeAlias = Callable[[Any], str | None]
@@ -62,7 +62,7 @@ def options_key_function(key: MakeKey, policy: Policy, framework: Framework, cli
     So the bucket is that of the client's address whatever the policy's key, or the global one. A policy that skips
     requests without its key skips preflights, unless the client's address is part of its key.
     """
-    sources = policy.recipe.sources
+    sources = policy.key_specification.sources
 
     def owner(prefix: str) -> MakeKey:
         if not sources:
@@ -90,8 +90,8 @@ def _is_preflight(request: object, header: Callable[[Any, str], str | None]) -> 
 
 def _scoped(policy: Policy, framework: Framework, owner: Callable[[str], MakeKey]) -> MakeKey:
     """Return the function that makes keys that begin with the policy; `owner` makes one of the text before an owner."""
-    recipe, prefix = policy.recipe, f"{policy.name}:"
-    if not recipe.route and not recipe.method:
+    specification, prefix = policy.key_specification, f"{policy.name}:"
+    if not specification.route and not specification.method:
         return owner(prefix)
     make_owner = owner("")
     route = framework.route
@@ -100,8 +100,8 @@ def _scoped(policy: Policy, framework: Framework, owner: Callable[[str], MakeKey
         identity = make_owner(request)
         if identity is None:
             return None
-        at = f"route={_escaped(route(request) or '')}:" if recipe.route and route is not None else ""
-        by = f"method={_escaped(framework.method(request))}:" if recipe.method else ""
+        at = f"route={_escaped(route(request) or '')}:" if specification.route and route is not None else ""
+        by = f"method={_escaped(framework.method(request))}:" if specification.method else ""
         return f"{prefix}{at}{by}{identity}"
 
     return key
@@ -109,7 +109,7 @@ def _scoped(policy: Policy, framework: Framework, owner: Callable[[str], MakeKey
 
 def _owner(policy: Policy, framework: Framework, clients: Clients, error_log: ErrorLog, prefix: str) -> MakeKey:
     """Return the function that makes `prefix` and the owner."""
-    sources = policy.recipe.sources
+    sources = policy.key_specification.sources
     if not sources:
         return _everybody(prefix)
     absent = None if policy.absent == "skip" else prefix + _ABSENT

@@ -6,20 +6,20 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from types import FunctionType
 from typing import Any, Final, TypeAlias, TypedDict
 
-from shm_store.arguments import require_collection, require_instance
+from shm_store.core.validation import require_collection, require_instance
 from shm_store.errors import ConfigurationError, unusable
 from shm_store.http.answers import Deny
 from shm_store.http.clients import Clients
 from shm_store.http.headers import Headers
-from shm_store.policy import Policy, RunningPolicies, recipe
+from shm_store.policy import Policy, RunningPolicies, key_specification
+from shm_store.policy.key_specification import Source, is_plain_function
 from shm_store.policy.policy import Absent, OnError, is_method
-from shm_store.policy.recipe import Source, is_plain_function
 from shm_store.quota import Quota
 
 #: Returns the owner of the bucket that a request is charged to; None or "" if it cannot tell.
 KeyFunction: TypeAlias = Callable[[Any], str | int | None]
 
-CLIENT_KEY: Final[tuple[Source, ...]] = (recipe.CLIENT,)
+CLIENT_KEY: Final[tuple[Source, ...]] = (key_specification.CLIENT,)
 #: The policy of a middleware without policies.
 DEFAULT_POLICY: Final = "default"
 
@@ -132,6 +132,6 @@ def default_policy(
     sources = [key] if callable(key) else key
     options: dict[str, Any] = {"quota": quota, "key": sources, "absent": absent, "cost": cost, "on_error": on_error}
     policy = unnamed_policy(DEFAULT_POLICY, options)
-    if policy.recipe.route:
+    if policy.key_specification.route:
         raise ConfigurationError("key", key, "leave 'route' to a policy: give policies")
     return policy

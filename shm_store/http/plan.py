@@ -7,14 +7,14 @@ import logging
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
 
+from shm_store.core.limiter import Backed, RateLimiter
+from shm_store.core.tally import Tally
 from shm_store.errors import ConfigurationError
 from shm_store.http.clients import Clients
 from shm_store.http.error_log import ErrorLog
 from shm_store.http.framework import Framework
 from shm_store.http.rules import Rule, covering, made
-from shm_store.limiter import Backed, RateLimiter
 from shm_store.policy import Policy, RunningPolicies, paths, require_countable, require_possible
-from shm_store.tally import Tally
 
 _KEPT: Final = "policies stay as they were: %s"
 

@@ -9,7 +9,9 @@ from typing import Final
 
 import msgspec
 
-from shm_store.arguments import require_flag, require_function, require_instance, require_store
+from shm_store.core.limiter import Bookkeeping, RateLimiter
+from shm_store.core.tally import RequestTally, Tally
+from shm_store.core.validation import require_flag, require_function, require_instance, require_store
 from shm_store.errors import ConfigurationError
 from shm_store.http import hotpath
 from shm_store.http.answering import Answering
@@ -35,12 +37,10 @@ from shm_store.http.options import (
 from shm_store.http.outcome import UNLIMITED, Outcome
 from shm_store.http.plan import Further, RunningPlan
 from shm_store.http.rules import covering
-from shm_store.limiter import Bookkeeping, RateLimiter
-from shm_store.policy import Policy, RunningPolicies, coverage, paths, recipe, require_countable
+from shm_store.policy import Policy, RunningPolicies, coverage, key_specification, paths, require_countable
+from shm_store.policy.key_specification import Source
 from shm_store.policy.policy import Absent, OnError
-from shm_store.policy.recipe import Source
 from shm_store.quota import Quota
-from shm_store.tally import RequestTally, Tally
 
 # Each request that a policy covers is in one of these.
 _OUTCOMES: Final = ("allowed", "denied", "overruled", "shadow_denied", "errors")
@@ -189,7 +189,9 @@ class RequestLimiter:
         """Whether a policy goes by the client, and no option chooses the bucket of clients without an address."""
         if self._clients.serves_unix:
             return False
-        return any(recipe.CLIENT in policy.key for policy in (*self._running.policies.current, *self._further()))
+        return any(
+            key_specification.CLIENT in policy.key for policy in (*self._running.policies.current, *self._further())
+        )
 
     def decide_within(self, request: object, method: str, path: str, before: Outcome) -> Outcome:
         """Decide like `decide` where `before` is inherited from another limiter."""

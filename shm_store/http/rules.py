@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from shm_store.core.tally import Tally
 from shm_store.errors import StoreError
 from shm_store.http.answers import Answer
 from shm_store.http.clients import Clients
@@ -18,7 +19,6 @@ from shm_store.http.remembering import Remembered
 from shm_store.policy import Policy, paths
 from shm_store.policy.paths import Covered, Exempt
 from shm_store.quota import Concurrency, Quota
-from shm_store.tally import Tally
 
 
 class Rule(msgspec.Struct, frozen=True, eq=False):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from shm_store.core.reservation import Reservation
 from shm_store.errors import StoreError, unusable
 from shm_store.http.counting import Uncounted
 from shm_store.http.rules import Rule
 from shm_store.quota import LIMIT_MAX, require_integer
-from shm_store.reservation import Reservation
 
 
 class RequestReservation:

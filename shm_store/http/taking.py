@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from shm_store.core.limiter import Backed, KeyReserve, KeyTake, RateLimiter
+from shm_store.core.reservation import Reservation
 from shm_store.errors import CostError, StoreError
 from shm_store.http.deciding import Asked, Decided, Decision, Failure, Part
 from shm_store.http.rules import Rule
-from shm_store.limiter import Backed, KeyReserve, KeyTake, RateLimiter
 from shm_store.quota import Concurrency, Quota
 from shm_store.rate_info import RateInfo
-from shm_store.reservation import Reservation
 
 # What no name of a policy contains: it makes a key that no policy has, in the slot of one that a policy has.
 _NO_POLICY = "~"

@@ -5,12 +5,12 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
+from shm_store.core.quoting import excerpt, shown
 from shm_store.durations import to_text
 from shm_store.policy import paths
 from shm_store.policy.paths import Exempt
 from shm_store.policy.policy import Policy
 from shm_store.quota import Quota
-from shm_store.quoting import excerpt, shown
 
 
 def without_effect(

@@ -6,13 +6,13 @@ from collections.abc import Collection, Iterable, Sequence
 from itertools import combinations, product
 from typing import Final
 
-from shm_store.arguments import require_collection, require_instance, require_store
+from shm_store.core.limiter import Backed
+from shm_store.core.quoting import shown
+from shm_store.core.validation import require_collection, require_instance, require_store
 from shm_store.errors import ConfigurationError
-from shm_store.limiter import Backed
 from shm_store.policy import paths
+from shm_store.policy.key_specification import GLOBAL, Source
 from shm_store.policy.policy import Policy
-from shm_store.policy.recipe import GLOBAL, Source
-from shm_store.quoting import shown
 
 _APART: Final = "a cluster keeps them in different slots, which no script takes from together"
 
@@ -28,7 +28,7 @@ def require_possible(store: object, policies: Sequence[Policy]) -> None:
         return
     for one, other in combinations(policies, 2):
         if not _sources(one) & _sources(other) and _meet(one, other):
-            shared = " or ".join(shown(source) for source in one.recipe.sources or (GLOBAL,))
+            shared = " or ".join(shown(source) for source in one.key_specification.sources or (GLOBAL,))
             remedy = (
                 f"add {shared}, which policy {one.name!r} has: {_APART}; or let the two cover different methods, routes"
                 " or paths"
@@ -51,7 +51,7 @@ def require_countable(store: object, policies: Iterable[Policy]) -> None:
 
 def _sources(policy: Policy) -> frozenset[Source]:
     """Return the sources of the client; names of headers have no case."""
-    sources = policy.recipe.sources or (GLOBAL,)
+    sources = policy.key_specification.sources or (GLOBAL,)
     return frozenset(source.lower() if isinstance(source, str) else source for source in sources)
 
 

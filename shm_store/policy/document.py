@@ -9,11 +9,11 @@ from typing import Any, Final
 
 import msgspec
 
-from shm_store.arguments import require_collection, require_instance, require_path
+from shm_store.core.quoting import named, shown
+from shm_store.core.validation import require_collection, require_instance, require_path
 from shm_store.errors import ConfigurationError, unusable
 from shm_store.policy.policy import Policy
 from shm_store.policy.reading import no_toml, parse_toml, read_toml
-from shm_store.quoting import named, shown
 
 TABLES: Final = "policy"
 _FIELDS: Final = tuple(field.name for field in msgspec.structs.fields(Policy))

@@ -14,9 +14,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Final, NamedTuple
 from urllib.parse import unquote
 
-from shm_store.arguments import require_collection
+from shm_store.core.quoting import shown
+from shm_store.core.validation import require_collection
 from shm_store.errors import ConfigurationError, unusable
-from shm_store.quoting import shown
 
 REMEDY: Final = "paths that start with '/', decoded and without a query: '/healthz', or '/static/*' for what begins so"
 

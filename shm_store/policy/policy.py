@@ -8,10 +8,10 @@ from typing import Final, Literal, TypeAlias, get_args
 
 import msgspec
 
-from shm_store.arguments import require_collection, require_instance
+from shm_store.core.validation import require_collection, require_instance
 from shm_store.errors import ConfigurationError, ConfigurationTypeError, unusable
-from shm_store.policy import paths, recipe
-from shm_store.policy.recipe import Recipe, Source
+from shm_store.policy import key_specification, paths
+from shm_store.policy.key_specification import KeySpecification, Source
 from shm_store.quota import LIMIT_MAX, Concurrency, Quota, require_choice, require_integer
 
 Mode: TypeAlias = Literal["enforce", "shadow"]
@@ -34,7 +34,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         name: 1 to 64 letters, digits, `.`, `_` and `-`. Buckets are found by it: one that is changed and keeps its name
             keeps what is spent.
         quota: `"20/second"`, or a Quota.
-        algorithm: How the quota is counted, if it was given as text: one of `shm_store.algorithms.ALGORITHMS`.
+        algorithm: How the quota is counted, if it was given as text: one of `shm_store.core.algorithms.ALGORITHMS`.
         burst: Most units at once, if the quota was given as text and counted by `gcra`.
         concurrency: Most units in flight at once.
         key: Whose bucket a request is charged to, as a list of sources. The first of `"client"`, `"header:NAME"` and
@@ -68,7 +68,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     algorithm: str | None = None
     burst: int | None = None
     concurrency: int | None = None
-    key: Sequence[Source] = (recipe.CLIENT,)
+    key: Sequence[Source] = (key_specification.CLIENT,)
     absent: Absent = "share"
     cost: int = 1
     methods: Collection[str] = ()
@@ -86,7 +86,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             raise unusable("policy: name", self.name, "use 1 to 64 letters, digits, '.', '_' and '-'", str)
         try:
             self._check_limit()
-            _ = self.recipe
+            _ = self.key_specification
             self._store("key", tuple(self.key))
             self._check_coverage()
             require_choice("absent", self.absent, get_args(Absent))
@@ -105,14 +105,14 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return self.quota
 
     @property
-    def recipe(self) -> Recipe:
-        """The key as a recipe."""
-        return recipe.read(self.key)
+    def key_specification(self) -> KeySpecification:
+        """The key as a specification."""
+        return key_specification.read(self.key)
 
     @property
     def needs_route(self) -> bool:
         """Whether nothing but the route tells if and how it applies."""
-        return bool(self.routes) or self.recipe.route
+        return bool(self.routes) or self.key_specification.route
 
     @property
     def refunded(self) -> frozenset[int]:

@@ -9,8 +9,8 @@ import tomllib
 from os import PathLike
 from typing import Any, Final
 
+from shm_store.core.quoting import excerpt
 from shm_store.errors import ConfigurationError
-from shm_store.quoting import excerpt
 
 #: Most bytes of a file: some thousands of policies.
 SIZE_MAX: Final = 2**20

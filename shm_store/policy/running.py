@@ -7,7 +7,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Final
 
-from shm_store.arguments import require_path
+from shm_store.core.validation import require_path
 from shm_store.policy.document import load, require_distinct
 from shm_store.policy.policy import Policy
 

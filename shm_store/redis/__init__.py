@@ -1,6 +1,6 @@
 """The limiter on Redis or Valkey, for limits that several hosts share."""
 
-from shm_store.extras import needed
+from shm_store.core.extras import needed
 
 with needed("shm_store.redis", "redis", extra="redis"):
     from shm_store.redis.config import RedisConfig

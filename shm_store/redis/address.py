@@ -9,8 +9,8 @@ from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 import redis
 from redis.connection import parse_url
 
+from shm_store.core.quoting import excerpt, named
 from shm_store.errors import ConfigurationError, ConfigurationTypeError
-from shm_store.quoting import excerpt, named
 
 #: redis-py's scheme for each scheme of an address: a server, with TLS or without, on a socket, a cluster, or Sentinels.
 SCHEMES: Final = {

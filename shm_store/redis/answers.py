@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 import msgspec
 import redis
 
-from shm_store.quoting import shown
+from shm_store.core.quoting import shown
 
 Reply: TypeAlias = Any
 Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]

@@ -8,9 +8,9 @@ from typing import Any, Final
 import redis
 from redis.connection import parse_url
 
-from shm_store import forks
 from shm_store.durations import NS_PER_SECOND
 from shm_store.errors import EngineError
+from shm_store.process import forks
 from shm_store.redis import address, deadline, pools, refusals
 from shm_store.redis.breaker import Breaker
 from shm_store.redis.cluster import Clustered

@@ -10,7 +10,7 @@ import re
 from hashlib import blake2b
 from typing import Final
 
-from shm_store.table.labels import encoded
+from shm_store.table.records.labels import encoded
 
 # The beginning of a policy's key: its name, the route, the method, the mark of CORS preflights. And the owners that
 # `shm_store.http.keys` writes.

@@ -8,7 +8,7 @@ from typing import Final
 
 import redis
 
-from shm_store.quoting import excerpt
+from shm_store.core.quoting import excerpt
 from shm_store.redis.answers import NoAnswerError
 
 #: The remedy for an error that may be about one key alone.

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from importlib.resources import files
 from typing import Any, Final
 
-from shm_store.algorithms import ALGORITHMS
+from shm_store.core.algorithms import ALGORITHMS
 
 _PARTS: Final = files(__package__).joinpath("lua")
 _SHARED: Final = ("state", "division", "window", *(name.replace("-", "_") for name in ALGORITHMS), "algorithms")

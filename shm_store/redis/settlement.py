@@ -8,10 +8,10 @@ from collections import deque
 from collections.abc import Sequence
 from weakref import WeakSet
 
+from shm_store.core.reservation import Settle
 from shm_store.errors import StoreError
-from shm_store.redis.calls import Calls, Taken
+from shm_store.redis.commands import Commands, Taken
 from shm_store.redis.in_flight import Heartbeat
-from shm_store.reservation import Settle
 
 
 class Settlement:
@@ -20,7 +20,7 @@ class Settlement:
     The first call counts, whatever becomes of it: units that were given back twice would be there twice.
     """
 
-    def __init__(self, calls: Calls, heartbeat: Heartbeat, outcome: Sequence[Taken]) -> None:
+    def __init__(self, calls: Commands, heartbeat: Heartbeat, outcome: Sequence[Taken]) -> None:
         """Remember what was taken."""
         self._calls = calls
         self._heartbeat = heartbeat
@@ -63,7 +63,7 @@ class Settlement:
 class Settlements:
     """The settlements of one store that are still to come."""
 
-    def __init__(self, calls: Calls, heartbeat: Heartbeat) -> None:
+    def __init__(self, calls: Commands, heartbeat: Heartbeat) -> None:
         """Begin with none."""
         self._calls = calls
         self._heartbeat = heartbeat

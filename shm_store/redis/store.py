@@ -6,8 +6,9 @@ from collections.abc import Callable, Collection, Sequence
 from types import TracebackType
 from typing import Final, Self
 
-from shm_store import forks
-from shm_store.arguments import (
+from shm_store.core.limiter import KeyReserve, KeyTake
+from shm_store.core.reservation import Reservation
+from shm_store.core.validation import (
     LIMITS,
     QUOTAS,
     CheckedTake,
@@ -20,21 +21,20 @@ from shm_store.arguments import (
     require_limit,
     takes_of,
 )
+from shm_store.core.waiting import Waiting
 from shm_store.durations import NS_PER_SECOND, Duration
 from shm_store.errors import ConfigurationError, EngineError, StoreClosedError
-from shm_store.limiter import KeyReserve, KeyTake
+from shm_store.process import forks
 from shm_store.quota import Concurrency, Quota
 from shm_store.rate_info import RateInfo
 from shm_store.redis import refusals
-from shm_store.redis.calls import Calls
+from shm_store.redis.commands import Commands
 from shm_store.redis.config import RedisConfig
 from shm_store.redis.engine import Engine
 from shm_store.redis.in_flight import Heartbeat
 from shm_store.redis.leases import Issue, Order
 from shm_store.redis.settlement import Settlements
 from shm_store.redis.terms import terms_of
-from shm_store.reservation import Reservation
-from shm_store.waiting import Waiting
 
 # A process renews its units in flight as often within the time for which they count.
 _RENEWALS: Final = 3
@@ -64,7 +64,7 @@ class RedisStore(Waiting):
         self._engine = engine
         self._config = config
         self._quota = config.quota
-        self._calls = Calls(engine, config, clock)
+        self._calls = Commands(engine, config, clock)
         self._heartbeat = Heartbeat(self._calls.renew, config.seconds("in_flight_ttl") / _RENEWALS)
         self._settlements = Settlements(self._calls, self._heartbeat)
         self._closed = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from shm_store.algorithms import ALGORITHMS
+from shm_store.core.algorithms import ALGORITHMS
 from shm_store.errors import ConfigurationError
 from shm_store.quota import Concurrency, Quota
 

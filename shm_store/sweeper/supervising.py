@@ -13,13 +13,14 @@ from typing import Final
 
 from shm_store.durations import NS_PER_SECOND
 from shm_store.errors import StoreError
-from shm_store.housekeeping import Housekeeping
+from shm_store.operate.housekeeping import Housekeeping
 from shm_store.sweeper import interpreter
 from shm_store.sweeper.signals import chain
 from shm_store.sweeper.started import Sweeper, SweeperProcess, SweeperThread
-from shm_store.table import files, ownership
 from shm_store.table.attachment import opened
-from shm_store.table.seats import Role
+from shm_store.table.host import ownership
+from shm_store.table.locking.seats import Role
+from shm_store.table.segment import files
 
 # A sweeper that lived this long did not fail to start: the next one may start at once.
 _STEADY_NS: Final = 10_000_000_000

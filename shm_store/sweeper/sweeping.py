@@ -17,8 +17,8 @@ from typing import Final
 
 from shm_store.durations import NS_PER_SECOND
 from shm_store.errors import StoreError
-from shm_store.housekeeping import Housekeeping
-from shm_store.table.seats import Role
+from shm_store.operate.housekeeping import Housekeeping
+from shm_store.table.locking.seats import Role
 
 # Time between two heartbeats, and between two looks for a segment that is not there yet.
 BEAT_S: Final = 1.0

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
-from shm_store.algorithms import ALGORITHMS, FRESH, Algorithm, Decision, State, Terms, requoted
+from shm_store.core.algorithms import ALGORITHMS, FRESH, Algorithm, Decision, State, Terms, requoted
 from shm_store.quota import resized
-from shm_store.table.layout import (
+from shm_store.table.records.slots import Place, Slot
+from shm_store.table.records.victims import Victim
+from shm_store.table.segment.layout import (
     ALGORITHM_MASK,
     ALGORITHM_SHIFT,
     BURST,
@@ -23,8 +25,6 @@ from shm_store.table.layout import (
     THIRD,
     UNASKED,
 )
-from shm_store.table.slots import Place, Slot
-from shm_store.table.victims import Victim
 
 #: The algorithms by the code that a slot's tag carries.
 BY_CODE: Final = tuple(ALGORITHMS.values())

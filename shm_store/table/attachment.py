@@ -11,14 +11,14 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
-from shm_store import forks
 from shm_store.config import Config
 from shm_store.errors import BackendError
-from shm_store.table import files, lifetime
-from shm_store.table.layout import ALLOWED, DENIED, STRIPE_WORDS, word
-from shm_store.table.recovery import Recovery
-from shm_store.table.seats import Role, Seats
-from shm_store.table.segment import Segment
+from shm_store.process import forks
+from shm_store.table.locking.recovery import Recovery
+from shm_store.table.locking.seats import Role, Seats
+from shm_store.table.segment import files, lifetime
+from shm_store.table.segment.layout import ALLOWED, DENIED, STRIPE_WORDS, word
+from shm_store.table.segment.mapping import Segment
 
 
 class _Key(NamedTuple):

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from shm_store.algorithms import State, Terms
+from shm_store.core.algorithms import State, Terms
 from shm_store.quota import INTERVAL_MIN_NS
 from shm_store.table.buckets import Buckets
-from shm_store.table.layout import BLOCK, BLOCKED, FLAGS, IDLE_AT, OTHER, TAG
-from shm_store.table.slots import Place, Slot, next_tag
-from shm_store.table.stripes import Hold
+from shm_store.table.locking.stripes import Hold
+from shm_store.table.records.slots import Place, Slot, next_tag
+from shm_store.table.segment.layout import BLOCK, BLOCKED, FLAGS, IDLE_AT, OTHER, TAG
 
 # Every slot has a valid quota (I5).
 _TERMS: Final = Terms(1, INTERVAL_MIN_NS, 1)

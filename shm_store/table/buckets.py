@@ -12,14 +12,17 @@ from typing import Final
 
 from msgspec.structs import astuple
 
-from shm_store.algorithms import FRESH, State, Terms
 from shm_store.config import OnFull
+from shm_store.core.algorithms import FRESH, State, Terms
 from shm_store.quota import Quota
 from shm_store.table.accounts import CODES, Account, InFlight
 from shm_store.table.holders import Holders, owner_of
-from shm_store.table.journal import Journal
-from shm_store.table.labels import Labels
-from shm_store.table.layout import (
+from shm_store.table.locking.journal import Journal
+from shm_store.table.locking.stripes import Hold
+from shm_store.table.records.labels import Labels
+from shm_store.table.records.slots import Place, Slot, Slots, next_tag
+from shm_store.table.records.victims import Victim, Victims
+from shm_store.table.segment.layout import (
     BURST,
     FIRST,
     HOLDER,
@@ -32,10 +35,7 @@ from shm_store.table.layout import (
     TAG,
     THIRD,
 )
-from shm_store.table.segment import Segment
-from shm_store.table.slots import Place, Slot, Slots, next_tag
-from shm_store.table.stripes import Hold
-from shm_store.table.victims import Victim, Victims
+from shm_store.table.segment.mapping import Segment
 
 #: Keys of one stripe that one operation may change: each needs up to three pairs of words in its journal.
 KEYS_MAX: Final = JOURNAL_WORDS // 6

@@ -11,16 +11,16 @@ from collections.abc import Collection, Sequence
 
 import msgspec
 
-from shm_store.algorithms import FRESH, Decision, State
+from shm_store.core.algorithms import FRESH, Decision, State
 from shm_store.errors import ConfigurationError, TableFullError, unusable_cost
 from shm_store.quota import Concurrency, Quota
 from shm_store.rate_info import RateInfo
 from shm_store.table.accounts import Account, InFlight, Owner
 from shm_store.table.blocks import Blocks
 from shm_store.table.buckets import KEYS_MAX, Buckets
-from shm_store.table.layout import ALLOWED, DENIED, IDLE_AT, OTHER, REFUSED, SHADOW, TAG
-from shm_store.table.slots import Place, Slot
-from shm_store.table.stripes import Hold
+from shm_store.table.locking.stripes import Hold
+from shm_store.table.records.slots import Place, Slot
+from shm_store.table.segment.layout import ALLOWED, DENIED, IDLE_AT, OTHER, REFUSED, SHADOW, TAG
 
 
 class Wanted(msgspec.Struct, frozen=True, gc=False):

@@ -9,16 +9,16 @@ import warnings
 from collections import deque
 from typing import Final
 
-from shm_store import forks
 from shm_store.durations import NS_PER_SECOND
 from shm_store.errors import BackendError, OwnershipError, StoreClosedError, StoreError
+from shm_store.process import forks
+from shm_store.process.unwinding import operations
 from shm_store.table.attachment import Attachment
 from shm_store.table.hints import Hints
-from shm_store.table.labels import Labels
+from shm_store.table.locking.stripes import Stripes
+from shm_store.table.records.labels import Labels
+from shm_store.table.records.tallies import Tallies
 from shm_store.table.settlement import Settlements
-from shm_store.table.stripes import Stripes
-from shm_store.table.tallies import Tallies
-from shm_store.unwinding import operations
 
 # Beyond the lock timeout, for an operation that has its stripe.
 _CLOSE_GRACE_NS: Final = NS_PER_SECOND // 10

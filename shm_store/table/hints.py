@@ -7,11 +7,11 @@ from typing import Final, TypeAlias
 
 from shm_store.quota import Quota
 from shm_store.table.call import Taken
-from shm_store.table.labels import Labels
-from shm_store.table.layout import FIRST, LABEL_ALLOWED, LABEL_DENIED, SEAT_PHASES, TAG, Word, word
 from shm_store.table.leases import DENIAL, UNITS, Spent
-from shm_store.table.slots import Place, Slot
-from shm_store.table.stripes import Stripes
+from shm_store.table.locking.stripes import Stripes
+from shm_store.table.records.labels import Labels
+from shm_store.table.records.slots import Place, Slot
+from shm_store.table.segment.layout import FIRST, LABEL_ALLOWED, LABEL_DENIED, SEAT_PHASES, TAG, Word, word
 
 #: Algorithms that the hot path can do: in the window that a slot names, they count units up to the limit.
 COUNTING: Final = frozenset(("token-bucket", "fixed-window"))

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from shm_store.table.accounts import Account, InFlight, Owner
-from shm_store.table.layout import FIRST, HOLDER, HOLDER_PID, HOLDER_START, IDLE_AT, LIMIT, TAG
-from shm_store.table.slots import Place, Slot, Slots
-from shm_store.table.victims import Victims
+from shm_store.table.records.slots import Place, Slot, Slots
+from shm_store.table.records.victims import Victims
+from shm_store.table.segment.layout import FIRST, HOLDER, HOLDER_PID, HOLDER_START, IDLE_AT, LIMIT, TAG
 
 
 class Holders:

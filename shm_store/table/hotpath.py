@@ -11,15 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from shm_store import forks
-from shm_store.arguments import require_key
-from shm_store.limiter import Take
+from shm_store.core.limiter import Take
+from shm_store.core.validation import require_key
+from shm_store.process import forks
 from shm_store.quota import Quota
 from shm_store.rate_info import RateInfo
 from shm_store.table.hints import Hint
-from shm_store.table.layout import BUSY, IDLE, OTHER, SEAT_PHASES
-from shm_store.table.seats import Seats
-from shm_store.table.stripes import TRIES, Stripes, is_damage
+from shm_store.table.locking.seats import Seats
+from shm_store.table.locking.stripes import TRIES, Stripes, is_damage
+from shm_store.table.segment.layout import BUSY, IDLE, OTHER, SEAT_PHASES
 
 
 def bind(  # noqa: C901, PLR0915 - one closure, whose calls are what it saves

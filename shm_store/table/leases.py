@@ -12,11 +12,13 @@ from typing import Final
 
 import msgspec
 
-from shm_store.algorithms import State, Terms
+from shm_store.core.algorithms import State, Terms
 from shm_store.errors import TableFullError
 from shm_store.rate_info import RateInfo
 from shm_store.table.buckets import Buckets
-from shm_store.table.layout import (
+from shm_store.table.locking.stripes import Hold
+from shm_store.table.records.slots import Place, Slot
+from shm_store.table.segment.layout import (
     ALGORITHM_MASK,
     ALGORITHM_SHIFT,
     ALLOWED,
@@ -32,8 +34,6 @@ from shm_store.table.layout import (
     TAG,
     THIRD,
 )
-from shm_store.table.slots import Place, Slot
-from shm_store.table.stripes import Hold
 
 #: The kinds, as the bits of the algorithm say them. UNITS is that of gcra, whose burst is not its limit (I5).
 DENIAL, UNITS, PENDING = range(3)

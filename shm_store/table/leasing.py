@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import msgspec
 
-from shm_store.limiter import Take
+from shm_store.core.limiter import Take
 from shm_store.quota import Quota
 from shm_store.rate_info import RateInfo
 from shm_store.table import hotpath
 from shm_store.table.leases import DENIAL, NUMBER_MIN, UNITS, Due, Lease, Leases
-from shm_store.table.slots import Place
+from shm_store.table.records.slots import Place
 from shm_store.table.table import Table
 
 __all__ = ["DENIAL", "NUMBER_MIN", "UNITS", "Held", "Lease", "Leasing", "Pending"]

@@ -7,12 +7,12 @@ Everything here runs under the stripe of the key's set.
 
 from __future__ import annotations
 
-from shm_store.algorithms import FRESH, Terms
+from shm_store.core.algorithms import FRESH, Terms
 from shm_store.table.accounts import Account
 from shm_store.table.buckets import Buckets
-from shm_store.table.layout import INTERVAL, LIMIT, OTHER, OVERRIDE, TAG, UNASKED
-from shm_store.table.slots import Place, Slot
-from shm_store.table.stripes import Hold
+from shm_store.table.locking.stripes import Hold
+from shm_store.table.records.slots import Place, Slot
+from shm_store.table.segment.layout import INTERVAL, LIMIT, OTHER, OVERRIDE, TAG, UNASKED
 
 
 def store(buckets: Buckets, hold: Hold, place: Place, terms: Terms, *, keep_spent: bool) -> bool:

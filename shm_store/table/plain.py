@@ -12,15 +12,15 @@ from collections.abc import Sequence
 
 import msgspec
 
-from shm_store.algorithms import FRESH, Decision, State, Terms
+from shm_store.core.algorithms import FRESH, Decision, State, Terms
 from shm_store.quota import Quota
 from shm_store.rate_info import RateInfo
 from shm_store.table.accounts import BY_CODE, CODES
 from shm_store.table.buckets import KEYS_MAX, Buckets
 from shm_store.table.call import Taken, Wanted
-from shm_store.table.layout import ALGORITHM_SHIFT, ALLOWED, BLOCKED, DENIED, FLAGS, OTHER
-from shm_store.table.slots import Place, Slot
-from shm_store.table.stripes import Hold
+from shm_store.table.locking.stripes import Hold
+from shm_store.table.records.slots import Place, Slot
+from shm_store.table.segment.layout import ALGORITHM_SHIFT, ALLOWED, BLOCKED, DENIED, FLAGS, OTHER
 
 
 class _Weighed(msgspec.Struct, frozen=True, gc=False):

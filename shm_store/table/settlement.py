@@ -9,14 +9,14 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from weakref import WeakSet
 
+from shm_store.core.reservation import Settle
 from shm_store.errors import StoreClosedError, StoreError
+from shm_store.process.unwinding import operations
 from shm_store.quota import Concurrency
-from shm_store.reservation import Settle
 from shm_store.table.call import Taken, Wanted
-from shm_store.table.layout import OTHER
-from shm_store.table.stripes import Hold, Stripes
+from shm_store.table.locking.stripes import Hold, Stripes
+from shm_store.table.segment.layout import OTHER
 from shm_store.table.takes import Takes
-from shm_store.unwinding import operations
 
 
 class Part:

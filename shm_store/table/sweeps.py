@@ -7,9 +7,9 @@ from collections.abc import Collection, Iterable
 from shm_store.table.accounts import Owner
 from shm_store.table.buckets import Buckets
 from shm_store.table.holders import owner_of
-from shm_store.table.layout import BLOCK, HOLDER, IDLE_AT, OTHER, SWEPT, TAG
-from shm_store.table.slots import Slot
-from shm_store.table.stripes import Hold
+from shm_store.table.locking.stripes import Hold
+from shm_store.table.records.slots import Slot
+from shm_store.table.segment.layout import BLOCK, HOLDER, IDLE_AT, OTHER, SWEPT, TAG
 
 
 def reclaimable(buckets: Buckets, set_index: int, dead: Collection[Owner]) -> list[int]:

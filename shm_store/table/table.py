@@ -9,28 +9,28 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final, Self
 
-from shm_store import forks
 from shm_store.config import Config, OnFull
-from shm_store.digest import Digest
+from shm_store.core.digest import Digest
+from shm_store.core.reservation import Settle
 from shm_store.durations import NS_PER_SECOND
 from shm_store.errors import TableFullError
-from shm_store.reservation import Settle
-from shm_store.table import plain, process, sweeps
+from shm_store.process import forks, identity
+from shm_store.table import plain, sweeps
 from shm_store.table.accounts import Owner
 from shm_store.table.attachment import Attachment, on_open
 from shm_store.table.buckets import Buckets
 from shm_store.table.call import Taken, Undecided, Wanted
 from shm_store.table.handle import Handle, close_dropped
 from shm_store.table.hints import Hints
-from shm_store.table.layout import MIN_TTL_AT, OTHER, TTL_INTERVAL_AT, WORD
-from shm_store.table.recovery import Recovery
-from shm_store.table.seats import Role, Seats
-from shm_store.table.segment import Segment
+from shm_store.table.locking.recovery import Recovery
+from shm_store.table.locking.seats import Role, Seats
+from shm_store.table.locking.stripes import Hold, Stripes
+from shm_store.table.records.slots import Place
+from shm_store.table.records.tallies import Tallies
+from shm_store.table.segment.layout import MIN_TTL_AT, OTHER, TTL_INTERVAL_AT, WORD
+from shm_store.table.segment.mapping import Segment
 from shm_store.table.settlement import Settlements
-from shm_store.table.slots import Place
-from shm_store.table.stripes import Hold, Stripes
 from shm_store.table.takes import Takes
-from shm_store.table.tallies import Tallies
 
 # Slots that a sweep vacates in one hold of a stripe, which is then about as long as that of a first take.
 _SWEPT_AT_ONCE: Final = 4
@@ -128,7 +128,7 @@ class Table:
         """This process, as others know it by what it has in flight."""
         forks.catch_up()
         if self._owner is None:
-            self._owner = Owner(os.getpid(), process.own_start_ticks())
+            self._owner = Owner(os.getpid(), identity.own_start_ticks())
         return self._owner
 
     def take_all(self, wanted: list[Wanted]) -> list[Taken]:
@@ -250,7 +250,7 @@ class Table:
 
 
 def _dead(owners: Iterable[Owner]) -> set[Owner]:
-    return {owner for owner in owners if not process.is_alive(*owner)}
+    return {owner for owner in owners if not identity.is_alive(*owner)}
 
 
 def _epoch_of(clock: Callable[[], int]) -> Callable[[], int]:

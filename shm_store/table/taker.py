@@ -9,8 +9,8 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable
 
-from shm_store.arguments import not_a_quota, require_key
-from shm_store.limiter import Take
+from shm_store.core.limiter import Take
+from shm_store.core.validation import not_a_quota, require_key
 from shm_store.quota import Quota
 from shm_store.rate_info import RateInfo
 from shm_store.table import hotpath

@@ -13,9 +13,9 @@ from shm_store.table.accounts import Account, InFlight, Owner
 from shm_store.table.blocks import Blocks
 from shm_store.table.buckets import Buckets
 from shm_store.table.call import Call, Taken, Undecided, Wanted, blocked, decided, info_of
-from shm_store.table.layout import OTHER, TAG
-from shm_store.table.slots import Place
-from shm_store.table.stripes import Hold
+from shm_store.table.locking.stripes import Hold
+from shm_store.table.records.slots import Place
+from shm_store.table.segment.layout import OTHER, TAG
 
 
 class Takes:

@@ -6,16 +6,16 @@ from collections.abc import Collection, Sequence
 from types import TracebackType
 from typing import Final, Self
 
-from shm_store.arguments import require_instance
+from shm_store.core.limiter import KeyReserve, KeyTake, Take
+from shm_store.core.reservation import Reservation
+from shm_store.core.tally import RequestTally, Tally
+from shm_store.core.validation import require_instance
+from shm_store.core.waiting import Waiting
 from shm_store.durations import Duration
-from shm_store.limiter import KeyReserve, KeyTake, Take
 from shm_store.quota import Concurrency, Quota
 from shm_store.rate_info import RateInfo
 from shm_store.redis import RedisStore
-from shm_store.reservation import Reservation
 from shm_store.store import ShmStore
-from shm_store.tally import RequestTally, Tally
-from shm_store.waiting import Waiting
 
 
 class CountedStore(Waiting):

@@ -7,13 +7,13 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Final, TypeVar, overload
 
-from shm_store.arguments import takes_of
+from shm_store.core.limiter import KeyReserve, KeyTake
+from shm_store.core.reservation import Reservation
+from shm_store.core.validation import takes_of
 from shm_store.errors import EngineError
-from shm_store.limiter import KeyReserve, KeyTake
 from shm_store.quota import Concurrency, Quota, most_burst, require_integer
 from shm_store.rate_info import RateInfo
 from shm_store.redis import RedisStore
-from shm_store.reservation import Reservation
 from shm_store.store import ShmStore
 from shm_store.tiers.counted import CountedStore
 

@@ -10,18 +10,18 @@ import weakref
 from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
-from shm_store import forks
-from shm_store.arguments import not_a_quota, require_clock, require_instance, require_key
+from shm_store.core.limiter import KeyReserve, KeyTake
+from shm_store.core.reservation import Reservation
+from shm_store.core.validation import not_a_quota, require_clock, require_instance, require_key
 from shm_store.durations import NS_PER_SECOND, Duration
 from shm_store.errors import EngineError, StoreError
-from shm_store.limiter import KeyReserve, KeyTake
+from shm_store.process import forks
 from shm_store.quota import Concurrency, Quota
 from shm_store.rate_info import RateInfo
 from shm_store.redis import Issue, Order, RedisStore
-from shm_store.reservation import Reservation
 from shm_store.store import ShmStore
 from shm_store.table.leasing import DENIAL, NUMBER_MIN, UNITS, Held, Lease, Pending
-from shm_store.table.slots import is_short
+from shm_store.table.records.slots import is_short
 from shm_store.tiers.config import LeaseConfig
 from shm_store.tiers.counted import CountedStore
 

@@ -8,7 +8,7 @@ from typing import Final
 
 import pytest
 
-from shm_store.unwinding import OPERATIONS
+from shm_store.process.unwinding import OPERATIONS
 from tests.architecture.modules import Imports, read_imports, within
 
 ROOT: Final = Path(__file__).parents[2]
@@ -16,43 +16,26 @@ PACKAGES: Final = ("shm_store", "service")
 
 # A module may import those of its own line and of the lines above it; `test_layers_place_every_module` keeps it whole.
 LAYERS: Final = (
-    (
-        "quoting",
-        "errors",
-        "extras",
-        "unwinding",
-        "forks",
-        "digest",
-        "durations",
-        "quota",
-        "algorithms",
-        "config",
-        "arguments",
-        "rate_info",
-        "reservation",
-        "waiting",
-        "limiter",
-        "stats",
-        "tally",
-        "entry",
-        "query",
-    ),
-    ("table.layout",),
+    ("core", "errors", "durations", "quota", "config", "rate_info"),
+    ("process",),
+    ("table.host",),
+    ("table.segment",),
+    ("table.records", "table.locking", "table.attachment"),
     ("table",),
-    ("redis",),
-    ("inspection", "housekeeping", "dump"),
-    ("spelling",),
-    ("whole",),
-    ("store",),
+    ("operate",),
+    ("redis", "store", "whole"),
     ("decorator", "tiers"),
     ("policy", "sweeper", "supervisor"),
     ("http",),
-    ("metrics",),
     ("falcon", "wsgi", "asgi", "gunicorn", "prometheus", "opentelemetry"),
     ("cli", "__main__"),
 )
 PURE: Final = tuple(
-    f"shm_store.{name}" for name in ("quoting", "errors", "durations", "quota", "algorithms", "table.layout")
+    f"shm_store.{name}"
+    for name in (
+        *("errors", "durations", "quota"),
+        *("core.algorithms", "core.quoting", "process.namespaces", "table.segment.layout"),
+    )
 )
 # What only computes. `os`, `time`, `mmap`, `fcntl`, `signal`, `threading` and their like are outside by omission.
 COMPUTES: Final = frozenset(
@@ -73,7 +56,7 @@ COMPUTES: Final = frozenset(
 # The only modules that may import a thing from outside.
 OWNERS: Final = {
     "posix_ipc": ("shm_store.table",),
-    "mmap": ("shm_store.table", "shm_store.forks"),
+    "mmap": ("shm_store.table", "shm_store.process.forks"),
     "fcntl": ("shm_store.table", "shm_store.sweeper.announcing", "service.business.platform"),
     "falcon": ("shm_store.falcon", "service.app"),
     "gunicorn": ("shm_store.gunicorn", "service.app"),
@@ -96,24 +79,28 @@ DATA: Final = "service.business.data"
 
 # One import for each rule, that must never be.
 FORBIDDEN: Final = [
-    ("shm_store.table.segment", "service.app.conf"),
+    ("shm_store.table.segment.mapping", "service.app.conf"),
     ("service.app.api.guard", "shm_store.http.keys"),
-    ("service.app.construct.application", "shm_store.table.segment"),
+    ("service.app.construct.application", "shm_store.table.segment.mapping"),
     ("shm_store.quota", "os"),
-    ("shm_store.algorithms", "time"),
+    ("shm_store.core.algorithms", "time"),
     ("shm_store.errors", "posix_ipc"),
-    ("shm_store.table.layout", "mmap"),
+    ("shm_store.table.segment.layout", "mmap"),
     ("shm_store.quota", "shm_store.config"),
-    ("shm_store.table.layout", "shm_store.table.segment"),
-    ("shm_store.table.segment", "shm_store.store"),
+    ("shm_store.process.identity", "shm_store.table.segment.layout"),
+    ("shm_store.table.host.filelock", "shm_store.table.segment.files"),
+    ("shm_store.table.table", "shm_store.operate.inspection"),
+    ("shm_store.operate.inspection", "shm_store.store"),
+    ("shm_store.table.segment.layout", "shm_store.table.segment.mapping"),
+    ("shm_store.table.segment.mapping", "shm_store.store"),
     ("shm_store.store", "shm_store.http.headers"),
     ("shm_store.http.headers", "shm_store.falcon"),
     ("shm_store.policy.policy", "shm_store.http.headers"),
     ("shm_store.wsgi", "falcon"),
     ("shm_store.http.headers", "falcon"),
     ("shm_store.falcon", "shm_store.cli"),
-    ("shm_store.inspection", "rich"),
-    ("shm_store.inspection", "typer"),
+    ("shm_store.operate.inspection", "rich"),
+    ("shm_store.operate.inspection", "typer"),
     ("shm_store.config", "shm_store"),
     ("service.business.features.links", "falcon"),
     ("service.business.features.links", "sqlite3"),

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from shm_store import Config
-from shm_store.table.layout import SET_SLOTS_MAX
+from shm_store.table.segment.layout import SET_SLOTS_MAX
 from tests.bench.figures import Figure
 
 _LOADS: Final = (0.5, 0.7, 0.8, 0.9, 0.95)

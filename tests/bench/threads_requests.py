@@ -16,7 +16,7 @@ from typing import Final
 from posix_ipc import BusyError
 
 from shm_store import ShmStore
-from shm_store.table.semaphores import Semaphore
+from shm_store.table.host.semaphores import Semaphore
 from tests.bench.processes_crew import Done, Work
 from tests.bench.processes_latency import quantiles
 from tests.bench.threads_primitive import POSIX_IPC

@@ -12,8 +12,8 @@ from typing import Final
 
 import pytest
 
-from shm_store.inspection import tables
-from shm_store.table import files
+from shm_store.operate.inspection import tables
+from shm_store.table.segment import files
 from tests.cli.conftest import OpenTable, Run
 from tests.cli.terminals import Terminal
 from tests.ground import HERE, USER, Ground, Place

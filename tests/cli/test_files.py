@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from shm_store.cli import files, paths
-from shm_store.dump import dump as dump_table
+from shm_store.operate.dump import dump as dump_table
 from tests.cli.conftest import OpenTable, Run, spend
 from tests.segments import attached
 

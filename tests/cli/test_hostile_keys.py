@@ -9,8 +9,8 @@ import unicodedata
 import pytest
 from rich.cells import cell_len
 
-from shm_store import digest
 from shm_store.cli.escaping import SHOWN_MAX, one_line, visible
+from shm_store.core import digest
 from tests.cli.conftest import OpenTable, Run
 
 HOSTILE = {

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from shm_store.housekeeping import Housekeeping
-from shm_store.stats import Stats
-from shm_store.table.layout import HEARTBEAT_AT, PASSES_AT, SWEEP_AT, SWEEPER_AT
-from shm_store.table.seats import Role
+from shm_store.operate.housekeeping import Housekeeping
+from shm_store.operate.stats import Stats
+from shm_store.table.locking.seats import Role
+from shm_store.table.segment.layout import HEARTBEAT_AT, PASSES_AT, SWEEP_AT, SWEEPER_AT
 from tests.cli.conftest import OpenTable, Run, spend
 from tests.dead import dead_seat
 

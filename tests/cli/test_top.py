@@ -14,8 +14,8 @@ from rich.console import Console
 from shm_store.cli.pacing import affordable
 from shm_store.cli.sampling import Frame, Rates, Sampler
 from shm_store.cli.screen import columns, drawn
-from shm_store.entry import Used
-from shm_store.tally import Counts, Requests
+from shm_store.core.tally import Counts, Requests
+from shm_store.operate.entry import Used
 from tests.cli.conftest import OpenTable, Run, command, spend
 from tests.cli.terminals import Terminal
 

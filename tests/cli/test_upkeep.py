@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from shm_store import Config, ShmStore
-from shm_store.table.layout import BLOCKED, BURST, IDLE_AT, INTERVAL
+from shm_store.table.segment.layout import BLOCKED, BURST, IDLE_AT, INTERVAL
 from tests.cli.conftest import OpenTable, Run, spend
 from tests.fork import ended, in_child
 

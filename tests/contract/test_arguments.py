@@ -13,7 +13,7 @@ import pytest
 
 from shm_store import Concurrency, Config, CostTypeError, Quota, ShmStore
 from shm_store.redis import Order, RedisConfig, RedisStore
-from shm_store.table.files import remove
+from shm_store.table.segment.files import remove
 from shm_store.tiers import CountedStore, FallbackStore, LeaseConfig, LeaseStore
 from tests.engines import Server, engines, free_port
 from tests.segments import new_segment_name

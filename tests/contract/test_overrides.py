@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from shm_store import Concurrency, ConfigurationError, CostError, Quota, RateLimiter
-from shm_store.algorithms import ALGORITHMS
+from shm_store.core.algorithms import ALGORITHMS
 from shm_store.quota import INTERVAL_MAX_NS
 from tests.clock import Clock
 from tests.contract.conftest import OpenStore

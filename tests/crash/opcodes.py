@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from unittest import mock
 
 from shm_store import Concurrency, Config, Quota, RateInfo, Reservation, ShmStore
-from shm_store.table import audit
+from shm_store.operate import audit
 from shm_store.table.leasing import UNITS, Lease
 from tests.clock import Clock
 from tests.dead import dead_seat

@@ -16,8 +16,8 @@ from typing import Final
 import pytest
 
 from shm_store import Config, ShmStore
-from shm_store.table import layout
-from shm_store.table.lifetime import unlink
+from shm_store.table.segment import layout
+from shm_store.table.segment.lifetime import unlink
 from tests.crash.opcodes import at_opcode
 from tests.fork import ended, in_child
 

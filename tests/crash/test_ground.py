@@ -20,9 +20,9 @@ from shm_store import BackendError, Config, ConfigurationError, OwnershipError, 
 
 # Imported while the process is root: another user may lack permission to read the interpreter's files.
 from shm_store.cli.app import run
-from shm_store.housekeeping import Housekeeping
-from shm_store.table.lifetime import unlink
-from shm_store.table.seats import Role
+from shm_store.operate.housekeeping import Housekeeping
+from shm_store.table.locking.seats import Role
+from shm_store.table.segment.lifetime import unlink
 from tests.apart import open_apart
 from tests.conftest import OpenStore
 from tests.fork import ended, in_child

@@ -13,7 +13,7 @@ from tests.ground import Ground
 _LIMITED: Final = """
 import resource
 from shm_store import Config, ShmStore, StoreError
-from shm_store.table.lifetime import unlink
+from shm_store.table.segment.lifetime import unlink
 resource.setrlimit(resource.RLIMIT_{}, ({}, {}))
 try:
     print({})

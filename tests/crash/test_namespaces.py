@@ -14,10 +14,10 @@ _ENTER: Final = """
 from functools import partial
 from shm_store import Config, ShmStore, StoreError
 from shm_store.cli.app import run
-from shm_store.housekeeping import Housekeeping
-from shm_store.inspection import Inspection
-from shm_store.table.seats import Role
-from shm_store.table.lifetime import unlink
+from shm_store.operate.housekeeping import Housekeeping
+from shm_store.operate.inspection import Inspection
+from shm_store.table.locking.seats import Role
+from shm_store.table.segment.lifetime import unlink
 for enter in (
     partial(ShmStore.open, Config(name="t", limit=9, initial_size=8)),
     partial(ShmStore.attach, "t"),

@@ -9,9 +9,9 @@ import time
 import pytest
 
 from shm_store import StripeTimeoutError
-from shm_store.table import audit
-from shm_store.table.layout import IDLE, OTHER, SEAT_PHASES
-from shm_store.table.stripes import Hold
+from shm_store.operate import audit
+from shm_store.table.locking.stripes import Hold
+from shm_store.table.segment.layout import IDLE, OTHER, SEAT_PHASES
 from tests.clock import Clock
 from tests.conftest import OpenStore
 from tests.dead import dead_seat

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from shm_store import Config, Quota, ShmStore
-from shm_store.table.files import remove
-from shm_store.table.slots import Slot
+from shm_store.table.records.slots import Slot
+from shm_store.table.segment.files import remove
 from tests.apart import open_apart
 from tests.clock import Clock
 

@@ -26,6 +26,7 @@ except StoreError as error:
     print(type(error).__name__, error)
 """
 #: Attaches it with the arguments in `{}`, and prints what is left or the error.
+_LOCKS: Final = "from shm_store.table.segment.mapping import locks\n"
 _ATTACH: Final = """
 from shm_store import ShmStore, StoreError
 try:
@@ -148,7 +149,7 @@ def test_lock_of_a_reader_is_an_error_that_names_its_process(ground: Ground) -> 
     """A user that may read the table can lock it: open, attach and unlink end at a deadline, and name the process."""
     _opened(ground)
     (ground.shm / "t").chmod(0o644)
-    shorter = "from shm_store.table import locking\nlocking._SHARE_TIMEOUT_NS = locking._REGISTRY_TIMEOUT_NS = 10**8\n"
+    shorter = f"{_LOCKS}locks._SHARE_TIMEOUT_NS = locks._REGISTRY_TIMEOUT_NS = 10**8\n"
     pid = _held(ground, "import fcntl; f = open('/dev/shm/t', 'rb'); fcntl.flock(f, fcntl.LOCK_EX)", STRANGER)
     for use in (_ATTACH.format(""), _OPEN.format("")):
         refused = ground.output(shorter + use)
@@ -166,9 +167,7 @@ def test_byte_lock_of_a_reader_is_an_error_that_names_its_process(ground: Ground
     (ground.shm / "t").chmod(0o644)
     lock = "fcntl.fcntl(f, fcntl.F_OFD_SETLK, struct.pack('hhqqi0q', fcntl.F_RDLCK, 0, 0, 0, 0))"
     pid = _held(ground, f"import fcntl, struct; f = open('/dev/shm/t', 'rb'); {lock}", STRANGER)
-    refused = ground.output(
-        "from shm_store.table import locking\nlocking._REGISTRY_TIMEOUT_NS = 10**8\n" + _ATTACH.format("")
-    )
+    refused = ground.output(f"{_LOCKS}locks._REGISTRY_TIMEOUT_NS = 10**8\n" + _ATTACH.format(""))
     assert f"its registry lock stayed taken for 0.1 s by process {pid} of uid {USER} (" in refused
 
 
@@ -260,7 +259,7 @@ def test_lease_is_not_waited_for(ground: Ground) -> None:
     _held(ground, f"{ignored}\n{lease}", STRANGER)
     for use in (_OPEN.format(""), _ATTACH.format(f"owner={USER}")):
         assert "open failed: Resource temporarily unavailable; end the process that holds a lease" in ground.output(use)
-    listed = "from shm_store.inspection import tables; print(tables())"
+    listed = "from shm_store.operate.inspection import tables; print(tables())"
     assert ground.output(listed) == "[]"
 
 

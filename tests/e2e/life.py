@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from shm_store.table.filelock import SWEEPER
+from shm_store.table.host.filelock import SWEEPER
 from tests.e2e import processes
 from tests.e2e.hanging import WORKER
 from tests.e2e.service import WORKERS, Service, eventually, shm_store

@@ -14,7 +14,7 @@ from typing import Final, TypeAlias
 import pytest
 
 from shm_store import ShmStore
-from shm_store.algorithms import ALGORITHMS
+from shm_store.core.algorithms import ALGORITHMS
 from tests.e2e import processes
 from tests.e2e.conftest import MakeService
 from tests.e2e.limited import GUNICORN_CONF, POLICIES

@@ -8,10 +8,10 @@ from typing import Final
 import pytest
 
 from shm_store import Config, RateLimiter, ShmStore
-from shm_store.algorithms import ALGORITHMS
+from shm_store.core.algorithms import ALGORITHMS
 from shm_store.quota import Concurrency, Quota
 from shm_store.redis import Order, RedisConfig, RedisStore
-from shm_store.table.files import remove
+from shm_store.table.segment.files import remove
 from shm_store.tiers import LeaseConfig, LeaseStore
 from tests.clock import Clock
 from tests.engine.conftest import OpenStore

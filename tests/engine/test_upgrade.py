@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 import pytest
 
-from shm_store.algorithms import ALGORITHMS
+from shm_store.core.algorithms import ALGORITHMS
 from shm_store.quota import Quota
 from shm_store.redis import RedisStore
 from tests.engine.conftest import OpenStore

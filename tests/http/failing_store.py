@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from shm_store.core.reservation import Reservation
 from shm_store.quota import Quota
 from shm_store.rate_info import RateInfo
-from shm_store.reservation import Reservation
 
 
 class FailingStore:

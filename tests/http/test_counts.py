@@ -11,11 +11,11 @@ import pytest
 from falcon.routing import DefaultRouter
 
 from shm_store import ShmStore
+from shm_store.core.tally import Requests
 from shm_store.errors import StoreClosedError
 from shm_store.falcon import FALCON, RateLimitMiddleware, RequestLimiter
 from shm_store.policy import Policy, from_file
 from shm_store.policy.policy import OnError
-from shm_store.tally import Requests
 from tests.e2e.service import ROOT
 from tests.http.counts import outcomes, requests
 from tests.http.failing_store import FailingStore

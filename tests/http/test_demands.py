@@ -13,11 +13,11 @@ from falcon.routing import DefaultRouter
 
 from shm_store import Concurrency, ConfigurationError, Quota, RateLimiter, ShmStore, limited
 from shm_store.asgi import RateLimitMiddleware as AsgiMiddleware
+from shm_store.core.waiting import Waiting
 from shm_store.falcon import FALCON, RateLimitMiddleware, RequestLimiter, limit
 from shm_store.policy import Policy, RunningPolicies
 from shm_store.redis import RedisStore
 from shm_store.tiers import CountedStore, FallbackStore, LeaseConfig, LeaseStore
-from shm_store.waiting import Waiting
 from shm_store.wsgi import RateLimitMiddleware as WsgiMiddleware
 from tests.http.service import Routed
 

@@ -20,8 +20,8 @@ from shm_store.http.framework import REPEATED, Framework
 from shm_store.http.keys import MakeKey, _Keys, key_function, options_key_function
 from shm_store.http.remembering import BYTES_MAX
 from shm_store.policy import Policy
+from shm_store.policy.key_specification import Source, header_prefix
 from shm_store.policy.policy import Absent
-from shm_store.policy.recipe import Source, header_prefix
 from shm_store.redis.names import tagged
 from tests.ids import shown
 
@@ -81,20 +81,23 @@ def _own(request: Asking) -> str:
 
 WHO: list[tuple[Source, ...]] = [("client",), ("global",), (_own,), *((f"header:{name}", "client") for name in HEADERS)]
 SPLITS: list[tuple[str, ...]] = [(), ("route",), ("method",), ("route", "method")]
-RECIPES: list[tuple[Source, ...]] = [(*who, *split) for who, split in itertools.product(WHO, SPLITS)]
+SPECIFICATIONS: list[tuple[Source, ...]] = [(*who, *split) for who, split in itertools.product(WHO, SPLITS)]
 
 
-def _made(name: str, recipe: Sequence[Source]) -> MakeKey:
-    return key_function(Policy(name=name, quota="5/s", key=recipe), FRAMEWORK, Clients(), LOG)
+def _made(name: str, specification: Sequence[Source]) -> MakeKey:
+    return key_function(Policy(name=name, quota="5/s", key=specification), FRAMEWORK, Clients(), LOG)
 
 
-def _made_for_options(name: str, recipe: Sequence[Source], **fields: Any) -> MakeKey:  # noqa: ANN401 - of Policy
-    policy = Policy(name=name, quota="5/s", key=recipe, **fields)
-    return options_key_function(_made(name, recipe), policy, FRAMEWORK, Clients())
+def _made_for_options(name: str, specification: Sequence[Source], **fields: Any) -> MakeKey:  # noqa: ANN401 - of Policy
+    policy = Policy(name=name, quota="5/s", key=specification, **fields)
+    return options_key_function(_made(name, specification), policy, FRAMEWORK, Clients())
 
 
-MAKE = {(name, recipe): _made(name, recipe) for name, recipe in itertools.product(NAMES, RECIPES)}
-MAKE_FOR_OPTIONS = {(name, recipe): _made_for_options(name, recipe) for name, recipe in MAKE}
+MAKE = {
+    (name, specification): _made(name, specification)
+    for name, specification in itertools.product(NAMES, SPECIFICATIONS)
+}
+MAKE_FOR_OPTIONS = {(name, specification): _made_for_options(name, specification) for name, specification in MAKE}
 
 
 def _askings(values: list[str]) -> list[Asking]:
@@ -103,15 +106,15 @@ def _askings(values: list[str]) -> list[Asking]:
     return [Asking(*each) for each in itertools.product(clients, headers, ROUTES, ("GET", "POST"))]
 
 
-def _key(name: str, recipe: tuple[Source, ...], request: Asking) -> str | None:
-    return MAKE[name, recipe](request)
+def _key(name: str, specification: tuple[Source, ...], request: Asking) -> str | None:
+    return MAKE[name, specification](request)
 
 
-def _meaning(name: str, recipe: tuple[Source, ...], request: Asking) -> tuple[object, ...]:
+def _meaning(name: str, specification: tuple[Source, ...], request: Asking) -> tuple[object, ...]:
     """Return the meaning of a key, in parts."""
-    split = (("route" in recipe, request.route or ""), ("method" in recipe, request.method))
+    split = (("route" in specification, request.route or ""), ("method" in specification, request.method))
     dimensions = tuple(value if has else None for has, value in split)
-    for source in recipe:
+    for source in specification:
         if source == "client":
             return name, dimensions, "client", next(each for each in CLIENTS if each.startswith(request.client))
         if source == "global":
@@ -129,8 +132,8 @@ def _meaning(name: str, recipe: tuple[Source, ...], request: Asking) -> tuple[ob
 @given(st.lists(VALUES, max_size=3))
 @example(list(ATTACKS))
 def test_keys_are_alike_only_if_they_mean_the_same(values: list[str]) -> None:
-    """No client can spell the key of another policy, recipe, header, route or client."""
-    charges = itertools.product(NAMES, RECIPES, _askings(values))
+    """No client can spell the key of another policy, specification, header, route or client."""
+    charges = itertools.product(NAMES, SPECIFICATIONS, _askings(values))
     both = {(_key(*charge), _meaning(*charge)) for charge in charges}
     assert len({key for key, _ in both}) == len({meaning for _, meaning in both}) == len(both)
 
@@ -143,11 +146,11 @@ PREFLIGHT = {"Origin": "https://a.example", "Access-Control-Request-Method": "GE
 @example(list(ATTACKS))
 def test_no_client_spells_the_key_of_a_preflight(values: list[str]) -> None:
     """No value that a client sends makes such a key, and no preflight makes another key."""
-    charges = [*itertools.product(NAMES, RECIPES, _askings(values))]
+    charges = [*itertools.product(NAMES, SPECIFICATIONS, _askings(values))]
     keys = {_key(*charge) for charge in charges}
     preflights = {
-        MAKE_FOR_OPTIONS[name, recipe](request._replace(headers=request.headers | PREFLIGHT))
-        for name, recipe, request in charges
+        MAKE_FOR_OPTIONS[name, specification](request._replace(headers=request.headers | PREFLIGHT))
+        for name, specification, request in charges
     }
     assert not keys & preflights
     clients = {f"client:{client}" for client in CLIENTS}
@@ -155,7 +158,7 @@ def test_no_client_spells_the_key_of_a_preflight(values: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("recipe", "key"),
+    ("specification", "key"),
     [
         (["client"], "p:preflight:client:203.0.113.7"),
         (["header:a"], "p:preflight:client:203.0.113.7"),
@@ -166,14 +169,14 @@ def test_no_client_spells_the_key_of_a_preflight(values: list[str]) -> None:
     ],
     ids=shown,
 )
-def test_key_of_a_preflight_is_of_the_address(recipe: list[Source], key: str) -> None:
+def test_key_of_a_preflight_is_of_the_address(specification: list[Source], key: str) -> None:
     """Browsers send none of the headers by which an application knows its users, and anybody could make them up."""
     request = Asking("203.0.113.7", {"a": "v"} | PREFLIGHT, "/x", "OPTIONS")
-    assert _made_for_options("p", recipe)(request) == key
+    assert _made_for_options("p", specification)(request) == key
 
 
 @pytest.mark.parametrize(
-    ("recipe", "key"),
+    ("specification", "key"),
     [
         (["header:a"], None),
         (["header:a", "route"], None),
@@ -182,10 +185,10 @@ def test_key_of_a_preflight_is_of_the_address(recipe: list[Source], key: str) ->
     ],
     ids=shown,
 )
-def test_policy_that_skips_what_has_no_key_skips_preflights(recipe: list[Source], key: str | None) -> None:
+def test_policy_that_skips_what_has_no_key_skips_preflights(specification: list[Source], key: str | None) -> None:
     """Unless its key is there for every request: a preflight has none of the headers that make a key."""
     request = Asking("203.0.113.7", {"a": "v"} | PREFLIGHT, "/x", "OPTIONS")
-    assert _made_for_options("p", recipe, absent="skip")(request) == key
+    assert _made_for_options("p", specification, absent="skip")(request) == key
 
 
 @pytest.mark.parametrize(
@@ -205,20 +208,22 @@ def test_key_of_another_options_request_is_the_usual_one(headers: dict[str, str]
     assert _made_for_options("p", ["client"])(Asking("203.0.113.7", headers, None, "OPTIONS")) == "p:client:203.0.113.7"
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=shown)
-def test_keys_begin_with_the_policy_and_end_with_who(recipe: tuple[Source, ...]) -> None:
+@pytest.mark.parametrize("specification", SPECIFICATIONS, ids=shown)
+def test_keys_begin_with_the_policy_and_end_with_who(specification: tuple[Source, ...]) -> None:
     """The policy's name comes first, and the charged client last, as it was sent."""
     for request in _askings(list(ATTACKS)):
-        key, meaning = _key("p.q", recipe, request), _meaning("p.q", recipe, request)
+        key, meaning = _key("p.q", specification, request), _meaning("p.q", specification, request)
         assert key is not None
         assert key.startswith("p.q:")
         assert key.endswith(str(meaning[-1]))
 
 
 def test_keys_do_not_depend_on_the_order_of_what_splits() -> None:
-    """A recipe that is written in another order has the same buckets."""
+    """A specification that is written in another order has the same buckets."""
     request = Asking("203.0.113.7", {}, "/x", "GET")
-    keys = {_made("p", recipe)(request) for recipe in itertools.permutations(("client", "route", "method"))}
+    keys = {
+        _made("p", specification)(request) for specification in itertools.permutations(("client", "route", "method"))
+    }
     assert keys == {"p:route=/x:method=GET:client:203.0.113.7"}
 
 
@@ -386,9 +391,9 @@ def test_key_on_a_server_has_its_owner_for_a_hash_tag() -> None:
 
     others: list[list[Source]] = [["header:b"], ["header:b", "route", "method"], [listed], [listed, "method"]]
     keys = [_made("p", other)(Asking("203.0.113.7", {}, "/", "GET")) for other in others]
-    for recipe in RECIPES:
-        keys += (_key("p", recipe, asking) for asking in _askings(["v", "}p:global"]))
-        keys.append(MAKE_FOR_OPTIONS["p", recipe](Asking("203.0.113.7", preflight, "/", "OPTIONS")))
+    for specification in SPECIFICATIONS:
+        keys += (_key("p", specification, asking) for asking in _askings(["v", "}p:global"]))
+        keys.append(MAKE_FOR_OPTIONS["p", specification](Asking("203.0.113.7", preflight, "/", "OPTIONS")))
     assert {key.rpartition(":")[2] for key in keys[:4] if key} == {"absent", "key-invalid"}
     for key in keys:
         assert key is not None

@@ -9,7 +9,7 @@ import pytest
 from falcon.routing import DefaultRouter
 
 from shm_store import Quota, ShmStore
-from shm_store.algorithms import ALGORITHMS
+from shm_store.core.algorithms import ALGORITHMS
 from shm_store.durations import NS_PER_SECOND
 from shm_store.falcon import Headers, RateLimitMiddleware
 from shm_store.policy import Policy

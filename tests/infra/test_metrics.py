@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from shm_store.metrics import names, read
+from shm_store.operate.metrics import names, read
 from tests.conftest import OpenStore
 from tests.infra.files import OPERATIONS, ROOT, texts
 

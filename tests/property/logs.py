@@ -7,7 +7,7 @@ from bisect import bisect_left
 from fractions import Fraction
 from typing import NamedTuple
 
-from shm_store.algorithms import Terms
+from shm_store.core.algorithms import Terms
 
 
 class Entry(NamedTuple):

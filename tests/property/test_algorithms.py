@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import astuple
 
-from shm_store.algorithms import ALGORITHMS, FRESH, Algorithm, Decision, State, Terms, requoted
+from shm_store.core.algorithms import ALGORITHMS, FRESH, Algorithm, Decision, State, Terms, requoted
 from shm_store.quota import INTERVAL_MAX_NS
 from tests.property.logs import MODELS, Entry, Gcra
 

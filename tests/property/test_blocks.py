@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
 from shm_store import Concurrency, Config, RateInfo, ShmStore
-from shm_store.table.files import remove
+from shm_store.table.segment.files import remove
 from tests.clock import Clock
 from tests.segments import new_segment_name
 

@@ -17,9 +17,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shm_store import Config, ShmStore
-from shm_store.algorithms import ALGORITHMS
+from shm_store.core.algorithms import ALGORITHMS
 from shm_store.redis import RedisConfig, RedisStore
-from shm_store.table.files import remove
+from shm_store.table.segment.files import remove
 from tests.engines import Server, engines
 from tests.property.test_stores import MIN_TTL, START, UNIT, Side
 from tests.segments import new_segment_name

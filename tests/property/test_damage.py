@@ -11,8 +11,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from shm_store import Concurrency, Config, Quota, RateInfo, ShmStore, StoreError
-from shm_store.table.files import remove
-from shm_store.table.layout import (
+from shm_store.table.segment.files import remove
+from shm_store.table.segment.layout import (
     ALLOWED,
     BUSY,
     HOLDER,

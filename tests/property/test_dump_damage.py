@@ -14,9 +14,10 @@ from typing import Any, Final
 import msgspec
 import pytest
 
-from shm_store import Config, ConfigurationError, NoRoomError, Quota, ShmStore, dump
-from shm_store.dump.file import Head, Saved, read, write
-from shm_store.table.files import remove
+from shm_store import Config, ConfigurationError, NoRoomError, Quota, ShmStore
+from shm_store.operate import dump
+from shm_store.operate.dump.file import Head, Saved, read, write
+from shm_store.table.segment.files import remove
 from tests.segments import new_segment_name
 
 MUTATIONS: Final = int(os.environ.get("EXAMPLES", "2000"))

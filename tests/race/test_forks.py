@@ -12,15 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from shm_store import Concurrency, StoreClosedError, forks
-from shm_store.housekeeping import Housekeeping
+from shm_store import Concurrency, StoreClosedError
 from shm_store.http.denial_log import DenialLog
 from shm_store.http.error_log import ErrorLog
 from shm_store.http.rules import Rule
-from shm_store.table.filelock import REGISTRY, FileLock
-from shm_store.table.layout import OTHER
-from shm_store.table.seats import Role
-from shm_store.table.stripes import Hold
+from shm_store.operate.housekeeping import Housekeeping
+from shm_store.process import forks
+from shm_store.table.host.filelock import REGISTRY, FileLock
+from shm_store.table.locking.seats import Role
+from shm_store.table.locking.stripes import Hold
+from shm_store.table.segment.layout import OTHER
 from tests.conftest import OpenStore
 from tests.fork import FORKS, Fork, c_fork, ended, in_child
 from tests.threads import at_once

@@ -9,8 +9,8 @@ from collections.abc import Callable
 import pytest
 
 from shm_store import Config, ShmStore
-from shm_store.table import audit
-from shm_store.table.lifetime import unlink
+from shm_store.operate import audit
+from shm_store.table.segment.lifetime import unlink
 from tests.fork import ended, in_child
 from tests.segments import footprint
 from tests.threads import at_once

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from shm_store import ShmStore
-from shm_store.table.layout import BUSY, FIRST, IDLE_AT, SEAT_PHASES, SEAT_PID, SEAT_START
+from shm_store.table.segment.layout import BUSY, FIRST, IDLE_AT, SEAT_PHASES, SEAT_PID, SEAT_START
 from tests.conftest import OpenStore
 from tests.dead import PID, START, dead_seat
 

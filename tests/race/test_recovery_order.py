@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from shm_store import ShmStore
-from shm_store.table.layout import BUSY, IDLE, OTHER, SEAT_PHASES
+from shm_store.table.segment.layout import BUSY, IDLE, OTHER, SEAT_PHASES
 from tests.conftest import OpenStore
 from tests.dead import dead_seat
 

@@ -12,8 +12,8 @@ from typing import Final
 import pytest
 
 from shm_store import Config, ReentryError, ShmStore
-from shm_store.table.layout import OTHER
-from shm_store.table.stripes import Hold
+from shm_store.table.locking.stripes import Hold
+from shm_store.table.segment.layout import OTHER
 from tests.conftest import OpenStore
 from tests.crash.opcodes import OPERATIONS, World, at_opcode
 from tests.segments import new_segment_name

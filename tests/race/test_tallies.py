@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from shm_store.tally import Counts, Tally
+from shm_store.core.tally import Counts, Tally
 from tests.conftest import OpenStore
 from tests.threads import at_once
 

@@ -15,8 +15,8 @@ from service.app.conf import Loaded, SettingError, Settings, load, read, running
 from service.app.conf.running import _Running
 from service.app.construct import check_reload
 from shm_store import LayoutMismatchError, ShmStore, StoreError
+from shm_store.core.quoting import SHOWN_MAX
 from shm_store.policy import RunningPolicies
-from shm_store.quoting import SHOWN_MAX
 from tests.broken_files import VALUES, in_the_place_of_a_file, mutations
 from tests.ground import USER, Ground, Place
 

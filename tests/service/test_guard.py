@@ -115,7 +115,7 @@ def _fail(*_: object, **__: object) -> NoReturn:
     raise StripeTimeoutError("shm-store", 0, 1, ())
 
 
-@pytest.mark.parametrize("what", ["stripes.Stripes.run", "table.Table.take"])
+@pytest.mark.parametrize("what", ["locking.stripes.Stripes.run", "table.Table.take"])
 def test_guard_fails_closed(ask: Ask, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     """While the store fails, or fails only to count, no token passes the guard."""
     monkeypatch.setattr(f"shm_store.table.{what}", _fail)

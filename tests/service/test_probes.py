@@ -12,9 +12,9 @@ import pytest
 from service.app.conf import Settings
 from service.app.construct import asgi, wsgi
 from shm_store.durations import NS_PER_SECOND
-from shm_store.housekeeping import Housekeeping
-from shm_store.table.layout import HEARTBEAT_AT
-from shm_store.table.seats import Role
+from shm_store.operate.housekeeping import Housekeeping
+from shm_store.table.locking.seats import Role
+from shm_store.table.segment.layout import HEARTBEAT_AT
 
 
 @pytest.fixture(params=[wsgi, asgi], ids=["wsgi", "asgi"])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from service.business.data import limits
 from shm_store.durations import NS_PER_SECOND, to_ns
-from shm_store.query import Order, Query
+from shm_store.operate.query import Order, Query
 from shm_store.quota import INTERVAL_MAX_NS, INTERVAL_MIN_NS, LIMIT_MAX
 
 

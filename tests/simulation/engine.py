@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from shm_store.algorithms import ALGORITHMS, FRESH, State, Terms
+from shm_store.core.algorithms import ALGORITHMS, FRESH, State, Terms
 from shm_store.redis import Order
 
 #: A step of a smaller part of the interval stops the bucket's time.

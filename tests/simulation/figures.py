@@ -6,7 +6,7 @@ import itertools
 from bisect import bisect_left
 from typing import NamedTuple
 
-from shm_store.algorithms import ALGORITHMS, FRESH, Terms
+from shm_store.core.algorithms import ALGORITHMS, FRESH, Terms
 from tests.simulation.world import START, Run
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from shm_store.algorithms import Terms
+from shm_store.core.algorithms import Terms
 from shm_store.redis import Order
 from shm_store.tiers import LeaseConfig
 from tests.simulation.engine import Answer

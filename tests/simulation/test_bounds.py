@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import pytest
 
-from shm_store.algorithms import ALGORITHMS
+from shm_store.core.algorithms import ALGORITHMS
 from tests.simulation import figures
 from tests.simulation.world import SECOND, Run, Scenario, World
 

@@ -10,7 +10,7 @@ from typing import Final
 
 import pytest
 
-from shm_store.algorithms import ALGORITHMS, Terms
+from shm_store.core.algorithms import ALGORITHMS, Terms
 from shm_store.tiers import LeaseConfig, LeaseStore
 from tests.clock import Clock
 from tests.engines import Server

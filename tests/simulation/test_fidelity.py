@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shm_store import Config, ShmStore
-from shm_store.algorithms import ALGORITHMS, Terms
+from shm_store.core.algorithms import ALGORITHMS, Terms
 from shm_store.redis import RedisConfig, RedisStore
-from shm_store.table.files import remove
+from shm_store.table.segment.files import remove
 from shm_store.tiers import LeaseConfig, LeaseStore
 from tests.engines import Server
 from tests.segments import new_segment_name

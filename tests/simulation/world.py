@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from shm_store.algorithms import Terms
+from shm_store.core.algorithms import Terms
 from shm_store.tiers import LeaseConfig
 from tests.simulation.engine import Answer, Engine
 from tests.simulation.host import Host

@@ -14,9 +14,9 @@ from typing import Final
 import pytest
 
 from shm_store import Concurrency, Config, ShmStore
-from shm_store.limiter import KeyTake
-from shm_store.table import audit
-from shm_store.table.layout import RECOVERIES_AT
+from shm_store.core.limiter import KeyTake
+from shm_store.operate import audit
+from shm_store.table.segment.layout import RECOVERIES_AT
 from tests.fork import in_child
 
 pytestmark = pytest.mark.alone

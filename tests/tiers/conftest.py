@@ -10,7 +10,7 @@ import pytest
 
 from shm_store import Config, ShmStore
 from shm_store.redis import RedisConfig, RedisStore
-from shm_store.table.files import remove
+from shm_store.table.segment.files import remove
 from shm_store.tiers import CountedStore, FallbackStore, LeaseConfig, LeaseStore
 from tests.clock import Clock
 from tests.engines import Server

@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from shm_store import Concurrency, ConfigurationError, CostError, EngineError, Quota
-from shm_store.limiter import Bookkeeping
+from shm_store.core.limiter import Bookkeeping
 from shm_store.tiers import CountedStore, FallbackStore
 from shm_store.tiers.fallback import TALLY
 from tests.clock import Clock

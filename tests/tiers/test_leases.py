@@ -10,10 +10,10 @@ from collections.abc import Callable
 import pytest
 
 from shm_store import Concurrency, ConfigurationError, CostError, EngineError, Quota, StoreClosedError
-from shm_store.algorithms import ALGORITHMS
+from shm_store.core.algorithms import ALGORITHMS
+from shm_store.operate import audit
 from shm_store.redis import Order
-from shm_store.table import audit
-from shm_store.table.layout import FLAGS, TAG
+from shm_store.table.segment.layout import FLAGS, TAG
 from shm_store.tiers import LeaseConfig
 from tests.clock import Clock
 from tests.engines import Server

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import astuple
 
-from shm_store.algorithms import ALGORITHMS, FRESH, Algorithm, State, Terms, requoted
+from shm_store.core.algorithms import ALGORITHMS, FRESH, Algorithm, State, Terms, requoted
 
 BUCKET, GCRA, FIXED, SLIDING = ALGORITHMS.values()
 #: Five units in 100 ns.

@@ -9,6 +9,7 @@ import asyncio
 import importlib
 import inspect
 import io
+import itertools
 import pkgutil
 import time
 from collections.abc import Callable, Iterator
@@ -21,22 +22,35 @@ from falcon import App
 from falcon.routing import DefaultRouter
 
 import shm_store
-from shm_store import Concurrency, Config, Quota, RateLimiter, ShmStore, asgi, falcon, gunicorn, limited, wsgi
-from shm_store.digest import Digest, read
-from shm_store.dump import dump, load
+from shm_store import (
+    Concurrency,
+    Config,
+    Quota,
+    RateLimiter,
+    ShmStore,
+    asgi,
+    core,
+    falcon,
+    gunicorn,
+    limited,
+    operate,
+    wsgi,
+)
+from shm_store.core.digest import Digest, read
+from shm_store.core.waiting import Waiting
 from shm_store.durations import to_ns
 from shm_store.http.options import Options
-from shm_store.inspection import Inspection
 from shm_store.opentelemetry import observe
+from shm_store.operate.dump import dump, load
+from shm_store.operate.inspection import Inspection
+from shm_store.operate.query import Query
 from shm_store.policy import Policy, RunningPolicies, from_file, from_tables, loads, require_countable, require_possible
 from shm_store.policy import load as load_policies
 from shm_store.prometheus import TableCollector
-from shm_store.query import Query
 from shm_store.redis import RedisConfig, RedisStore
 from shm_store.supervisor import supervise
-from shm_store.table.files import remove
+from shm_store.table.segment.files import remove
 from shm_store.tiers import CountedStore, FallbackStore, LeaseConfig, LeaseStore
-from shm_store.waiting import Waiting
 from tests.conftest import OpenStore
 from tests.segments import new_segment_name
 from tests.wrong import (
@@ -60,16 +74,16 @@ from tests.wrong import (
 PUBLIC: Final = (
     "shm_store",
     "shm_store.durations",
-    "shm_store.digest",
-    "shm_store.dump",
+    "shm_store.core.digest",
+    "shm_store.operate.dump",
     "shm_store.asgi",
     "shm_store.falcon",
     "shm_store.gunicorn",
-    "shm_store.inspection",
+    "shm_store.operate.inspection",
     "shm_store.opentelemetry",
     "shm_store.policy",
     "shm_store.prometheus",
-    "shm_store.query",
+    "shm_store.operate.query",
     "shm_store.redis",
     "shm_store.supervisor",
     "shm_store.sweeper",
@@ -81,9 +95,16 @@ LEFT_OUT: Final = frozenset(
     (
         # The library makes these, of arguments that it has checked.
         *("RateInfo", "Stats", "Reservation", "Reservation.commit"),
-        *("query.Found", "query.select", "query.Query.matches", "digest.written", "digest.check_beginning"),
-        *("redis.Issue", "redis.Order", "dump.Loaded"),
-        *("ShmStore", "redis.RedisStore", "inspection.Inspection", "policy.PolicyFile", "policy.PolicyFile.replace"),
+        *("operate.query.Found", "operate.query.select", "operate.query.Query.matches"),
+        *("core.digest.written", "core.digest.check_beginning"),
+        *("redis.Issue", "redis.Order", "operate.dump.Loaded"),
+        *(
+            "ShmStore",
+            "redis.RedisStore",
+            "operate.inspection.Inspection",
+            "policy.PolicyFile",
+            "policy.PolicyFile.replace",
+        ),
         # The limiter checks the answer of an application's function when it sends it: the request stays denied.
         *("asgi.Answer", "asgi.Denial", "asgi.Outcome", "falcon.Problem"),
         # Frameworks and middleware call these with requests.
@@ -313,17 +334,19 @@ CASES: Final[dict[str, dict[str, Case]]] = {
         inspection=Kind((Inspection,), others=(Inspection,)),
         meter=Kind((), also=is_none),
     ),
-    "inspection.Inspection.attach": _cases(
+    "operate.inspection.Inspection.attach": _cases(
         lambda _, **given: Inspection.attach(**{"name": NEW.name} | given), name=NAME, owner=OWNER
     ),
-    "inspection.Inspection.entry": _cases(lambda made, key: made.inspection.entry(key), key=TEXT),
-    "inspection.Inspection.digest": _cases(lambda made, key: made.inspection.digest(key), key=TEXT),
-    "inspection.Inspection.select": _cases(
+    "operate.inspection.Inspection.entry": _cases(lambda made, key: made.inspection.entry(key), key=TEXT),
+    "operate.inspection.Inspection.digest": _cases(lambda made, key: made.inspection.digest(key), key=TEXT),
+    "operate.inspection.Inspection.select": _cases(
         lambda made, query: made.inspection.select(query), query=Kind((Query,), others=("limit", Query))
     ),
-    "digest.Digest": _cases(lambda _, digits: Digest(digits), "digest", digits=DIGITS),
-    "digest.read": _cases(lambda _, written: read(written), "key", written=Kind((str,), ("#", "#x", "#" + "0" * 15))),
-    "query.Query": _cases(
+    "core.digest.Digest": _cases(lambda _, digits: Digest(digits), "digest", digits=DIGITS),
+    "core.digest.read": _cases(
+        lambda _, written: read(written), "key", written=Kind((str,), ("#", "#x", "#" + "0" * 15))
+    ),
+    "operate.query.Query": _cases(
         lambda _, **given: Query(**given),
         policy=TEXT,
         key=Kind((str,), ("#x", "#x*", "#" + "0" * 15)),
@@ -334,13 +357,13 @@ CASES: Final[dict[str, dict[str, Case]]] = {
         limit=integer(0, 2**63 - 1),
         hash=FLAG,
     ),
-    "dump.dump": _cases(
+    "operate.dump.dump": _cases(
         lambda made, **given: dump(**{"name": made.table.config.name, "file": io.BytesIO()} | given),
         name=NAME,
         file=Kind((io.BytesIO,), others=(io.StringIO(), io.BytesIO)),
         owner=OWNER,
     ),
-    "dump.load": _cases(
+    "operate.dump.load": _cases(
         lambda made, **given: load(given.pop("file", io.BytesIO(made.dumped)), given.pop("name", NEW.name), **given),
         file=Kind((io.BytesIO,), (io.BytesIO(), io.BytesIO(b"x" * 99)), others=(io.StringIO(), io.BytesIO)),
         name=NAME,
@@ -475,10 +498,11 @@ def test_every_argument_of_every_public_callable_has_a_case() -> None:
 
 def test_every_module_that_exports_names_is_public() -> None:
     """A module that is new, and has `__all__`, is held to the same."""
-    names = (module.name for module in pkgutil.iter_modules(shm_store.__path__) if not module.name.startswith("_"))
-    modules = [importlib.import_module(f"shm_store.{name}") for name in names]
+    paths = {"shm_store.": shm_store.__path__, "shm_store.core.": core.__path__, "shm_store.operate.": operate.__path__}
+    found = itertools.chain.from_iterable(pkgutil.iter_modules(path, prefix) for prefix, path in paths.items())
+    modules = [importlib.import_module(module.name) for module in found if "._" not in module.name]
     exporting = {module.__name__ for module in modules if hasattr(module, "__all__")}
-    assert exporting - {*PUBLIC, "shm_store.algorithms"} == set()
+    assert exporting - {*PUBLIC, "shm_store.core.algorithms"} == set()
 
 
 def _arguments(called: Any) -> Iterator[str]:  # noqa: ANN401 - any callable

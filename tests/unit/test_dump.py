@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 
-from shm_store import BackendError, Concurrency, Config, ConfigurationError, NoRoomError, Quota, ShmStore, dump
-from shm_store.dump import loading
-from shm_store.dump.file import Saved
-from shm_store.table.files import remove
-from shm_store.table.layout import MIN_TTL_AT, TTL_INTERVAL_AT
+from shm_store import BackendError, Concurrency, Config, ConfigurationError, NoRoomError, Quota, ShmStore
+from shm_store.operate import dump
+from shm_store.operate.dump import loading
+from shm_store.operate.dump.file import Saved
+from shm_store.table.segment.files import remove
+from shm_store.table.segment.layout import MIN_TTL_AT, TTL_INTERVAL_AT
 from shm_store.table.table import Table
 from tests.fork import ended, in_child
 from tests.segments import attached, new_segment_name

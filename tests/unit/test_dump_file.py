@@ -11,15 +11,16 @@ from typing import Any
 import msgspec
 import pytest
 
-from shm_store import Config, ConfigurationError, LayoutMismatchError, ShmStore, dump
-from shm_store.dump.file import FORMAT, Head, Saved, read, write
-from shm_store.table import process
-from shm_store.table.files import remove
-from shm_store.table.layout import LABEL_LENGTH, LIMIT, TAG
+from shm_store import Config, ConfigurationError, LayoutMismatchError, ShmStore
+from shm_store.operate import dump
+from shm_store.operate.dump.file import FORMAT, Head, Saved, read, write
+from shm_store.process import identity
+from shm_store.table.segment.files import remove
+from shm_store.table.segment.layout import LABEL_LENGTH, LIMIT, TAG
 from tests.segments import attached, new_segment_name
 
 SECRET = bytes(range(32))
-HOST = process.host("t")
+HOST = identity.host("t")
 HEAD = Head(
     format=FORMAT,
     boot_id=HOST.boot_id,

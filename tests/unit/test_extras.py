@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from shm_store.extras import MissingExtraError, needed
+from shm_store.core.extras import MissingExtraError, needed
 
 ROOT = Path(__file__).parents[2]
 

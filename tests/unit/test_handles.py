@@ -28,13 +28,13 @@ from shm_store import (
     StripeTimeoutError,
     TableFullError,
 )
-from shm_store.housekeeping import Housekeeping
-from shm_store.inspection import Inspection
+from shm_store.operate.housekeeping import Housekeeping
+from shm_store.operate.inspection import Inspection
 from shm_store.table.attachment import Attachment
-from shm_store.table.layout import OTHER
-from shm_store.table.lifetime import unlink
-from shm_store.table.seats import Role
-from shm_store.table.stripes import Hold
+from shm_store.table.locking.seats import Role
+from shm_store.table.locking.stripes import Hold
+from shm_store.table.segment.layout import OTHER
+from shm_store.table.segment.lifetime import unlink
 from tests.clock import Clock
 from tests.fork import FORKS, Fork, ended, in_child
 from tests.segments import footprint
@@ -247,7 +247,7 @@ def test_warning_that_is_an_error_closes_all_the_same(name: str, monkeypatch: py
 EXIT = """
 import sys
 from shm_store import Config, ShmStore
-from shm_store.inspection import Inspection
+from shm_store.operate.inspection import Inspection
 store = ShmStore.open(Config(name=sys.argv[1], initial_size=8))
 store.take("a")
 take = ShmStore.open(Config(name=sys.argv[1], initial_size=8)).take

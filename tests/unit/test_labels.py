@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from shm_store import Concurrency, Quota, ShmStore
-from shm_store.entry import Entry
-from shm_store.query import Found, Query, select
+from shm_store.operate.entry import Entry
+from shm_store.operate.query import Found, Query, select
 from tests.clock import Clock
 from tests.conftest import OpenStore
 from tests.fork import ended, in_child

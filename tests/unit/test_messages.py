@@ -25,14 +25,14 @@ from shm_store import (
     StripeTimeoutError,
     TableFullError,
 )
+from shm_store.core.quoting import SHOWN_MAX, excerpt, named, shown
+from shm_store.core.tally import Tally
 from shm_store.falcon.requests import FALCON
 from shm_store.http.clients import Clients
 from shm_store.http.denial_log import DenialLog
 from shm_store.http.error_log import ErrorLog
 from shm_store.http.rules import made
 from shm_store.policy import Policy
-from shm_store.quoting import SHOWN_MAX, excerpt, named, shown
-from shm_store.tally import Tally
 from tests.http.failing_store import FailingStore
 
 LONG: Final = "a\n\x1b" * 20_000

@@ -10,10 +10,11 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from shm_store import Concurrency, ShmStore, metrics
+from shm_store import Concurrency, ShmStore
 from shm_store.opentelemetry import observe
+from shm_store.operate import metrics
 from shm_store.prometheus import TableCollector
-from shm_store.table.layout import SEAT_WAITED, SEAT_WAITS, WAITS_NS
+from shm_store.table.segment.layout import SEAT_WAITED, SEAT_WAITS, WAITS_NS
 from tests.clock import Clock
 from tests.conftest import OpenStore
 from tests.fork import ended, in_child

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from shm_store import Config, ConfigurationError, OwnershipError, StoreError
-from shm_store.table import ownership
+from shm_store.table.host import ownership
 from tests.ground import USER, Ground, Place
 
 OTHER = 4321
@@ -92,7 +92,7 @@ def test_table_of_root_must_let_in_the_user_that_root_opens_it_for() -> None:
 _TRUST = f"""
 import os
 from shm_store import OwnershipError
-from shm_store.table.ownership import require_trusted
+from shm_store.table.host.ownership import require_trusted
 def trusts(uid, gid, found, mode):
     try:
         require_trusted("t", os.stat_result((0o100000 | found, 1, 1, 1, uid, gid, 0, 0, 0, 0)), None, mode)

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 import pytest
 
 from shm_store import BackendError, ShmStore, StripeTimeoutError
-from shm_store.table import patience as module
-from shm_store.table.filelock import REGISTRY, FileLock, LockTimeoutError
-from shm_store.table.layout import OTHER
-from shm_store.table.patience import Patience
+from shm_store.table.host import patience as module
+from shm_store.table.host.filelock import REGISTRY, FileLock, LockTimeoutError
+from shm_store.table.host.patience import Patience
+from shm_store.table.segment.layout import OTHER
 from tests.conftest import OpenStore
 from tests.fork import ended, in_child
 

@@ -10,10 +10,10 @@ from typing import Final
 import pytest
 
 from shm_store import ConfigurationError, gunicorn
+from shm_store.core.quoting import SHOWN_MAX
 from shm_store.gunicorn import configure
 from shm_store.policy import from_file, load, loads
 from shm_store.policy.reading import SIZE_MAX
-from shm_store.quoting import SHOWN_MAX
 from tests.broken_files import in_the_place_of_a_file, mutations
 
 COUNT: Final = int(os.environ.get("EXAMPLES", "200"))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from shm_store.table import process
+from shm_store.process import identity
 from tests.fork import in_child
 
 NOBODY = 2**22 - 1
@@ -17,40 +17,40 @@ NOBODY = 2**22 - 1
 
 def test_pid_of_another_process_is_not_alive() -> None:
     """A pid that was given to another process since has another start time."""
-    start = process.own_start_ticks()
-    assert process.is_alive(os.getpid(), start)
-    assert not process.is_alive(os.getpid(), start + 1)
-    assert not process.is_alive(NOBODY, start)
+    start = identity.own_start_ticks()
+    assert identity.is_alive(os.getpid(), start)
+    assert not identity.is_alive(os.getpid(), start + 1)
+    assert not identity.is_alive(NOBODY, start)
 
 
 def test_zombie_is_not_alive() -> None:
     """A process that has ended holds nothing, whether or not its parent has asked how."""
     child = in_child(lambda: time.sleep(60))
-    start = process.start_ticks(child)
+    start = identity.start_ticks(child)
     assert start is not None
-    assert process.is_alive(child, start)
+    assert identity.is_alive(child, start)
     os.kill(child, signal.SIGKILL)
     os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
-    assert not process.is_alive(child, start)
+    assert not identity.is_alive(child, start)
     os.waitpid(child, 0)
-    assert not process.is_alive(child, start)
+    assert not identity.is_alive(child, start)
 
 
 def test_stopped_process_is_alive_and_not_running() -> None:
     """A stopped process may go on some day, and one that waits for a processor will."""
     child = in_child(lambda: time.sleep(60))
-    start = process.start_ticks(child)
+    start = identity.start_ticks(child)
     assert start is not None
-    assert not process.is_stopped(child)
+    assert not identity.is_stopped(child)
     os.kill(child, signal.SIGSTOP)
     os.waitpid(child, os.WUNTRACED)
-    assert process.is_stopped(child)
-    assert process.is_alive(child, start)
+    assert identity.is_stopped(child)
+    assert identity.is_alive(child, start)
     os.kill(child, signal.SIGKILL)
     os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
-    assert not process.is_stopped(child)
+    assert not identity.is_stopped(child)
     os.waitpid(child, 0)
-    assert not process.is_stopped(child)
+    assert not identity.is_stopped(child)
 
 
 @pytest.mark.parametrize("error", [FileNotFoundError, PermissionError, OSError])
@@ -62,6 +62,6 @@ def test_process_that_cannot_be_looked_at_is_alive(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(os, "open", hidden)
     monkeypatch.setattr(Path, "exists", lambda _path: False)
-    assert process.is_alive(os.getpid(), 1)
+    assert identity.is_alive(os.getpid(), 1)
     # But not if no process has the pid.
-    assert process.is_alive(NOBODY, 1) is (error is not FileNotFoundError)
+    assert identity.is_alive(NOBODY, 1) is (error is not FileNotFoundError)

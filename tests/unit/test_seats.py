@@ -12,9 +12,9 @@ from itertools import dropwhile, takewhile
 import pytest
 
 from shm_store import BackendError, Config, SeatsExhaustedError, ShmStore, StoreClosedError, StoreError
-from shm_store.table.layout import BUSY, IDLE, SEAT_PHASES, SEAT_PID, SEAT_START
-from shm_store.table.lifetime import unlink
-from shm_store.table.process import own_start_ticks
+from shm_store.process.identity import own_start_ticks
+from shm_store.table.segment.layout import BUSY, IDLE, SEAT_PHASES, SEAT_PID, SEAT_START
+from shm_store.table.segment.lifetime import unlink
 from tests.conftest import OpenStore
 from tests.fork import ended, in_child
 

@@ -16,9 +16,10 @@ import pytest
 
 from shm_store import BackendError, Config, LayoutMismatchError, OwnershipError, ShmStore
 from shm_store.cli import main
-from shm_store.table import header, layout
-from shm_store.table.layout import Geometry
-from shm_store.table.lifetime import unlink
+from shm_store.process.namespaces import Host
+from shm_store.table.segment import header, layout
+from shm_store.table.segment.layout import Geometry
+from shm_store.table.segment.lifetime import unlink
 from tests.apart import open_apart
 from tests.conftest import OpenStore
 from tests.fork import ended, in_child
@@ -202,7 +203,7 @@ def test_failure_to_create_leaves_nothing_behind(segment_name: str) -> None:
     ],
 )
 def test_segment_of_another_boot_or_namespace_is_refused(
-    open_store: OpenStore, segment_name: str, change: Callable[[layout.Host], layout.Host], match: str
+    open_store: OpenStore, segment_name: str, change: Callable[[Host], Host], match: str
 ) -> None:
     """Its pids or its instants are those of another host or namespace, where no process can look."""
     open_store().close()

@@ -19,9 +19,9 @@ from shm_store import (
     StripeTimeoutError,
     TableFullError,
 )
-from shm_store.table import audit
-from shm_store.table.layout import FIRST, OTHER
-from shm_store.table.stripes import Hold
+from shm_store.operate import audit
+from shm_store.table.locking.stripes import Hold
+from shm_store.table.segment.layout import FIRST, OTHER
 from tests.clock import Clock
 from tests.conftest import OpenStore
 from tests.fork import ended, in_child

@@ -14,8 +14,8 @@ import posix_ipc
 import pytest
 
 from shm_store import Config, ShmStore, StripeTimeoutError
-from shm_store.table.layout import BUSY, IDLE, SEAT_PHASES
-from shm_store.table.lifetime import unlink
+from shm_store.table.segment.layout import BUSY, IDLE, SEAT_PHASES
+from shm_store.table.segment.lifetime import unlink
 from tests.apart import open_apart
 from tests.conftest import OpenStore
 from tests.dead import dead_seat

@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 
 from shm_store import Config, ConfigurationError, ShmStore
-from shm_store.housekeeping import Housekeeping
+from shm_store.operate.housekeeping import Housekeeping
 from shm_store.supervisor import supervise
 from shm_store.sweeper import interpreter
 from shm_store.sweeper.supervising import Supervisor
-from shm_store.table.layout import SEAT_PID
-from shm_store.table.seats import Role
+from shm_store.table.locking.seats import Role
+from shm_store.table.segment.layout import SEAT_PID
 from tests.conftest import OpenStore
 from tests.dead import dead_seat
 from tests.e2e import processes

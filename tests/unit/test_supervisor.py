@@ -18,8 +18,8 @@ from shm_store import Config, ShmStore
 from shm_store.durations import NS_PER_SECOND
 from shm_store.sweeper import interpreter, started
 from shm_store.sweeper.supervising import Supervisor
-from shm_store.table import files
-from shm_store.table.layout import SEAT_PID
+from shm_store.table.segment import files
+from shm_store.table.segment.layout import SEAT_PID
 from tests.conftest import OpenStore
 from tests.dead import dead_seat
 from tests.ground import Ground

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from shm_store.housekeeping import Housekeeping
+from shm_store.operate.housekeeping import Housekeeping
 from shm_store.sweeper import sweeping
-from shm_store.table.layout import HEARTBEAT_AT
-from shm_store.table.seats import Role
+from shm_store.table.locking.seats import Role
+from shm_store.table.segment.layout import HEARTBEAT_AT
 from tests.conftest import OpenStore
 from tests.e2e import processes
 from tests.e2e.service import eventually

@@ -10,8 +10,8 @@ from unittest.mock import patch
 import pytest
 
 from shm_store import ShmStore
-from shm_store.table import layout
-from shm_store.tally import Counts, Requests
+from shm_store.core.tally import Counts, Requests
+from shm_store.table.segment import layout
 from tests.conftest import OpenStore
 from tests.fork import ended, in_child
 from tests.segments import attached
@@ -124,7 +124,7 @@ def test_requests_that_have_no_record_are_counted_alone(
 ) -> None:
     """A process that finds all records taken counts its requests by itself, and logs that once."""
     store = open_store()
-    with patch("shm_store.table.tallies.TALLIES", 0):
+    with patch("shm_store.table.records.tallies.TALLIES", 0):
         store.request_tally().allowed[()] += 1
         assert store.request_tally().counts == Requests(allowed=1)
     assert store.inspect().requests() == Requests()
@@ -136,7 +136,7 @@ def test_tallies_that_are_all_taken_leave_a_process_alone(
 ) -> None:
     """It counts by itself, and the log says so once; no request fails for it."""
     store = open_store()
-    with patch("shm_store.table.tallies.TALLIES", 1):
+    with patch("shm_store.table.records.tallies.TALLIES", 1):
         store.tally("a").count(allowed=True, shadow=False, near=False)
         store.tally("b").count(allowed=True, shadow=False, near=False)
         store.tally("b").count(allowed=True, shadow=False, near=False)

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from shm_store import Config, ConfigurationError, CostError, Quota, RateInfo, ShmStore
-from shm_store.waiting import acquire, acquire_async
+from shm_store.core.waiting import acquire, acquire_async
 from tests.clock import Clock
 from tests.conftest import OpenStore
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from shm_store.extras import MissingExtraError, needed
+from shm_store.core.extras import MissingExtraError, needed
 
 _PACKAGES = ("typer", "gunicorn", "falcon", "prometheus_client", "pythonjsonlogger", "redis")
 

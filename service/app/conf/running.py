@@ -14,8 +14,8 @@ from service.app.conf.errors import SettingError
 from service.app.conf.load import Loaded, load
 from service.app.conf.settings import Settings
 from shm_store import StoreError
+from shm_store.core.quoting import excerpt
 from shm_store.policy import RunningPolicies
-from shm_store.quoting import excerpt
 
 
 class _Running:

@@ -16,9 +16,9 @@ from service.app.conf.secrets import MASK, masked
 from service.app.conf.store import DEFAULT, Place
 from shm_store import Config, ConfigurationError
 from shm_store.config import require_name
+from shm_store.core.quoting import named
 from shm_store.falcon import Clients, Headers
-from shm_store.policy.recipe import header_prefix
-from shm_store.quoting import named
+from shm_store.policy.key_specification import header_prefix
 
 if TYPE_CHECKING:
     from shm_store.redis import RedisConfig

@@ -13,8 +13,8 @@ import service
 from service.app.conf.errors import SettingError
 from service.app.conf.secrets import MASK, may_be_secret
 from shm_store import ConfigurationError
+from shm_store.core.quoting import named
 from shm_store.policy.reading import read_toml
-from shm_store.quoting import named
 
 _PREFIX = "SERVICE_"
 _ARGUMENTS = "GUNICORN_CMD_ARGS"

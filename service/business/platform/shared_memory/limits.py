@@ -21,9 +21,11 @@ from service.business.data import (
     TableStats,
 )
 from service.business.features.limits import LimitNotFoundError, LimitRefusedError, TableUnavailableError
-from shm_store import ConfigurationError, ShmStore, StoreError, digest, spelling
-from shm_store.entry import Entry
-from shm_store.query import Query
+from shm_store import ConfigurationError, ShmStore, StoreError
+from shm_store.core import digest
+from shm_store.operate import spelling
+from shm_store.operate.entry import Entry
+from shm_store.operate.query import Query
 
 
 class StoreLimits:

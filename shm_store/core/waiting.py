@@ -1,0 +1,143 @@
+"""Waiting for units: sleep until the instant that a denial promises, and take again."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from shm_store.core.limiter import Take
+from shm_store.durations import NS_PER_SECOND, Duration, to_ns
+from shm_store.quota import INTERVAL_MAX_NS, Quota
+from shm_store.rate_info import RateInfo
+
+# No sleep lasts longer: some platforms cannot tell one of centuries from one of no time.
+_NAP_NS: Final = 86_400 * NS_PER_SECOND
+
+
+class Waiting:
+    """What a store inherits that can wait for what it takes.
+
+    Attributes:
+        take: See RateLimiter.
+    """
+
+    take: Take
+    _clock: Callable[[], int] = time.monotonic_ns
+
+    def acquire(self, key: str, timeout: Duration | None = None, cost: int = 1, quota: Quota | None = None) -> RateInfo:
+        """Take units as soon as they are there; return the denial at once if that cannot be in time.
+
+        Args:
+            key: The key.
+            timeout: Longest wait, 0 to 100 years; None for any. Only time on the system's clock makes it pass.
+            cost: Units to take.
+            quota: As for `take`.
+
+        Raises:
+            ConfigurationError: The timeout is no duration.
+        """
+        return acquire(self.take, key, timeout, cost, quota, clock=self._clock)
+
+    async def acquire_async(
+        self,
+        key: str,
+        timeout: Duration | None = None,  # noqa: ASYNC109 - known to be too short before the wait begins
+        cost: int = 1,
+        quota: Quota | None = None,
+    ) -> RateInfo:
+        """Do the same, and let other tasks run meanwhile; one that is cancelled while it waits has taken nothing.
+
+        They run while it waits for units, not while it waits for a server.
+        """
+        return await acquire_async(self.take, key, timeout, cost, quota, clock=self._clock)
+
+
+def acquire(
+    take: Take,
+    key: str,
+    timeout: Duration | None = None,
+    cost: int = 1,
+    quota: Quota | None = None,
+    *,
+    clock: Callable[[], int] = time.monotonic_ns,
+    sleep: Callable[[float], None] | None = None,
+) -> RateInfo:
+    """Take units as soon as they are there; return the denial at once if that cannot be in time.
+
+    Nothing is held meanwhile, and nothing polled: each denial says when the same take would be allowed, and then the
+    next one comes. Of several who wait for one unit, one gets it, and the others wait for the next.
+
+    Args:
+        take: Takes from a store.
+        key: The key.
+        timeout: Longest wait, 0 to 100 years, in any form `shm_store.durations.to_ns` reads; None for any.
+        cost: Units to take.
+        quota: The quota; the store's default if None.
+        clock: The store's clock, in nanoseconds.
+        sleep: Waits for so many seconds; `time.sleep` if None.
+
+    Raises:
+        ConfigurationError: The timeout is no duration.
+        StoreError: As by `take`.
+    """
+    # Looked up now, not at import: gevent replaces it, under gunicorn after this module was imported.
+    sleep = sleep or time.sleep
+    deadline_ns = _deadline_ns(timeout, clock)
+    while True:
+        info = take(key, cost, quota)
+        due_ns = _due_ns(info, deadline_ns, clock)
+        if due_ns is None:
+            return info
+        # A sleep may end early, and a promise is not to be asked about before its time.
+        while (left_ns := due_ns - clock()) > 0:
+            sleep(_nap_s(left_ns))
+
+
+async def acquire_async(
+    take: Take,
+    key: str,
+    timeout: Duration | None = None,  # noqa: ASYNC109 - a bound on the wait, known to be too short before it begins
+    cost: int = 1,
+    quota: Quota | None = None,
+    *,
+    clock: Callable[[], int] = time.monotonic_ns,
+    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+) -> RateInfo:
+    """Do the same, and let other tasks run meanwhile; one that is cancelled while it waits has taken nothing."""
+    deadline_ns = _deadline_ns(timeout, clock)
+    while True:
+        info = take(key, cost, quota)
+        due_ns = _due_ns(info, deadline_ns, clock)
+        if due_ns is None:
+            return info
+        while (left_ns := due_ns - clock()) > 0:
+            await sleep(_nap_s(left_ns))
+
+
+def timeout_ns(timeout: Duration | None) -> int | None:
+    """Return a timeout in nanoseconds; None for none.
+
+    Raises:
+        ConfigurationError: It is no duration.
+    """
+    return None if timeout is None else to_ns("timeout", timeout, minimum_ns=0, maximum_ns=INTERVAL_MAX_NS)
+
+
+def _deadline_ns(timeout: Duration | None, clock: Callable[[], int]) -> int | None:
+    patience_ns = timeout_ns(timeout)
+    return None if patience_ns is None else clock() + patience_ns
+
+
+def _due_ns(info: RateInfo, deadline_ns: int | None, clock: Callable[[], int]) -> int | None:
+    """Return the instant to sleep until; None if `info` is the last answer."""
+    # A denial without a promise: nobody knows when.
+    if info.allowed or not info.retry_after_ns:
+        return None
+    due_ns = clock() + info.retry_after_ns
+    return None if deadline_ns is not None and due_ns > deadline_ns else due_ns
+
+
+def _nap_s(left_ns: int) -> float:
+    return min(left_ns, _NAP_NS) / NS_PER_SECOND

@@ -1,6 +1,0 @@
-"""Dumps: a table's buckets, overrides and blocks in a file, to be loaded into a table of another geometry or layout."""
-
-from shm_store.dump.loading import Loaded, load
-from shm_store.dump.saving import dump
-
-__all__ = ["Loaded", "dump", "load"]

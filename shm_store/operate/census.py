@@ -1,0 +1,116 @@
+"""Counters, occupancy and processes of a whole segment, read without any stripe."""
+
+from __future__ import annotations
+
+import time
+from typing import NamedTuple
+
+from shm_store.durations import NS_PER_SECOND
+from shm_store.operate.stats import Process, Stats, SweeperState, sweeper_state
+from shm_store.table.locking.seats import Role
+from shm_store.table.records.slots import Slots
+from shm_store.table.segment import layout
+from shm_store.table.segment.mapping import Segment
+from shm_store.table.table import Table
+
+
+class _Occupancy(NamedTuple):
+    """Slots by what is in them, and units in flight."""
+
+    occupied: int
+    overrides: int
+    blocks: int
+    in_flight: int
+
+
+def stats(table: Table) -> Stats:
+    """Return host-wide counters and occupancy."""
+    segment, seats = table.segment, table.seats
+    geometry, words = segment.header.geometry, segment.words
+    records = table.stripes.records
+    occupancy = _occupancy(table.buckets.slots, geometry.sets)
+    taken = [index for index, _ in seats.taken()]
+
+    def total(counter: int) -> int:
+        return sum(record[counter] for record in records)
+
+    return Stats(
+        name=segment.name,
+        slots=geometry.slots,
+        occupied=occupancy.occupied,
+        overrides=occupancy.overrides,
+        blocks=occupancy.blocks,
+        in_flight=occupancy.in_flight,
+        stripes=geometry.stripes,
+        seats=geometry.seats,
+        seats_taken=len(taken),
+        seats_dead=sum(not seats.owner_is_alive(index) for index in taken),
+        allowed=total(layout.ALLOWED),
+        denied=total(layout.DENIED),
+        shadow_denied=total(layout.SHADOW),
+        reclaimed_expired=total(layout.EXPIRED),
+        reclaimed_idle=total(layout.RECLAIMED_IDLE),
+        evicted=total(layout.EVICTED),
+        swept=total(layout.SWEPT),
+        refused=total(layout.REFUSED),
+        recoveries=words[layout.RECOVERIES_AT],
+        timeouts=sum(seats.column(layout.SEAT_TIMEOUTS)),
+        waits=tuple(sum(seats.column(layout.SEAT_WAITS + each)) for each in range(len(layout.WAITS_NS) + 1)),
+        waited=sum(seats.column(layout.SEAT_WAITED)) / NS_PER_SECOND,
+        sweeper_pid=words[layout.SWEEPER_AT],
+        sweeper_alive=segment.has_sweeper(),
+        sweeper_age=_sweeper_age(segment),
+        sweeper_passes=words[layout.PASSES_AT],
+        sweep_duration=words[layout.SWEEP_AT] / NS_PER_SECOND,
+        sweep_seconds=words[layout.SWEPT_AT] / NS_PER_SECOND,
+        label_size=geometry.label_size,
+        size=segment.header.size,
+    )
+
+
+def sweeper(segment: Segment) -> SweeperState:
+    """Return the sweeper's state, as `Stats.sweeper`, without reading the rest."""
+    return sweeper_state(_sweeper_age(segment), alive=segment.has_sweeper())
+
+
+def _sweeper_age(segment: Segment) -> float:
+    """Return the seconds since the sweeper's last heartbeat; -1.0 if there was none yet."""
+    heartbeat_ns = segment.words[layout.HEARTBEAT_AT]
+    return (time.monotonic_ns() - heartbeat_ns) / NS_PER_SECOND if heartbeat_ns else -1.0
+
+
+def processes(table: Table) -> list[Process]:
+    """Return the processes that have seats, by pid."""
+    own: dict[int, list[int]] = {}
+    for index, pid in table.seats.taken():
+        own.setdefault(pid, []).append(index)
+    return [
+        Process(
+            pid=pid,
+            role=_role(max(table.seats.role(index) for index in indices)),
+            alive=any(table.seats.owner_is_alive(index) for index in indices),
+            seats=len(indices),
+        )
+        for pid, indices in sorted(own.items())
+    ]
+
+
+def _role(number: int) -> str:
+    names = {role.value: role.name.lower() for role in Role}
+    return names.get(number, f"role {number}")
+
+
+def _occupancy(slots: Slots, sets: int) -> _Occupancy:
+    occupied = overrides = blocks = in_flight = 0
+    for index in range(sets):
+        firsts = slots.first_words(index)
+        if not any(firsts):
+            continue
+        columns = firsts, slots.column(index, layout.TAG), slots.column(index, layout.FIRST)
+        for first, tag, units in zip(*columns, strict=True):
+            if first:
+                occupied += 1
+                overrides += tag & layout.OVERRIDE
+                in_flight += units if tag & layout.HOLDER else 0
+                blocks += bool(tag & layout.BLOCK)
+    return _Occupancy(occupied, overrides, blocks, in_flight)

@@ -1,0 +1,1 @@
+"""This process: its identity, its pauses and its forks."""

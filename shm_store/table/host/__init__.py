@@ -1,0 +1,1 @@
+"""The table's use of the operating system: the owners of files, locks, and semaphores."""

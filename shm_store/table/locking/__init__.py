@@ -1,0 +1,1 @@
+"""Stripes, the seats that hold them, and recovery from death."""

@@ -1,0 +1,1 @@
+"""The records of a segment: slots, labels, and tallies."""

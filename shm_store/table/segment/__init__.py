@@ -1,0 +1,1 @@
+"""The segment: its byte map, its files, its mapping and its lifetime."""
