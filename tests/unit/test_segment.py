@@ -18,7 +18,7 @@ from shm_store import BackendError, Config, LayoutMismatchError, OwnershipError,
 from shm_store.cli import main
 from shm_store.process.namespaces import Host
 from shm_store.table.segment import header, layout
-from shm_store.table.segment.layout import Geometry
+from shm_store.table.segment.geometry import Geometry
 from shm_store.table.segment.lifetime import unlink
 from tests.apart import open_apart
 from tests.conftest import OpenStore

@@ -1,20 +1,23 @@
 """The journal: makes the stores of one operation happen all or not at all, whatever it dies of (I6).
 
-An operation writes what it is about to store into the journal of each stripe it holds, and commits with one store in
-its seat. From then on all the stores will be made: by itself, or by whoever recovers its seat, before any of its
-stripes is free again. docs/design.md, section "The journal"; docs/model/journal.pml proves it.
+An operation writes the stores it is about to make, its log, into the journal of the lowest stripe it holds, and commits
+with one store in its seat. From then on all of them will be made: by the operation, or by the process that recovers its
+seat, before any of its stripes is free again. docs/design.md, section "The journal"; docs/model/journal.pml proves it.
 """
 
 from __future__ import annotations
 
+import struct
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Sequence
+from typing import Final
 
-from shm_store.table.segment.layout import JOURNAL, JOURNAL_LENGTH, JOURNAL_WORDS, SEAT_COMMITTED, STRIPE_WORDS
+from shm_store.table.segment.layout import JOURNAL, JOURNAL_LENGTH, JOURNAL_WORDS, SEAT_COMMITTED, STRIPE_WORDS, WORD
 from shm_store.table.segment.mapping import Segment
 
-#: What to store, by stripe: the index of a word in the segment and its new value, in turn.
-Changes = Mapping[int, list[int]]
+# Logs of so many words at most are written by one call, in half the time.
+_SHORT: Final = 64
+_PACKERS: Final = tuple(struct.Struct(f"@{1 + words}Q").pack_into for words in range(_SHORT + 1))
 
 
 class Journal:
@@ -22,48 +25,72 @@ class Journal:
 
     def __init__(self, segment: Segment) -> None:
         """Bind to `segment`."""
+        self._memory = segment.memory
         self._words = segment.words
         self._stripes_at = segment.header.geometry.stripes_at
 
-    def write(self, seat: memoryview, changes: Changes) -> None:
-        """Make all of `changes`, or none if this process dies before the commit.
+    def write(self, seat: memoryview, stripes: Sequence[int], log: list[int]) -> None:
+        """Make all the stores of `log`, or none if this process dies before the commit.
 
         Args:
-            seat: The seat of the operation, which holds the stripes and no others.
-            changes: What to store, for every stripe that the seat holds, be it nothing; each at most JOURNAL_WORDS.
+            seat: The operation's seat.
+            stripes: The stripes it holds, in ascending order.
+            log: The index of a word in the segment and its new value, in turn; JOURNAL_WORDS at most for each stripe.
         """
-        for stripe, change in changes.items():
-            at = self._stripes_at + stripe * STRIPE_WORDS
-            assert len(change) <= JOURNAL_WORDS, f"{len(change)} words for the journal of stripe {stripe}"
-            self._words[at + JOURNAL : at + JOURNAL + len(change)] = memoryview(array("Q", change))
-            # Even if it is 0: a journal that was never committed may have left its length.
-            self._words[at + JOURNAL_LENGTH] = len(change)
+        self._log(stripes, log)
         seat[SEAT_COMMITTED] = 1
-        for change in changes.values():
-            self._store(change)
+        self._store(log)
         seat[SEAT_COMMITTED] = 0
 
-    def finish(self, seat: memoryview, stripes: Iterable[int]) -> None:
+    def finish(self, seat: memoryview, stripes: Sequence[int]) -> None:
         """Make the stores that `seat` has committed and not finished, if any; may be repeated after a death.
 
         Args:
-            seat: A seat that nobody uses, whose stripes stay taken meanwhile.
-            stripes: The stripes it is BUSY on: when it has committed, it holds each of them.
+            seat: A seat that no operation uses, whose stripes stay taken meanwhile.
+            stripes: The stripes it is BUSY on, in ascending order: when it has committed, it holds each of them.
         """
         if not seat[SEAT_COMMITTED]:
             return
-        for stripe in stripes:
-            at = self._stripes_at + stripe * STRIPE_WORDS
-            length = min(self._words[at + JOURNAL_LENGTH], JOURNAL_WORDS)
-            self._store(self._words[at + JOURNAL : at + JOURNAL + length].tolist())
+        log, size = self._logged(stripes), len(self._words)
+        # An index is out of range only in a damaged journal, which must not end the recovery of the stripe.
+        self._store([each for at, value in _pairs(log) if at < size for each in (at, value)])
         seat[SEAT_COMMITTED] = 0
 
-    def _store(self, change: list[int]) -> None:
+    def _log(self, stripes: Sequence[int], log: list[int]) -> None:
+        """Write the log, and its length; the rest of a long log into the journals of the next stripes."""
+        length, first = len(log), self._at(stripes[0]) + JOURNAL_LENGTH
+        if length <= _SHORT:
+            _PACKERS[length](self._memory, first * WORD, length, *log)
+            return
+        parts = [log[begin : begin + JOURNAL_WORDS] for begin in range(0, length, JOURNAL_WORDS)]
+        assert len(parts) <= len(stripes), f"{length} words for the journals of {len(stripes)} stripes"
+        for stripe, part in zip(stripes, parts, strict=False):
+            at = self._at(stripe) + JOURNAL
+            self._words[at : at + len(part)] = memoryview(array("Q", part))
+        self._words[first] = length
+
+    def _logged(self, stripes: Sequence[int]) -> list[int]:
+        """Return the log that begins in the journal of the lowest of `stripes`."""
+        log: list[int] = []
+        length = self._words[self._at(stripes[0]) + JOURNAL_LENGTH] if stripes else 0
+        for stripe in stripes:
+            at = self._at(stripe) + JOURNAL
+            log += self._words[at : at + min(length - len(log), JOURNAL_WORDS)]
+        return log
+
+    def _at(self, stripe: int) -> int:
+        return self._stripes_at + stripe * STRIPE_WORDS
+
+    def _store(self, log: list[int]) -> None:
         words = self._words
-        for at, value in zip(change[::2], change[1::2], strict=False):
-            # Out of it only in a damaged journal, which is not to end the recovery of the stripe.
-            if at < len(words):
-                words[at] = value
+        for at, value in _pairs(log):
+            words[at] = value
 
 
-assert STRIPE_WORDS == JOURNAL + JOURNAL_WORDS
+def _pairs(log: list[int]) -> Iterator[tuple[int, int]]:
+    each = iter(log)
+    return zip(each, each, strict=False)
+
+
+assert JOURNAL + JOURNAL_WORDS <= STRIPE_WORDS
+assert JOURNAL == JOURNAL_LENGTH + 1

@@ -18,7 +18,8 @@ from shm_store.process import shortages
 from shm_store.table.host import ownership, semaphores
 from shm_store.table.host.system import posix_ipc
 from shm_store.table.segment import header
-from shm_store.table.segment.layout import MAGIC, WORD, Header
+from shm_store.table.segment.header import Header
+from shm_store.table.segment.layout import MAGIC, WORD
 
 FOLDER: Final = "/dev/shm"
 # Not by `O_CREAT`, which the kernel refuses for files of others in a sticky folder (fs.protected_regular). A pipe does

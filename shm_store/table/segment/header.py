@@ -5,12 +5,39 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from typing import NamedTuple
 
 from shm_store.config import Config
 from shm_store.errors import LayoutMismatchError
 from shm_store.process import identity
+from shm_store.process.namespaces import Host, Namespaces
 from shm_store.table.segment import layout
-from shm_store.table.segment.layout import Geometry, Header
+from shm_store.table.segment.geometry import Geometry
+
+
+class Header(NamedTuple):
+    """The part of the header that never changes once the segment is made."""
+
+    size: int
+    geometry: Geometry
+    created_ns: int
+    host: Host
+    secret: bytes
+
+    def pack(self) -> bytes:
+        """Return words 3 to 18."""
+        *sizes, label_size = self.geometry
+        boot_id, namespaces = self.host
+        return layout.HEADER_FIXED.pack(
+            self.size, *sizes, self.created_ns, boot_id, *namespaces, label_size, self.secret
+        )
+
+    @classmethod
+    def unpack(cls, fixed: bytes) -> Header:
+        """Read words 3 to 18."""
+        size, *sizes, created_ns, boot_id, pids, clocks, label_size, secret = layout.HEADER_FIXED.unpack(fixed)
+        geometry = Geometry._make([*sizes, label_size])
+        return cls(size, geometry, created_ns, Host(boot_id, Namespaces(pids, clocks)), secret)
 
 
 def is_blank(fd: int) -> bool:

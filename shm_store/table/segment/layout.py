@@ -64,35 +64,37 @@ its record.
               8          refused   count           new keys that got no slot
               9          shadow    count           takes in shadow mode that would have been denied
               10         blocked   ns, monotonic   until then, at the latest, keys of the stripe may be blocked
-              16         length    words           of what follows
-              17-        journal   pairs           of a word's index in the segment and its new value
-    set       set_slots fingerprints of 16 bytes, then set_slots slots; guarded by stripe (set number mod stripes)
-    slot      0          first     (algorithm)     the set's stripe, like the whole record
+              16         length    words           of the log that begins here
+              17-        journal   pairs           of a word's index in the segment and its new value; of a log that is
+                                                   longer, the rest is in the journals of the next stripes held
+    set       set_slots fingerprints of 16 bytes, up to a whole number of cache lines; then set_slots slots; guarded by
+              stripe (set number mod stripes)
+    slot      one cache line, of one of four kinds; word 1 is when it may go to another key, word 7 the tag
+    bucket    0, 2, 3    state     (algorithm)     the set's stripe, like the whole record
               1          idle_at   ns, monotonic   from then on the bucket is indistinguishable from a fresh one
-              2          third     (algorithm)
-              3          limit     units
-              4          interval  ns
-              5          burst     units           most units at once
-              6          tag       generation * 256 + flags; generation 0 for a slot that no hint may point at
-    holder    a slot with this flag: units of a concurrency limit that one process has in flight
-              0          units     units
+              4          limit     units
+              5          interval  ns
+              6          burst     units           most units at once
+              7          tag
+    in flight 0          units     units           of a concurrency limit that one process has in flight
               1          idle_at   HELD, or ns     since when there are no units
-              2          (unused)
-              3          limit     units
-              4          pid
-              5          start     clock ticks
-              6          as in a slot
-    block     a slot with this flag: until `idle_at`, nothing is taken from a key
-    lease     a slot with this flag: what this host was issued of a limit that others share, until `idle_at`; its
-              algorithm is one of three kinds (shm_store/table/leases.py)
-              0          spent     units           at most `burst`
-              1          idle_at   ns, monotonic   when it ends
+              4          limit     units
+              5          pid
+              6          start     clock ticks
+              7          tag
+    block     1          ends      ns, monotonic   until then, nothing is taken from the key
+              7          tag
+    lease     0          spent     units           of a limit that hosts share: at most `most`
+              1          ends      ns, monotonic   until then it decides
               2          resets    ns, monotonic   when the limit is full again
-              3          limit     units           most units at once
-              4          number                    what the issuer calls it; of a denial, when to ask again
-              5          burst     units           up to which `spent` may go
-    unasked   an override with this flag: it adopts the algorithm and the burst of the key's first take
-    flags     bit 0 override, bit 1 holder, bits 2-4 algorithm, bit 5 block, bit 6 lease, bit 7 unasked
+              3          again     ns, monotonic   of a denial: when there is a unit again
+              4          limit     units           most units at once
+              5          number                    what the issuer calls it
+              6          most      units           up to which `spent` may go
+              7          tag
+    tag       generation * 256 + flags; generation 0 for a slot that no hint may point at
+    flags     bits 0-1 kind; bits 2-4 code: of a bucket its algorithm's, of a lease its state; bit 5 override, bit 6
+              unasked: an override that adopts the algorithm and the burst of the key's first take
     label     0          allowed   count           the set's stripe, like the whole record; takes of the slot's key
               1          denied    count           those in shadow mode included
               2          quiet     ns, monotonic   until then, what the log says of its denials was said
@@ -103,16 +105,15 @@ its record.
 from __future__ import annotations
 
 import struct
-from typing import Final, NamedTuple, TypeAlias
-
-from shm_store.process.namespaces import Host, Namespaces
+from typing import Final, TypeAlias
 
 MAGIC: Final = int.from_bytes(b"shmstore", "little")
 # Left by a creator that died before it wrote MAGIC: the segment may be made anew.
 MAGIC_UNFINISHED: Final = int.from_bytes(b"unfinish", "little")
-VERSION: Final = 7
+VERSION: Final = 8
 
 WORD: Final = 8
+CACHE_LINE: Final = 64
 SEATS: Final = 512
 SET_SLOTS_MAX: Final = 128
 FINGERPRINT: Final = 16
@@ -148,22 +149,30 @@ STRIPE_WORDS: Final = 1024
 GENERATION, ALLOWED, DENIED, OTHER, EXPIRED, RECLAIMED_IDLE, EVICTED, SWEPT, REFUSED, SHADOW, BLOCKED = range(11)
 JOURNAL_LENGTH: Final = 16
 JOURNAL: Final = 17
-JOURNAL_WORDS: Final = STRIPE_WORDS - JOURNAL
+#: Whole pairs.
+JOURNAL_WORDS: Final = (STRIPE_WORDS - JOURNAL) // 2 * 2
 
-SLOT_WORDS: Final = 7
-FIRST, IDLE_AT, THIRD, LIMIT, INTERVAL, BURST, TAG = range(SLOT_WORDS)
-HOLDER_PID, HOLDER_START = INTERVAL, BURST
-#: When a bucket with units in flight is idle: never, as long as it has them.
+SLOT_WORDS: Final = 8
+STATE_WORDS: Final = 4
+#: Of every kind of slot.
+IDLE_AT, TAG = 1, 7
+LIMIT, INTERVAL, BURST = range(STATE_WORDS, TAG)
+IN_FLIGHT_UNITS, IN_FLIGHT_LIMIT, IN_FLIGHT_PID, IN_FLIGHT_START = 0, 4, 5, 6
+BLOCK_ENDS: Final = IDLE_AT
+LEASE_SPENT, LEASE_ENDS, LEASE_RESETS, LEASE_AGAIN, LEASE_LIMIT, LEASE_NUMBER, LEASE_MOST = range(TAG)
+#: When a slot with units in flight is idle: never, as long as it has them.
 HELD: Final = 2**63 - 1
+
 GENERATION_SHIFT: Final = 8
 FLAGS: Final = (1 << GENERATION_SHIFT) - 1
-OVERRIDE: Final = 1
-HOLDER: Final = 2
-ALGORITHM_SHIFT: Final = 2
-ALGORITHM_MASK: Final = 7
-BLOCK: Final = 32
-LEASE: Final = 64
-UNASKED: Final = 128
+KIND_MASK: Final = 3
+BUCKET, IN_FLIGHT, BLOCK, LEASE = range(KIND_MASK + 1)
+CODE_SHIFT: Final = 2
+CODE_MASK: Final = 7
+OVERRIDE: Final = 32
+UNASKED: Final = 64
+#: The codes of leases.
+DENIAL, UNITS, PENDING = range(3)
 
 LABEL_USAGE: Final = 2
 LABEL_ALLOWED, LABEL_DENIED, LABEL_QUIET, LABEL_LENGTH, LABEL_TEXT = range(5)
@@ -177,6 +186,7 @@ assert SEAT_WAITED < SEAT_PHASES
 assert TALLY_COUNTS.stop == TALLY_LENGTH
 assert TALLY_NAME * WORD + TALLY_NAME_MAX <= TALLY_WORDS * WORD
 assert BLOCKED < JOURNAL_LENGTH
+assert LEASE_ENDS == IDLE_AT
 
 #: A view of one word, `word[()]`, which is read and written in half the time of an item of a longer view.
 Word: TypeAlias = "memoryview[int]"
@@ -185,108 +195,3 @@ Word: TypeAlias = "memoryview[int]"
 def word(words: memoryview, index: int) -> Word:
     """Return a view of the word at `index` alone."""
     return words[index : index + 1].cast("B").cast("Q", ())
-
-
-class Geometry(NamedTuple):
-    """The sizes that are fixed when a segment is made, and the offsets that follow from them, in words."""
-
-    initial_size: int
-    sets: int
-    set_slots: int
-    stripes: int
-    seats: int
-    label_size: int
-
-    @classmethod
-    def of(cls, initial_size: int, stripes: int, label_size: int = 0) -> Geometry:
-        """Return the geometry for `initial_size` slots: sets of equal size, at most SET_SLOTS_MAX slots each."""
-        sets = -(-initial_size // SET_SLOTS_MAX)
-        return cls(initial_size, sets, -(-initial_size // sets), min(stripes, sets), SEATS, label_size)
-
-    @property
-    def slots(self) -> int:
-        """Number of slots; at least `initial_size`."""
-        return self.sets * self.set_slots
-
-    @property
-    def seat_words(self) -> int:
-        """Words of one seat, a whole number of cache lines."""
-        return SEAT_PHASES + -(-self.stripes // 8) * 8
-
-    @property
-    def tallies_at(self) -> int:
-        """First word of the tallies."""
-        return HEADER_WORDS + self.seats * self.seat_words
-
-    @property
-    def stripes_at(self) -> int:
-        """First word of the stripes."""
-        return self.tallies_at + TALLIES * TALLY_WORDS
-
-    @property
-    def sets_at(self) -> int:
-        """First word of the sets."""
-        return self.stripes_at + self.stripes * STRIPE_WORDS
-
-    @property
-    def set_words(self) -> int:
-        """Words of one set: its fingerprints and its slots."""
-        return self.set_slots * (FINGERPRINT // WORD + SLOT_WORDS)
-
-    @property
-    def labels_at(self) -> int:
-        """First word of the labels."""
-        return self.sets_at + self.sets * self.set_words
-
-    @property
-    def label_words(self) -> int:
-        """Words of one label; 0 if there are none."""
-        return LABEL_TEXT + -(-self.label_size // WORD) if self.label_size else 0
-
-    @property
-    def size(self) -> int:
-        """Bytes of the whole segment."""
-        return (self.labels_at + self.slots * self.label_words) * WORD
-
-    def seat_at(self, seat: int) -> int:
-        """First word of a seat."""
-        return HEADER_WORDS + seat * self.seat_words
-
-    def stripe_at(self, stripe: int) -> int:
-        """First word of a stripe's record."""
-        return self.stripes_at + stripe * STRIPE_WORDS
-
-    def set_at(self, set_index: int) -> int:
-        """First word of a set, which is the first of its fingerprints."""
-        return self.sets_at + set_index * self.set_words
-
-    def slots_at(self, set_index: int) -> int:
-        """First word of a set's slots."""
-        return self.set_at(set_index) + self.set_slots * (FINGERPRINT // WORD)
-
-    def label_at(self, set_index: int, number: int) -> int:
-        """First word of the label of a slot, by its number in its set."""
-        return self.labels_at + (set_index * self.set_slots + number) * self.label_words
-
-
-class Header(NamedTuple):
-    """The part of the header that never changes once the segment is made."""
-
-    size: int
-    geometry: Geometry
-    created_ns: int
-    host: Host
-    secret: bytes
-
-    def pack(self) -> bytes:
-        """Return words 3 to 18."""
-        *sizes, label_size = self.geometry
-        boot_id, namespaces = self.host
-        return HEADER_FIXED.pack(self.size, *sizes, self.created_ns, boot_id, *namespaces, label_size, self.secret)
-
-    @classmethod
-    def unpack(cls, fixed: bytes) -> Header:
-        """Read words 3 to 18."""
-        size, *sizes, created_ns, boot_id, pids, time, label_size, secret = HEADER_FIXED.unpack(fixed)
-        geometry = Geometry._make([*sizes, label_size])
-        return cls(size, geometry, created_ns, Host(boot_id, Namespaces(pids, time)), secret)

@@ -17,7 +17,7 @@ from shm_store.table.host.filelock import REGISTRY, SWEEPER, FileLock, LockTimeo
 from shm_store.table.host.semaphores import Semaphore
 from shm_store.table.host.system import fcntl
 from shm_store.table.segment import files, header, layout, locks
-from shm_store.table.segment.layout import Header
+from shm_store.table.segment.header import Header
 
 # A claim holds the registry lock for microseconds, a recovery for some milliseconds.
 _CLAIM_TIMEOUT_NS: Final = NS_PER_SECOND
