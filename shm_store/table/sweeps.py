@@ -1,66 +1,89 @@
-"""Sweeps: which slots of a set nobody needs any more, and taking them from their keys."""
+"""Sweeps: taking slots that no key needs from their keys, and all slots at an operator's command.
+
+A sweep scans a set without its stripe, and acquires it for a few slots at a time. So another process waits no longer
+than for a take.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
+from typing import Final
 
-from shm_store.table.accounts import Owner
-from shm_store.table.buckets import Buckets
-from shm_store.table.holders import owner_of
-from shm_store.table.locking.stripes import Hold
-from shm_store.table.records.slots import Slot
-from shm_store.table.segment.layout import BLOCK, HOLDER, IDLE_AT, OTHER, SWEPT, TAG
+from shm_store.process import identity
+from shm_store.table.locking.stripes import Hold, Stripes
+from shm_store.table.records.record import Owner, is_reclaimable, owner_of
+from shm_store.table.records.slots import Slot, Slots
+from shm_store.table.segment.layout import BLOCK, IDLE_AT, IN_FLIGHT, KIND_MASK, OTHER, SWEPT, TAG
 
-
-def reclaimable(buckets: Buckets, set_index: int, dead: Collection[Owner]) -> list[int]:
-    """Return the numbers of the slots of a set that `sweep` would vacate, read without its stripe."""
-    now_ns, slots = buckets.clock(), buckets.slots
-    columns = slots.first_words(set_index), slots.column(set_index, IDLE_AT), slots.column(set_index, TAG)
-    return [
-        number
-        for number, (first, idle_at_ns, tag) in enumerate(zip(*columns, strict=True))
-        if first and (slots.is_past(idle_at_ns, now_ns) or tag & HOLDER)
-        if _is_reclaimable(buckets, slots.slot(set_index, number), now_ns, dead)
-    ]
+# Slots that are vacated in one hold of a stripe, which is then about as long as that of a first take.
+_AT_ONCE: Final = 4
 
 
-def sweep(buckets: Buckets, set_index: int, numbers: Iterable[int], dead: Collection[Owner], hold: Hold) -> int:
-    """Vacate those slots of a set that are expired, or whose units in flight are of the dead; return how many.
+class Sweeps:
+    """Sweeps of one segment."""
 
-    Args:
-        buckets: The buckets.
-        set_index: The set.
-        numbers: The slots to look at.
-        dead: Processes that are known to be dead.
-        hold: The set's stripe.
-    """
-    now_ns, (stripe,), slots = buckets.clock(), hold.stripes, buckets.slots
-    found = [slots.slot(set_index, number) for number in numbers if slots.is_occupied(set_index, number)]
-    gone = [slot for slot in found if _is_reclaimable(buckets, slot, now_ns, dead)]
-    for slot in gone:
-        slots.vacate(set_index, slot)
-    hold.records[stripe][SWEPT] += len(gone)
-    hold.records[stripe][OTHER] += 1
-    return len(gone)
+    def __init__(self, slots: Slots, stripes: Stripes, clock: Callable[[], int]) -> None:
+        """Bind to the slots and the stripes of the segment; `clock` reads the time in nanoseconds."""
+        self._slots = slots
+        self._stripes = stripes
+        self._clock = clock
 
+    def sweep_set(self, set_index: int) -> int:
+        """Vacate the slots of a set that are expired, or whose units in flight are of the dead; return how many."""
+        dead = self._dead(set_index)
+        body = partial(self._sweep, set_index, dead)
+        return self._by_few(set_index, self._reclaimable(set_index, dead), body)
 
-def reset_all(buckets: Buckets, set_index: int, numbers: Iterable[int], hold: Hold) -> int:
-    """Vacate slots of a set whatever is in them, but for blocks; return how many.
+    def reset_set(self, set_index: int) -> int:
+        """Vacate the slots of a set whatever is in them, but for blocks; return how many."""
+        numbers = [number for number, first in enumerate(self._slots.first_words(set_index)) if first]
+        return self._by_few(set_index, numbers, partial(self._reset, set_index))
 
-    Args:
-        buckets: The buckets.
-        set_index: The set.
-        numbers: The slots.
-        hold: The set's stripe.
-    """
-    slots, (stripe,) = buckets.slots, hold.stripes
-    found = [slots.slot(set_index, number) for number in numbers if slots.is_occupied(set_index, number)]
-    gone = [slot for slot in found if not slot.words[TAG] & BLOCK]
-    for slot in gone:
-        slots.vacate(set_index, slot)
-    hold.records[stripe][OTHER] += 1
-    return len(gone)
+    def _by_few(self, set_index: int, numbers: Sequence[int], body: Callable[[Sequence[int], Hold], int]) -> int:
+        stripe = self._slots.geometry.stripe_of(set_index)
+        return sum(
+            self._stripes.run(stripe, partial(body, numbers[at : at + _AT_ONCE]))
+            for at in range(0, len(numbers), _AT_ONCE)
+        )
 
+    def _dead(self, set_index: int) -> frozenset[Owner]:
+        """Return the dead processes that have units in flight in a set."""
+        taken = zip(self._slots.first_words(set_index), self._slots.column(set_index, TAG), strict=True)
+        numbers = [number for number, (first, tag) in enumerate(taken) if first and tag & KIND_MASK == IN_FLIGHT]
+        owners = {owner_of(self._slots.slot(set_index, number).words) for number in numbers}
+        return frozenset(owner for owner in owners if not identity.is_alive(*owner))
 
-def _is_reclaimable(buckets: Buckets, slot: Slot, now_ns: int, dead: Collection[Owner]) -> bool:
-    return buckets.is_expired(slot.words, now_ns) or bool(slot.words[TAG] & HOLDER and owner_of(slot) in dead)
+    def _reclaimable(self, set_index: int, dead: Collection[Owner]) -> list[int]:
+        slots, now_ns = self._slots, self._clock()
+        columns = slots.first_words(set_index), slots.column(set_index, IDLE_AT), slots.column(set_index, TAG)
+        return [
+            number
+            for number, (first, idle_at_ns, tag) in enumerate(zip(*columns, strict=True))
+            # Most slots are neither, and a look at each would be as dear as the columns.
+            if first and (slots.is_past(idle_at_ns, now_ns) or tag & KIND_MASK == IN_FLIGHT)
+            if self._is_reclaimable(slots.slot(set_index, number), now_ns, dead)
+        ]
+
+    def _sweep(self, set_index: int, dead: Collection[Owner], numbers: Iterable[int], hold: Hold) -> int:
+        gone = [slot for slot in self._found(set_index, numbers) if self._is_reclaimable(slot, hold.now_ns, dead)]
+        self._vacate(set_index, gone, hold)
+        hold.records[hold.stripes[0]][SWEPT] += len(gone)
+        return len(gone)
+
+    def _reset(self, set_index: int, numbers: Iterable[int], hold: Hold) -> int:
+        gone = [slot for slot in self._found(set_index, numbers) if slot.words[TAG] & KIND_MASK != BLOCK]
+        self._vacate(set_index, gone, hold)
+        return len(gone)
+
+    def _found(self, set_index: int, numbers: Iterable[int]) -> list[Slot]:
+        """Return those of the slots that are still not vacant."""
+        return [self._slots.slot(set_index, number) for number in numbers if self._slots.is_occupied(set_index, number)]
+
+    def _vacate(self, set_index: int, gone: Iterable[Slot], hold: Hold) -> None:
+        for slot in gone:
+            self._slots.vacate(set_index, slot.number)
+        hold.records[hold.stripes[0]][OTHER] += 1
+
+    def _is_reclaimable(self, slot: Slot, now_ns: int, dead: Collection[Owner]) -> bool:
+        return is_reclaimable(slot.words, now_ns, self._slots.min_ttl_ns, dead)

@@ -1,4 +1,4 @@
-"""Labels: for operators, the text of each slot's key, and how often it was taken from; only where they were asked for.
+"""Labels: for operators, the text of each slot's key, and how often it was taken from, in tables with a `label_size`.
 
 Everything here runs under the stripe of the slot's set, but for `text_of`. A label is written before its slot gets
 the key's fingerprint.
@@ -29,7 +29,7 @@ class Labels:
         self._geometry = segment.header.geometry
 
     def write(self, set_index: int, number: int, key: str | None) -> None:
-        """Label a vacant slot with the key that is to get it, from which nothing was taken yet; None if not known."""
+        """Label a vacant slot with the key that is to get it, None for a key without a text; counts begin at 0."""
         at = self._geometry.label_at(set_index, number)
         text = b"" if key is None else encoded(key)
         kept = text[: self._geometry.label_size]
@@ -40,9 +40,9 @@ class Labels:
         self._memory[first : first + len(kept)] = kept
 
     def restore(self, set_index: int, number: int, text: bytes | None, length: int, usage: tuple[int, int]) -> None:
-        """Label a slot that was just given to a key anew, with what a label of the key said before.
+        """Label a slot of a loaded table as a label of its key was in the dump.
 
-        After the fingerprint, against I8: a dump knows keys by that, and nobody uses the table that it is loaded into.
+        After the fingerprint, against I8: a dump knows keys by that, and no process has attached the table yet.
 
         Args:
             set_index: The slot's set.
@@ -78,7 +78,7 @@ class Labels:
         self._words[at + (LABEL_ALLOWED if allowed else LABEL_DENIED)] += 1
 
     def begins_burst(self, set_index: int, number: int, now_ns: int, until_ns: int) -> bool:
-        """Return whether nobody has said so of the slot's denials at this time; until then nobody will."""
+        """Return whether a burst of the slot's denials begins now: once for all processes, until `until_ns`."""
         at = self._geometry.label_at(set_index, number) + LABEL_QUIET
         if now_ns < self._words[at]:
             return False

@@ -5,8 +5,9 @@ The rules take a slot's tag and its `idle_at`, so that whole columns of a set ar
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Collection, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -44,6 +45,14 @@ from shm_store.table.segment.layout import (
 )
 
 State: TypeAlias = tuple[int, int, int, int]
+
+
+#: What arithmetic on damaged words raises, and a store of a value that is no word.
+ARITHMETIC: Final = (ValueError, ArithmeticError, struct.error)
+
+
+class DamagedError(ValueError):
+    """A word of the table has a value that no process has stored there. No caller of a store gets it: see `Stripes`."""
 
 
 class Owner(NamedTuple):
@@ -179,8 +188,7 @@ def decode(words: Sequence[int]) -> Record:
         code, override, unasked = tag >> CODE_SHIFT & CODE_MASK, bool(tag & OVERRIDE), bool(tag & UNASKED)
         return Bucket(state, words[LIMIT], words[INTERVAL], words[BURST], code, override, unasked)
     if kind == IN_FLIGHT:
-        owner = Owner(words[IN_FLIGHT_PID], words[IN_FLIGHT_START])
-        return InFlight(words[IN_FLIGHT_UNITS], words[IDLE_AT], words[IN_FLIGHT_LIMIT], owner)
+        return InFlight(words[IN_FLIGHT_UNITS], words[IDLE_AT], words[IN_FLIGHT_LIMIT], owner_of(words))
     if kind == BLOCK:
         return Block(words[BLOCK_ENDS])
     return Lease(
@@ -193,6 +201,11 @@ def decode(words: Sequence[int]) -> Record:
         again_ns=words[LEASE_AGAIN],
         resets_ns=words[LEASE_RESETS],
     )
+
+
+def owner_of(words: Sequence[int]) -> Owner:
+    """Return the process whose units in flight a slot has."""
+    return Owner(words[IN_FLIGHT_PID], words[IN_FLIGHT_START])
 
 
 def is_past(idle_at_ns: int, now_ns: int, min_ttl_ns: int) -> bool:
@@ -225,7 +238,7 @@ def is_reclaimable(words: Sequence[int], now_ns: int, min_ttl_ns: int, dead: Col
     tag = words[TAG]
     if is_expired(tag, words[IDLE_AT], now_ns, min_ttl_ns):
         return True
-    return tag & KIND_MASK == IN_FLIGHT and (words[IN_FLIGHT_PID], words[IN_FLIGHT_START]) in dead
+    return tag & KIND_MASK == IN_FLIGHT and owner_of(words) in dead
 
 
 def reclaimed_as(idle_at_ns: int, now_ns: int, min_ttl_ns: int) -> int:

@@ -1,6 +1,6 @@
-"""Slots: where a key's slot is, what a set holds, and the stores that give a slot to a key and take it away.
+"""Slots: where a key's slot is, the columns of a set, and the stores that give a slot to a key and take it away.
 
-Everything here runs under the stripe of the set it touches, but for what reads columns, which may do without it.
+Everything here runs under the stripe of the set it touches; reading columns needs no stripe.
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ import msgspec
 
 from shm_store.core.digest import Digest
 from shm_store.quota import Quota
+from shm_store.table.records import record
 from shm_store.table.records.labels import encoded
 from shm_store.table.segment.layout import (
-    BLOCK,
+    BUCKET,
     FINGERPRINT,
     FLAGS,
     GENERATION,
     GENERATION_SHIFT,
-    HOLDER,
-    LEASE,
+    IDLE_AT,
+    KIND_MASK,
     MIN_TTL_AT,
     SLOT_WORDS,
     TAG,
@@ -30,15 +31,9 @@ from shm_store.table.segment.layout import (
 )
 from shm_store.table.segment.mapping import Segment
 
-#: Places of keys kept in one process, some 700 bytes each at most; all are dropped when there would be more.
-PLACES_MAX: Final = 8_192
-# Most bytes of a key that a process remembers. A client may choose longer ones.
-_SHORT: Final = 256
-# Most bytes of a character.
-_WIDE: Final = 4
 _FINGERPRINT_WORDS: Final = FINGERPRINT // WORD
 _ABSENT: Final = bytes(WORD)
-_HALF: Final = struct.Struct("<Q")
+_HALF: Final = struct.Struct("<8xQ").unpack
 
 
 class Place(msgspec.Struct, frozen=True, gc=False):
@@ -73,49 +68,42 @@ class Slot(msgspec.Struct, frozen=True, gc=False):
 
 
 class Slots:
-    """The slots of one segment."""
+    """The slots of one segment.
+
+    Attributes:
+        memory: The segment.
+        geometry: Its geometry.
+    """
 
     def __init__(self, segment: Segment) -> None:
         """Bind to `segment`."""
-        self._memory = segment.memory
+        self.memory = segment.memory
         self._words = segment.words
-        self._geometry = segment.header.geometry
+        geometry = self.geometry = segment.header.geometry
         # Each of them would be computed anew several times in each operation.
-        self._sets_at, self._slots_at = self._geometry.set_at(0), self._geometry.slots_at(0)
-        self._set_words, self._set_slots = self._geometry.set_words, self._geometry.set_slots
+        self._sets_at, self._slots_at = geometry.set_at(0), geometry.slots_at(0)
+        self._set_words, self._set_slots = geometry.set_words, geometry.set_slots
+        self._sets, self._stripes = geometry.sets, geometry.stripes
         self._secret = segment.header.secret
         # A copy of it costs two thirds of what a new one does.
         self._hash = _keyed(self._secret)
-        self._sets, self._stripes = self._geometry.sets, self._geometry.stripes
-        self._places: dict[str, Place] = {}
 
-    def place(self, key: str) -> Place:
+    def locate(self, key: str) -> Place:
         """Return where `key` belongs: a keyed hash, so that a client cannot aim for another's slot."""
-        known = self._places.get(key)
-        return self._placed(key) if known is None else known
-
-    def knows(self, key: str) -> bool:
-        """Return whether this process has looked for `key` lately."""
-        return key in self._places
-
-    def _placed(self, key: str) -> Place:
         hashed = self._hash.copy()
         hashed.update(encoded(key))
-        place = self.placed(_occupying(hashed.digest()), key)
-        if is_short(key):
-            if len(self._places) >= PLACES_MAX:
-                self._places.clear()
-            self._places[key] = place
-        return place
+        return self.located(_occupying(hashed.digest()), key)
 
-    def placed(self, fingerprint: bytes, key: str | None) -> Place:
+    def located(self, fingerprint: bytes, key: str | None = None) -> Place:
         """Return where the key of a fingerprint belongs."""
-        rest, set_index = divmod(_HALF.unpack_from(fingerprint, WORD)[0], self._sets)
-        at = (self._sets_at + set_index * self._set_words) * WORD + rest % self._set_slots * FINGERPRINT
+        (half,) = _HALF(fingerprint)
+        set_index = half % self._sets
+        first = (self._sets_at + set_index * self._set_words) * WORD
+        at = first + half // self._sets % self._set_slots * FINGERPRINT
         return Place(fingerprint, set_index, set_index % self._stripes, at, key)
 
-    def place_of_holder(self, place: Place, pid: int, start: int) -> Place:
-        """Return where the units that a process has in flight of a key belong: in the key's set, with its second half.
+    def place_in_flight(self, place: Place, pid: int, start: int) -> Place:
+        """Return where the units that a process has in flight of a key belong.
 
         Args:
             place: Where the key belongs.
@@ -125,40 +113,52 @@ class Slots:
         return self._beside(place, pid.to_bytes(WORD, "little") + start.to_bytes(WORD, "little"))
 
     def place_of_block(self, place: Place) -> Place:
-        """Return where the block of a key belongs: in the key's set, with its second half."""
+        """Return where the block of a key belongs."""
         return self._beside(place, b"block")
 
     def place_of_lease(self, place: Place, quota: Quota, issuer: str) -> Place:
-        """Return where the lease of a key by a quota belongs: in the key's set, with its second half.
+        """Return where the lease of a key by a quota belongs.
 
         Args:
             place: Where the key belongs.
             quota: The quota.
             issuer: The server that issues it; each has leases of its own.
         """
-        return self._beside(place, repr((quota.terms, quota.algorithm, issuer)).encode())
+        terms = quota.limit, quota.interval_ns, quota.burst, quota.algorithm, issuer
+        return self._beside(place, repr(terms).encode())
 
     def _beside(self, place: Place, what: bytes) -> Place:
+        """Return a place in the key's set, of a fingerprint that has the second half of the key's."""
         digest = hashlib.blake2b(place.fingerprint + what, key=self._secret, digest_size=WORD).digest()
         fingerprint = _occupying(digest + place.fingerprint[WORD:])
         return Place(fingerprint, place.set_index, place.stripe, place.at, place.key)
+
+    def place_of_digest(self, digest: Digest) -> Place:
+        """Return where the key of a digest belongs; the digest has the second half of its fingerprint."""
+        return self.located(_ABSENT + bytes.fromhex(digest.digits))
+
+    def number(self, place: Place) -> int | None:
+        """Return the number of the slot of a key in its set, or None."""
+        return self._search(place, place.fingerprint)
 
     def find(self, place: Place) -> Slot | None:
         """Return the slot of a key, or None."""
         number = self._search(place, place.fingerprint)
         return None if number is None else self.slot(place.set_index, number)
 
-    def vacant(self, place: Place) -> Slot | None:
-        """Return a vacant slot for a key, or None where none is found at once; `first_words` tells for sure."""
-        number = self._search(place, VACANT)
-        return None if number is None else self.slot(place.set_index, number)
+    def vacant(self, place: Place) -> int | None:
+        """Return the number of the vacant slot that a key would get; None where the search finds none at once.
+
+        Then `first_words` tells for sure.
+        """
+        return self._search(place, VACANT)
 
     def _search(self, place: Place, fingerprint: bytes) -> int | None:
         """Return the number of the slot of a fingerprint in the place's set.
 
         The search begins where the place says, so that what was put there, or soon after, is found at once.
         """
-        find = self._memory.find
+        find = self.memory.find
         first = (self._sets_at + place.set_index * self._set_words) * WORD
         end = first + self._set_slots * FINGERPRINT
         for begin, stop in ((place.at, end), (first, place.at)):
@@ -170,9 +170,13 @@ class Slots:
                 return (at - first) // FINGERPRINT
         return None
 
+    def at(self, set_index: int, number: int) -> int:
+        """Return the index in the segment of the first word of a slot, by its number in its set."""
+        return self._slots_at + set_index * self._set_words + number * SLOT_WORDS
+
     def slot(self, set_index: int, number: int) -> Slot:
         """Return a slot by its number in its set."""
-        at = self._slots_at + set_index * self._set_words + number * SLOT_WORDS
+        at = self.at(set_index, number)
         return Slot(number, at, self._words[at : at + SLOT_WORDS])
 
     def occupied(self, set_index: int) -> list[Slot]:
@@ -183,68 +187,68 @@ class Slots:
         """Return whether a slot of a set is not vacant."""
         return bool(self._words[self._sets_at + set_index * self._set_words + number * _FINGERPRINT_WORDS])
 
+    def of_key(self, place: Place, kind: int | None = None) -> list[Slot]:
+        """Return the slots of a key: of its bucket, its block, its leases, and its units in flight.
+
+        Args:
+            place: Where the key belongs.
+            kind: BUCKET, BLOCK, LEASE or IN_FLIGHT for the slots of one kind alone.
+        """
+        (half,) = _HALF(place.fingerprint)
+        # A slot that was vacated keeps no half, but one whose key died in the middle of its coming might.
+        found = [
+            self.slot(place.set_index, number)
+            for number, second in enumerate(self._fingerprint_column(place.set_index, 1))
+            if second == half and self.is_occupied(place.set_index, number)
+        ]
+        return [slot for slot in found if kind is None or slot.words[TAG] & KIND_MASK == kind]
+
+    def bucket_of_half(self, place: Place) -> Place | None:
+        """Return the place with the whole fingerprint, from the slot of the key's bucket; None without a bucket."""
+        for slot in self.of_key(place, BUCKET):
+            at = self._fingerprint_at(place.set_index, slot.number)
+            return self.located(bytes(self.memory[at : at + FINGERPRINT]))
+        return None
+
     def first_words(self, set_index: int) -> list[int]:
         """Return the first word of each fingerprint of a set: 0 for a vacant slot."""
         return self._fingerprint_column(set_index, 0)
 
-    def holders(self, place: Place) -> list[Slot]:
-        """Return the slots of the units of a key that processes have in flight."""
-        return [slot for slot in self.of_key(place) if slot.words[TAG] & HOLDER]
-
-    def place_of_digest(self, digest: Digest) -> Place:
-        """Return where the key of a digest belongs; the digest has the second half of its fingerprint."""
-        return self.placed(_ABSENT + bytes.fromhex(digest.digits), None)
-
-    def bucket_of_half(self, place: Place) -> Place | None:
-        """Return the place with the whole fingerprint, from the slot of the key's bucket; None without a bucket."""
-        for slot in self.of_key(place):
-            if not slot.words[TAG] & (BLOCK | HOLDER | LEASE):
-                at = self._geometry.set_at(place.set_index) * WORD + slot.number * FINGERPRINT
-                return self.placed(bytes(self._memory[at : at + FINGERPRINT]), None)
-        return None
-
-    def blocks(self, place: Place) -> list[Slot]:
-        """Return the slots of blocks of a key: one at most."""
-        return [slot for slot in self.of_key(place) if slot.words[TAG] & BLOCK]
-
-    def leases(self, place: Place) -> list[Slot]:
-        """Return the slots of what this host was issued of a key."""
-        return [slot for slot in self.of_key(place) if slot.words[TAG] & LEASE]
-
-    def of_key(self, place: Place) -> list[Slot]:
-        """Return the slots of a key: of its bucket, its block, its leases, and its units in flight."""
-        half = int.from_bytes(place.fingerprint[WORD:], "little")
-        seconds = self._fingerprint_column(place.set_index, 1)
-        # A slot that was vacated keeps no half, but one whose key died in the middle of its coming might.
-        return [
-            self.slot(place.set_index, number)
-            for number, second in enumerate(seconds)
-            if second == half and self.is_occupied(place.set_index, number)
-        ]
-
     def column(self, set_index: int, word: int) -> list[int]:
         """Return one word of every slot of a set."""
-        first, end = self._geometry.slots_at(set_index), self._geometry.set_at(set_index + 1)
-        return self._words[first + word : end : SLOT_WORDS].tolist()
-
-    def is_past(self, idle_at_ns: int, now_ns: int) -> bool:
-        """Return whether a bucket has been idle for the minimum TTL: it is as good as swept, whether or not it was."""
-        return idle_at_ns + self._words[MIN_TTL_AT] <= now_ns
+        first = self._slots_at + set_index * self._set_words
+        return self._words[first + word : first + self._set_slots * SLOT_WORDS : SLOT_WORDS].tolist()
 
     def _fingerprint_column(self, set_index: int, word: int) -> list[int]:
-        first, end = self._geometry.set_at(set_index), self._geometry.slots_at(set_index)
-        return self._words[first + word : end : _FINGERPRINT_WORDS].tolist()
+        first = self._sets_at + set_index * self._set_words
+        return self._words[first + word : first + self._set_slots * _FINGERPRINT_WORDS : _FINGERPRINT_WORDS].tolist()
 
-    def vacate(self, set_index: int, slot: Slot) -> None:
+    @property
+    def min_ttl_ns(self) -> int:
+        """For how long a slot must have been idle to count as absent."""
+        return self._words[MIN_TTL_AT]
+
+    def is_past(self, idle_at_ns: int, now_ns: int) -> bool:
+        """Return whether a slot has been idle for the minimum TTL."""
+        return record.is_past(idle_at_ns, now_ns, self._words[MIN_TTL_AT])
+
+    def is_expired(self, slot: Slot, now_ns: int) -> bool:
+        """Return whether a slot counts as absent, swept or not (I10)."""
+        return record.is_expired(slot.words[TAG], slot.words[IDLE_AT], now_ns, self._words[MIN_TTL_AT])
+
+    def vacate(self, set_index: int, number: int) -> None:
         """Take a slot from its key."""
         # The tag first: a hint must not go on counting in a slot that others no longer find.
-        slot.words[TAG] &= FLAGS
-        self.publish(set_index, slot.number, VACANT)
+        self._words[self.at(set_index, number) + TAG] &= FLAGS
+        self.publish(set_index, number, VACANT)
 
     def publish(self, set_index: int, number: int, fingerprint: bytes) -> None:
         """Give a slot, its words in order, to the key of `fingerprint`."""
-        at = self._geometry.set_at(set_index) * WORD + number * FINGERPRINT
-        self._memory[at : at + FINGERPRINT] = fingerprint
+        at = self._fingerprint_at(set_index, number)
+        self.memory[at : at + FINGERPRINT] = fingerprint
+
+    def _fingerprint_at(self, set_index: int, number: int) -> int:
+        return (self._sets_at + set_index * self._set_words) * WORD + number * FINGERPRINT
 
 
 def is_text_of(secret: bytes, text: bytes, fingerprint: bytes) -> bool:
@@ -264,18 +268,13 @@ def _keyed(secret: bytes) -> hashlib.blake2b:
     return hashlib.blake2b(key=secret, digest_size=FINGERPRINT)
 
 
-def is_short(key: str) -> bool:
-    """Return whether a process may remember a key: it takes 256 bytes at most."""
-    return len(key) * (1 if key.isascii() else _WIDE) <= _SHORT
-
-
 def _occupying(digest: bytes) -> bytes:
-    """Return a fingerprint whose first word is not 0, which would say that the slot is vacant."""
+    """Return a fingerprint whose first word is not 0, as it is of a vacant slot."""
     return b"\1" + digest[1:] if digest.startswith(_ABSENT) else digest
 
 
-def next_tag(record: memoryview, flags: int) -> int:
+def next_tag(stripe_record: memoryview, flags: int) -> int:
     """Return a tag that no slot of the stripe had before."""
     # Counted before it is used: no two states of a slot's identity or quota ever share a tag.
-    record[GENERATION] += 1
-    return record[GENERATION] << GENERATION_SHIFT | flags
+    stripe_record[GENERATION] += 1
+    return stripe_record[GENERATION] << GENERATION_SHIFT | flags

@@ -94,6 +94,10 @@ class Geometry(NamedTuple):
         """First word of a stripe's record."""
         return self.stripes_at + stripe * STRIPE_WORDS
 
+    def stripe_of(self, set_index: int) -> int:
+        """The stripe that guards a set."""
+        return set_index % self.stripes
+
     def set_at(self, set_index: int) -> int:
         """First word of a set, which is the first of its fingerprints."""
         return self.sets_at + set_index * self.set_words
