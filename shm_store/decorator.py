@@ -51,7 +51,7 @@ def limited(
     ... def fetch(path: str) -> str: ...
     """
     asked = quota if isinstance(quota, Quota) else Quota.parse(quota)
-    require_integer("cost", cost, 1, asked.terms.burst)
+    require_integer("cost", cost, 1, asked.most)
     if not isinstance(key, str) and (not callable(key) or inspect.iscoroutinefunction(key)):
         remedy = "give a text, or a plain function of the call's arguments that returns one"
         raise unusable("key", key, remedy, FunctionType)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
 
-from shm_store.core.algorithms import ALGORITHMS, Terms
+from shm_store.core.algorithms import ALGORITHMS, Algorithm, zero
 from shm_store.durations import NS_PER_SECOND, Duration, to_ns, to_text
 from shm_store.errors import ConfigurationError, unusable
 
@@ -23,8 +24,8 @@ class Quota(msgspec.Struct, frozen=True, dict=True):
     Attributes:
         limit: Units per interval, 1 to 2**63 - 1.
         interval: 1 ms to 100 years, in any form `shm_store.durations.to_ns` reads; seconds once constructed.
-        burst: Most units at once, 1 to 2**63 - 1, for `gcra` only; the limit if None. At the quota's rate they may
-            take 100 years at most to come back.
+        burst: Most units at once, 1 to 2**63 - 1, if the algorithm has a burst; the limit if None. At the quota's rate
+            they may take 100 years at most to come back.
         algorithm: One of `shm_store.core.algorithms.ALGORITHMS`.
 
     Raises:
@@ -46,25 +47,31 @@ class Quota(msgspec.Struct, frozen=True, dict=True):
         require_choice("algorithm", self.algorithm, tuple(ALGORITHMS))
         self._check_burst(interval_ns)
         # Beside the fields: a float of seconds holds every nanosecond only up to 26 days.
-        self.__dict__["terms"] = self._terms(interval_ns)
+        self.__dict__["interval_ns"] = interval_ns
         msgspec.structs.force_setattr(self, "interval", interval_ns / NS_PER_SECOND)
 
     @property
     def interval_ns(self) -> int:
         """The interval in nanoseconds."""
-        return self.terms.interval_ns
-
-    @property
-    def terms(self) -> Terms:
-        """The quota as the arithmetic takes it."""
         # No cached_property: it has a lock, which an exception of a signal handler would leave taken for ever. A copy
         # may come without what the constructor has computed.
-        terms: Terms | None = self.__dict__.get("terms")
-        if terms is None:
-            terms = self._terms(
-                to_ns("interval", self.interval, minimum_ns=INTERVAL_MIN_NS, maximum_ns=INTERVAL_MAX_NS)
-            )
-        return terms
+        interval_ns: int | None = self.__dict__.get("interval_ns")
+        if interval_ns is None:
+            interval_ns = to_ns("interval", self.interval, minimum_ns=INTERVAL_MIN_NS, maximum_ns=INTERVAL_MAX_NS)
+        return interval_ns
+
+    @property
+    def most(self) -> int:
+        """Most units at once: the burst, or else the limit."""
+        return self.limit if self.burst is None else self.burst
+
+    def algorithm_for(self, epoch: Callable[[], int] = zero) -> Algorithm:
+        """Return a new instance of the quota's algorithm, which decides on its takes.
+
+        Args:
+            epoch: Returns the instant of UTC's zero on the clock that the takes go by.
+        """
+        return ALGORITHMS[self.algorithm](self.limit, self.interval_ns, self.most, epoch)
 
     @classmethod
     def parse(cls, text: str) -> Quota:
@@ -78,14 +85,12 @@ class Quota(msgspec.Struct, frozen=True, dict=True):
             raise unusable("quota", text, "write 'limit/interval', for example '100/minute'", str)
         return cls(int(limit), interval)
 
-    def _terms(self, interval_ns: int) -> Terms:
-        return Terms(self.limit, interval_ns, self.limit if self.burst is None else self.burst)
-
     def _check_burst(self, interval_ns: int) -> None:
         if self.burst is None:
             return
-        if self.algorithm != "gcra":
-            raise ConfigurationError("burst", self.burst, f"leave it out: {self.algorithm} has no burst, gcra has")
+        if not ALGORITHMS[self.algorithm].has_burst:
+            bursty = " or ".join(name for name, algorithm in ALGORITHMS.items() if algorithm.has_burst)
+            raise ConfigurationError("burst", self.burst, f"leave it out: {self.algorithm} has no burst, {bursty} has")
         require_integer("burst", self.burst, 1, LIMIT_MAX)
         if self.burst > most_burst(self.limit, interval_ns):
             longest = to_text(INTERVAL_MAX_NS)
@@ -97,13 +102,13 @@ def most_burst(limit: int, interval_ns: int) -> int:
     return INTERVAL_MAX_NS * limit // interval_ns
 
 
-def resized(terms: Terms, limit: int, interval_ns: int) -> Terms:
-    """Return `terms` with another limit and interval.
+def resized(algorithm: Algorithm, limit: int, interval_ns: int) -> Algorithm:
+    """Return `algorithm` with another limit and interval.
 
     A burst that equals its limit follows the new one. Another burst stays, up to the largest that a quota may have.
     """
-    burst = limit if terms.burst == terms.limit else min(terms.burst, most_burst(limit, interval_ns))
-    return Terms(limit, interval_ns, burst, terms.epoch_ns)
+    burst = limit if algorithm.burst == algorithm.limit else min(algorithm.burst, most_burst(limit, interval_ns))
+    return type(algorithm)(limit, interval_ns, burst, algorithm.epoch)
 
 
 class Concurrency(msgspec.Struct, frozen=True):

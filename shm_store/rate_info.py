@@ -14,7 +14,7 @@ class RateInfo(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         allowed: Whether the units were taken.
-        limit: The most units at once: the limit that was applied, of `gcra` its burst.
+        limit: The most units at once: the limit that was applied, or its burst.
         remaining: Units left, 0 to limit.
         reset_after_ns: Nanoseconds until the bucket is full again; 0 when it is full, and for units in flight.
         retry_after_ns: Nanoseconds until the same take would be allowed; 0 when it was, and when it is unknown.

@@ -128,7 +128,7 @@ def label(name: str, limit: Quota | Concurrency) -> Label:
         parameter = ';qu="concurrent-requests"'
         most = limit.limit
     else:
-        most = limit.terms.burst
+        most = limit.most
         window_s, rest = divmod(limit.interval_ns * most, limit.limit * NS_PER_SECOND)
         parameter = "" if rest else f";w={window_s}"
     return Label(quoted, f"{quoted};r=", f"{quoted};q={min(most, _INTEGER_MAX)}{parameter}", most, str(most))

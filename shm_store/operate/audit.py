@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from shm_store.core.algorithms import BY_CODE
 from shm_store.durations import to_text
 from shm_store.process.identity import is_alive
 from shm_store.quota import INTERVAL_MAX_NS, INTERVAL_MIN_NS, LIMIT_MAX
-from shm_store.table.accounts import BY_CODE, CODES
 from shm_store.table.records.slots import Slots
 from shm_store.table.segment.layout import (
     ALGORITHM_MASK,
@@ -138,12 +138,12 @@ def bucket_faults(words: Sequence[int], now_ns: int) -> Iterator[str]:
     if not 1 <= words[LIMIT] <= LIMIT_MAX or not INTERVAL_MIN_NS <= words[INTERVAL] <= INTERVAL_MAX_NS:
         yield f"I5: the quota is {words[LIMIT]} per {to_text(words[INTERVAL])}"
     code = words[TAG] >> ALGORITHM_SHIFT & ALGORITHM_MASK
-    is_bursty = code == CODES["gcra"] or words[BURST] == words[LIMIT]
+    is_bursty = words[BURST] == words[LIMIT] or (code in BY_CODE and BY_CODE[code].has_burst)
     # An override without a take has no algorithm yet, and nothing else can be without one.
     is_unasked = words[TAG] & UNASKED and (code or words[TAG] & FLAGS != OVERRIDE | UNASKED)
-    if code >= len(BY_CODE) or not 1 <= words[BURST] <= LIMIT_MAX or not is_bursty or is_unasked:
+    if code not in BY_CODE or not 1 <= words[BURST] <= LIMIT_MAX or not is_bursty or is_unasked:
         yield f"I5: the burst is {words[BURST]}, the flags {words[TAG] & FLAGS:#x}"
-    # Two intervals, as a sliding window looks back on the one before.
+    # No algorithm leaves a bucket that is idle later than two intervals from now.
     if words[IDLE_AT] > now_ns + 2 * INTERVAL_MAX_NS:
         # Not from now: a fault counts only if it is found again, in the same words.
         yield f"I5: it is idle at {words[IDLE_AT]}, too far from now"

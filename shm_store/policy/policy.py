@@ -35,7 +35,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             keeps what is spent.
         quota: `"20/second"`, or a Quota.
         algorithm: How the quota is counted, if it was given as text: one of `shm_store.core.algorithms.ALGORITHMS`.
-        burst: Most units at once, if the quota was given as text and counted by `gcra`.
+        burst: Most units at once, if the quota was given as text and its algorithm has a burst.
         concurrency: Most units in flight at once.
         key: Whose bucket a request is charged to, as a list of sources. The first of `"client"`, `"header:NAME"` and
             callables that is present names the owner. `"route"` and `"method"` give each owner a bucket for each route

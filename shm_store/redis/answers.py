@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 import msgspec
 import redis
 
+from shm_store.core.algorithms import BY_CODE
 from shm_store.core.quoting import shown
 
 Reply: TypeAlias = Any
@@ -17,8 +18,9 @@ Told: TypeAlias = tuple[bool, Count, Count, Count, Count]
 TooMuch: TypeAlias = tuple[Literal["cost"], Count, Count]
 #: Of a reserved take: its answer, whether it was taken, its tag, and the bucket's state after it.
 Reserved: TypeAlias = tuple[Told, bool, str, int, int, int]
+Code: TypeAlias = Annotated[int, msgspec.Meta(ge=min(BY_CODE), le=max(BY_CODE))]
 #: Of units for a host: an answer, how many, and the code and the interval of what counts them.
-Issued: TypeAlias = tuple[bool, Count, Count, Count, Count, Count, Annotated[int, msgspec.Meta(ge=0, le=3)], Count]
+Issued: TypeAlias = tuple[bool, Count, Count, Count, Count, Count, Code, Count]
 
 _told: Final[msgspec.msgpack.Decoder[Told]] = msgspec.msgpack.Decoder(Told)
 _too_much: Final[msgspec.msgpack.Decoder[TooMuch]] = msgspec.msgpack.Decoder(TooMuch)

@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from redis.crc import key_slot
 
+from shm_store.core.algorithms import BY_CODE
 from shm_store.core.validation import CheckedTake, not_a_quota
 from shm_store.errors import ConfigurationError, CostError, CostTypeError
 from shm_store.quota import Concurrency, Quota
@@ -23,7 +24,7 @@ from shm_store.redis.engine import Engine
 from shm_store.redis.leases import Issue, Order
 from shm_store.redis.names import Names
 from shm_store.redis.scripts import Call, Script, bulk
-from shm_store.redis.terms import LIMIT_MAX, NAMES, NS_PER_US, terms_of
+from shm_store.redis.terms import LIMIT_MAX, NS_PER_US, terms_of
 
 # Quotas whose arguments are remembered; all are dropped when there would be more.
 _REMEMBERED: Final = 1_024
@@ -189,7 +190,7 @@ class Commands:
         if answer[0] == "cost":
             raise CostError(order.cost, answer[2])
         *told, units, code, interval = answer
-        return Issue(_info(told), units, NAMES[code], interval * NS_PER_US)
+        return Issue(_info(told), units, BY_CODE[code], interval * NS_PER_US)
 
     def get(self, key: str) -> tuple[int, int]:
         """Return (limit, remaining) of a key; (0, 0) if there is nothing."""
@@ -264,7 +265,7 @@ def _units(cost: object, quota: Quota | Concurrency, index: int = 0) -> int:
         CostTypeError: It is no integer. No server needs to be asked for that.
     """
     if type(cost) is not int:
-        raise CostTypeError(cost, quota.limit if isinstance(quota, Concurrency) else quota.terms.burst, index)
+        raise CostTypeError(cost, quota.limit if isinstance(quota, Concurrency) else quota.most, index)
     return cost if 1 <= cost <= LIMIT_MAX else 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from shm_store.core.algorithms import Algorithm
 from shm_store.rate_info import RateInfo
 
 
@@ -43,5 +44,5 @@ class Issue(NamedTuple):
 
     info: RateInfo
     units: int
-    algorithm: str
+    algorithm: type[Algorithm]
     interval_ns: int

@@ -7,17 +7,9 @@ from collections.abc import Callable, Sequence
 from importlib.resources import files
 from typing import Any, Final
 
-from shm_store.core.algorithms import ALGORITHMS
+from shm_store.core.algorithms import ALGORITHMS, Algorithm
 
 _PARTS: Final = files(__package__).joinpath("lua")
-_SHARED: Final = ("state", "division", "window", *(name.replace("-", "_") for name in ALGORITHMS), "algorithms")
-# The parts that each algorithm needs beside `state`.
-_NEEDED: Final = {
-    "token-bucket": ("window",),
-    "gcra": ("division",),
-    "fixed-window": ("window",),
-    "sliding-window": ("division",),
-}
 
 
 class Script:
@@ -86,18 +78,27 @@ def _part(name: str) -> str:
     return _PARTS.joinpath(f"{name}.lua").read_text("utf-8")
 
 
-def _take(algorithm: str) -> Script:
-    module = algorithm.replace("-", "_")
-    # Each run begins at the first line, so functions that a plain take does not need are defined behind it.
-    needed = map(_part, ("state", *_NEEDED[algorithm], module, "clock"))
-    rest = map(_part, (*_SHARED, "buckets", "in_flight", "call", "take"))
-    return Script("take", *needed, f"local algorithm = {module}", _part("plain"), *rest)
+def _algorithms() -> str:
+    # Each part once, in the order of the first algorithm that has it. Buckets use `division`, too.
+    parts = dict.fromkeys(("state", "division", *(part for each in ALGORITHMS.values() for part in each.lua)))
+    by_code = ", ".join(f"[{each.code}] = {each.lua[-1]}" for each in ALGORITHMS.values())
+    return "\n".join((*map(_part, parts), f"local ALGORITHMS = {{ {by_code} }}", _part("algorithms")))
 
 
 #: The algorithms, as the local table `ALGORITHMS` by their codes.
-ALGORITHMS_TEXT: Final = "\n".join(map(_part, _SHARED))
+ALGORITHMS_TEXT: Final = _algorithms()
+
+
+def _take(algorithm: type[Algorithm]) -> Script:
+    # Each run begins at the first line, so functions that a plain take does not need are defined behind it.
+    needed = map(_part, ("state", *algorithm.lua, "clock"))
+    rest = map(_part, ("buckets", "in_flight", "call", "take"))
+    own = f"local algorithm = {algorithm.lua[-1]}"
+    return Script("take", *needed, own, _part("plain"), ALGORITHMS_TEXT, *rest)
+
+
 #: The scripts that take from one bucket, by the name of the take's algorithm.
-TAKE: Final = {name: _take(name) for name in ALGORITHMS}
+TAKE: Final = {name: _take(algorithm) for name, algorithm in ALGORITHMS.items()}
 
 
 def _whole(name: str) -> Script:

@@ -12,9 +12,6 @@ from shm_store.quota import Concurrency, Quota
 LIMIT_MAX: Final = 2**52 - 1
 #: The server's unit of time.
 NS_PER_US: Final = 1_000
-#: By the codes that scripts have for them.
-NAMES: Final = tuple(ALGORITHMS)
-_CODES: Final = {name: code for code, name in enumerate(NAMES)}
 
 
 def terms_of(quota: Quota | Concurrency) -> tuple[int, int, int, int]:
@@ -26,14 +23,13 @@ def terms_of(quota: Quota | Concurrency) -> tuple[int, int, int, int]:
     if isinstance(quota, Concurrency):
         _check_units("limit", quota.limit)
         return 0, quota.limit, 0, 0
-    limit, interval_ns, burst, _ = quota.terms
-    _check_units("limit", limit)
-    _check_units("burst", burst)
-    if interval_ns % NS_PER_US:
+    _check_units("limit", quota.limit)
+    _check_units("burst", quota.most)
+    if quota.interval_ns % NS_PER_US:
         raise ConfigurationError(
             "interval", quota.interval, "give whole microseconds: the server counts no part of one"
         )
-    return _CODES[quota.algorithm], limit, interval_ns // NS_PER_US, burst
+    return ALGORITHMS[quota.algorithm].code, quota.limit, quota.interval_ns // NS_PER_US, quota.most
 
 
 def _check_units(setting: str, units: int) -> None:

@@ -27,8 +27,6 @@ from shm_store.tiers.counted import CountedStore
 
 #: A lease lasts for this part of the interval at most.
 _PART: Final = 10
-#: In these, what is issued of one window is of no use in the next.
-_WINDOWED: Final = frozenset(("token-bucket", "fixed-window"))
 # Leases that this process knows to hand back; the oldest are left to end by themselves.
 _HELD_MAX: Final = 8_192
 # How long handing back may take.
@@ -158,7 +156,7 @@ class LeaseStore(CountedStore):
         asked = self.quota if quota is None else quota
         if not isinstance(asked, Quota):
             raise not_a_quota("quota", asked)
-        if type(cost) is not int or not 1 <= cost <= asked.terms.burst:
+        if type(cost) is not int or not 1 <= cost <= asked.most:
             # Whether it can be, if the key has an override, the server knows.
             return self._otherwise.take(key, cost, quota)
         spent = self._leasing.spend(key, cost, asked, quota, self._patience_ns)
@@ -193,7 +191,7 @@ class LeaseStore(CountedStore):
                 self._remember(key, quota, held)
             self._return_one()
             return RateInfo(True, lease.limit, lease.limit - lease.spent, issue.info.reset_after_ns)
-        if issue.info.remaining or (cost > 1 and issue.algorithm not in _WINDOWED):
+        if issue.info.remaining or (cost > 1 and not issue.algorithm.counts_in_window):
             # For fewer units there may be room, or there will be before.
             self._leasing.give_up(pending.place, tag)
         else:
@@ -203,7 +201,7 @@ class LeaseStore(CountedStore):
     def _units(self, issue: Issue, cost: int, number: int, began_ns: int) -> Lease:
         """Return the lease of what was issued, of which `cost` units are spent."""
         info, lasts_ns = issue.info, self._lasts_ns(issue)
-        if issue.algorithm in _WINDOWED:
+        if issue.algorithm.counts_in_window:
             lasts_ns = min(lasts_ns, info.reset_after_ns)
         most, ends_ns = info.limit - info.remaining, began_ns + lasts_ns
         return Lease(
@@ -213,7 +211,7 @@ class LeaseStore(CountedStore):
             most=most,
             number=number,
             ends_ns=ends_ns,
-            # A bucket of gcra may be full again before: what it has here is more than what is left of it.
+            # A bucket without windows may be full again before its lease ends.
             resets_ns=max(began_ns + info.reset_after_ns, ends_ns),
         )
 

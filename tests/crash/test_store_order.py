@@ -220,8 +220,8 @@ def set_that_keeps_what_is_spent(old: Quota, left: int) -> Scenario:
             world.hinted.take("a", 1, old)
 
         def check() -> None:
-            assert world.admitted("a", old) in ((left,) if world.done else (old.terms.burst - 3, left))
-            assert world.hinted.take("a", 1, old).limit in ((left + 3,) if world.done else (old.terms.burst, left + 3))
+            assert world.admitted("a", old) in ((left,) if world.done else (old.most - 3, left))
+            assert world.hinted.take("a", 1, old).limit in ((left + 3,) if world.done else (old.most, left + 3))
 
         return lambda: world.dying.set("a", 9, "1h", keep_spent=True), check
 

@@ -237,7 +237,7 @@ def test_one_policy_says_what_it_says_among_several(
 ) -> None:
     """The way that is taken for a single policy writes the fields that the way for several writes."""
     writer, by = HeaderWriter(headers), label("p", quota)
-    limit = quota.terms.burst if override is None else override
+    limit = quota.most if override is None else override
     info = RateInfo(True, limit, limit * share // 100, reset_after_ns)
     by = writer.partitioned(by, "k") if writer.partitions else by
     assert writer.allowed_by(by, info) == writer.allowed([(by, info)], info)

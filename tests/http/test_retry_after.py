@@ -71,7 +71,7 @@ def test_retry_after_is_kept_and_no_later_than_it_need_be(
     for turn in range(ROUNDS):
         seen = Seen()
         limit = quota(rng, algorithm)
-        policy = Policy(name=f"p{turn}", quota=limit, cost=rng.randint(1, limit.terms.burst))
+        policy = Policy(name=f"p{turn}", quota=limit, cost=rng.randint(1, limit.most))
         client = Client(route(seen, RateLimitMiddleware(store, policies=[policy])), seen, clock, rng)
         for _ in range(2):
             clock.advance(rng.random())
@@ -89,7 +89,7 @@ def test_retry_after_is_kept_for_several_policies(store: ShmStore, route: Route,
         policies = []
         for algorithm in rng.sample(sorted(ALGORITHMS), 3):
             limit = quota(rng, algorithm)
-            cost, routes = rng.randint(1, limit.terms.burst), rng.choice([[], ["/links"]])
+            cost, routes = rng.randint(1, limit.most), rng.choice([[], ["/links"]])
             policies.append(Policy(name=f"{algorithm}-{turn}", quota=limit, cost=cost, routes=routes))
         router = DefaultRouter()
         middleware = RateLimitMiddleware(store, policies=policies, router=router)

@@ -7,7 +7,7 @@ from bisect import bisect_left
 from fractions import Fraction
 from typing import NamedTuple
 
-from shm_store.core.algorithms import Terms
+from shm_store.core.algorithms import Algorithm
 
 
 class Entry(NamedTuple):
@@ -24,8 +24,8 @@ class Log:
     no unit is missing from `full_at` on, and the first take from `idle_at` on begins anew. Call both after a take only.
     """
 
-    def __init__(self, terms: Terms) -> None:
-        self.terms = terms
+    def __init__(self, quota: Algorithm) -> None:
+        self.quota = quota
         self.entries: list[Entry] = []
 
     def take(self, now_ns: int, units: int) -> bool:
@@ -57,16 +57,16 @@ class TokenBucket(Log):
 
     def room(self, now_ns: int) -> Fraction:
         begin_ns = self._begin_ns(now_ns)
-        return Fraction(self.terms.limit - self.taken(begin_ns, begin_ns + self.terms.interval_ns))
+        return Fraction(self.quota.limit - self.taken(begin_ns, begin_ns + self.quota.interval_ns))
 
     def full_at(self, now_ns: int) -> int:
-        return self._begin_ns(now_ns) + self.terms.interval_ns
+        return self._begin_ns(now_ns) + self.quota.interval_ns
 
     def _begin_ns(self, now_ns: int) -> int:
         if not self.entries:
             return now_ns
         first_ns = self.entries[0].at_ns
-        return first_ns + (now_ns - first_ns) // self.terms.interval_ns * self.terms.interval_ns
+        return first_ns + (now_ns - first_ns) // self.quota.interval_ns * self.quota.interval_ns
 
 
 class FixedWindow(Log):
@@ -74,30 +74,30 @@ class FixedWindow(Log):
 
     def room(self, now_ns: int) -> Fraction:
         begin_ns = self._begin_ns(now_ns)
-        return Fraction(self.terms.limit - self.taken(begin_ns, begin_ns + self.terms.interval_ns))
+        return Fraction(self.quota.limit - self.taken(begin_ns, begin_ns + self.quota.interval_ns))
 
     def full_at(self, now_ns: int) -> int:
-        return self._begin_ns(now_ns) + self.terms.interval_ns
+        return self._begin_ns(now_ns) + self.quota.interval_ns
 
     def _begin_ns(self, now_ns: int) -> int:
-        return now_ns - (now_ns - self.terms.epoch_ns) % self.terms.interval_ns
+        return now_ns - (now_ns - self.quota.epoch()) % self.quota.interval_ns
 
 
 class Gcra(Log):
     """A bucket that is filled by one unit each emission interval, and holds `burst` of them."""
 
     def room(self, now_ns: int) -> Fraction:
-        rate = Fraction(self.terms.limit, self.terms.interval_ns)
-        level, since_ns = Fraction(self.terms.burst), None
+        rate = Fraction(self.quota.limit, self.quota.interval_ns)
+        level, since_ns = Fraction(self.quota.burst), None
         for at_ns, units in self.entries:
             if since_ns is not None:
-                level = min(level + (at_ns - since_ns) * rate, Fraction(self.terms.burst))
+                level = min(level + (at_ns - since_ns) * rate, Fraction(self.quota.burst))
             level, since_ns = level - units, at_ns
-        return level if since_ns is None else min(level + (now_ns - since_ns) * rate, Fraction(self.terms.burst))
+        return level if since_ns is None else min(level + (now_ns - since_ns) * rate, Fraction(self.quota.burst))
 
     def full_at(self, now_ns: int) -> int:
-        missing = self.terms.burst - self.room(now_ns)
-        return now_ns + math.ceil(missing * self.terms.interval_ns / self.terms.limit)
+        missing = self.quota.burst - self.room(now_ns)
+        return now_ns + math.ceil(missing * self.quota.interval_ns / self.quota.limit)
 
 
 class SlidingWindow(Log):
@@ -107,25 +107,25 @@ class SlidingWindow(Log):
     """
 
     def room(self, now_ns: int) -> Fraction:
-        interval_ns, begin_ns = self.terms.interval_ns, self._begin_ns(now_ns)
+        interval_ns, begin_ns = self.quota.interval_ns, self._begin_ns(now_ns)
         weight = Fraction(begin_ns + interval_ns - now_ns, interval_ns)
         # Takes from before an idle time are too far back to be in it.
         before = self.taken(begin_ns - interval_ns, begin_ns)
         weighted = math.floor(before * weight)
-        return Fraction(self.terms.limit - self.taken(begin_ns, begin_ns + interval_ns) - weighted)
+        return Fraction(self.quota.limit - self.taken(begin_ns, begin_ns + interval_ns) - weighted)
 
     def full_at(self, now_ns: int) -> int:
         # Without further takes, room only grows.
         instants = range(now_ns, self.idle_at(now_ns) + 1)
-        return instants[bisect_left(instants, self.terms.limit, key=lambda at_ns: math.floor(self.room(at_ns)))]
+        return instants[bisect_left(instants, self.quota.limit, key=lambda at_ns: math.floor(self.room(at_ns)))]
 
     def idle_at(self, now_ns: int) -> int:  # noqa: ARG002 - it is the last take that counts
         last_ns = self.entries[-1].at_ns
-        return self._begin_ns(last_ns) + 2 * self.terms.interval_ns
+        return self._begin_ns(last_ns) + 2 * self.quota.interval_ns
 
     def _begin_ns(self, now_ns: int) -> int:
         """The beginning of the window that contains `now_ns`."""
-        interval_ns = self.terms.interval_ns
+        interval_ns = self.quota.interval_ns
         begin_ns, last_ns = None, None
         for at_ns, _ in [*self.entries, Entry(now_ns, 0)]:
             if begin_ns is None or last_ns is None:

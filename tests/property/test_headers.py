@@ -70,7 +70,7 @@ def policies(draw: st.DrawFn, name: str) -> Policy:
     if draw(st.integers(0, 4)) == 0:
         return Policy(name=name, concurrency=draw(LIMITS), key=key, mode=mode)
     quota = draw(quotas())
-    most = quota.terms.burst
+    most = quota.most
     cost = draw(st.sampled_from([1, most, most // 2 + 1]) | st.integers(1, most))
     return Policy(name=name, quota=quota, cost=cost, key=key, mode=mode)
 
@@ -80,7 +80,7 @@ def key_of(policy: Policy) -> str:
 
 
 def most_of(policy: Policy) -> int:
-    return policy.limit.limit if isinstance(policy.limit, Concurrency) else policy.limit.terms.burst
+    return policy.limit.limit if isinstance(policy.limit, Concurrency) else policy.limit.most
 
 
 @st.composite
@@ -112,7 +112,7 @@ def cases(draw: st.DrawFn) -> Case:
 
 def window_s(limit: Quota) -> int | None:
     """The seconds in which the most units come back, if they are whole."""
-    window = Fraction(limit.interval_ns) / limit.limit * limit.terms.burst / NS_PER_SECOND
+    window = Fraction(limit.interval_ns) / limit.limit * limit.most / NS_PER_SECOND
     return int(window) if window.denominator == 1 else None
 
 

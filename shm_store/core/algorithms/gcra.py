@@ -5,90 +5,154 @@ scheduling). Units come back one by one, one each emission interval T = interval
 theoretical arrival time TAT is the instant at which the bucket is full: a take of `cost` units moves it to
 max(TAT, now) + cost * T, and is allowed if that is at most burst * T from now.
 
-T is a rational number, and so is TAT: it is kept exactly, as `idle_at_ns` - `third` / limit with 0 <= `third` < limit.
-The functions count in units of 1 / limit nanoseconds, in which every number is an integer. State: `first` is the number
-of nanoseconds, rounded up, by which refunds have ever moved TAT back.
+State: the nanoseconds, rounded up, by which refunds have ever moved TAT back; `idle_at`; the remainder; 0. T is a
+rational number, and so is TAT: it is exactly `idle_at` - remainder / limit, with 0 <= remainder < limit. If T is a
+whole number of nanoseconds, the remainder is 0 and stays so, and a take changes `idle_at` alone. Otherwise the
+functions count in units of 1 / limit nanoseconds, in which every number is an integer.
 
 At most burst + w / T units are taken in any time of w.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable
+from typing import ClassVar, Final
 
-from shm_store.core.algorithms.state import FRESH, Decision, State, Terms
-
-__all__ = ["decide", "full_at", "opened", "refund", "requote", "spent"]
+from shm_store.core.algorithms.algorithm import FRESH, NEVER, Algorithm, State, Step, Within, Word
 
 _WORD_MAX: Final = 2**64 - 1
 
 
-def decide(state: State, terms: Terms, now_ns: int, cost: int) -> Decision:
-    """Decide a take of `cost` units, 1 to `burst`."""
-    limit, interval_ns, burst, _ = terms
-    now, tat = now_ns * limit, _tat(state, terms)
-    begin = max(tat, now)
-    left = burst * interval_ns - (begin - now) - cost * interval_ns
-    if left < 0:
-        remaining = max((left + cost * interval_ns) // interval_ns, 0)
-        retry_at_ns = -(-(tat + (cost - burst) * interval_ns) // limit)
-        return Decision(False, remaining, state.idle_at_ns - now_ns, retry_at_ns - now_ns, state)
-    after = _state(begin + cost * interval_ns, limit, state.first)
-    return Decision(True, left // interval_ns, after.idle_at_ns - now_ns, 0, after)
+class Gcra(Algorithm):
+    """See the module."""
+
+    name: ClassVar[str] = "gcra"
+    code: ClassVar[int] = 1
+    has_burst: ClassVar[bool] = True
+    lua: ClassVar[tuple[str, ...]] = ("division", "gcra")
+
+    def _step(self) -> Step:
+        whole_ns, rest = divmod(self.interval_ns, self.limit)
+        return _step_in_parts(self.limit, self.interval_ns, self.burst) if rest else _step_whole(whole_ns, self.burst)
+
+    def within(self, state: State, word: Callable[[int], Word]) -> Within | None:  # noqa: ARG002 - one word tells all
+        """Return a stretch that never ends, if the emission interval is whole."""
+        emission_ns, rest = divmod(self.interval_ns, self.limit)
+        most_ns = self.burst * emission_ns
+
+        def take(tat_ns: int, now_ns: int, cost: int) -> tuple[int, int, int] | None:
+            after_ns = (tat_ns if tat_ns > now_ns else now_ns) + cost * emission_ns
+            missing_ns = after_ns - now_ns
+            if missing_ns > most_ns:
+                return None
+            return after_ns, (most_ns - missing_ns) // emission_ns, missing_ns
+
+        return None if rest else Within(1, NEVER, take)
+
+    def ordered(self, state: State, after: State) -> tuple[int, ...] | None:
+        """Return the order in which no prefix of the stores leaves an earlier TAT than both states have.
+
+        The remainder moves TAT by less than a nanosecond, back if it grows. So `idle_at` is stored before it if both
+        grow, and after it otherwise. The sum of refunds is stored first: it counts what TAT is about to lose.
+        """
+        given_back, idle_at_ns, remainder, _ = state
+        if after[2] == remainder:
+            order: tuple[int, ...] = () if after[1] == idle_at_ns else (1,)
+        elif after[1] > idle_at_ns:
+            order = (1, 2) if after[2] > remainder else (2, 1)
+        else:
+            order = (2,) if after[1] == idle_at_ns else (2, 1)
+        return order if after[0] == given_back else (0, *order)
+
+    def spent(self, state: State, now_ns: int) -> int:
+        """Return the units that have not come back, rounded up."""
+        return -(-max(self._missing(state, now_ns), 0) // self.interval_ns)
+
+    def full_at(self, state: State) -> int:
+        """Return the first whole nanosecond that is not before TAT."""
+        return state[1]
+
+    def opened(self, units: int, now_ns: int) -> State:
+        """Return a bucket of which `units` are missing, or `burst` of them: more would come back for too long."""
+        return self._moved(0, now_ns, min(units, self.burst) * self.interval_ns) if units else FRESH
+
+    def _requoted(self, state: State, old: Algorithm, now_ns: int) -> State:
+        """Return `state` under this quota: the missing units, `burst` at most, come back at the new rate."""
+        given_back, idle_at_ns, remainder, _ = state
+        missing = (idle_at_ns - now_ns) * old.limit - remainder
+        if missing <= 0:
+            return given_back, idle_at_ns, 0, 0
+        # missing / old.interval units, and each of them this interval in units of 1 / limit.
+        missing = min(-(-missing * self.interval_ns // old.interval_ns), self.burst * self.interval_ns)
+        if self.interval_ns % self.limit == 0:
+            # TAT is a whole nanosecond, and later takes keep it so.
+            missing = -(-missing // self.limit) * self.limit
+        return self._moved(given_back, now_ns, missing)
+
+    def refund(self, state: State, taken: State, now_ns: int, units: int) -> State:
+        """Give back those of the `units` that have not come back since the take that left `taken`.
+
+        Let b be the TAT that the take left, and m how far refunds have moved TAT back since. Takes only move it
+        forward, so at every instant s since then TAT was at least b - m, and at least b - m - s was missing from the
+        bucket. Without that much of this take, every later one would have been allowed too. What refunds of takes
+        before this one have moved counts as come back, which gives back less than would be right, and never more.
+
+        s is at most `now_ns`: this, alone here, takes the clock's word that it has not stepped back since the last
+        take.
+        """
+        missing, moved = self._missing(state, now_ns), state[0] - taken[0]
+        back = min(units * self.interval_ns, self._missing(taken, now_ns) - moved * self.limit, missing)
+        given_back = state[0] - (-back // self.limit)
+        # Past the end of its word the sum of refunds would mean nothing any more.
+        if back <= 0 or moved < 0 or given_back > _WORD_MAX:
+            return state
+        return self._moved(given_back, now_ns, missing - back)
+
+    def _missing(self, state: State, now_ns: int) -> int:
+        """Return how far TAT is ahead of `now_ns`, in units of 1 / limit nanoseconds; negative if it has passed."""
+        return (state[1] - now_ns) * self.limit - state[2]
+
+    def _moved(self, given_back: int, now_ns: int, missing: int) -> State:
+        """Return the state in which TAT is so far ahead of `now_ns`."""
+        ahead_ns = -(-missing // self.limit)
+        return given_back, now_ns + ahead_ns, ahead_ns * self.limit - missing, 0
 
 
-def spent(state: State, terms: Terms, now_ns: int) -> int:
-    """Return the units that have not come back at `now_ns`, rounded up."""
-    return -(-max(_tat(state, terms) - now_ns * terms.limit, 0) // terms.interval_ns)
+def _step_whole(emission_ns: int, burst: int) -> Step:
+    most_ns = burst * emission_ns
+
+    def step(state: State, now_ns: int, cost: int) -> tuple[bool, int, int, int, State]:
+        given_back, tat_ns, _, _ = state
+        after_ns = (tat_ns if tat_ns > now_ns else now_ns) + cost * emission_ns
+        missing_ns = after_ns - now_ns
+        left_ns = most_ns - missing_ns
+        if left_ns >= 0:
+            return True, left_ns // emission_ns, missing_ns, 0, (given_back, after_ns, 0, 0)
+        remaining = (left_ns + cost * emission_ns) // emission_ns
+        return False, remaining if remaining > 0 else 0, tat_ns - now_ns, -left_ns, state
+
+    return step
 
 
-def full_at(state: State, _terms: Terms) -> int:
-    """Return the first whole nanosecond that is not before TAT."""
-    return state.idle_at_ns
+def _step_in_parts(limit: int, interval_ns: int, burst: int) -> Step:
+    most = burst * interval_ns
 
+    def step(state: State, now_ns: int, cost: int) -> tuple[bool, int, int, int, State]:
+        given_back, idle_at_ns, remainder, _ = state
+        # How far TAT is ahead of now after the take, in units of 1 / limit nanoseconds.
+        missing = (idle_at_ns - now_ns) * limit - remainder if idle_at_ns > now_ns else 0
+        missing += cost * interval_ns
+        left = most - missing
+        if left >= 0:
+            ahead_ns = -(-missing // limit)
+            return (
+                True,
+                left // interval_ns,
+                ahead_ns,
+                0,
+                (given_back, now_ns + ahead_ns, ahead_ns * limit - missing, 0),
+            )
+        remaining = (left + cost * interval_ns) // interval_ns
+        return False, remaining if remaining > 0 else 0, idle_at_ns - now_ns, -(left // limit), state
 
-def opened(units: int, terms: Terms, now_ns: int) -> State:
-    """Return a bucket from which `units`, or `burst` of them, were taken at `now_ns`, when it was full."""
-    # More would come back one by one, for longer than the quota says.
-    level = min(units, terms.burst) * terms.interval_ns
-    return _state(now_ns * terms.limit + level, terms.limit, 0) if units else FRESH
-
-
-def requote(state: State, old: Terms, new: Terms, now_ns: int) -> State:
-    """Return `state` under other terms: the units that are missing now, `burst` at most, come back at the new rate."""
-    missing = _tat(state, old) - now_ns * old.limit
-    if missing <= 0:
-        return State(state.first, state.idle_at_ns, 0)
-    # missing / old.interval units, and each of them new.interval in units of 1 / new.limit.
-    level = min(-(-missing * new.interval_ns // old.interval_ns), new.burst * new.interval_ns)
-    return _state(now_ns * new.limit + level, new.limit, state.first)
-
-
-def refund(state: State, terms: Terms, taken: State, now_ns: int, units: int) -> State:
-    """Give back those of the `units` that have not come back since the take that left the state `taken`.
-
-    Let b be the TAT that the take left, and m how far refunds have moved TAT back since. Takes only move it forward, so
-    at every instant s since then TAT was at least b - m, and at least b - m - s was missing from the bucket. Without
-    that much of this take, every later one would have been allowed too. What refunds of takes before this one have
-    moved counts as come back, which gives back less than would be right, and never more.
-
-    s is at most `now_ns`: this, alone here, takes the clock's word that it has not stepped back since the last take.
-    """
-    limit = terms.limit
-    tat, now = _tat(state, terms), now_ns * limit
-    moved = (state.first - taken.first) * limit
-    back = min(units * terms.interval_ns, _tat(taken, terms) - moved - now, tat - now)
-    first = state.first + -(-back // limit)
-    # Past its end the sum of refunds would say nothing any more.
-    if back <= 0 or moved < 0 or first > _WORD_MAX:
-        return state
-    return _state(tat - back, limit, first)
-
-
-def _tat(state: State, terms: Terms) -> int:
-    return state.idle_at_ns * terms.limit - state.third
-
-
-def _state(tat: int, limit: int, first: int) -> State:
-    idle_at_ns = -(-tat // limit)
-    return State(first, idle_at_ns, idle_at_ns * limit - tat)
+    return step

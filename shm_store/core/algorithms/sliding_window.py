@@ -3,8 +3,10 @@
 The units of the window before count as if they were spread evenly over it: with a part f of the current window gone,
 they weigh 1 - f, rounded down. Known as the sliding window counter, or approximated sliding window (J. Desgats,
 "How we built rate limiting capable of scaling to millions of domains", Cloudflare 2017). The first window begins with
-the take that found the bucket fresh, and they follow one another. State: `first` is the number of units taken in the
-current window, `idle_at_ns` the end of the one after it, `third` the number of units taken in the one before.
+the take that found the bucket fresh, and they follow one another.
+
+State: the units taken in the current window, `idle_at`, the end of the current window, the units taken in the window
+before. The bucket is idle an interval after the end.
 
 Each window admits at most `limit` units, and exactly `limit` if demand never stops: as its end comes near, the window
 before weighs nothing. So any time of one interval, which touches two windows at most, sees at most 2 * limit units. It
@@ -15,89 +17,122 @@ for rounding.
 
 from __future__ import annotations
 
-from shm_store.core.algorithms.state import FRESH, Decision, State, Terms
+from collections.abc import Callable
+from typing import ClassVar
 
-__all__ = ["decide", "full_at", "opened", "refund", "requote", "spent"]
-
-
-def decide(state: State, terms: Terms, now_ns: int, cost: int) -> Decision:
-    """Decide a take of `cost` units, 1 to `limit`."""
-    current = _current(state, terms.interval_ns, now_ns)
-    left = terms.limit - _estimate(current, terms.interval_ns, now_ns)
-    if cost > left:
-        retry_at_ns = _retry_at(current, terms, cost)
-        return Decision(False, max(left, 0), full_at(current, terms) - now_ns, retry_at_ns - now_ns, state)
-    after = State(current.first + cost, current.idle_at_ns, current.third)
-    return Decision(True, left - cost, full_at(after, terms) - now_ns, 0, after)
+from shm_store.core.algorithms.algorithm import FRESH, Algorithm, State, Step, Within, Word
 
 
-def spent(state: State, terms: Terms, now_ns: int) -> int:
-    """Return the estimate at `now_ns`; more than the limit once that was lowered."""
-    return _estimate(_current(state, terms.interval_ns, now_ns), terms.interval_ns, now_ns)
+class SlidingWindow(Algorithm):
+    """See the module."""
 
+    name: ClassVar[str] = "sliding-window"
+    code: ClassVar[int] = 3
+    lua: ClassVar[tuple[str, ...]] = ("division", "sliding_window")
 
-def full_at(state: State, terms: Terms) -> int:
-    """Return the first instant at which no unit weighs any more without further takes; the windows go on beyond it."""
-    interval_ns, ends_at_ns = terms.interval_ns, state.idle_at_ns - terms.interval_ns
-    if state.first:
-        return _falls_at(ends_at_ns + interval_ns, interval_ns, state.first, 0)
-    return _falls_at(ends_at_ns, interval_ns, state.third, 0) if state.third else ends_at_ns - interval_ns
+    def _step(self) -> Step:
+        limit, interval_ns = self.limit, self.interval_ns
 
+        def step(state: State, now_ns: int, cost: int) -> tuple[bool, int, int, int, State]:
+            units, _, ends_at_ns, before = state
+            if now_ns >= ends_at_ns:
+                units, ends_at_ns, before = _carried(state, interval_ns, now_ns)
+            left = limit - units
+            if before:
+                part_ns = ends_at_ns - now_ns
+                left -= before * (part_ns if part_ns < interval_ns else interval_ns) // interval_ns
+            if cost <= left:
+                units += cost
+                idle_at_ns = ends_at_ns + interval_ns
+                reset_after_ns = idle_at_ns - (interval_ns - 1) // units - now_ns
+                return True, left - cost, reset_after_ns, 0, (units, idle_at_ns, ends_at_ns, before)
+            full_at_ns = _full_at(units, ends_at_ns, before, interval_ns)
+            if cost <= limit - units:
+                # In this window, as the weight of the one before falls.
+                retry_at_ns = _falls_at(ends_at_ns, interval_ns, before, limit - units - cost)
+            else:
+                # In the next one, in which the units of this one fall.
+                retry_at_ns = _falls_at(ends_at_ns + interval_ns, interval_ns, units, limit - cost)
+            return False, left if left > 0 else 0, full_at_ns - now_ns, retry_at_ns - now_ns, state
 
-def opened(units: int, terms: Terms, now_ns: int) -> State:
-    """Return a bucket from which `units` were taken at `now_ns`, when it was fresh."""
-    return State(units, now_ns + 2 * terms.interval_ns, 0) if units else FRESH
+        return step
 
+    def within(self, state: State, word: Callable[[int], Word]) -> Within | None:
+        """Return the rest of the current window; a refund may change the units of the one before in the meantime."""
+        limit, interval_ns, ends_at_ns, before = self.limit, self.interval_ns, state[2], word(3)
+        idle_at_ns = ends_at_ns + interval_ns
 
-def requote(state: State, old: Terms, new: Terms, now_ns: int) -> State:
-    """Return `state` under other terms: with another interval its windows are stretched or shrunk about `now_ns`.
+        def take(units: int, now_ns: int, cost: int) -> tuple[int, int, int] | None:
+            units += cost
+            left = limit - units
+            earlier = before[()]
+            if earlier:
+                part_ns = ends_at_ns - now_ns
+                left -= earlier * (part_ns if part_ns < interval_ns else interval_ns) // interval_ns
+            if left < 0:
+                return None
+            return units, left, idle_at_ns - (interval_ns - 1) // units - now_ns
 
-    The estimate stays, but for rounding up, and goes on falling: quotas that take turns on a key keep nobody out. No
-    window ends later than one that begins now would.
-    """
-    if now_ns >= state.idle_at_ns:
+        return Within(0, ends_at_ns, take) if ends_at_ns else None
+
+    def spent(self, state: State, now_ns: int) -> int:
+        """Return the estimate."""
+        units, ends_at_ns, before = _carried(state, self.interval_ns, now_ns)
+        return units + before * min(ends_at_ns - now_ns, self.interval_ns) // self.interval_ns
+
+    def full_at(self, state: State) -> int:
+        """Return the first instant at which no unit weighs any more; the windows go on beyond it."""
+        units, idle_at_ns, _, before = state
+        return _full_at(units, idle_at_ns - self.interval_ns, before, self.interval_ns)
+
+    def opened(self, units: int, now_ns: int) -> State:
+        """Return a bucket whose first window begins now."""
+        ends_at_ns = now_ns + self.interval_ns
+        return (units, ends_at_ns + self.interval_ns, ends_at_ns, 0) if units else FRESH
+
+    def _requoted(self, state: State, old: Algorithm, now_ns: int) -> State:
+        """Return `state` under this quota: with another interval its windows are stretched or shrunk about `now_ns`.
+
+        The estimate stays, but for rounding up, and goes on falling: quotas that take turns on a key keep no client
+        out. No window ends later than one that begins now would.
+        """
+        units, idle_at_ns, _, before = state
+        if now_ns >= idle_at_ns:
+            return state
+        left_ns = min(idle_at_ns - now_ns, 2 * old.interval_ns)
+        idle_at_ns = now_ns - (-left_ns * self.interval_ns // old.interval_ns)
+        # An end before the clock's zero is one that has passed, too.
+        return units, idle_at_ns, max(idle_at_ns - self.interval_ns, 0), before
+
+    def refund(self, state: State, taken: State, now_ns: int, units: int) -> State:
+        """Give back units in whichever of the two windows they still count.
+
+        The windows are those of the last take: to go on to the next one would make the bucket idle a window later.
+        """
+        current, idle_at_ns, ends_at_ns, before = state
+        if now_ns >= idle_at_ns:
+            return state
+        if ends_at_ns == taken[2]:
+            return max(current - units, 0), idle_at_ns, ends_at_ns, before
+        if ends_at_ns == taken[2] + self.interval_ns:
+            return current, idle_at_ns, ends_at_ns, max(before - units, 0)
         return state
-    left_ns = min(state.idle_at_ns - now_ns, 2 * old.interval_ns)
-    return State(state.first, now_ns - (-left_ns * new.interval_ns // old.interval_ns), state.third)
 
 
-def refund(state: State, terms: Terms, taken: State, now_ns: int, units: int) -> State:
-    """Give back `units` of the take that left the state `taken`, in whichever of the two windows they still count.
-
-    The windows are those of the last take: to go on to the next one would make the bucket idle a window later.
-    """
-    if now_ns >= state.idle_at_ns:
-        return state
-    if state.idle_at_ns == taken.idle_at_ns:
-        return State(state.first - min(units, state.first), state.idle_at_ns, state.third)
-    if state.idle_at_ns == taken.idle_at_ns + terms.interval_ns:
-        return State(state.first, state.idle_at_ns, state.third - min(units, state.third))
-    return state
+def _carried(state: State, interval_ns: int, now_ns: int) -> tuple[int, int, int]:
+    """Return the units, the end and the units before of the window that contains `now_ns`."""
+    units, idle_at_ns, ends_at_ns, before = state
+    if now_ns >= idle_at_ns:
+        return 0, now_ns + interval_ns, 0
+    if now_ns >= ends_at_ns:
+        return 0, idle_at_ns, units
+    return units, ends_at_ns, before
 
 
-def _current(state: State, interval_ns: int, now_ns: int) -> State:
-    """Return `state` carried forward to the window that contains `now_ns`."""
-    if now_ns >= state.idle_at_ns:
-        return State(0, now_ns + 2 * interval_ns, 0)
-    if now_ns >= state.idle_at_ns - interval_ns:
-        return State(0, state.idle_at_ns + interval_ns, state.first)
-    return state
-
-
-def _estimate(current: State, interval_ns: int, now_ns: int) -> int:
-    left_ns = min(current.idle_at_ns - interval_ns - now_ns, interval_ns)
-    return current.first + current.third * left_ns // interval_ns
-
-
-def _retry_at(current: State, terms: Terms, cost: int) -> int:
-    """Return the first instant at which the estimate leaves room for `cost` units, without other takes before."""
-    interval_ns, ends_at_ns = terms.interval_ns, current.idle_at_ns - terms.interval_ns
-    room = terms.limit - cost - current.first
-    if room >= 0:
-        # In this window, as the weight of the one before falls.
-        return _falls_at(ends_at_ns, interval_ns, current.third, room)
-    # In the next one, in which the units of this one fall.
-    return _falls_at(ends_at_ns + interval_ns, interval_ns, current.first, terms.limit - cost)
+def _full_at(units: int, ends_at_ns: int, before: int, interval_ns: int) -> int:
+    if units:
+        return _falls_at(ends_at_ns + interval_ns, interval_ns, units, 0)
+    return _falls_at(ends_at_ns, interval_ns, before, 0) if before else ends_at_ns - interval_ns
 
 
 def _falls_at(ends_at_ns: int, interval_ns: int, units: int, weight: int) -> int:

@@ -1,48 +1,44 @@
 """`token-bucket`: a bucket of `limit` tokens that is refilled whole each time an interval elapses.
 
 The intervals are counted from the take that found the bucket fresh, as in sethvargo/go-limiter's memorystore, and
-follow one another. State: `first` is the number of tokens taken in the current interval, `idle_at_ns` its end, `third`
-is 0. An instant before `idle_at_ns` is inside the current interval, however early, so that a clock that steps back
-refills nothing.
+follow one another. See `window` for the state.
 
 At most `limit` tokens are taken in an interval of the bucket, and at most twice as many in any time of that length.
 """
 
 from __future__ import annotations
 
-from shm_store.core.algorithms.state import FRESH, Decision, State, Terms
-from shm_store.core.algorithms.window import decide_in, full_at, refund, spent
+from collections.abc import Callable
+from typing import ClassVar
 
-__all__ = ["decide", "full_at", "opened", "refund", "requote", "spent"]
-
-
-def decide(state: State, terms: Terms, now_ns: int, cost: int) -> Decision:
-    """Decide a take of `cost` tokens, 1 to `limit`."""
-    return decide_in(_current(state, terms.interval_ns, now_ns), state, terms, now_ns, cost)
+from shm_store.core.algorithms.algorithm import Algorithm, State
+from shm_store.core.algorithms.window import Windowed
 
 
-def opened(units: int, terms: Terms, now_ns: int) -> State:
-    """Return a bucket from which `units` were taken at `now_ns`, when it was fresh."""
-    return State(units, now_ns + terms.interval_ns, 0) if units else FRESH
+class TokenBucket(Windowed):
+    """See the module."""
 
+    name: ClassVar[str] = "token-bucket"
+    code: ClassVar[int] = 0
+    lua: ClassVar[tuple[str, ...]] = ("window", "token_bucket")
 
-def requote(state: State, old: Terms, new: Terms, now_ns: int) -> State:
-    """Return `state` under other terms: the interval keeps its beginning, and the tokens taken in it.
+    def _following(self) -> Callable[[int, int], int]:
+        interval_ns = self.interval_ns
 
-    No interval ends later than one that begins now would, even if `old` is `new`: a change that was cut short may have
-    left one that does.
-    """
-    if state == FRESH:
-        return state
-    began_ns = max(state.idle_at_ns - old.interval_ns, 0)
-    return State(state.first, min(began_ns, now_ns) + new.interval_ns, 0)
+        def following(ends_at_ns: int, now_ns: int) -> int:
+            return now_ns + interval_ns - ((now_ns - ends_at_ns) % interval_ns if ends_at_ns else 0)
 
+        return following
 
-def _current(state: State, interval_ns: int, now_ns: int) -> State:
-    """Return `state` carried forward to the interval that contains `now_ns`."""
-    if state == FRESH:
-        return State(0, now_ns + interval_ns, 0)
-    if now_ns < state.idle_at_ns:
-        return state
-    elapsed = (now_ns - state.idle_at_ns) // interval_ns + 1
-    return State(0, state.idle_at_ns + elapsed * interval_ns, 0)
+    def _requoted(self, state: State, old: Algorithm, now_ns: int) -> State:
+        """Return `state` under this quota: the interval keeps its beginning, and the tokens taken in it.
+
+        No interval ends later than one that begins now would, even if the quotas are equal: a change that was cut
+        short may have left one that does.
+        """
+        units, _, ends_at_ns, _ = state
+        if not ends_at_ns:
+            return state
+        began_ns = max(ends_at_ns - old.interval_ns, 0)
+        ends_at_ns = min(began_ns, now_ns) + self.interval_ns
+        return units, ends_at_ns, ends_at_ns, 0

@@ -1,37 +1,72 @@
-"""Functions of the algorithms that count the units of one window.
+"""Algorithms that count the units of one window.
 
-`first` is the number of units taken in the window, `idle_at_ns` its end, `third` is 0.
+State: the units taken in the window, `idle_at`, the end of the window, 0. Today the bucket is idle when its window
+ends, and the two instants are equal. They are two words because they part once a window may begin with units.
 """
 
 from __future__ import annotations
 
-from shm_store.core.algorithms.state import Decision, State, Terms
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import ClassVar
+
+from shm_store.core.algorithms.algorithm import FRESH, Algorithm, State, Step, Within, Word
 
 
-def decide_in(window: State, state: State, terms: Terms, now_ns: int, cost: int) -> Decision:
-    """Decide a take in `window`, into which `state` was carried forward."""
-    remaining = terms.limit - window.first - cost
-    reset_after_ns = window.idle_at_ns - now_ns
-    if remaining < 0:
-        return Decision(False, max(terms.limit - window.first, 0), reset_after_ns, reset_after_ns, state)
-    return Decision(True, remaining, reset_after_ns, 0, State(window.first + cost, window.idle_at_ns, 0))
+class Windowed(Algorithm):
+    """`limit` units in each window. An instant before its end is inside the window, however early it is."""
 
+    counts_in_window: ClassVar[bool] = True
 
-def spent(state: State, _terms: Terms, now_ns: int) -> int:
-    """Return the units taken in the window that contains `now_ns`; more than the limit once that was lowered."""
-    return state.first if now_ns < state.idle_at_ns else 0
+    def _step(self) -> Step:
+        limit, following = self.limit, self._following()
 
+        def step(state: State, now_ns: int, cost: int) -> tuple[bool, int, int, int, State]:
+            units, _, ends_at_ns, _ = state
+            if now_ns >= ends_at_ns:
+                units, ends_at_ns = 0, following(ends_at_ns, now_ns)
+            after = units + cost
+            if after <= limit:
+                return True, limit - after, ends_at_ns - now_ns, 0, (after, ends_at_ns, ends_at_ns, 0)
+            left, wait_ns = limit - units, ends_at_ns - now_ns
+            return False, left if left > 0 else 0, wait_ns, wait_ns, state
 
-def full_at(state: State, _terms: Terms) -> int:
-    """Return the end of the window."""
-    return state.idle_at_ns
+        return step
 
+    @abstractmethod
+    def _following(self) -> Callable[[int, int], int]:
+        """Return (ends_at_ns, now_ns) -> the end of the window that contains `now_ns`, at or after the end given."""
 
-def refund(state: State, _terms: Terms, taken: State, now_ns: int, units: int) -> State:
-    """Give back `units` of the take that left the state `taken`, as if they had not been taken.
+    def within(self, state: State, word: Callable[[int], Word]) -> Within | None:  # noqa: ARG002 - one word tells all
+        """Return the rest of the window."""
+        limit, ends_at_ns = self.limit, state[2]
 
-    A window is known by its end. Once it has ended its units have been given back, by the refill.
-    """
-    if state.idle_at_ns != taken.idle_at_ns or now_ns >= state.idle_at_ns:
-        return state
-    return State(state.first - min(units, state.first), state.idle_at_ns, 0)
+        def take(units: int, now_ns: int, cost: int) -> tuple[int, int, int] | None:
+            units += cost
+            if units > limit:
+                return None
+            return units, limit - units, ends_at_ns - now_ns
+
+        return Within(0, ends_at_ns, take) if ends_at_ns else None
+
+    def spent(self, state: State, now_ns: int) -> int:
+        """Return the units taken in the window that contains `now_ns`."""
+        return state[0] if now_ns < state[2] else 0
+
+    def full_at(self, state: State) -> int:
+        """Return the end of the window."""
+        return state[1]
+
+    def opened(self, units: int, now_ns: int) -> State:
+        """Return a bucket whose window contains `now_ns`."""
+        if not units:
+            return FRESH
+        ends_at_ns = self._following()(0, now_ns)
+        return units, ends_at_ns, ends_at_ns, 0
+
+    def refund(self, state: State, taken: State, now_ns: int, units: int) -> State:
+        """Give back units in their window, which is known by its end; after it, the refill has given them back."""
+        left, idle_at_ns, ends_at_ns, _ = state
+        if ends_at_ns != taken[2] or now_ns >= ends_at_ns:
+            return state
+        return left - units if units < left else 0, idle_at_ns, ends_at_ns, 0

@@ -7,6 +7,7 @@ from typing import BinaryIO, Final
 
 import msgspec
 
+from shm_store.core.algorithms import BY_CODE
 from shm_store.core.validation import require_binary
 from shm_store.errors import LayoutMismatchError
 from shm_store.operate import snapshot
@@ -14,7 +15,6 @@ from shm_store.operate.dump import file as dump_file
 from shm_store.operate.dump.file import Head, Saved
 from shm_store.operate.dump.soundness import has_sound_label, is_sound
 from shm_store.operate.snapshot import Snapshot
-from shm_store.table.accounts import BY_CODE
 from shm_store.table.segment import lifetime
 from shm_store.table.segment.layout import (
     ALGORITHM_MASK,
@@ -131,7 +131,7 @@ def _saved(slot: Snapshot, head: Head) -> Saved | None:
     """Return a slot as a message; None if it is of no known algorithm."""
     words, flags = slot.words, slot.words[TAG]
     code = flags >> ALGORITHM_SHIFT & ALGORITHM_MASK
-    if code >= len(BY_CODE):
+    if code not in BY_CODE:
         return None
     saved = Saved(
         fingerprint=slot.fingerprint,

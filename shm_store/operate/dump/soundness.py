@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from shm_store.core.algorithms import ALGORITHMS
 from shm_store.operate import audit
 from shm_store.operate.dump.file import Head, Saved
-from shm_store.table.accounts import CODES
 from shm_store.table.records.slots import is_text_of
 from shm_store.table.segment.layout import ALGORITHM_SHIFT, BLOCK, FINGERPRINT, OVERRIDE, UNASKED, UNKNOWN, WORD
 
@@ -25,7 +25,7 @@ def is_sound(saved: Saved, head: Head, now_ns: int) -> bool:
     return (
         len(saved.fingerprint) == FINGERPRINT
         and any(saved.fingerprint[:WORD])
-        and (saved.algorithm in CODES or not saved.algorithm)
+        and (saved.algorithm in ALGORITHMS or not saved.algorithm)
         and min(saved.first, saved.idle_at_ns, saved.third) >= 0
         and not any(audit.bucket_faults(_words(saved), now_ns))
         and has_sound_label(saved, head)
@@ -35,7 +35,7 @@ def is_sound(saved: Saved, head: Head, now_ns: int) -> bool:
 def flags(saved: Saved) -> int:
     """Return the flags of the slot's tag."""
     kinds = (OVERRIDE if saved.override else 0) | (BLOCK if saved.block else 0)
-    return kinds | (CODES[saved.algorithm] << ALGORITHM_SHIFT if saved.algorithm else UNASKED)
+    return kinds | (ALGORITHMS[saved.algorithm].code << ALGORITHM_SHIFT if saved.algorithm else UNASKED)
 
 
 def _words(saved: Saved) -> tuple[int, ...]:

@@ -67,6 +67,10 @@ function gcra.requote(state, old, new, now)
     units, more = new[3], 0
   end
   local whole, part = divided(units, new[2], new[1], more)
+  if part > 0 and fmod(new[2], new[1]) == 0 then
+    -- Whole emission intervals: TAT is a whole microsecond, and later takes keep it so.
+    whole, part = whole + 1, 0
+  end
   return tat_at(now + whole, part, new[1], state[1])
 end
 

@@ -1,12 +1,14 @@
--- The algorithms of shm_store/algorithms, with the same functions each, for a server that has only doubles: what they
+-- The algorithms of shm_store/core/algorithms, with the same functions each, for a server that has only doubles: what they
 -- have in common.
 --
 -- A double holds every integer up to 2^53. Times are whole microseconds, the unit of the server's clock: until 2055 an
 -- instant and two intervals of 100 years fit. Limits, bursts and intervals are below 2^52. `divided` alone meets numbers
 -- that are larger. An exact instant of gcra is `idle_at` - `third` / limit.
 --
--- A state is {first, idle_at, third}, terms are {limit, interval, burst}. `decide` returns whether a take is allowed,
--- what remains, the time until the bucket is full, the time until the take would be allowed, and the state after it.
+-- A state is {first, idle_at, third}. It leaves out the end of a window, which follows from `idle_at`; `third` of a
+-- sliding window is the units in the window before. Terms are {limit, interval, burst}. `decide` returns whether a take
+-- is allowed, what remains, the time until the bucket is full, the time until the take would be allowed, and the state
+-- after it.
 
 local fmod, min, max = math.fmod, math.min, math.max
 

@@ -124,7 +124,7 @@ class Slots:
             quota: The quota.
             issuer: The server that issues it; each has leases of its own.
         """
-        terms = quota.limit, quota.interval_ns, quota.burst, quota.algorithm, issuer
+        terms = quota.limit, quota.interval_ns, quota.most, quota.algorithm, issuer
         return self._beside(place, repr(terms).encode())
 
     def _beside(self, place: Place, what: bytes) -> Place:

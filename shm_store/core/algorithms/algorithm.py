@@ -1,0 +1,161 @@
+"""What an algorithm is: its traits, and functions of a state and an instant.
+
+All times are integer nanoseconds on the clock of the store, all counts are integers. Every word of a state is in
+0 .. 2**64 - 1, provided that limits are at most 2**63 - 1, intervals at most 100 years, a full `burst` comes back
+within 100 years, and the clock reads at most 2**63.
+
+Every algorithm keeps these rules:
+
+* A denial returns the state it was given.
+* A stored state is trusted, however early the clock reads: a clock that stands still or steps back mints nothing.
+* From the word `idle_at` on, a bucket is as good as a fresh one. Only a token bucket remembers where windows begin.
+* `requoted` leaves no bucket idle later than the new quota can make one at that instant, even if the quota is the same.
+* `refund` never mints: without the refunded units, every later take would have been allowed too.
+* Under one quota, a window keeps its end until that instant (I12).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import ClassVar, Final, NamedTuple, TypeAlias
+
+#: What is stored of a bucket between two takes: four words of 64 bits. Word 1 is `idle_at` of every algorithm.
+State: TypeAlias = tuple[int, int, int, int]
+FRESH: Final[State] = (0, 0, 0, 0)
+
+#: Whether a take is allowed; the units that remain after it; the time until the bucket is full; the time until the
+#: same take is allowed if no other comes before it, 0 if it is allowed now; and the state to store.
+Decision: TypeAlias = tuple[bool, int, int, int, State]
+#: (state, now_ns, cost) -> decision of a take of `cost` units, 1 to `burst`.
+Step: TypeAlias = Callable[[State, int, int], Decision]
+
+#: A view of one word, which `word[()]` reads and writes.
+Word: TypeAlias = "memoryview[int]"
+
+#: An instant that no clock reaches.
+NEVER: Final = 2**63 - 1
+
+
+class Within(NamedTuple):
+    """A stretch of time in which takes change one word of a state, and nothing else.
+
+    It holds until `ends_ns`, or until the bucket gets another quota. Refunds may come in between.
+
+    Attributes:
+        word: The position of that word in the state.
+        ends_ns: The first instant after the stretch.
+        take: (value, now_ns, cost) -> (value after it, remaining, reset_after_ns), or None if the take is denied. The
+            value is that of the word.
+    """
+
+    word: int
+    ends_ns: int
+    take: Callable[[int, int, int], tuple[int, int, int] | None]
+
+
+def zero() -> int:
+    """Return 0: the epoch of a clock that counts from UTC's zero."""
+    return 0
+
+
+class Algorithm(ABC):
+    """How the units of one quota are counted. A subclass is an algorithm, an instance is bound to a quota.
+
+    Args:
+        limit: Units per interval.
+        interval_ns: The interval.
+        burst: Most units at once: `limit`, unless the algorithm has a burst.
+        epoch: Returns the instant of UTC's zero on the clock, negative if it lies before the clock's zero. Only an
+            algorithm with aligned windows calls it, when a window opens.
+
+    Attributes:
+        name: The public name.
+        code: The number that a table or a server stores, 0 to 7.
+        has_burst: Whether a quota may have a burst other than its limit.
+        is_aligned: Whether windows begin at multiples of the interval in UTC.
+        counts_in_window: Whether units of one window are of no use in the next.
+        lua: The names of its parts of the server's scripts, in their order. The last is its own; it defines a local
+            table of that name with the same functions.
+        limit: See above.
+        interval_ns: See above.
+        burst: See above.
+        epoch: See above.
+        step: Decides a take.
+    """
+
+    name: ClassVar[str]
+    code: ClassVar[int]
+    has_burst: ClassVar[bool] = False
+    is_aligned: ClassVar[bool] = False
+    counts_in_window: ClassVar[bool] = False
+    lua: ClassVar[tuple[str, ...]]
+
+    step: Step
+
+    def __init__(self, limit: int, interval_ns: int, burst: int, epoch: Callable[[], int] = zero) -> None:
+        self.limit = limit
+        self.interval_ns = interval_ns
+        self.burst = burst
+        self.epoch = epoch
+        self.step = self._step()
+
+    @abstractmethod
+    def _step(self) -> Step:
+        """Return `step`, a closure that captures integers: it has no attribute to look up."""
+
+    @abstractmethod
+    def within(self, state: State, word: Callable[[int], Word]) -> Within | None:
+        """Return the stretch in which takes change one word of `state`.
+
+        Args:
+            state: The state that a take has left.
+            word: Returns a view of a word of the stored state.
+
+        Returns:
+            None if there is no such stretch: no window is open, or a take changes several words.
+        """
+
+    def ordered(self, state: State, after: State) -> tuple[int, ...] | None:
+        """Return the words in which two states differ, in an order in which they may be stored one by one.
+
+        A process may die between two of these stores. Every prefix of them leaves a state that `step` accepts. It
+        allows no take that both `state` and `after` deny. It denies no take that both allow, but for a nanosecond.
+
+        Args:
+            state: The stored state.
+            after: What a take or a refund has made of it.
+
+        Returns:
+            None if there is no such order, and all of them must be stored or none.
+        """
+        if after[1] == state[1] and after[2] == state[2] and after[3] == state[3]:
+            return () if after[0] == state[0] else (0,)
+        changed = tuple(word for word in range(len(FRESH)) if state[word] != after[word])
+        return changed if len(changed) == 1 else None
+
+    @abstractmethod
+    def spent(self, state: State, now_ns: int) -> int:
+        """Return the units that are not available, rounded up; they may exceed a limit that was lowered."""
+
+    @abstractmethod
+    def full_at(self, state: State) -> int:
+        """Return the first instant, maybe a past one, from which no unit is missing if no take comes."""
+
+    @abstractmethod
+    def opened(self, units: int, now_ns: int) -> State:
+        """Return the state of a bucket that was fresh, and of which `units` are spent now; 0 or more."""
+
+    def requoted(self, state: State, old: Algorithm, now_ns: int) -> State:
+        """Return a state of `old` under this quota, which holds at once: units that are spent now stay spent."""
+        if type(old) is type(self):
+            return self._requoted(state, old, now_ns)
+        return self.opened(old.spent(state, now_ns), now_ns)
+
+    @abstractmethod
+    def _requoted(self, state: State, old: Algorithm, now_ns: int) -> State:
+        """Return a state of the same algorithm under this quota."""
+
+    @abstractmethod
+    def refund(self, state: State, taken: State, now_ns: int, units: int) -> State:
+        """Return `state` with `units` given back of the take that left `taken`; `state` itself if there are none."""
