@@ -1,51 +1,38 @@
 """Checks what a segment shows of the invariants of docs/design.md, read-only; for one at rest, or looked at repeatedly.
 
-A segment in use changes while it is read: what is found once may be an operation under way, what is found each time is
-not.
+A segment in use changes while it is read. A fault that is found once may be an operation under way; one that is found
+each time is none.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Final
 
 from shm_store.core.algorithms import BY_CODE
 from shm_store.durations import to_text
 from shm_store.process.identity import is_alive
 from shm_store.quota import INTERVAL_MAX_NS, INTERVAL_MIN_NS, LIMIT_MAX
+from shm_store.table.records.record import Block, Bucket, InFlight, Lease, Record, decode
 from shm_store.table.records.slots import Slots
 from shm_store.table.segment.layout import (
-    ALGORITHM_MASK,
-    ALGORITHM_SHIFT,
-    BLOCK,
     BLOCKED,
-    BURST,
     BUSY,
     FINGERPRINT,
-    FIRST,
     FLAGS,
     GENERATION,
     GENERATION_SHIFT,
     HELD,
-    HOLDER,
-    HOLDER_PID,
     IDLE,
-    IDLE_AT,
-    INTERVAL,
-    LEASE,
-    LIMIT,
     LOST,
-    OVERRIDE,
+    PENDING,
     SEAT_COMMITTED,
     SEAT_PHASES,
     STRIPE_WORDS,
     TAG,
-    UNASKED,
     WORD,
+    WORD_MAX,
 )
 from shm_store.table.segment.mapping import Segment
-
-_KNOWN_FLAGS: Final = OVERRIDE | UNASKED | HOLDER | BLOCK | LEASE | ALGORITHM_MASK << ALGORITHM_SHIFT
 
 
 def faults(segment: Segment, now_ns: int) -> list[str]:
@@ -82,13 +69,13 @@ def _seats(segment: Segment) -> Iterator[str]:
         at = geometry.seat_at(index)
         pid, start = segment.words[at], segment.words[at + 1]
         if segment.words[at + SEAT_COMMITTED] and not is_alive(pid, start):
-            yield f"I6: seat {index} of the dead process {pid} has committed what is not done"
+            yield f"I6: seat {index} of the dead process {pid} has committed a change that is not complete"
         for stripe in range(geometry.stripes):
             phase = segment.words[at + SEAT_PHASES + stripe]
             if phase not in (IDLE, BUSY, LOST):
-                yield f"I4: seat {index} says {phase} of stripe {stripe}"
+                yield f"I4: the phase of seat {index} on stripe {stripe} is {phase}"
             elif phase != IDLE and not pid:
-                yield f"I4: seat {index} belongs to nobody, and is busy on stripe {stripe}"
+                yield f"I4: seat {index} belongs to no process, and is busy on stripe {stripe}"
             elif phase != IDLE and not is_alive(pid, start):
                 yield f"I4: seat {index} of the dead process {pid} is busy on stripe {stripe}"
 
@@ -97,8 +84,9 @@ def _sets(segment: Segment, now_ns: int) -> Iterator[str]:
     geometry, slots = segment.header.geometry, Slots(segment)
     tags: dict[int, set[int]] = {stripe: set() for stripe in range(geometry.stripes)}
     for set_index in range(geometry.sets):
-        stripe = set_index % geometry.stripes
+        stripe = geometry.stripe_of(set_index)
         first = geometry.set_at(set_index) * WORD
+        stripe_record = segment.words[geometry.stripe_at(stripe) :][:STRIPE_WORDS]
         seen: set[bytes] = set()
         for slot in slots.occupied(set_index):
             where = f"slot {slot.number} of set {set_index}"
@@ -107,43 +95,63 @@ def _sets(segment: Segment, now_ns: int) -> Iterator[str]:
             if fingerprint in seen or int.from_bytes(fingerprint[WORD:], "little") % geometry.sets != set_index:
                 yield f"I2: {where} has a fingerprint that does not belong there"
             seen.add(fingerprint)
-            record = segment.words[geometry.stripe_at(stripe) : geometry.stripe_at(stripe) + STRIPE_WORDS]
-            yield from (f"{fault}: {where}" for fault in _slot(slot.words, record, now_ns))
-            tag = slot.words[TAG]
+            # Copied: a slot in use changes between two looks at it.
+            words = slot.words.tolist()
+            yield from (f"{fault}: {where}" for fault in _slot(words, stripe_record, now_ns))
+            tag = words[TAG]
             if tag > FLAGS and tag in tags[stripe]:
                 yield f"I7: {where} has a tag that another slot has"
             tags[stripe].add(tag)
 
 
-def _slot(words: memoryview, record: memoryview, now_ns: int) -> Iterator[str]:
-    yield from _holder(words) if words[TAG] & HOLDER else bucket_faults(words, now_ns)
-    if words[TAG] >> GENERATION_SHIFT > record[GENERATION] or words[TAG] & FLAGS & ~_KNOWN_FLAGS:
-        yield f"I7: the tag is {words[TAG]:#x} in generation {record[GENERATION]}"
-    if words[TAG] & LEASE and not words[FIRST] <= words[BURST] <= words[LIMIT]:
-        yield f"I14: the lease has spent {words[FIRST]} of {words[BURST]}, of a limit of {words[LIMIT]}"
-    if words[TAG] & BLOCK and words[IDLE_AT] > record[BLOCKED]:
-        yield f"I13: the block ends at {words[IDLE_AT]}, those of its stripe at {record[BLOCKED]}"
+def _slot(words: Sequence[int], stripe_record: memoryview, now_ns: int) -> Iterator[str]:
+    yield from slot_faults(words, now_ns)
+    if words[TAG] >> GENERATION_SHIFT > stripe_record[GENERATION]:
+        yield f"I7: the tag is {words[TAG]:#x} in generation {stripe_record[GENERATION]}"
+    record = decode(words)
+    if isinstance(record, Block) and record.ends_ns > stripe_record[BLOCKED]:
+        yield f"I13: the block ends at {record.ends_ns}, those of its stripe at {stripe_record[BLOCKED]}"
 
 
-def _holder(words: memoryview) -> Iterator[str]:
-    # A dead process may be there with its units, which are free for the next take that needs them.
-    if not 1 <= words[LIMIT] <= LIMIT_MAX:
-        yield f"I5: process {words[HOLDER_PID]} has {words[FIRST]} of {words[LIMIT]} in flight"
-    if words[FIRST] and words[IDLE_AT] != HELD:
-        yield f"I5: with {words[FIRST]} in flight it is idle at {words[IDLE_AT]}"
+def slot_faults(words: Sequence[int], now_ns: int) -> Iterator[str]:
+    """Yield what is wrong with a slot by its own words."""
+    record = decode(words)
+    yield from record_faults(record, now_ns)
+    if words[TAG] & FLAGS != record.flags:
+        yield f"I7: the tag is {words[TAG]:#x}, which no slot of its kind has"
 
 
-def bucket_faults(words: Sequence[int], now_ns: int) -> Iterator[str]:
-    """Yield what is wrong with a bucket or a block by its own words."""
-    if not 1 <= words[LIMIT] <= LIMIT_MAX or not INTERVAL_MIN_NS <= words[INTERVAL] <= INTERVAL_MAX_NS:
-        yield f"I5: the quota is {words[LIMIT]} per {to_text(words[INTERVAL])}"
-    code = words[TAG] >> ALGORITHM_SHIFT & ALGORITHM_MASK
-    is_bursty = words[BURST] == words[LIMIT] or (code in BY_CODE and BY_CODE[code].has_burst)
-    # An override without a take has no algorithm yet, and nothing else can be without one.
-    is_unasked = words[TAG] & UNASKED and (code or words[TAG] & FLAGS != OVERRIDE | UNASKED)
-    if code not in BY_CODE or not 1 <= words[BURST] <= LIMIT_MAX or not is_bursty or is_unasked:
-        yield f"I5: the burst is {words[BURST]}, the flags {words[TAG] & FLAGS:#x}"
+def record_faults(record: Record, now_ns: int) -> Iterator[str]:
+    """Yield what is wrong with what a slot holds."""
+    if isinstance(record, Bucket):
+        yield from _bucket(record)
+    elif isinstance(record, InFlight):
+        yield from _in_flight(record)
+        return
+    elif isinstance(record, Lease) and not (record.spent <= record.most <= record.limit and record.code <= PENDING):
+        yield f"I14: the lease has spent {record.spent} of {record.most}, of a limit of {record.limit}"
     # No algorithm leaves a bucket that is idle later than two intervals from now.
-    if words[IDLE_AT] > now_ns + 2 * INTERVAL_MAX_NS:
+    if record.idle_at_ns > now_ns + 2 * INTERVAL_MAX_NS:
         # Not from now: a fault counts only if it is found again, in the same words.
-        yield f"I5: it is idle at {words[IDLE_AT]}, too far from now"
+        yield f"I5: it is idle at {record.idle_at_ns}, too far from now"
+
+
+def _bucket(bucket: Bucket) -> Iterator[str]:
+    limit, burst, algorithm = bucket.limit, bucket.burst, BY_CODE.get(bucket.code)
+    if not 1 <= limit <= LIMIT_MAX or not INTERVAL_MIN_NS <= bucket.interval_ns <= INTERVAL_MAX_NS:
+        yield f"I5: the quota is {limit} per {to_text(bucket.interval_ns)}"
+    is_bursty = algorithm is not None and (burst == limit or algorithm.has_burst)
+    # An override without a take has no algorithm yet, and nothing else can be without one.
+    is_asked = not bucket.is_unasked or (bucket.is_override and not bucket.code)
+    if not (is_bursty and is_asked and 1 <= burst <= LIMIT_MAX):
+        yield f"I5: the burst is {burst}, the flags {bucket.flags:#x}"
+    if not all(0 <= word <= WORD_MAX for word in bucket.state):
+        yield f"I5: the state is {bucket.state}"
+
+
+def _in_flight(held: InFlight) -> Iterator[str]:
+    # A dead process may be there with its units, which are free for the next take that needs them.
+    if not 1 <= held.limit <= LIMIT_MAX:
+        yield f"I5: process {held.owner.pid} has {held.units} of {held.limit} in flight"
+    if held.units and held.idle_at_ns != HELD:
+        yield f"I5: with {held.units} in flight it is idle at {held.idle_at_ns}"

@@ -28,7 +28,7 @@ def stats(table: Table) -> Stats:
     segment, seats = table.segment, table.seats
     geometry, words = segment.header.geometry, segment.words
     records = table.stripes.records
-    occupancy = _occupancy(table.buckets.slots, geometry.sets)
+    occupancy = _occupancy(table.slots, geometry.sets)
     taken = [index for index, _ in seats.taken()]
 
     def total(counter: int) -> int:
@@ -106,11 +106,12 @@ def _occupancy(slots: Slots, sets: int) -> _Occupancy:
         firsts = slots.first_words(index)
         if not any(firsts):
             continue
-        columns = firsts, slots.column(index, layout.TAG), slots.column(index, layout.FIRST)
+        columns = firsts, slots.column(index, layout.TAG), slots.column(index, layout.IN_FLIGHT_UNITS)
         for first, tag, units in zip(*columns, strict=True):
             if first:
+                kind = tag & layout.KIND_MASK
                 occupied += 1
-                overrides += tag & layout.OVERRIDE
-                in_flight += units if tag & layout.HOLDER else 0
-                blocks += bool(tag & layout.BLOCK)
+                overrides += bool(tag & layout.OVERRIDE)
+                in_flight += units if kind == layout.IN_FLIGHT else 0
+                blocks += kind == layout.BLOCK
     return _Occupancy(occupied, overrides, blocks, in_flight)

@@ -6,35 +6,17 @@ import contextlib
 from collections.abc import Iterable, Iterator
 from heapq import nlargest
 
-from shm_store.core.algorithms import FRESH, State, Terms
+import msgspec
+
+from shm_store.core.algorithms import FRESH
 from shm_store.durations import NS_PER_SECOND
 from shm_store.operate import snapshot
 from shm_store.operate.entry import Entry
 from shm_store.operate.snapshot import Snapshot
-from shm_store.table.accounts import BY_CODE
 from shm_store.table.records.labels import text_of
+from shm_store.table.records.record import Block, Bucket, DamagedError, InFlight, Lease, decode, is_live
 from shm_store.table.records.slots import Place
-from shm_store.table.segment.layout import (
-    ALGORITHM_MASK,
-    ALGORITHM_SHIFT,
-    BLOCK,
-    BLOCKED,
-    BURST,
-    FIRST,
-    HOLDER,
-    HOLDER_PID,
-    IDLE_AT,
-    INTERVAL,
-    LABEL_ALLOWED,
-    LABEL_DENIED,
-    LEASE,
-    LIMIT,
-    OVERRIDE,
-    TAG,
-    THIRD,
-    UNASKED,
-    WORD,
-)
+from shm_store.table.segment.layout import BLOCKED, IDLE_AT, LABEL_ALLOWED, LABEL_DENIED, TAG, WORD
 from shm_store.table.table import Table
 
 
@@ -42,7 +24,7 @@ def all_entries(table: Table) -> Iterator[Entry]:
     """Yield the entries of a table, but for those that have expired."""
     geometry = table.segment.header.geometry
     for set_index in range(geometry.sets):
-        if any(table.buckets.slots.first_words(set_index)):
+        if any(table.slots.first_words(set_index)):
             yield from _entries(table, snapshot.of_set(table.segment, set_index))
 
 
@@ -56,7 +38,7 @@ def most_denied(table: Table, count: int) -> tuple[list[Entry], int]:
 
     Reads some words of each slot, and all of so many: some 20 ms for 40,000 such keys. None if keys are not kept.
     """
-    geometry, records, now_ns = table.segment.header.geometry, table.stripes.records, table.buckets.clock()
+    geometry, records, now_ns = table.segment.header.geometry, table.stripes.records, table.clock()
     found: list[tuple[int, int, int]] = []
     entries: list[Entry] = []
     total = least = 0
@@ -65,7 +47,7 @@ def most_denied(table: Table, count: int) -> tuple[list[Entry], int]:
         counts = table.segment.words[first + LABEL_DENIED : end : geometry.label_words].tolist()
         if not any(counts):
             continue
-        if now_ns < records[set_index % geometry.stripes][BLOCKED]:
+        if now_ns < records[geometry.stripe_of(set_index)][BLOCKED]:
             # Denials by a block count with those of its bucket.
             here = [entry for entry in _entries(table, snapshot.of_set(table.segment, set_index)) if entry.denied]
             total += len(here)
@@ -89,19 +71,12 @@ def _denied(entry: Entry) -> int:
 
 def _live(table: Table, set_index: int, now_ns: int) -> list[int]:
     """Return the numbers of the slots of which there are entries, in a set without blocks that last."""
-    slots = table.buckets.slots
-    columns = slots.first_words(set_index), *(slots.column(set_index, word) for word in (TAG, IDLE_AT, FIRST))
+    slots, min_ttl_ns = table.slots, table.slots.min_ttl_ns
+    columns = slots.first_words(set_index), slots.column(set_index, TAG), slots.column(set_index, IDLE_AT)
     return [
         number
-        for number, (occupied, tag, idle_at_ns, units) in enumerate(zip(*columns, strict=True))
-        if occupied and not tag & BLOCK
-        if (
-            units
-            if tag & HOLDER
-            else idle_at_ns > now_ns
-            if tag & LEASE
-            else tag & OVERRIDE or not slots.is_past(idle_at_ns, now_ns)
-        )
+        for number, (first, tag, idle_at_ns) in enumerate(zip(*columns, strict=True))
+        if first and is_live(tag, idle_at_ns, now_ns, min_ttl_ns)
     ]
 
 
@@ -111,93 +86,89 @@ def _of_half(table: Table, set_index: int, half: bytes) -> Iterator[Entry]:
 
 
 def _entries(table: Table, slots: Iterable[Snapshot]) -> Iterator[Entry]:
-    now_ns, is_past = table.buckets.clock(), table.buckets.slots.is_past
-    slots = list(slots)
+    now_ns, min_ttl_ns = table.clock(), table.slots.min_ttl_ns
+    found = [
+        (slot, decode(slot.words))
+        for slot in slots
+        if is_live(slot.words[TAG], slot.words[IDLE_AT], now_ns, min_ttl_ns)
+    ]
     # A block has the second half of its key's fingerprint.
-    blocks = {
-        slot.fingerprint[WORD:]: slot for slot in slots if slot.words[TAG] & BLOCK and slot.words[IDLE_AT] > now_ns
-    }
-    for slot in slots:
-        flags, idle_at_ns = slot.words[TAG], slot.words[IDLE_AT]
-        if flags & BLOCK or (is_past(idle_at_ns, now_ns) and not flags & OVERRIDE):
-            continue
-        if flags & HOLDER:
-            if slot.words[FIRST]:
-                yield _in_flight(table, slot)
-        elif flags & LEASE:
-            if idle_at_ns > now_ns:
-                yield _lease(table, slot, now_ns)
-        else:
+    blocks = {slot.fingerprint[WORD:]: (slot, record) for slot, record in found if isinstance(record, Block)}
+    for slot, record in found:
+        if isinstance(record, InFlight) and record.units:
+            yield _in_flight(table, slot, record)
+        elif isinstance(record, Lease):
+            yield _lease(table, slot, record, now_ns)
+        elif isinstance(record, Bucket):
             # Arithmetic on a damaged slot; `faults` names the damage.
-            with contextlib.suppress(ValueError, ArithmeticError, IndexError):
-                yield _bucket(table, slot, blocks.pop(slot.fingerprint[WORD:], None), now_ns)
-    for block in blocks.values():
-        yield _block(table, block, now_ns)
+            with contextlib.suppress(DamagedError, ArithmeticError):
+                entry = _bucket(table, slot, record, now_ns)
+                blocked = blocks.pop(slot.fingerprint[WORD:], None)
+                yield entry if blocked is None else _blocked(entry, _block(table, *blocked, now_ns))
+    for blocked in blocks.values():
+        yield _block(table, *blocked, now_ns)
 
 
-def _bucket(table: Table, slot: Snapshot, block: Snapshot | None, now_ns: int) -> Entry:
-    words = slot.words
-    code = words[TAG] >> ALGORITHM_SHIFT & ALGORITHM_MASK
-    terms = table.buckets.placed(code, Terms(words[LIMIT], words[INTERVAL], words[BURST]))
-    state = State(words[FIRST], words[IDLE_AT], words[THIRD]) if words[IDLE_AT] > now_ns else FRESH
-    left = max(words[BURST] - BY_CODE[code].spent(state, terms, now_ns), 0)
-    full_at_ns = BY_CODE[code].full_at(state, terms)
-    blocked_for = 0.0 if block is None else (block.words[IDLE_AT] - now_ns) / NS_PER_SECOND
+def _bucket(table: Table, slot: Snapshot, bucket: Bucket, now_ns: int) -> Entry:
+    algorithm = bucket.algorithm()
+    state = bucket.state if bucket.idle_at_ns > now_ns else FRESH
     allowed, denied = _usage(slot)
-    if block is not None and denied is not None:
-        denied += _usage(block)[1] or 0
     return Entry(
         key=text_of_slot(table, slot),
         digest=digest_of(slot.fingerprint),
-        algorithm="" if words[TAG] & UNASKED else BY_CODE[code].name,
-        limit=words[LIMIT],
-        interval=words[INTERVAL] / NS_PER_SECOND,
-        burst=words[BURST],
-        remaining=left if block is None else 0,
-        reset_after=max(full_at_ns - now_ns, 0) / NS_PER_SECOND,
-        override=bool(words[TAG] & OVERRIDE),
-        blocked_for=blocked_for,
+        algorithm="" if bucket.is_unasked else algorithm.name,
+        limit=bucket.limit,
+        interval=bucket.interval_ns / NS_PER_SECOND,
+        burst=bucket.burst,
+        remaining=max(bucket.burst - algorithm.spent(state, now_ns), 0),
+        reset_after=max(algorithm.full_at(state) - now_ns, 0) / NS_PER_SECOND,
+        override=bucket.is_override,
         allowed=allowed,
         denied=denied,
     )
 
 
-def _in_flight(table: Table, slot: Snapshot) -> Entry:
+def _blocked(entry: Entry, block: Entry) -> Entry:
+    """Return the entry of a bucket whose key has a block."""
+    denied = None if entry.denied is None else entry.denied + (block.denied or 0)
+    return msgspec.structs.replace(entry, remaining=0, blocked_for=block.blocked_for, denied=denied)
+
+
+def _in_flight(table: Table, slot: Snapshot, held: InFlight) -> Entry:
     allowed, denied = _usage(slot)
     return Entry(
         key=text_of_slot(table, slot),
         digest=digest_of(slot.fingerprint),
         algorithm="concurrency",
-        limit=slot.words[LIMIT],
+        limit=held.limit,
         interval=0.0,
-        burst=slot.words[LIMIT],
-        remaining=max(slot.words[LIMIT] - slot.words[FIRST], 0),
+        burst=held.limit,
+        remaining=max(held.limit - held.units, 0),
         reset_after=0.0,
         allowed=allowed,
         denied=denied,
-        pid=slot.words[HOLDER_PID],
+        pid=held.owner.pid,
     )
 
 
-def _lease(table: Table, slot: Snapshot, now_ns: int) -> Entry:
+def _lease(table: Table, slot: Snapshot, lease: Lease, now_ns: int) -> Entry:
     allowed, denied = _usage(slot)
-    words = slot.words
     return Entry(
         key=text_of_slot(table, slot),
         digest=digest_of(slot.fingerprint),
         algorithm="lease",
-        limit=words[LIMIT],
+        limit=lease.limit,
         interval=0.0,
-        burst=words[LIMIT],
-        remaining=max(words[BURST] - words[FIRST], 0),
-        reset_after=max(words[THIRD] - now_ns, 0) / NS_PER_SECOND,
+        burst=lease.limit,
+        remaining=max(lease.most - lease.spent, 0),
+        reset_after=max(lease.resets_ns - now_ns, 0) / NS_PER_SECOND,
         allowed=allowed,
         denied=denied,
     )
 
 
-def _block(table: Table, slot: Snapshot, now_ns: int) -> Entry:
-    wait = (slot.words[IDLE_AT] - now_ns) / NS_PER_SECOND
+def _block(table: Table, slot: Snapshot, block: Block, now_ns: int) -> Entry:
+    wait = (block.ends_ns - now_ns) / NS_PER_SECOND
     allowed, denied = _usage(slot)
     return Entry(
         key=text_of_slot(table, slot),

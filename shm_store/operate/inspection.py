@@ -95,11 +95,11 @@ class Inspection:
         Args:
             key: Its text, or its digest.
         """
-        slots = self._table.buckets.slots
+        slots = self._table.slots
         if isinstance(key, Digest):
             return entries.entry_of(self._table, slots.place_of_digest(key))
         require_key(key)
-        return entries.entry_of(self._table, slots.place(key))
+        return entries.entry_of(self._table, slots.locate(key))
 
     def select(self, query: Query) -> Found:
         """Return the entries that a query wants; those that were denied most often at a fraction of the cost.
@@ -116,7 +116,7 @@ class Inspection:
     def digest(self, key: str) -> str:
         """Return the digits that name a key where its text is not to be shown; the same as `Entry.digest`."""
         require_key(key)
-        return entries.digest_of(self._table.buckets.slots.place(key).fingerprint)
+        return entries.digest_of(self._table.slots.locate(key).fingerprint)
 
     def is_linked(self) -> bool:
         """Return whether the segment is still the one of its name; what is seen of one that was removed stays as is."""

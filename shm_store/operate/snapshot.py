@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from shm_store.table.segment.geometry import Geometry
 from shm_store.table.segment.layout import FINGERPRINT, SLOT_WORDS, TAG, VACANT, WORD
 from shm_store.table.segment.mapping import Segment
 
@@ -51,10 +52,10 @@ def of_set(segment: Segment, set_index: int, numbers: Iterable[int] | None = Non
         after = _copied(segment, set_index)
         changed = []
         for number in pending:
-            fingerprint, words = _slot(before, geometry.set_slots, number)
+            fingerprint, words = _slot(before, geometry, number)
             if fingerprint == VACANT:
                 continue
-            fingerprint_after, words_after = _slot(after, geometry.set_slots, number)
+            fingerprint_after, words_after = _slot(after, geometry, number)
             if fingerprint != fingerprint_after or words[TAG] != words_after[TAG]:
                 changed.append(number)
                 continue
@@ -91,7 +92,7 @@ def _labels(segment: Segment, set_index: int) -> memoryview | None:
     return memoryview(segment.memory[first:end]).cast("Q")
 
 
-def _slot(copy: memoryview, set_slots: int, number: int) -> tuple[bytes, tuple[int, ...]]:
+def _slot(copy: memoryview, geometry: Geometry, number: int) -> tuple[bytes, tuple[int, ...]]:
     fingerprint = copy[number * FINGERPRINT : (number + 1) * FINGERPRINT].tobytes()
-    first = set_slots * FINGERPRINT + number * SLOT_WORDS * WORD
+    first = (geometry.fingerprint_words + number * SLOT_WORDS) * WORD
     return fingerprint, tuple(copy[first : first + SLOT_WORDS * WORD].cast("Q"))

@@ -1,4 +1,4 @@
-"""The file of a dump, format 3: its messages, their frames and their checksum.
+"""The file of a dump, format 4: its messages, their frames and their checksum.
 
     4 bytes    length of the next message, little-endian
     n bytes    a Head in msgpack
@@ -20,9 +20,10 @@ from typing import Any, BinaryIO, Final, NamedTuple, TypeVar
 import msgspec
 
 from shm_store.errors import ConfigurationError
+from shm_store.table.records.record import Block, Bucket
 from shm_store.table.segment.layout import UNKNOWN
 
-FORMAT: Final = 3
+FORMAT: Final = 4
 _LENGTH: Final = 4
 _CHECKSUM: Final = 32
 # A slot with a label of 1,024 bytes needs some 1,200.
@@ -62,21 +63,13 @@ class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Saved(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """One slot: its fingerprint, its bucket's state and quota, its kind, and its label if the table had labels.
+    """One slot: its fingerprint, its bucket or block, and its label if the table had labels.
 
-    The algorithm of an override is empty before its first take. `key_length` is UNKNOWN if the table had no text.
+    `key_length` is UNKNOWN if the table had no text.
     """
 
     fingerprint: bytes
-    first: int
-    idle_at_ns: int
-    third: int
-    limit: int
-    interval_ns: int
-    burst: int
-    algorithm: str
-    override: bool
-    block: bool
+    record: Bucket | Block
     key: bytes = b""
     key_length: int = UNKNOWN
     allowed: int = 0
@@ -85,7 +78,8 @@ class Saved(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
     @property
     def order(self) -> tuple[bool, int, bytes]:
         """Its place in the file: of a set without room for all, the last ones stay."""
-        return self.override, self.idle_at_ns, self.fingerprint
+        is_override = isinstance(self.record, Bucket) and self.record.is_override
+        return is_override, self.record.idle_at_ns, self.fingerprint
 
 
 class Contents(NamedTuple):

@@ -8,17 +8,17 @@ from typing import BinaryIO, Final
 import msgspec
 
 from shm_store.config import Config, require_name
-from shm_store.core.algorithms import State, Terms
 from shm_store.core.validation import require_binary, require_flag
 from shm_store.durations import NS_PER_SECOND
 from shm_store.errors import ConfigurationError, NoRoomError, TableFullError
 from shm_store.operate.dump import file as dump_file
 from shm_store.operate.dump.file import Contents, Saved, no_dump
-from shm_store.operate.dump.soundness import flags, is_sound
+from shm_store.operate.dump.soundness import is_sound
 from shm_store.process import identity
 from shm_store.table.attachment import Attachment
 from shm_store.table.locking.seats import Role
 from shm_store.table.locking.stripes import Hold
+from shm_store.table.records.record import Block
 from shm_store.table.segment import lifetime
 from shm_store.table.segment.header import geometry_of
 from shm_store.table.segment.layout import (
@@ -180,19 +180,18 @@ def _require_proportion(file: BinaryIO, contents: Contents, config: Config) -> N
 
 def _put(table: Table, saved: Saved) -> bool:
     """Give a slot back to its key; return whether there was room."""
-    place = table.buckets.slots.placed(saved.fingerprint, None)
-    state = State(saved.first, saved.idle_at_ns, saved.third)
-    terms = Terms(saved.limit, saved.interval_ns, saved.burst)
-    hold = Hold(table.seats.view(0), (place.stripe,), table.stripes.records)
+    place, record = table.slots.located(saved.fingerprint), saved.record
+    hold = Hold(table.seats.view(0), (place.stripe,), table.stripes.records, table.clock())
     try:
-        slot = table.buckets.admit(hold, place, state=state, terms=terms, flags=flags(saved), kept=())
+        table.finding.admit(hold, place, record)
     except TableFullError:
         return False
-    if saved.block:
-        record = hold.records[place.stripe]
-        record[BLOCKED] = max(record[BLOCKED], saved.idle_at_ns)
-    if table.buckets.labels is not None:
+    if isinstance(record, Block):
+        stripe_record = hold.records[place.stripe]
+        stripe_record[BLOCKED] = max(stripe_record[BLOCKED], record.ends_ns)
+    number = table.slots.number(place)
+    if table.labels is not None and number is not None:
         text = None if saved.key_length == UNKNOWN else saved.key
         counts = saved.allowed, saved.denied
-        table.buckets.labels.restore(place.set_index, slot.number, text, saved.key_length, counts)
+        table.labels.restore(place.set_index, number, text, saved.key_length, counts)
     return True

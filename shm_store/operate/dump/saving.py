@@ -7,36 +7,25 @@ from typing import BinaryIO, Final
 
 import msgspec
 
-from shm_store.core.algorithms import BY_CODE
 from shm_store.core.validation import require_binary
 from shm_store.errors import LayoutMismatchError
 from shm_store.operate import snapshot
+from shm_store.operate.audit import slot_faults
 from shm_store.operate.dump import file as dump_file
 from shm_store.operate.dump.file import Head, Saved
 from shm_store.operate.dump.soundness import has_sound_label, is_sound
 from shm_store.operate.snapshot import Snapshot
+from shm_store.table.records.record import Block, Bucket, decode, is_expired
 from shm_store.table.segment import lifetime
 from shm_store.table.segment.layout import (
-    ALGORITHM_MASK,
-    ALGORITHM_SHIFT,
-    BLOCK,
-    BURST,
-    FIRST,
-    HOLDER,
     IDLE_AT,
-    INTERVAL,
     LABEL_ALLOWED,
     LABEL_DENIED,
     LABEL_LENGTH,
     LABEL_TEXT,
-    LEASE,
-    LIMIT,
     MIN_TTL_AT,
-    OVERRIDE,
     TAG,
-    THIRD,
     TTL_INTERVAL_AT,
-    UNASKED,
     UNKNOWN,
 )
 from shm_store.table.segment.mapping import Segment
@@ -96,25 +85,24 @@ def _kept(segment: Segment) -> list[Saved]:
     now_ns, head = time.monotonic_ns(), _head(segment, 0)
     kept = {}
     for slot in snapshot.of_segment(segment):
-        if _is_kept(segment, slot, now_ns) and (saved := _settled(segment, slot, head)):
+        is_absent = is_expired(slot.words[TAG], slot.words[IDLE_AT], now_ns, segment.words[MIN_TTL_AT])
+        if not is_absent and (saved := _settled(segment, slot, head)):
             kept[saved.fingerprint] = saved
     return sorted(kept.values(), key=lambda saved: saved.order)
 
 
-def _is_kept(segment: Segment, slot: Snapshot, now_ns: int) -> bool:
-    flags, is_idle = slot.words[TAG], slot.words[IDLE_AT] + segment.words[MIN_TTL_AT] <= now_ns
-    return not flags & (HOLDER | LEASE) and bool(flags & OVERRIDE or not is_idle)
-
-
 def _settled(segment: Segment, slot: Snapshot, head: Head) -> Saved | None:
-    """Return a slot; None if another key has it by now.
+    """Return a slot; None if a dump leaves out what is in it, or another key has it by now.
 
     Raises:
         LayoutMismatchError: The slot is damaged.
     """
     for _ in range(_TRIES):
-        saved = _saved(slot, head)
-        if saved is not None and is_sound(saved, head, time.monotonic_ns()):
+        record = decode(slot.words)
+        if not isinstance(record, Bucket | Block):
+            return None
+        saved, now_ns = _saved(slot, record, head), time.monotonic_ns()
+        if not any(slot_faults(slot.words, now_ns)) and is_sound(saved, head, now_ns):
             return saved
         # A change was under way, which takes a microsecond unless its process is stopped.
         time.sleep(_PAUSE_S)
@@ -127,24 +115,8 @@ def _settled(segment: Segment, slot: Snapshot, head: Head) -> Saved | None:
     )
 
 
-def _saved(slot: Snapshot, head: Head) -> Saved | None:
-    """Return a slot as a message; None if it is of no known algorithm."""
-    words, flags = slot.words, slot.words[TAG]
-    code = flags >> ALGORITHM_SHIFT & ALGORITHM_MASK
-    if code not in BY_CODE:
-        return None
-    saved = Saved(
-        fingerprint=slot.fingerprint,
-        first=words[FIRST],
-        idle_at_ns=words[IDLE_AT],
-        third=words[THIRD],
-        limit=words[LIMIT],
-        interval_ns=words[INTERVAL],
-        burst=words[BURST],
-        algorithm="" if flags & UNASKED else BY_CODE[code].name,
-        override=bool(flags & OVERRIDE),
-        block=bool(flags & BLOCK),
-    )
+def _saved(slot: Snapshot, record: Bucket | Block, head: Head) -> Saved:
+    saved = Saved(slot.fingerprint, record)
     return saved if slot.label is None else _labelled(saved, slot.label, head)
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from shm_store.core.algorithms import ALGORITHMS
 from shm_store.operate import audit
 from shm_store.operate.dump.file import Head, Saved
 from shm_store.table.records.slots import is_text_of
-from shm_store.table.segment.layout import ALGORITHM_SHIFT, BLOCK, FINGERPRINT, OVERRIDE, UNASKED, UNKNOWN, WORD
+from shm_store.table.segment.layout import FINGERPRINT, UNKNOWN, WORD
 
 # More than ever happens, and far from what a word holds.
 _COUNT_MAX: Final = 2**63 - 1
@@ -25,23 +24,10 @@ def is_sound(saved: Saved, head: Head, now_ns: int) -> bool:
     return (
         len(saved.fingerprint) == FINGERPRINT
         and any(saved.fingerprint[:WORD])
-        and (saved.algorithm in ALGORITHMS or not saved.algorithm)
-        and min(saved.first, saved.idle_at_ns, saved.third) >= 0
-        and not any(audit.bucket_faults(_words(saved), now_ns))
+        and saved.record.idle_at_ns >= 0
+        and not any(audit.record_faults(saved.record, now_ns))
         and has_sound_label(saved, head)
     )
-
-
-def flags(saved: Saved) -> int:
-    """Return the flags of the slot's tag."""
-    kinds = (OVERRIDE if saved.override else 0) | (BLOCK if saved.block else 0)
-    return kinds | (ALGORITHMS[saved.algorithm].code << ALGORITHM_SHIFT if saved.algorithm else UNASKED)
-
-
-def _words(saved: Saved) -> tuple[int, ...]:
-    """Return the words of the slot, in the order of the table."""
-    state, quota = (saved.first, saved.idle_at_ns, saved.third), (saved.limit, saved.interval_ns, saved.burst)
-    return *state, *quota, flags(saved)
 
 
 def has_sound_label(saved: Saved, head: Head) -> bool:

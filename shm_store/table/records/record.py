@@ -6,11 +6,12 @@ The rules take a slot's tag and its `idle_at`, so that whole columns of a set ar
 from __future__ import annotations
 
 import struct
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
 
+from shm_store.core.algorithms import BY_CODE, Algorithm, State, zero
 from shm_store.table.segment.layout import (
     BLOCK,
     BLOCK_ENDS,
@@ -44,9 +45,6 @@ from shm_store.table.segment.layout import (
     UNASKED,
 )
 
-State: TypeAlias = tuple[int, int, int, int]
-
-
 #: What arithmetic on damaged words raises, and a store of a value that is no word.
 ARITHMETIC: Final = (ValueError, ArithmeticError, struct.error)
 
@@ -67,7 +65,7 @@ class Owner(NamedTuple):
     start: int
 
 
-class Bucket(msgspec.Struct, frozen=True, gc=False):
+class Bucket(msgspec.Struct, frozen=True, gc=False, tag=True, array_like=True):
     """The bucket of a key.
 
     Attributes:
@@ -87,6 +85,24 @@ class Bucket(msgspec.Struct, frozen=True, gc=False):
     code: int = 0
     is_override: bool = False
     is_unasked: bool = False
+
+    @property
+    def idle_at_ns(self) -> int:
+        """From then on it is indistinguishable from a fresh one."""
+        return self.state[IDLE_AT]
+
+    def algorithm(self, epoch: Callable[[], int] = zero) -> Algorithm:
+        """Return what counts it, with windows that begin at `epoch` if they are aligned.
+
+        Raises:
+            DamagedError: There is no such algorithm, or it has no burst.
+        """
+        algorithm = BY_CODE.get(self.code)
+        if algorithm is None or (self.burst != self.limit and not algorithm.has_burst):
+            raise DamagedError(
+                f"algorithm {self.code} of {self.limit} per {self.interval_ns} ns and {self.burst} at once"
+            )
+        return algorithm(self.limit, self.interval_ns, self.burst, epoch)
 
     @property
     def flags(self) -> int:
@@ -124,7 +140,7 @@ class InFlight(msgspec.Struct, frozen=True, gc=False):
         return self.units, self.idle_at_ns, 0, 0, self.limit, *self.owner
 
 
-class Block(msgspec.Struct, frozen=True, gc=False):
+class Block(msgspec.Struct, frozen=True, gc=False, tag=True, array_like=True):
     """The block of a key.
 
     Attributes:
@@ -132,6 +148,11 @@ class Block(msgspec.Struct, frozen=True, gc=False):
     """
 
     ends_ns: int
+
+    @property
+    def idle_at_ns(self) -> int:
+        """When it ends."""
+        return self.ends_ns
 
     @property
     def flags(self) -> int:
@@ -165,6 +186,11 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     number: int = 0
     again_ns: int = 0
     resets_ns: int = 0
+
+    @property
+    def idle_at_ns(self) -> int:
+        """When it ends."""
+        return self.ends_ns
 
     @property
     def flags(self) -> int:

@@ -177,7 +177,11 @@ class Slots:
     def slot(self, set_index: int, number: int) -> Slot:
         """Return a slot by its number in its set."""
         at = self.at(set_index, number)
-        return Slot(number, at, self._words[at : at + SLOT_WORDS])
+        return Slot(number, at, self.words(at))
+
+    def words(self, at: int) -> memoryview:
+        """Return the words of the slot whose first word has the index `at` in the segment."""
+        return self._words[at : at + SLOT_WORDS]
 
     def occupied(self, set_index: int) -> list[Slot]:
         """Return the slots of a set that are not vacant."""

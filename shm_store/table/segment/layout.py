@@ -113,6 +113,7 @@ MAGIC_UNFINISHED: Final = int.from_bytes(b"unfinish", "little")
 VERSION: Final = 8
 
 WORD: Final = 8
+WORD_MAX: Final = 2**64 - 1
 CACHE_LINE: Final = 64
 SEATS: Final = 512
 SET_SLOTS_MAX: Final = 128
@@ -177,7 +178,7 @@ DENIAL, UNITS, PENDING = range(3)
 LABEL_USAGE: Final = 2
 LABEL_ALLOWED, LABEL_DENIED, LABEL_QUIET, LABEL_LENGTH, LABEL_TEXT = range(5)
 #: The length of a key whose text is not known.
-UNKNOWN: Final = 2**64 - 1
+UNKNOWN: Final = WORD_MAX
 
 assert HEADER_FIXED.size == 16 * WORD
 assert HEADER_FIXED_AT + HEADER_FIXED.size == TTL_INTERVAL_AT * WORD
