@@ -75,7 +75,7 @@ class Activity:
                 )
 
     def _firsts(self, set_index: int) -> bytes:
-        first = self._geometry.set_at(set_index)
+        first = self._geometry.fingerprints_at(set_index)
         end = first + self._geometry.set_slots * _FINGERPRINT_WORDS
         return self._table.segment.words[first:end:_FINGERPRINT_WORDS].tobytes()
 

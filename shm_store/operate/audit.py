@@ -85,7 +85,7 @@ def _sets(segment: Segment, now_ns: int) -> Iterator[str]:
     tags: dict[int, set[int]] = {stripe: set() for stripe in range(geometry.stripes)}
     for set_index in range(geometry.sets):
         stripe = geometry.stripe_of(set_index)
-        first = geometry.set_at(set_index) * WORD
+        first = geometry.fingerprints_at(set_index) * WORD
         stripe_record = segment.words[geometry.stripe_at(stripe) :][:STRIPE_WORDS]
         seen: set[bytes] = set()
         for slot in slots.occupied(set_index):

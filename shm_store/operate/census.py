@@ -103,12 +103,12 @@ def _role(number: int) -> str:
 def _occupancy(slots: Slots, sets: int) -> _Occupancy:
     occupied = overrides = blocks = in_flight = 0
     for index in range(sets):
-        firsts = slots.first_words(index)
-        if not any(firsts):
+        controls = slots.controls(index)
+        if not any(controls):
             continue
-        columns = firsts, slots.column(index, layout.TAG), slots.column(index, layout.IN_FLIGHT_UNITS)
-        for first, tag, units in zip(*columns, strict=True):
-            if first:
+        columns = controls, slots.column(index, layout.TAG), slots.column(index, layout.IN_FLIGHT_UNITS)
+        for control, tag, units in zip(*columns, strict=True):
+            if control:
                 kind = tag & layout.KIND_MASK
                 occupied += 1
                 overrides += bool(tag & layout.OVERRIDE)

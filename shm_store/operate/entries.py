@@ -24,7 +24,7 @@ def all_entries(table: Table) -> Iterator[Entry]:
     """Yield the entries of a table, but for those that have expired."""
     geometry = table.segment.header.geometry
     for set_index in range(geometry.sets):
-        if any(table.slots.first_words(set_index)):
+        if any(table.slots.controls(set_index)):
             yield from _entries(table, snapshot.of_set(table.segment, set_index))
 
 
@@ -72,11 +72,11 @@ def _denied(entry: Entry) -> int:
 def _live(table: Table, set_index: int, now_ns: int) -> list[int]:
     """Return the numbers of the slots of which there are entries, in a set without blocks that last."""
     slots, min_ttl_ns = table.slots, table.slots.min_ttl_ns
-    columns = slots.first_words(set_index), slots.column(set_index, TAG), slots.column(set_index, IDLE_AT)
+    columns = slots.controls(set_index), slots.column(set_index, TAG), slots.column(set_index, IDLE_AT)
     return [
         number
-        for number, (first, tag, idle_at_ns) in enumerate(zip(*columns, strict=True))
-        if first and is_live(tag, idle_at_ns, now_ns, min_ttl_ns)
+        for number, (control, tag, idle_at_ns) in enumerate(zip(*columns, strict=True))
+        if control and is_live(tag, idle_at_ns, now_ns, min_ttl_ns)
     ]
 
 

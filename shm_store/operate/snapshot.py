@@ -52,11 +52,11 @@ def of_set(segment: Segment, set_index: int, numbers: Iterable[int] | None = Non
         after = _copied(segment, set_index)
         changed = []
         for number in pending:
-            fingerprint, words = _slot(before, geometry, number)
-            if fingerprint == VACANT:
+            if before[number] == VACANT:
                 continue
+            fingerprint, words = _slot(before, geometry, number)
             fingerprint_after, words_after = _slot(after, geometry, number)
-            if fingerprint != fingerprint_after or words[TAG] != words_after[TAG]:
+            if after[number] == VACANT or (fingerprint, words[TAG]) != (fingerprint_after, words_after[TAG]):
                 changed.append(number)
                 continue
             label = (
@@ -71,7 +71,7 @@ def of_set(segment: Segment, set_index: int, numbers: Iterable[int] | None = Non
 def of_segment(segment: Segment) -> Iterator[Snapshot]:
     """Yield the slots of all sets that are not vacant."""
     geometry = segment.header.geometry
-    empty = bytes(geometry.set_slots * FINGERPRINT)
+    empty = bytes(geometry.set_slots)
     for set_index in range(geometry.sets):
         at = geometry.set_at(set_index) * WORD
         if segment.memory[at : at + len(empty)] != empty:
@@ -93,6 +93,7 @@ def _labels(segment: Segment, set_index: int) -> memoryview | None:
 
 
 def _slot(copy: memoryview, geometry: Geometry, number: int) -> tuple[bytes, tuple[int, ...]]:
-    fingerprint = copy[number * FINGERPRINT : (number + 1) * FINGERPRINT].tobytes()
-    first = (geometry.fingerprint_words + number * SLOT_WORDS) * WORD
+    at = geometry.control_words * WORD + number * FINGERPRINT
+    fingerprint = copy[at : at + FINGERPRINT].tobytes()
+    first = (geometry.control_words + geometry.fingerprint_words + number * SLOT_WORDS) * WORD
     return fingerprint, tuple(copy[first : first + SLOT_WORDS * WORD].cast("Q"))

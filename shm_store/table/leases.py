@@ -2,208 +2,234 @@
 
 A lease is a slot in the key's set, one for each quota that the key is asked about. It is of one of three kinds: UNITS
 to be spent, a DENIAL that holds until the issuer is asked again, or PENDING while one process asks. Each ends at an
-instant, whoever has died meanwhile; what is spent of it was issued before, so that no lease that is lost, given up or
-overwritten admits a unit more (docs/distributed.md). Everything here runs under the stripe of the key's set.
+instant, also if processes die meanwhile. Its units were issued before they are spent. So a lease that is lost, given up
+or overwritten admits no unit more (docs/distributed.md).
 """
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable
 
 import msgspec
 
-from shm_store.core.algorithms import State, Terms
+from shm_store.core.limiter import Take
 from shm_store.errors import TableFullError
+from shm_store.quota import Quota
 from shm_store.rate_info import RateInfo
-from shm_store.table.buckets import Buckets
+from shm_store.table import hot
+from shm_store.table.finding import Found
+from shm_store.table.known import Counter
 from shm_store.table.locking.stripes import Hold
+from shm_store.table.records.record import Lease, decode
 from shm_store.table.records.slots import Place, Slot
-from shm_store.table.segment.layout import (
-    ALGORITHM_MASK,
-    ALGORITHM_SHIFT,
-    ALLOWED,
-    BURST,
-    DENIED,
-    FIRST,
-    FLAGS,
-    IDLE_AT,
-    INTERVAL,
-    LEASE,
-    LIMIT,
-    OTHER,
-    TAG,
-    THIRD,
-)
+from shm_store.table.segment.layout import ALLOWED, DENIAL, DENIED, FLAGS, LEASE, LEASE_SPENT, OTHER, PENDING, TAG, UNITS
+from shm_store.table.table import Table
 
-#: The kinds, as the bits of the algorithm say them. UNITS is that of gcra, whose burst is not its limit (I5).
-DENIAL, UNITS, PENDING = range(3)
-#: The least number a lease can have: what another slot has in its place is an interval (I5).
-NUMBER_MIN: Final = 2**20
+__all__ = ["DENIAL", "UNITS", "Held", "Lease", "Leasing", "Pending"]
 
 
-class Lease(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What the slot of a lease says.
+class Pending(msgspec.Struct, frozen=True):
+    """A take that a lease does not decide.
 
     Attributes:
-        kind: UNITS, DENIAL or PENDING.
-        limit: Most units at once.
-        spent: Units of the limit that are spent, as far as this host is to know.
-        most: How many there may be before the issuer is asked again.
-        number: What the issuer calls it, from NUMBER_MIN on; of a denial, when there is a unit again.
-        ends_ns: When it ends.
-        resets_ns: When the limit is full again.
-    """
-
-    kind: int
-    limit: int = 1
-    spent: int = 1
-    most: int = 1
-    number: int = NUMBER_MIN
-    ends_ns: int
-    resets_ns: int = 0
-
-    @property
-    def state(self) -> State:
-        """As slots store it."""
-        return State(self.spent, self.ends_ns, self.resets_ns)
-
-    @property
-    def terms(self) -> Terms:
-        """As slots store them."""
-        return Terms(self.limit, self.number, self.most)
-
-
-class Spent(msgspec.Struct, frozen=True, gc=False):
-    """A take that a lease has decided.
-
-    Attributes:
-        info: The answer.
-        place: Where the lease belongs.
-        slot: Its slot.
-        words: What its slot says.
-        kind: UNITS or DENIAL.
-    """
-
-    info: RateInfo
-    place: Place
-    slot: Slot
-    words: list[int]
-    kind: int
-
-
-class Due(msgspec.Struct, frozen=True, gc=False):
-    """The issuer is to be asked.
-
-    Attributes:
-        tag: The tag of the lease that is pending now; None if another process asks already, or there is no room.
+        place: The place of the lease.
+        tag: The tag of the lease that is pending for this take; None if the issuer decides on this take alone.
         number: The number of the lease before; 0 if there was none.
-        unspent: Units of that one which were not spent, and are not any more.
+        unspent: Units of that one that were not spent, and are not any more.
     """
 
+    place: Place
     tag: int | None = None
     number: int = 0
     unspent: int = 0
 
 
-class Leases:
-    """The leases of one segment."""
+class Held(msgspec.Struct, frozen=True):
+    """A lease as it was put into the table.
 
-    def __init__(self, buckets: Buckets) -> None:
-        """Bind to `buckets`, among which they are."""
-        self._buckets = buckets
+    Attributes:
+        place: Where it belongs.
+        tag: Its tag.
+        number: Its number.
+        ends_ns: When it ends.
+    """
 
-    def spend(self, hold: Hold, place: Place, cost: int, patience_ns: int) -> Spent | Due:
-        """Take from a lease; where it does not decide, say that it is pending, unless another process has said so.
+    place: Place
+    tag: int
+    number: int
+    ends_ns: int
+
+
+class Leasing:
+    """The leases of one table, as this process uses them.
+
+    Attributes:
+        take: Take units from a known lease, at the cost of a take from shared memory. It passes any other call to
+            `ask`, which calls `spend` first.
+    """
+
+    take: Take
+
+    def __init__(self, table: Table, clock: Callable[[], int], ask: Take, issuer: str) -> None:
+        """Use those leases of `table` that `issuer` has issued."""
+        self._table = table
+        self._issuer = issuer
+        self._known = table.new_known()
+        self.take = hot.bind(
+            hints=self._known.recent,
+            segment=table.segment,
+            seats=table.seats,
+            stripes=table.stripes,
+            clock=clock,
+            slowly=ask,
+        )
+
+    def recall(self, key: str) -> bool:
+        """Return whether the short way is worth a try that was not taken."""
+        return self._known.recall(key)
+
+    def spend(self, key: str, cost: int, quota: Quota, passed: Quota | None, patience_ns: int) -> RateInfo | Pending:
+        """Take from a lease; if it does not decide, mark it as pending, and return the message for the issuer.
 
         Args:
-            hold: The stripe.
-            place: Where the lease belongs.
-            cost: Units.
-            patience_ns: After how long others ask in place of this process.
+            key: The key.
+            cost: Units, from 1 on.
+            quota: The quota of the take.
+            passed: The same, or None if it was not named.
+            patience_ns: The time after which another process asks, if this one has not stored its answer.
         """
-        now_ns = self._buckets.clock()
-        slot = self._buckets.slots.find(place)
-        # No generation: left by a death in the middle of a removal. A hint to it would outlast it (I7).
-        if slot is not None and now_ns < slot.words[IDLE_AT] and slot.words[TAG] > FLAGS:
-            spent = self._spend(hold, place, slot, cost, now_ns)
-            if spent is not None:
-                return spent
-            if _kind(slot) == PENDING:
-                hold.records[place.stripe][OTHER] += 1
-                return Due()
-        hold.records[place.stripe][OTHER] += 1
-        return self._begin(hold, place, slot, now_ns + patience_ns)
+        slots = self._table.slots
+        place = slots.place_of_lease(slots.locate(key), quota, self._issuer)
 
-    def _spend(self, hold: Hold, place: Place, slot: Slot, cost: int, now_ns: int) -> Spent | None:
-        words, kind = slot.words, _kind(slot)
-        if kind == UNITS and words[FIRST] + cost <= words[BURST]:
-            words[FIRST] += cost
-            info = RateInfo(True, words[LIMIT], words[LIMIT] - words[FIRST], max(words[THIRD] - now_ns, 0))
-        elif kind == DENIAL:
-            # It holds for a single unit: there is less for more of them.
-            wait_ns = max(words[INTERVAL] - now_ns, 1)
-            info = RateInfo(False, words[LIMIT], 0, max(words[THIRD] - now_ns, wait_ns), wait_ns)
-        else:
+        def body(hold: Hold) -> tuple[RateInfo, Found, Counter | None] | Pending:
+            return self._spend(hold, place, cost, patience_ns, quota)
+
+        outcome = self._table.stripes.run(place.stripe, body)
+        if isinstance(outcome, Pending):
+            return outcome
+        info, found, counter = outcome
+        if counter is not None:
+            self._known.remember_lease(key, found, counter, passed)
+        return info
+
+    def _spend(
+        self, hold: Hold, place: Place, cost: int, patience_ns: int, quota: Quota
+    ) -> tuple[RateInfo, Found, Counter | None] | Pending:
+        slot = self._table.slots.find(place)
+        lease, is_pending = self._lease(slot), False
+        # No generation: left by a death in the middle of a removal. A hint to it would outlast it (I7).
+        if slot is not None and lease is not None and hold.now_ns < lease.ends_ns and slot.words[TAG] > FLAGS:
+            info = _spent(lease, cost, hold.now_ns)
+            if info is not None:
+                if info.allowed:
+                    slot.words[LEASE_SPENT] += cost
+                self._count(hold, place, slot, allowed=info.allowed)
+                return info, _found(place, slot, quota), _counter(lease)
+            is_pending = lease.code == PENDING
+        hold.records[place.stripe][OTHER] += 1
+        if is_pending:
+            return Pending(place)
+        number = unspent = 0
+        if lease is not None and lease.code == UNITS:
+            number, unspent = lease.number, max(lease.most - lease.spent, 0)
+        tag = self._put(hold, place, slot, Lease(code=PENDING, ends_ns=hold.now_ns + patience_ns))
+        return Pending(place, tag, number, unspent)
+
+    def deposit(self, pending: Pending, lease: Lease) -> Held | None:
+        """Let all processes of the host take from what was issued; return None if there is no room for it any more.
+
+        Args:
+            pending: The lease that has become due.
+            lease: The answer of the issuer.
+        """
+        tag, place = pending.tag, pending.place
+        if tag is None:
             return None
-        self._count(hold, place, slot, allowed=info.allowed)
-        return Spent(info, place, slot, words.tolist(), kind)
+
+        def body(hold: Hold) -> int | None:
+            slot = self._table.slots.find(place)
+            if slot is None or slot.words[TAG] != tag:
+                # What was issued is lost.
+                hold.records[place.stripe][OTHER] += 1
+                return None
+            self._count(hold, place, slot, allowed=lease.code == UNITS)
+            return self._put(hold, place, slot, lease)
+
+        new = self._table.stripes.run(place.stripe, body)
+        return None if new is None else Held(place, new, lease.number, lease.ends_ns)
+
+    def give_up(self, place: Place, tag: int) -> int:
+        """End a lease; return how many units of it were not spent, and are not any more."""
+
+        def body(hold: Hold) -> int:
+            hold.records[place.stripe][OTHER] += 1
+            slot = self._table.slots.find(place)
+            lease = self._lease(slot)
+            if slot is None or lease is None or slot.words[TAG] != tag:
+                return 0
+            self._table.slots.vacate(place.set_index, slot.number)
+            return max(lease.most - lease.spent, 0) if lease.code == UNITS else 0
+
+        return self._table.stripes.run(place.stripe, body)
+
+    def forget(self, key: str) -> None:
+        """End all leases of a key, whose limit has changed; those of other issuers, too."""
+        slots = self._table.slots
+        place = slots.locate(key)
+
+        def body(hold: Hold) -> None:
+            hold.records[place.stripe][OTHER] += 1
+            for slot in slots.of_key(place, LEASE):
+                slots.vacate(place.set_index, slot.number)
+
+        self._table.stripes.run(place.stripe, body)
+
+    def close(self) -> None:
+        """Forget where leases are."""
+        self._known.clear()
+
+    def _lease(self, slot: Slot | None) -> Lease | None:
+        record = None if slot is None else decode(slot.words)
+        return record if isinstance(record, Lease) else None
 
     def _count(self, hold: Hold, place: Place, slot: Slot, *, allowed: bool) -> None:
         hold.records[place.stripe][ALLOWED if allowed else DENIED] += 1
-        if self._buckets.labels is not None:
-            self._buckets.labels.count(place.set_index, slot.number, allowed=allowed)
-
-    def _begin(self, hold: Hold, place: Place, slot: Slot | None, until_ns: int) -> Due:
-        number = unspent = 0
-        if slot is not None and _kind(slot) == UNITS:
-            number, unspent = slot.words[INTERVAL], max(slot.words[BURST] - slot.words[FIRST], 0)
-        return Due(self._put(hold, place, slot, Lease(kind=PENDING, ends_ns=until_ns)), number, unspent)
+        if self._table.labels is not None:
+            self._table.labels.count(place.set_index, slot.number, allowed=allowed)
 
     def _put(self, hold: Hold, place: Place, slot: Slot | None, lease: Lease) -> int | None:
-        flags = LEASE | lease.kind << ALGORITHM_SHIFT
+        """Store a lease in the slot of another one, or in a new one; return its tag, None if there is no room."""
         if slot is not None:
-            return self._buckets.rewrite(hold, slot, lease.state, lease.terms, flags)
+            return self._table.operations.rewrite(hold, slot, lease)
         try:
-            admitted = self._buckets.admit(hold, place, state=lease.state, terms=lease.terms, flags=flags, kept=())
+            return self._table.finding.admit(hold, place, lease)
         except TableFullError:
             return None
-        return admitted.words[TAG]
-
-    def deposit(self, hold: Hold, place: Place, tag: int, lease: Lease) -> int | None:
-        """Put what was issued in place of the lease that is pending, and count the take that asked for it.
-
-        Args:
-            hold: The stripe.
-            place: Where it belongs.
-            tag: The tag of the one that is pending.
-            lease: What was issued.
-
-        Returns:
-            Its tag; None if the one that is pending is gone: then what was issued is lost.
-        """
-        slot = self._buckets.slots.find(place)
-        if slot is None or slot.words[TAG] != tag:
-            hold.records[place.stripe][OTHER] += 1
-            return None
-        self._count(hold, place, slot, allowed=lease.kind == UNITS)
-        return self._put(hold, place, slot, lease)
-
-    def give_up(self, hold: Hold, place: Place, tag: int) -> int:
-        """End a lease; return how many units of it were not spent, and are not any more."""
-        hold.records[place.stripe][OTHER] += 1
-        slot = self._buckets.slots.find(place)
-        if slot is None or slot.words[TAG] != tag:
-            return 0
-        unspent = max(slot.words[BURST] - slot.words[FIRST], 0) if _kind(slot) == UNITS else 0
-        self._buckets.slots.vacate(place.set_index, slot)
-        return unspent
-
-    def forget(self, hold: Hold, place: Place) -> None:
-        """End all leases of a key, whose limit has changed."""
-        hold.records[place.stripe][OTHER] += 1
-        for slot in self._buckets.slots.leases(place):
-            self._buckets.slots.vacate(place.set_index, slot)
 
 
-def _kind(slot: Slot) -> int:
-    return slot.words[TAG] >> ALGORITHM_SHIFT & ALGORITHM_MASK
+def _spent(lease: Lease, cost: int, now_ns: int) -> RateInfo | None:
+    """Return the answer of a lease to a take; None if the issuer decides."""
+    if lease.code == UNITS and lease.spent + cost <= lease.most:
+        left = lease.limit - lease.spent - cost
+        return RateInfo(True, lease.limit, left, max(lease.resets_ns - now_ns, 0))
+    if lease.code == DENIAL:
+        # It holds for a single unit: there is less for more of them.
+        wait_ns = max(lease.again_ns - now_ns, 1)
+        return RateInfo(False, lease.limit, 0, max(lease.resets_ns - now_ns, wait_ns), wait_ns)
+    return None
+
+
+def _counter(lease: Lease) -> Counter | None:
+    """Return how the hot path takes from a lease."""
+    if lease.code == UNITS:
+        return Counter(lease.ends_ns, LEASE_SPENT, lease.most, lease.limit, lease.resets_ns, denies=False)
+    # The hot path has one instant for both: when to come back, and when the limit is full again.
+    if lease.resets_ns == lease.again_ns:
+        return Counter(lease.ends_ns, LEASE_SPENT, lease.most, lease.limit, lease.resets_ns)
+    return None
+
+
+def _found(place: Place, slot: Slot, quota: Quota) -> Found:
+    found = Found(place, quota)
+    found.number, found.at, found.tag = slot.number, slot.at, slot.words[TAG]
+    return found

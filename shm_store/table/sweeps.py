@@ -37,7 +37,7 @@ class Sweeps:
 
     def reset_set(self, set_index: int) -> int:
         """Vacate the slots of a set whatever is in them, but for blocks; return how many."""
-        numbers = [number for number, first in enumerate(self._slots.first_words(set_index)) if first]
+        numbers = [number for number, first in enumerate(self._slots.controls(set_index)) if first]
         return self._by_few(set_index, numbers, partial(self._reset, set_index))
 
     def _by_few(self, set_index: int, numbers: Sequence[int], body: Callable[[Sequence[int], Hold], int]) -> int:
@@ -49,14 +49,14 @@ class Sweeps:
 
     def _dead(self, set_index: int) -> frozenset[Owner]:
         """Return the dead processes that have units in flight in a set."""
-        taken = zip(self._slots.first_words(set_index), self._slots.column(set_index, TAG), strict=True)
+        taken = zip(self._slots.controls(set_index), self._slots.column(set_index, TAG), strict=True)
         numbers = [number for number, (first, tag) in enumerate(taken) if first and tag & KIND_MASK == IN_FLIGHT]
         owners = {owner_of(self._slots.slot(set_index, number).words) for number in numbers}
         return frozenset(owner for owner in owners if not identity.is_alive(*owner))
 
     def _reclaimable(self, set_index: int, dead: Collection[Owner]) -> list[int]:
         slots, now_ns = self._slots, self._clock()
-        columns = slots.first_words(set_index), slots.column(set_index, IDLE_AT), slots.column(set_index, TAG)
+        columns = slots.controls(set_index), slots.column(set_index, IDLE_AT), slots.column(set_index, TAG)
         return [
             number
             for number, (first, idle_at_ns, tag) in enumerate(zip(*columns, strict=True))

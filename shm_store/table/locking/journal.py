@@ -20,6 +20,9 @@ _SHORT: Final = 64
 _PACKERS: Final = tuple(struct.Struct(f"@{1 + words}Q").pack_into for words in range(_SHORT + 1))
 
 
+_STRIPE: Final = STRIPE_WORDS * WORD
+
+
 class Journal:
     """The journals of one segment's stripes."""
 
@@ -28,6 +31,8 @@ class Journal:
         self._memory = segment.memory
         self._words = segment.words
         self._stripes_at = segment.header.geometry.stripes_at
+        # The byte of the first stripe's JOURNAL_LENGTH.
+        self._lengths_at = (self._stripes_at + JOURNAL_LENGTH) * WORD
 
     def write(self, seat: memoryview, stripes: Sequence[int], log: list[int]) -> None:
         """Make all the stores of `log`, or none if this process dies before the commit.
@@ -37,7 +42,11 @@ class Journal:
             stripes: The stripes it holds, in ascending order.
             log: The index of a word in the segment and its new value, in turn; JOURNAL_WORDS at most for each stripe.
         """
-        self._log(stripes, log)
+        length = len(log)
+        if length <= _SHORT:
+            _PACKERS[length](self._memory, self._lengths_at + stripes[0] * _STRIPE, length, *log)
+        else:
+            self._log(stripes, log)
         seat[SEAT_COMMITTED] = 1
         self._store(log)
         seat[SEAT_COMMITTED] = 0
@@ -59,9 +68,6 @@ class Journal:
     def _log(self, stripes: Sequence[int], log: list[int]) -> None:
         """Write the log, and its length; the rest of a long log into the journals of the next stripes."""
         length, first = len(log), self._at(stripes[0]) + JOURNAL_LENGTH
-        if length <= _SHORT:
-            _PACKERS[length](self._memory, first * WORD, length, *log)
-            return
         parts = [log[begin : begin + JOURNAL_WORDS] for begin in range(0, length, JOURNAL_WORDS)]
         assert len(parts) <= len(stripes), f"{length} words for the journals of {len(stripes)} stripes"
         for stripe, part in zip(stripes, parts, strict=False):
@@ -82,8 +88,8 @@ class Journal:
         return self._stripes_at + stripe * STRIPE_WORDS
 
     def _store(self, log: list[int]) -> None:
-        words = self._words
-        for at, value in _pairs(log):
+        words, each = self._words, iter(log)
+        for at, value in zip(each, each):  # noqa: B905 - a keyword costs 100 ns
             words[at] = value
 
 

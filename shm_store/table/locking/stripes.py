@@ -66,7 +66,7 @@ class Stripes:
         self._seats = attachment.seats
         self._recovery = attachment.recovery
         self._clock = clock
-        self._is_closed = False
+        self.is_closed = False
         self.waits = Waits(attachment, lock_timeout_ns)
         self.semaphores = attachment.segment.semaphores
         self.records = attachment.records
@@ -94,7 +94,7 @@ class Stripes:
             BackendError: The registry lock, needed for a new seat or a recovery, could not be had; or the table is
                 damaged.
         """
-        seat = self._lease()
+        seat = self.lease()
         held = 0
         try:
             for stripe in stripes:
@@ -155,10 +155,17 @@ class Stripes:
             f"drop the table with: shm-store unlink --name {self._name} --force, and restart its users",
         )
 
-    def _lease(self) -> memoryview:
-        """Return a seat for one operation, to be pushed back to the pool afterwards."""
+    def lease(self, seat: memoryview | None = None) -> memoryview:
+        """Return a seat for one operation, to be pushed back to the pool afterwards.
+
+        Args:
+            seat: One that the operation has taken already.
+
+        Raises:
+            StoreClosedError: The handle was closed before the operation had the seat.
+        """
         forks.catch_up()
-        seat = self._seats.unused()
+        seat = seat or self._seats.unused()
         if seat is None:
             with self._seats.mending:
                 if self._seats.closed:
@@ -168,7 +175,7 @@ class Stripes:
                 if seat is None:
                     seat = self._seats.claim()
         # With the seat: so `close` waits for this operation, or this operation sees that.
-        if self._is_closed:
+        if self.is_closed:
             self._seats.pool.append(seat)
             raise StoreClosedError(self._name)
         return seat
@@ -178,7 +185,7 @@ class Stripes:
 
         Other handles of the process use the same seats. So this waits for whatever each seat does now.
         """
-        self._is_closed = True
+        self.is_closed = True
         in_use = self._seats.in_use()
         while in_use and time.monotonic_ns() < deadline_ns:
             pause(_CLOSE_POLL_S)

@@ -43,14 +43,12 @@ class Place(msgspec.Struct, frozen=True, gc=False):
         fingerprint: Its fingerprint.
         set_index: Its set.
         stripe: The stripe of that.
-        at: The byte of the segment at which the search for its fingerprint begins, and that for a vacant slot.
         key: The key; None for one that has a digest alone.
     """
 
     fingerprint: bytes
     set_index: int
     stripe: int
-    at: int
     key: str | None
 
     @property
@@ -81,7 +79,8 @@ class Slots:
         self._words = segment.words
         geometry = self.geometry = segment.header.geometry
         # Each of them would be computed anew several times in each operation.
-        self._sets_at, self._slots_at = geometry.set_at(0), geometry.slots_at(0)
+        self._controls_at, self._fingerprints_at = geometry.set_at(0) * WORD, geometry.fingerprints_at(0) * WORD
+        self._slots_at, self._set_size = geometry.slots_at(0), geometry.set_words * WORD
         self._set_words, self._set_slots = geometry.set_words, geometry.set_slots
         self._sets, self._stripes = geometry.sets, geometry.stripes
         self._secret = segment.header.secret
@@ -98,9 +97,7 @@ class Slots:
         """Return where the key of a fingerprint belongs."""
         (half,) = _HALF(fingerprint)
         set_index = half % self._sets
-        first = (self._sets_at + set_index * self._set_words) * WORD
-        at = first + half // self._sets % self._set_slots * FINGERPRINT
-        return Place(fingerprint, set_index, set_index % self._stripes, at, key)
+        return Place(fingerprint, set_index, set_index % self._stripes, key)
 
     def place_in_flight(self, place: Place, pid: int, start: int) -> Place:
         """Return where the units that a process has in flight of a key belong.
@@ -131,7 +128,7 @@ class Slots:
         """Return a place in the key's set, of a fingerprint that has the second half of the key's."""
         digest = hashlib.blake2b(place.fingerprint + what, key=self._secret, digest_size=WORD).digest()
         fingerprint = _occupying(digest + place.fingerprint[WORD:])
-        return Place(fingerprint, place.set_index, place.stripe, place.at, place.key)
+        return Place(fingerprint, place.set_index, place.stripe, place.key)
 
     def place_of_digest(self, digest: Digest) -> Place:
         """Return where the key of a digest belongs; the digest has the second half of its fingerprint."""
@@ -139,36 +136,27 @@ class Slots:
 
     def number(self, place: Place) -> int | None:
         """Return the number of the slot of a key in its set, or None."""
-        return self._search(place, place.fingerprint)
+        fingerprint, memory, offset = place.fingerprint, self.memory, place.set_index * self._set_size
+        first = self._controls_at + offset
+        # Within a microsecond: a search of the fingerprints themselves takes up to five.
+        controls, control = memory[first : first + self._set_slots], fingerprint[0] or 1
+        number = controls.find(control)
+        while number >= 0:
+            at = self._fingerprints_at + offset + number * FINGERPRINT
+            if memory[at : at + FINGERPRINT] == fingerprint:
+                return number
+            number = controls.find(control, number + 1)
+        return None
 
     def find(self, place: Place) -> Slot | None:
         """Return the slot of a key, or None."""
-        number = self._search(place, place.fingerprint)
+        number = self.number(place)
         return None if number is None else self.slot(place.set_index, number)
 
-    def vacant(self, place: Place) -> int | None:
-        """Return the number of the vacant slot that a key would get; None where the search finds none at once.
-
-        Then `first_words` tells for sure.
-        """
-        return self._search(place, VACANT)
-
-    def _search(self, place: Place, fingerprint: bytes) -> int | None:
-        """Return the number of the slot of a fingerprint in the place's set.
-
-        The search begins where the place says, so that what was put there, or soon after, is found at once.
-        """
-        find = self.memory.find
-        first = (self._sets_at + place.set_index * self._set_words) * WORD
-        end = first + self._set_slots * FINGERPRINT
-        for begin, stop in ((place.at, end), (first, place.at)):
-            at = find(fingerprint, begin, stop)
-            # A match may straddle two fingerprints.
-            while at >= 0 and (at - first) % FINGERPRINT:
-                at = find(fingerprint, at + 1, stop)
-            if at >= 0:
-                return (at - first) // FINGERPRINT
-        return None
+    def controls(self, set_index: int) -> bytes:
+        """Return the control bytes of a set: 0 for a vacant slot."""
+        first = self._controls_at + set_index * self._set_size
+        return self.memory[first : first + self._set_slots]
 
     def at(self, set_index: int, number: int) -> int:
         """Return the index in the segment of the first word of a slot, by its number in its set."""
@@ -185,11 +173,11 @@ class Slots:
 
     def occupied(self, set_index: int) -> list[Slot]:
         """Return the slots of a set that are not vacant."""
-        return [self.slot(set_index, number) for number, first in enumerate(self.first_words(set_index)) if first]
+        return [self.slot(set_index, number) for number, control in enumerate(self.controls(set_index)) if control]
 
     def is_occupied(self, set_index: int, number: int) -> bool:
         """Return whether a slot of a set is not vacant."""
-        return bool(self._words[self._sets_at + set_index * self._set_words + number * _FINGERPRINT_WORDS])
+        return bool(self.memory[self._controls_at + set_index * self._set_size + number])
 
     def of_key(self, place: Place, kind: int | None = None) -> list[Slot]:
         """Return the slots of a key: of its bucket, its block, its leases, and its units in flight.
@@ -199,7 +187,7 @@ class Slots:
             kind: BUCKET, BLOCK, LEASE or IN_FLIGHT for the slots of one kind alone.
         """
         (half,) = _HALF(place.fingerprint)
-        # A slot that was vacated keeps no half, but one whose key died in the middle of its coming might.
+        # A vacant slot keeps the fingerprint that it had.
         found = [
             self.slot(place.set_index, number)
             for number, second in enumerate(self._fingerprint_column(place.set_index, 1))
@@ -214,17 +202,13 @@ class Slots:
             return self.located(bytes(self.memory[at : at + FINGERPRINT]))
         return None
 
-    def first_words(self, set_index: int) -> list[int]:
-        """Return the first word of each fingerprint of a set: 0 for a vacant slot."""
-        return self._fingerprint_column(set_index, 0)
-
     def column(self, set_index: int, word: int) -> list[int]:
         """Return one word of every slot of a set."""
         first = self._slots_at + set_index * self._set_words
         return self._words[first + word : first + self._set_slots * SLOT_WORDS : SLOT_WORDS].tolist()
 
     def _fingerprint_column(self, set_index: int, word: int) -> list[int]:
-        first = self._sets_at + set_index * self._set_words
+        first = (self._fingerprints_at + set_index * self._set_size) // WORD
         return self._words[first + word : first + self._set_slots * _FINGERPRINT_WORDS : _FINGERPRINT_WORDS].tolist()
 
     @property
@@ -244,15 +228,17 @@ class Slots:
         """Take a slot from its key."""
         # The tag first: a hint must not go on counting in a slot that others no longer find.
         self._words[self.at(set_index, number) + TAG] &= FLAGS
-        self.publish(set_index, number, VACANT)
+        self.memory[self._controls_at + set_index * self._set_size + number] = VACANT
 
     def publish(self, set_index: int, number: int, fingerprint: bytes) -> None:
         """Give a slot, its words in order, to the key of `fingerprint`."""
         at = self._fingerprint_at(set_index, number)
         self.memory[at : at + FINGERPRINT] = fingerprint
+        # The last store alone gives the key its slot.
+        self.memory[self._controls_at + set_index * self._set_size + number] = fingerprint[0] or 1
 
     def _fingerprint_at(self, set_index: int, number: int) -> int:
-        return (self._sets_at + set_index * self._set_words) * WORD + number * FINGERPRINT
+        return self._fingerprints_at + set_index * self._set_size + number * FINGERPRINT
 
 
 def is_text_of(secret: bytes, text: bytes, fingerprint: bytes) -> bool:

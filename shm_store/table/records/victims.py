@@ -9,7 +9,7 @@ from shm_store.config import OnFull
 from shm_store.errors import TableFullError
 from shm_store.table.records.record import is_kept, reclaimed_as
 from shm_store.table.records.slots import Place, Slots
-from shm_store.table.segment.layout import EVICTED, IDLE_AT, TAG
+from shm_store.table.segment.layout import EVICTED, IDLE_AT, TAG, VACANT
 from shm_store.table.segment.mapping import Segment
 
 
@@ -70,11 +70,8 @@ class Victims:
         return TableFullError(self._name, self._set_slots)
 
     def _vacant(self, place: Place, kept: Collection[int]) -> int | None:
-        number = self._slots.vacant(place)
-        if number is not None and number not in kept:
-            return number
-        # Part of a vacant fingerprint may be left of a death: its first word alone counts.
-        for other, first in enumerate(self._slots.first_words(place.set_index)):
-            if not first and other not in kept:
-                return other
-        return None
+        controls = self._slots.controls(place.set_index)
+        number = controls.find(VACANT)
+        while number in kept:
+            number = controls.find(VACANT, number + 1)
+        return None if number < 0 else number

@@ -44,7 +44,7 @@ class Geometry(NamedTuple):
     @property
     def seat_words(self) -> int:
         """Words of one seat, a whole number of cache lines."""
-        return SEAT_PHASES + -(-self.stripes * WORD // CACHE_LINE) * (CACHE_LINE // WORD)
+        return SEAT_PHASES + _lines(self.stripes * WORD)
 
     @property
     def tallies_at(self) -> int:
@@ -62,14 +62,19 @@ class Geometry(NamedTuple):
         return self.stripes_at + self.stripes * STRIPE_WORDS
 
     @property
+    def control_words(self) -> int:
+        """Words of the control bytes of a set, a whole number of cache lines."""
+        return _lines(self.set_slots)
+
+    @property
     def fingerprint_words(self) -> int:
-        """Words of a set before its slots: its fingerprints, up to a whole number of cache lines."""
-        return -(-self.set_slots * FINGERPRINT // CACHE_LINE) * (CACHE_LINE // WORD)
+        """Words of the fingerprints of a set, a whole number of cache lines."""
+        return _lines(self.set_slots * FINGERPRINT)
 
     @property
     def set_words(self) -> int:
-        """Words of one set: its fingerprints and its slots; a whole number of cache lines."""
-        return self.fingerprint_words + self.set_slots * SLOT_WORDS
+        """Words of one set: its control bytes, its fingerprints and its slots; a whole number of cache lines."""
+        return self.control_words + self.fingerprint_words + self.set_slots * SLOT_WORDS
 
     @property
     def labels_at(self) -> int:
@@ -99,13 +104,22 @@ class Geometry(NamedTuple):
         return set_index % self.stripes
 
     def set_at(self, set_index: int) -> int:
-        """First word of a set, which is the first of its fingerprints."""
+        """First word of a set, which is the first of its control bytes."""
         return self.sets_at + set_index * self.set_words
+
+    def fingerprints_at(self, set_index: int) -> int:
+        """First word of a set's fingerprints."""
+        return self.set_at(set_index) + self.control_words
 
     def slots_at(self, set_index: int) -> int:
         """First word of a set's slots."""
-        return self.set_at(set_index) + self.fingerprint_words
+        return self.fingerprints_at(set_index) + self.fingerprint_words
 
     def label_at(self, set_index: int, number: int) -> int:
         """First word of the label of a slot, by its number in its set."""
         return self.labels_at + (set_index * self.set_slots + number) * self.label_words
+
+
+def _lines(size: int) -> int:
+    """Return so many bytes in words, up to a whole number of cache lines."""
+    return -(-size // CACHE_LINE) * (CACHE_LINE // WORD)

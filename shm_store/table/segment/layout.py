@@ -67,8 +67,9 @@ its record.
               16         length    words           of the log that begins here
               17-        journal   pairs           of a word's index in the segment and its new value; of a log that is
                                                    longer, the rest is in the journals of the next stripes held
-    set       set_slots fingerprints of 16 bytes, up to a whole number of cache lines; then set_slots slots; guarded by
-              stripe (set number mod stripes)
+    set       three columns, each up to a whole number of cache lines: set_slots control bytes, as many fingerprints of
+              16 bytes, and as many slots; guarded by stripe (set number mod stripes)
+    control   a byte that is 0 while its slot is vacant; else the first byte of the slot's fingerprint, or 1 if that is 0
     slot      one cache line, of one of four kinds; word 1 is when it may go to another key, word 7 the tag
     bucket    0, 2, 3    state     (algorithm)     the set's stripe, like the whole record
               1          idle_at   ns, monotonic   from then on the bucket is indistinguishable from a fresh one
@@ -119,7 +120,8 @@ SEATS: Final = 512
 SET_SLOTS_MAX: Final = 128
 FINGERPRINT: Final = 16
 SECRET: Final = 32
-VACANT: Final = bytes(FINGERPRINT)
+#: The control byte of a slot that no key has.
+VACANT: Final = 0
 
 HEADER_WORDS: Final = 64
 HEADER_SIZE: Final = HEADER_WORDS * WORD

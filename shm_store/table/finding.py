@@ -1,0 +1,342 @@
+"""Finding: what decides on the takes of a key that this process does not know as it is now.
+
+It is the bucket of the key, under the limit that it has or adopts now, or a new one in place of another; or else a
+block, a full set, or the units in flight. Everything here runs under the stripe of the key's set. It changes nothing
+but the slots of dead processes: `store` and `fill` change the key's own.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Collection, Sequence
+from typing import Final
+
+from shm_store.core.algorithms import BY_CODE, FRESH, Algorithm, State, Step, Word
+from shm_store.errors import TableFullError
+from shm_store.quota import Concurrency, Quota, resized
+from shm_store.table.in_flight import SOUGHT, Flight, InFlightUnits
+from shm_store.table.records.labels import Labels
+from shm_store.table.locking.stripes import Hold
+from shm_store.table.records.record import Owner, Record
+from shm_store.table.records.slots import Place, Slots, next_tag
+from shm_store.table.records.victims import Victim, Victims
+from shm_store.table.segment.layout import (
+    BLOCKED,
+    BLOCK_ENDS,
+    BUCKET,
+    CODE_MASK,
+    CODE_SHIFT,
+    FLAGS,
+    KIND_MASK,
+    LIMIT,
+    OVERRIDE,
+    TAG,
+    UNASKED,
+    WORD,
+)
+
+# Algorithms that are remembered, one for each quota; all are dropped when there would be more.
+_REMEMBERED: Final = 4_096
+_slot: Final = struct.Struct("@8Q")
+_read, _write = _slot.unpack_from, _slot.pack_into
+
+
+class Found:
+    """A bucket, or whatever else decides on the takes of a key.
+
+    Hints keep those of buckets, for other operations and threads. So only the operation that made one changes it.
+
+    Attributes:
+        key: Where the key belongs.
+        place: The place of its slot: that of the key, or of the units that this process has in flight.
+        stripe: The stripe of both.
+        asked: The limit of the takes.
+        most: Most units at once.
+        tag: The tag of its slot; SOUGHT before it is found or stored, and for what has no slot.
+        at: The first word of its slot, 0 without one.
+        number: The number of the slot in its set, -1 without one.
+        step: Decides on a take.
+        counts: What counts the bucket, or the units in flight; None if nothing does.
+        state: The state before the operation, under the limit that it has or adopts.
+        flags: The flags of the tag that it is to get; None if its slot says its limit already.
+        victim: The former use of the slot that a new key gets; None for any other key.
+        owners: Other processes with units in flight. A denial stands only while they live.
+        allowed: Counts the allowed takes of its stripe.
+        is_refused: Whether it denies because a set is full.
+    """
+
+    __slots__ = (
+        *("key", "place", "stripe", "asked", "most", "tag", "at", "number", "step"),
+        *("counts", "state", "flags", "victim", "owners", "is_refused", "allowed"),
+    )
+
+    step: Step
+    allowed: Word
+
+    def __init__(self, place: Place, asked: Quota | Concurrency) -> None:
+        """Seek what decides on the takes of a key."""
+        self.key = self.place = place
+        self.stripe = place.stripe
+        self.asked = asked
+        self.tag = SOUGHT
+        self.at = 0
+        self.number = -1
+        self.state = FRESH
+        self.counts: Algorithm | Flight | None = None
+        self.flags: int | None = None
+        self.victim: Victim | None = None
+        self.owners: Collection[Owner] = ()
+        self.is_refused = False
+
+    def counted(self, counts: Algorithm | Flight) -> None:
+        """Have `counts` decide."""
+        self.counts, self.step, self.most = counts, counts.step, counts.burst
+
+    def is_of(self, other: Found) -> bool:
+        """Return whether both are of the same key and limit."""
+        return self.key.fingerprint == other.key.fingerprint and self.asked == other.asked
+
+    def left(self, state: State, now_ns: int) -> tuple[int, int]:
+        """Return the units that a state leaves, and the time until all are there."""
+        if self.counts is None:
+            return 0, 0
+        return max(self.most - self.counts.spent(state, now_ns), 0), max(self.counts.full_at(state) - now_ns, 0)
+
+
+class Finding:
+    """Finds the buckets of one table."""
+
+    def __init__(
+        self,
+        slots: Slots,
+        victims: Victims,
+        in_flight: InFlightUnits,
+        *,
+        labels: Labels | None,
+        records: list[memoryview],
+        outcomes: list[tuple[Word, Word]],
+        epoch: Callable[[], int],
+    ) -> None:
+        """Find buckets in `slots`.
+
+        Args:
+            slots: The slots of the table.
+            victims: Chooses slots for new keys.
+            in_flight: The units in flight.
+            labels: What operators read of the slots; None if there are no labels.
+            records: The records of the stripes.
+            outcomes: Of each stripe, its counters `allowed` and `denied`.
+            epoch: Returns where UTC's zero is on the clock.
+        """
+        self._slots = slots
+        self._memory = slots.memory
+        self._victims = victims
+        self._in_flight = in_flight
+        self._labels = labels
+        self._records = records
+        self._outcomes = outcomes
+        self._epoch = epoch
+        self._asked: dict[Quota, Algorithm] = {}
+        self._stored: dict[tuple[int, int, int, int], Algorithm] = {}
+
+    def find(
+        self, sought: Found, now_ns: int, call: Sequence[Found] = (), dead: Collection[Owner] = ()
+    ) -> Found:
+        """Find what decides on the takes of a key now.
+
+        Args:
+            sought: The key and the limit.
+            now_ns: The time.
+            call: What the operation has found, or is still to find; the key among others.
+            dead: Processes that are known to be dead: their units in flight are free.
+
+        Raises:
+            TableFullError: The key is new, and its set has no slot to give up.
+        """
+        place, asked = sought.place, sought.asked
+        found = Found(place, asked)
+        found.allowed = self._outcomes[place.stripe][0]
+        if now_ns < self._records[place.stripe][BLOCKED] and self._is_blocked(found, now_ns):
+            return found
+        if isinstance(asked, Concurrency):
+            self._in_flight.find(found, asked.limit, now_ns, dead, lambda: self._kept(place, call))
+            return found
+        found.counted(self.algorithm(asked))
+        number = self._slots.number(place)
+        if number is None:
+            self._admit(found, now_ns, call)
+        else:
+            self._read(found, number, now_ns)
+        return found
+
+    def full(self, sought: Found) -> Found:
+        """Return what denies a take in shadow mode of a key for which there is no slot."""
+        return _denying(Found(sought.place, sought.asked), 0)
+
+    def algorithm(self, quota: Quota) -> Algorithm:
+        """Return what counts by a quota, with windows that begin where UTC's do if they are aligned."""
+        algorithm = self._asked.get(quota)
+        if algorithm is None:
+            if len(self._asked) >= _REMEMBERED:
+                self._asked.clear()
+            algorithm = self._asked[quota] = quota.algorithm_for(self._epoch)
+        return algorithm
+
+    def stored(self, words: Sequence[int]) -> Algorithm:
+        """Return what counts a bucket, by the words of its slot.
+
+        Raises:
+            ValueError: They are not those of a bucket.
+        """
+        tag, limit, interval_ns, burst = words[TAG], *words[LIMIT:TAG]
+        key = tag & (KIND_MASK | CODE_MASK << CODE_SHIFT), limit, interval_ns, burst
+        algorithm = self._stored.get(key)
+        if algorithm is None:
+            code = tag >> CODE_SHIFT & CODE_MASK
+            if tag & KIND_MASK != BUCKET or code >= len(BY_CODE) or (
+                burst != limit and not BY_CODE[code].has_burst
+            ):
+                raise ValueError(f"tag {tag} with {limit}, {interval_ns} and {burst}")
+            if len(self._stored) >= _REMEMBERED:
+                self._stored.clear()
+            algorithm = self._stored[key] = BY_CODE[code](limit, interval_ns, burst, self._epoch)
+        return algorithm
+
+    def change(self, found: Found) -> list[int]:
+        """Return the words that give the slot of a key the limit which it has adopted, each with its new value."""
+        counts, flags = found.counts, found.flags
+        assert counts is not None
+        assert flags is not None
+        tag = next_tag(self._records[found.stripe], flags) if found.tag == SOUGHT else found.tag
+        found.tag, found.flags = tag, None
+        words = (*found.state, *_quota_words(counts), tag)
+        return [each for word, value in enumerate(words, found.at) for each in (word, value)]
+
+    def fill(self, found: Found, state: State) -> None:
+        """Give a new key its slot, with a bucket in `state`."""
+        victim, counts, flags = found.victim, found.counts, found.flags
+        assert victim is not None
+        assert counts is not None
+        assert flags is not None
+        found.tag, found.flags = self.occupy(found.place, victim, (*state, *_quota_words(counts)), flags), None
+
+    def admit(self, hold: Hold, place: Place, record: Record, kept: Collection[int] = ()) -> int:
+        """Give a new key its slot, from which nothing is taken now; return the slot's tag.
+
+        Args:
+            hold: The stripe.
+            place: Where the key belongs.
+            record: What the slot is to hold.
+            kept: The numbers of slots of the set that it must not get.
+
+        Raises:
+            TableFullError: Its set has no slot to give up.
+        """
+        victim = self._victims.choose(place, hold.now_ns, kept)
+        if victim.is_refused:
+            raise self._victims.full()
+        return self.occupy(place, victim, record.words(), record.flags)
+
+    def occupy(self, place: Place, victim: Victim, words: Sequence[int], flags: int) -> int:
+        """Give a slot to a new key, with these words, and return its tag."""
+        number, stripe_record = victim.number, self._records[place.stripe]
+        if victim.kind is not None:
+            self._slots.vacate(place.set_index, number)
+            stripe_record[victim.kind] += 1
+        tag = next_tag(stripe_record, flags)
+        _write(self._memory, self._slots.at(place.set_index, number) * WORD, *words, tag)
+        if self._labels is not None:
+            self._labels.write(place.set_index, number, place.key)
+        # The fingerprint last: until then the slot is vacant, whatever its words say.
+        self._slots.publish(place.set_index, number, place.fingerprint)
+        return tag
+
+    def _is_blocked(self, found: Found, now_ns: int) -> bool:
+        """Have a block deny, if the key has one that has not ended."""
+        block = self._slots.find(self._slots.place_of_block(found.place))
+        if block is None or now_ns >= block.words[BLOCK_ENDS]:
+            return False
+        _denying(found, block.words[BLOCK_ENDS] - now_ns)
+        # With the bucket's label if there is one: the block goes, and what it has denied stays counted.
+        own = self._slots.number(found.place)
+        found.number = block.number if own is None else own
+        return True
+
+    def _read(self, found: Found, number: int, now_ns: int) -> None:
+        """Take over what the slot of a key holds, and the limit that it has or adopts."""
+        asked = found.counts
+        assert isinstance(asked, Algorithm)
+        found.number = number
+        at = found.at = self._slots.at(found.place.set_index, number)
+        words = _read(self._memory, at * WORD)
+        first, idle_at, third, fourth, limit, interval_ns, burst, tag = words
+        is_expired = self._slots.is_past(idle_at, now_ns)
+        if not is_expired:
+            found.state = first, idle_at, third, fourth
+        flags = asked.code << CODE_SHIFT
+        if (
+            tag & FLAGS != flags
+            or limit != asked.limit
+            or interval_ns != asked.interval_ns
+            or burst != asked.burst
+        ):
+            stored = self.stored(words)
+            own = _adopted(asked, stored, tag)
+            if own is not stored:
+                found.state = own.requoted(found.state, stored, now_ns)
+            found.counted(own)
+            flags = own.code << CODE_SHIFT | tag & OVERRIDE
+            if own is not stored or tag & FLAGS != flags:
+                found.flags = flags
+        # Expired is absent: the next bucket is another one, to which no reservation of before gives units back. A tag
+        # without a generation was left by a death in the middle of a removal.
+        if is_expired or tag <= FLAGS:
+            found.flags = flags
+        if found.flags is None:
+            found.tag = tag
+
+    def _admit(self, found: Found, now_ns: int, call: Sequence[Found]) -> None:
+        """Choose the slot of a new key."""
+        asked, place = found.counts, found.place
+        assert isinstance(asked, Algorithm)
+        kept = self._kept(place, call)
+        victim = self._victims.choose(place, now_ns, kept)
+        found.number = victim.number
+        if victim.is_refused:
+            _denying(found, victim.idle_at_ns - now_ns)
+            found.number, found.is_refused = -1, True
+            return
+        found.victim, found.flags = victim, asked.code << CODE_SHIFT
+        found.at = self._slots.at(place.set_index, victim.number)
+
+    def _kept(self, place: Place, call: Sequence[Found]) -> Collection[int]:
+        """Return the slots of a set that no new key may get: those that other keys of the call have, or get."""
+        others = [each for each in call if each.place.set_index == place.set_index]
+        own = (each.number if each.number >= 0 else self._slots.number(self._slot_place(each)) for each in others)
+        return {number for number in own if number is not None}
+
+    def _slot_place(self, found: Found) -> Place:
+        return self._in_flight.place(found.place) if isinstance(found.asked, Concurrency) else found.place
+
+
+def _denying(found: Found, wait_ns: int) -> Found:
+    """Have takes denied for so long; 0: for an unknown time."""
+
+    def step(state: State, _now_ns: int, _cost: int) -> tuple[bool, int, int, int, State]:
+        return False, 0, wait_ns, wait_ns, state
+
+    asked = found.asked
+    found.counts, found.step = None, step
+    found.most = asked.limit if isinstance(asked, Concurrency) else asked.most
+    return found
+
+
+def _adopted(asked: Algorithm, stored: Algorithm, tag: int) -> Algorithm:
+    """Return what counts a bucket from now on: an override keeps its own limit."""
+    if tag & UNASKED:
+        return resized(asked, stored.limit, stored.interval_ns)
+    return stored if tag & OVERRIDE else asked
+
+
+def _quota_words(counts: Algorithm | Flight) -> tuple[int, ...]:
+    return counts.quota if isinstance(counts, Flight) else (counts.limit, counts.interval_ns, counts.burst)

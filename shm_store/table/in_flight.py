@@ -1,0 +1,144 @@
+"""Units in flight: under a concurrency limit, each process has a slot of its own in the key's set, with their number.
+
+So the units of a dead process are told from those of others. Everything here runs under the stripe of the key's set,
+but for `owners`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Iterator
+from typing import TYPE_CHECKING, Final
+
+from shm_store.core.algorithms import State, Step
+from shm_store.process import forks, identity
+from shm_store.table.records.record import InFlight, Owner, decode
+from shm_store.table.records.slots import Place, Slots
+from shm_store.table.records.victims import Victims
+from shm_store.table.segment.layout import FLAGS, HELD, IDLE_AT, IN_FLIGHT, KIND_MASK, TAG
+
+if TYPE_CHECKING:
+    from shm_store.table.finding import Found
+
+
+#: The tag of what is still to be found, and of what has no slot: no slot has it.
+SOUGHT: Final = -1
+
+
+class Flight:
+    """Counts the units of a key that a process has in flight, beside those of others; as an Algorithm does of a bucket.
+
+    Attributes:
+        burst: Most units in flight, of all processes.
+        quota: The words of the slot that say the limit and the process.
+        step: Decides on a take.
+    """
+
+    def __init__(self, limit: int, owner: Owner, others: int) -> None:
+        """Count for `owner`, where other processes have so many units."""
+        self.burst = limit
+        self.quota = limit, *owner
+        self._free = free = limit - others
+
+        def step(state: State, _now_ns: int, cost: int) -> tuple[bool, int, int, int, State]:
+            left = free - state[0] - cost
+            if left < 0:
+                return False, max(left + cost, 0), 0, 0, state
+            return True, left, 0, 0, (state[0] + cost, HELD, 0, 0)
+
+        self.step: Step = step
+
+    def spent(self, state: State, _now_ns: int) -> int:
+        """Return the units that are not available."""
+        return self.burst - self._free + state[0]
+
+    def full_at(self, _state: State) -> int:
+        """Return 0: no process knows when units in flight end."""
+        return 0
+
+
+class InFlightUnits:
+    """The units in flight of one table."""
+
+    def __init__(self, slots: Slots, victims: Victims) -> None:
+        """Bind to the slots of the table, and to what chooses one for a new process."""
+        self._slots = slots
+        self._victims = victims
+        self._owner: Owner | None = None
+
+    @property
+    def owner(self) -> Owner:
+        """This process, as others know it by its units."""
+        forks.catch_up()
+        if self._owner is None:
+            self._owner = Owner(os.getpid(), identity.own_start_ticks())
+        return self._owner
+
+    def after_fork(self) -> None:
+        """Count as a process of its own."""
+        self._owner = None
+
+    def place(self, place: Place) -> Place:
+        """Return where this process's units of a key belong."""
+        return self._slots.place_of_units(place, self.owner)
+
+    def find(
+        self, found: Found, limit: int, now_ns: int, dead: Collection[Owner], kept: Callable[[], Collection[int]]
+    ) -> None:
+        """Have the units in flight of a key decide.
+
+        Args:
+            found: The key; it gets the slot that this process has, or that it is to get.
+            limit: Most units in flight.
+            now_ns: The time.
+            dead: Processes that are known to be dead: their units are free, and their slots are vacated.
+            kept: Returns the slots that the process must not get, if it has none yet.
+
+        Raises:
+            TableFullError: The process has no slot yet, and the key's set has none to give up.
+        """
+        key, owner, others, owners = found.place, self.owner, 0, set[Owner]()
+        for number, units in self._units(key):
+            if units.owner in dead:
+                self._slots.vacate(key.set_index, number)
+            elif units.owner != owner and units.units:
+                others += units.units
+                owners.add(units.owner)
+        found.owners = owners
+        found.counted(Flight(limit, owner, others))
+        found.place = self.place(key)
+        number_of_own = self._slots.number(found.place)
+        if number_of_own is None:
+            victim = self._victims.choose(found.place, now_ns, kept())
+            found.victim, found.flags, found.number = victim, IN_FLIGHT, victim.number
+            found.at = self._slots.at(key.set_index, victim.number)
+            return
+        found.number = number_of_own
+        found.at = self._slots.at(key.set_index, number_of_own)
+        words = self._slots.words(found.at)
+        if not self._slots.is_past(words[IDLE_AT], now_ns):
+            found.state = words[0], words[1], words[2], words[3]
+        # Under another limit, too, units in flight end: reservations know them by the tag.
+        found.tag = words[TAG] if words[TAG] > FLAGS else SOUGHT
+        found.flags = IN_FLIGHT
+
+    def _units(self, place: Place) -> Iterator[tuple[int, InFlight]]:
+        """Yield the units in flight of a key, each with the number of its slot."""
+        for number in self._slots.of_key(place):
+            record = decode(self._slots.words(self._slots.at(place.set_index, number)))
+            if isinstance(record, InFlight):
+                yield number, record
+
+    def get(self, place: Place) -> tuple[int, int]:
+        """Return (limit, units that may still be in flight) of a key; (0, 0) for one that has none in flight."""
+        held = [units for _, units in self._units(place) if units.units]
+        limit = max((units.limit for units in held), default=0)
+        return limit, max(limit - sum(units.units for units in held), 0)
+
+    def owners(self, set_index: int) -> frozenset[Owner]:
+        """Return the processes that have units in flight in a set, read without its stripe."""
+        tags = self._slots.column(set_index, TAG)
+        taken = zip(self._slots.controls(set_index), tags, strict=True)
+        numbers = [number for number, (first, tag) in enumerate(taken) if first and tag & KIND_MASK == IN_FLIGHT]
+        records = (decode(self._slots.words(self._slots.at(set_index, number))) for number in numbers)
+        return frozenset(record.owner for record in records if isinstance(record, InFlight))

@@ -1,0 +1,195 @@
+"""Operations on one key that take nothing: read it, store its override, forget it, block it, settle what was taken.
+
+Each function runs under the stripe of the key's set, of which it raises a counter (I9). What changes several words of
+a slot goes through the journal (I6).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from shm_store.core.algorithms import FRESH, Algorithm, State
+from shm_store.quota import Quota, resized
+from shm_store.table.finding import Finding, Found
+from shm_store.table.in_flight import InFlightUnits
+from shm_store.table.locking.journal import Journal
+from shm_store.table.locking.stripes import Hold
+from shm_store.table.records.record import Block, Bucket, InFlight, Lease, Record, decode
+from shm_store.table.records.slots import Place, Slot, Slots, next_tag
+from shm_store.table.segment.layout import (
+    BLOCK,
+    BLOCKED,
+    FLAGS,
+    IDLE_AT,
+    IN_FLIGHT,
+    IN_FLIGHT_UNITS,
+    OTHER,
+    OVERRIDE,
+    TAG,
+    UNASKED,
+)
+
+# A slot's words but the tag.
+_WORDS: Final = TAG
+
+
+class Operations:
+    """The operations of one table."""
+
+    def __init__(self, slots: Slots, finding: Finding, in_flight: InFlightUnits, journal: Journal) -> None:
+        """Bind to the parts of the table."""
+        self._slots = slots
+        self._finding = finding
+        self._in_flight = in_flight
+        self._journal = journal
+
+    def get(self, hold: Hold, place: Place) -> tuple[int, int]:
+        """Return (limit, remaining) of a key; (0, 0) if it is absent or expired."""
+        slot = self._slots.find(place)
+        hold.records[place.stripe][OTHER] += 1
+        if slot is None:
+            return self._in_flight.get(place)
+        if self._slots.is_expired(slot, hold.now_ns):
+            return 0, 0
+        algorithm, state = self._bucket(slot, hold.now_ns)
+        return algorithm.burst, max(algorithm.burst - algorithm.spent(state, hold.now_ns), 0)
+
+    def set(self, hold: Hold, place: Place, quota: Quota, *, keep_spent: bool) -> bool:
+        """Store an override, all of it or nothing; return whether it changed anything.
+
+        It has the algorithm and the burst of the bucket that the key has. Without a bucket, it is unasked: it adopts
+        both from the quota of the key's first take.
+
+        Args:
+            hold: The stripe.
+            place: Where the key belongs.
+            quota: The limit and the interval.
+            keep_spent: Whether the units that are spent stay spent. Then the same override again changes nothing: hints
+                and reservations of the bucket go on. Otherwise the bucket is full, and they end.
+
+        Raises:
+            TableFullError: The key is new, and its set has no slot to give up.
+        """
+        hold.records[place.stripe][OTHER] += 1
+        limit, interval_ns = quota.limit, quota.interval_ns
+        unasked = Bucket(FRESH, limit, interval_ns, limit, is_override=True, is_unasked=True)
+        slot = self._slots.find(place)
+        if slot is None:
+            self._finding.admit(hold, place, unasked)
+            return True
+        algorithm, state = self._bucket(slot, hold.now_ns)
+        is_override = bool(slot.words[TAG] & OVERRIDE)
+        if keep_spent and is_override and (algorithm.limit, algorithm.interval_ns) == (limit, interval_ns):
+            return False
+        if self._slots.is_expired(slot, hold.now_ns):
+            self.rewrite(hold, slot, unasked)
+            return True
+        own = resized(algorithm, limit, interval_ns)
+        state = own.requoted(state, algorithm, hold.now_ns) if keep_spent else FRESH
+        is_unasked = bool(slot.words[TAG] & UNASKED)
+        override = Bucket(state, own.limit, own.interval_ns, own.burst, own.code, is_override=True, is_unasked=is_unasked)
+        self.rewrite(hold, slot, override)
+        return True
+
+    def reset(self, hold: Hold, place: Place) -> bool:
+        """Forget a key, and the units in flight of it; return whether it was there and not expired."""
+        hold.records[place.stripe][OTHER] += 1
+        own = self._slots.find(place)
+        is_held = False
+        for slot in [*([] if own is None else [own]), *self._slots.of_key(place, IN_FLIGHT)]:
+            is_held = is_held or not self._slots.is_expired(slot, hold.now_ns)
+            self._slots.vacate(place.set_index, slot.number)
+        return is_held
+
+    def block(self, hold: Hold, place: Place, wait_ns: int) -> None:
+        """Block a key for so long from now on, in place of an earlier block.
+
+        Raises:
+            TableFullError: The key's set has no slot to give up.
+        """
+        record, ends_ns = hold.records[place.stripe], hold.now_ns + wait_ns
+        bucket, block = self._slots.find(place), self._slots.place_of_block(place)
+        # The last store alone makes the block. Before it, hints of the bucket end, and each process looks for blocks.
+        if bucket is not None:
+            bucket.words[TAG] = next_tag(record, bucket.words[TAG] & FLAGS)
+        record[BLOCKED] = max(record[BLOCKED], ends_ns)
+        slot = self._slots.find(block)
+        if slot is None:
+            self._finding.admit(hold, block, Block(ends_ns), () if bucket is None else (bucket.number,))
+        else:
+            slot.words[IDLE_AT] = ends_ns
+        record[OTHER] += 1
+
+    def unblock(self, hold: Hold, place: Place) -> bool:
+        """End the block of a key; return whether there was one."""
+        is_lifted = False
+        # By the half of the fingerprint that it shares with its key, which may be known by its digest alone.
+        for slot in self._slots.of_key(place, BLOCK):
+            is_lifted = is_lifted or hold.now_ns < slot.words[IDLE_AT]
+            self._slots.vacate(place.set_index, slot.number)
+        hold.records[place.stripe][OTHER] += 1
+        return is_lifted
+
+    def settle(self, hold: Hold, found: Found, taken: State, units: int) -> None:
+        """Give back units of a take, as far as its bucket still misses them; take more if `units` is negative.
+
+        Args:
+            hold: The stripe.
+            found: What the units were taken from.
+            taken: The state that the take left.
+            units: The units to give back. What was used already is taken as far as there is any, under whatever limit
+                the key has by now.
+        """
+        hold.records[found.stripe][OTHER] += 1
+        if units < 0:
+            self._charge(hold, found, -units)
+            return
+        words = self._slots.words(found.at)
+        # Another tag: reset, evicted, or given another limit since. What it still misses of the take is not known.
+        if words[TAG] != found.tag:
+            return
+        counts = found.counts
+        if isinstance(counts, Algorithm):
+            state = words[0], words[1], words[2], words[3]
+            after = counts.refund(state, taken, hold.now_ns, units)
+            self._advance(hold, found.at, counts, state, after)
+            return
+        words[IN_FLIGHT_UNITS] = max(words[IN_FLIGHT_UNITS] - units, 0)
+        if words[IN_FLIGHT_UNITS] == 0:
+            words[IDLE_AT] = hold.now_ns
+
+    def _charge(self, hold: Hold, found: Found, units: int) -> None:
+        slot = self._slots.find(found.place)
+        if slot is None or self._slots.is_expired(slot, hold.now_ns):
+            return
+        algorithm, state = self._bucket(slot, hold.now_ns)
+        cost = min(units, algorithm.burst - algorithm.spent(state, hold.now_ns))
+        if cost > 0:
+            after = algorithm.step(state, hold.now_ns, cost)[-1]
+            self._advance(hold, slot.at, algorithm, state, after)
+
+    def _bucket(self, slot: Slot, now_ns: int) -> tuple[Algorithm, State]:
+        """Return what counts a bucket, and its state; a fresh one if it has been idle for the minimum TTL."""
+        words = slot.words.tolist()
+        algorithm = self._finding.stored(words)
+        is_past = self._slots.is_past(words[IDLE_AT], now_ns)
+        return algorithm, FRESH if is_past else (words[0], words[1], words[2], words[3])
+
+    def _advance(self, hold: Hold, at: int, algorithm: Algorithm, state: State, after: State) -> None:
+        """Store what has become of a state."""
+        words = self._slots.words(at)
+        ordered = algorithm.ordered(state, after)
+        if ordered is None:
+            log = [each for word, value in enumerate(after) if value != state[word] for each in (at + word, value)]
+            self._journal.write(hold.seat, hold.stripes, log)
+        else:
+            for word in ordered:
+                words[word] = after[word]
+
+    def rewrite(self, hold: Hold, slot: Slot, record: Record) -> int:
+        """Store another record in the slot of a key, all of it or nothing, and return its tag."""
+        tag = next_tag(hold.records[hold.stripes[0]], record.flags)
+        words = (*record.words(), tag)
+        log = [each for word, value in enumerate(words, slot.at) for each in (word, value)]
+        self._journal.write(hold.seat, hold.stripes, log)
+        return tag

@@ -1,0 +1,309 @@
+"""The transaction: every take of the table, of one key or of several, decided and stored under one hold.
+
+It acquires the stripes, reads the clock and the slots, and applies the step function of each bucket. If all allow, it
+stores what they change, all of it or nothing. It counts each take, and releases the stripes. `Finding` does what is
+rare: it finds a key whose slot this process does not know as it is now.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Collection, Sequence
+from typing import Final
+
+from shm_store.core.algorithms import FRESH, Algorithm, Decision, State
+from shm_store.errors import ConfigurationError, StoreError, TableFullError, unusable_cost
+from shm_store.process import forks, identity
+from shm_store.table.finding import Finding, Found
+from shm_store.table.locking.journal import Journal
+from shm_store.table.locking.seats import Seats
+from shm_store.table.locking.stripes import Stripes
+from shm_store.table.records.labels import Labels
+from shm_store.table.records.record import ARITHMETIC, Owner
+from shm_store.table.segment.layout import (
+    BUSY,
+    IDLE,
+    JOURNAL_WORDS,
+    OTHER,
+    REFUSED,
+    SEAT_PHASES,
+    SHADOW,
+    SLOT_WORDS,
+    WORD,
+)
+from shm_store.table.segment.mapping import Segment
+
+# The state of a slot, and its tag.
+_read: Final = struct.Struct("@4Q24xQ").unpack_from
+# So many keys have room in one journal, whatever is stored of them.
+_FEW: Final = JOURNAL_WORDS // (2 * SLOT_WORDS)
+
+
+class Transaction:
+    """Decides on the takes of one table."""
+
+    def __init__(
+        self,
+        segment: Segment,
+        seats: Seats,
+        stripes: Stripes,
+        journal: Journal,
+        finding: Finding,
+        *,
+        labels: Labels | None,
+        clock: Callable[[], int],
+    ) -> None:
+        """Bind to the parts of a table; `clock` returns nanoseconds, and is read once in each transaction."""
+        self._memory = segment.memory
+        self._words = segment.words
+        self._seats = seats
+        self._stripes = stripes
+        self._journal = journal
+        self._finding = finding
+        self._labels = labels
+        self._clock = clock
+        self._acquire = [semaphore.acquire for semaphore in segment.semaphores]
+        self._release = [semaphore.release for semaphore in segment.semaphores]
+
+    def run(  # noqa: C901, PLR0912, PLR0915 - one frame from the first stripe to the last, see docs/design.md
+        self,
+        founds: list[Found],
+        costs: Sequence[int],
+        shadows: int = 0,
+        *,
+        stores: bool = True,
+        dead: Collection[Owner] | None = None,
+    ) -> tuple[list[Decision], bool]:
+        """Decide on takes together, and take all or nothing.
+
+        Args:
+            founds: What each take is from, as hints have it, or still to be found. Afterwards, as it was found.
+            costs: The units of each.
+            shadows: How many takes, the last ones, are in shadow mode: they deny nothing.
+            stores: Whether units are taken; else it only answers what a take would.
+            dead: Processes that are known to be dead; None before this process has looked.
+
+        Returns:
+            Of each take its decision; and whether one that is not in shadow mode was denied, so that nothing was taken.
+            Then an allowed one says what is left, and has the state before it.
+
+        Raises:
+            CostError: A cost is no integer from 1 to the most units of its bucket.
+            TableFullError: A new key's set has no slot to give up.
+            ConfigurationError: The journals of the stripes have no room for the changes.
+        """
+        seats, stripes, acquire, memory, words = self._seats, self._stripes, self._acquire, self._memory, self._words
+        release, clock, journal, settled = self._release, self._clock, self._journal, forks.settled
+        enforced = len(founds) - shadows
+        # A key may come twice: its second take is decided on what the first one leaves.
+        states: dict[int, State] | None = None
+        if len(founds) == 1:
+            order = [founds[0].stripe]
+        else:
+            order = [found.stripe for found in founds]
+            order.sort()
+            if len({*order}) < len(order):
+                order, states = sorted({*order}), {}
+        if not settled[()]:
+            forks.catch_up()
+        # CPython switches threads, and runs signal handlers, at calls and jumps: not within this line.
+        seat, seats.spare = seats.spare, None
+        if seat is None or stripes.is_closed:
+            seat = stripes.lease(seat)
+        held = 0
+        try:
+            for stripe in order:
+                # In line what `Waits.acquire` tries first.
+                seat[SEAT_PHASES + stripe] = BUSY
+                if not acquire[stripe](False):
+                    stripes.waits.acquire(seat, stripe)
+                held += 1
+            now_ns = clock()
+            try:
+                decisions: list[Decision] = []
+                log: list[int] = []
+                doubtful: Collection[Owner] = ()
+                is_denied = is_searched = False
+                for found, cost in zip(founds, costs):  # noqa: B905 - a keyword costs 100 ns
+                    first, idle_at, third, fourth, tag = _read(memory, found.at * WORD)
+                    if tag == found.tag:
+                        state = first, idle_at, third, fourth
+                    else:
+                        is_searched = True
+                        found = self._searched(founds, len(decisions), enforced, now_ns, dead)  # noqa: PLW2901
+                        state = first, idle_at, third, fourth = found.state
+                    if states is not None and found.at in states:
+                        state = first, idle_at, third, fourth = states[found.at]
+                    if type(cost) is not int or cost < 1 or cost > found.most:
+                        raise unusable_cost(cost, found.most, len(decisions))
+                    step = found.step
+                    decision = is_allowed, _, _, _, after = step(state, now_ns, cost)
+                    decisions.append(decision)
+                    if is_allowed:
+                        at = found.at
+                        word_0, word_1, word_2, word_3 = after
+                        if word_0 != first:
+                            log += at, word_0
+                        if word_1 != idle_at:
+                            log += at + 1, word_1
+                        if word_2 != third:
+                            log += at + 2, word_2
+                        if word_3 != fourth:
+                            log += at + 3, word_3
+                        if states is not None:
+                            states[at] = after
+                    elif len(decisions) <= enforced:
+                        is_denied = True
+                if is_searched and dead is None:
+                    doubtful = _doubtful(founds, decisions)
+                if doubtful:
+                    self._count_nothing(order)
+                else:
+                    if is_denied:
+                        log.clear()
+                        self._leave(founds, decisions, now_ns)
+                    if stores:
+                        if len(founds) > _FEW:
+                            _require_room(founds, order, log)
+                        if is_searched:
+                            self._place(founds, decisions, log, is_denied=is_denied)
+                        if len(log) == 2:
+                            # One word is one store: there is no half of it.
+                            words[log[0]] = log[1]
+                        elif log and len(founds) > 1:
+                            journal.write(seat, order, log)
+                        elif log:
+                            self._store(seat, order, founds, decisions, log)
+                    if stores and not is_denied and not shadows and self._labels is None:
+                        for found in founds:
+                            counter = found.allowed
+                            counter[()] = counter[()] + 1
+                    else:
+                        self._count(founds, decisions, enforced, is_denied=is_denied, stores=stores)
+            except StoreError:
+                raise
+            except ARITHMETIC as error:
+                # Nothing in between is the user's code: words of the table are damaged.
+                raise stripes.damaged(error) from error
+            while held:
+                held -= 1
+                stripe = order[held]
+                release[stripe]()
+                seat[SEAT_PHASES + stripe] = IDLE
+        except BaseException:
+            stripes.settle(seat, order, held=held)
+            raise
+        # Outside the `try`: settle would return it a second time.
+        seats.spare = seat
+        if doubtful:
+            # `Seats.lost` must not take this frame for one that uses it. And each look is a file to be read.
+            del seat
+            gone = {owner for owner in doubtful if not identity.is_alive(*owner)}
+            founds[:] = [Found(found.key, found.asked) for found in founds]
+            return self.run(founds, costs, shadows, stores=stores, dead=gone)
+        return decisions, is_denied
+
+    def _searched(
+        self, founds: list[Found], position: int, enforced: int, now_ns: int, dead: Collection[Owner] | None
+    ) -> Found:
+        """Find what decides on the take at a position, after those before it."""
+        sought = founds[position]
+        found = next((each for each in founds[:position] if each.is_of(sought)), None)
+        if found is None:
+            try:
+                found = self._finding.find(sought, now_ns, founds if len(founds) > 1 else (), dead or ())
+            except TableFullError:
+                # One in shadow mode must not deny the others, nor fail them.
+                if position < enforced:
+                    raise
+                found = self._finding.full(sought)
+        founds[position] = found
+        return found
+
+    def _leave(self, founds: list[Found], decisions: list[Decision], now_ns: int) -> None:
+        """Have the allowed takes of a call that takes nothing say what is left without them."""
+        for position, (found, decision) in enumerate(zip(founds, decisions, strict=True)):
+            if decision[0]:
+                first, idle_at, third, fourth, tag = _read(self._memory, found.at * WORD)
+                state = (first, idle_at, third, fourth) if tag == found.tag else found.state
+                decisions[position] = (True, *found.left(state, now_ns), 0, state)
+
+    def _place(self, founds: list[Found], decisions: list[Decision], log: list[int], *, is_denied: bool) -> None:
+        """Give new keys their slots, and have the log store the limits that others have adopted.
+
+        Alone, a new key gets its slot and its state at once. With others, it is fresh until the log is stored.
+        """
+        changes: list[int] = []
+        for found, decision in zip(founds, decisions, strict=True):
+            if found.flags is None:
+                continue
+            if found.victim is None:
+                # They hold from now on, even if a take is denied.
+                changes += self._finding.change(found)
+            elif decision[0] and not is_denied:
+                alone = len(founds) == 1
+                self._finding.fill(found, decision[4] if alone else FRESH)
+                if alone:
+                    log.clear()
+        log[:0] = changes
+
+    def _store(
+        self, seat: memoryview, order: Sequence[int], founds: list[Found], decisions: list[Decision], log: list[int]
+    ) -> None:
+        """Store the log of one take, all of it or nothing; word by word if each prefix of these stores is safe."""
+        found, after = founds[0], decisions[0][4]
+        first, idle_at, third, fourth, tag = _read(self._memory, found.at * WORD)
+        if tag == found.tag and isinstance(found.counts, Algorithm):
+            ordered = found.counts.ordered((first, idle_at, third, fourth), after)
+            if ordered is not None:
+                for word in ordered:
+                    self._words[found.at + word] = after[word]
+                return
+        self._journal.write(seat, order, log)
+
+    def _count(
+        self,
+        founds: list[Found],
+        decisions: list[Decision],
+        enforced: int,
+        *,
+        is_denied: bool,
+        stores: bool,
+    ) -> None:
+        """Raise a counter of its stripe for each take (I9), and the counters of its key."""
+        outcomes, labels = self._stripes.outcomes, self._labels
+        for position, found in enumerate(founds):
+            is_allowed = decisions[position][0]
+            if stores and is_allowed and not is_denied:
+                counter = outcomes[found.stripe][0]
+                counter[()] = counter[()] + 1
+            elif stores and not is_allowed and position < enforced:
+                counter = outcomes[found.stripe][1]
+                counter[()] = counter[()] + 1
+                if found.is_refused:
+                    self._stripes.records[found.stripe][REFUSED] += 1
+            else:
+                record = self._stripes.records[found.stripe]
+                record[OTHER] += 1
+                if stores and not is_allowed:
+                    record[SHADOW] += 1
+            if labels is not None and found.number >= 0 and stores and (not is_allowed or not is_denied):
+                labels.count(found.place.set_index, found.number, allowed=is_allowed)
+
+    def _count_nothing(self, order: Sequence[int]) -> None:
+        for stripe in order:
+            self._stripes.records[stripe][OTHER] += 1
+
+
+def _doubtful(founds: list[Found], decisions: list[Decision]) -> set[Owner]:
+    """Return the processes that must be alive for the denials to stand."""
+    together = zip(founds, decisions, strict=True)
+    return {owner for found, decision in together if not decision[0] for owner in found.owners}
+
+
+def _require_room(founds: list[Found], order: Sequence[int], log: list[int]) -> None:
+    """Raise ConfigurationError unless the journals have room for a log, and for the limits that keys adopt."""
+    changed = sum(found.flags is not None and found.victim is None for found in founds)
+    if len(log) + 2 * SLOT_WORDS * changed > JOURNAL_WORDS * len(order):
+        remedy = "take fewer keys at once, or use more stripes"
+        raise ConfigurationError("takes", f"{len(founds)} keys in {len(order)} stripes", remedy)
