@@ -1,20 +1,24 @@
 /*
- * Operations that change several words, of one stripe or of two: journals, one commit store, deaths anywhere, and the
- * replay with which recovery begins. The lock protocol alone is in stripe.pml.
+ * Operations that change several words, of one stripe or of two: a log in a journal, one commit store, deaths anywhere,
+ * and the replay with which recovery begins. The lock protocol alone is in stripe.pml.
  *
- * What it says of the code (shm_store/table/: hotpath.py, and in locking/ journal.py, stripes.py, recovery.py):
+ * What it says of the code (shm_store/table/locking/: journal.py, stripes.py, recovery.py; hotpath.py):
  *   - one statement here is one store or one read there; everything interleaves, and a process may die before any;
  *   - stripe A guards two words, stripe B one. An operation holds A and changes its words; or holds B and changes its
- *     word, one store without a journal; or holds both and changes all three, or those of A alone. It may commit again
- *     before it releases, and give up waiting;
+ *     word, with a log or by one store without; or holds both and changes all three, or those of A alone. It may commit
+ *     again before it releases, and give up waiting;
+ *   - the log is in the journal of the lowest stripe that the operation holds. The journal of A has room for two pairs,
+ *     each a word and its value. A log of three words begins with that of B; its rest is in the journal of B. The
+ *     length, in the journal of A, is that of all of it;
  *   - a change turns a word, so a word is right or wrong, and that is the bit kept of it, and of a value in a journal.
- *     A commit makes right what was wrong, and wrong what was right: the words as they are, and older journals;
- *   - "dead" is what the code calls gone: the process died, or says LOST of the seat;
+ *     A commit makes right what was wrong, and wrong what was right: the words as they are, and older logs;
+ *   - "dead" is what the code calls gone: the process died, or the phase of its seat is LOST;
  *   - recoverers exclude each other by the registry lock, so one that may die at any step, and start again with any
  *     stripe, stands for all; `moved` stands for "the mark is not the one noted".
  *
  * What is checked (assertions; with -DWHOLE_ALONE only the first):
- *   - who acquires a stripe finds its words right: what was committed is there, all of it, once, and nothing else is;
+ *   - a process that acquires a stripe finds its words right: what was committed is there, all of it, once, and nothing
+ *     else is;
  *   - a replay stores and a release releases for the stripe's holder, and no value exceeds 1;
  *   - a seat that changes its owner is not COMMITTED.
  * With TIMELY, which says that a waiter's pause outlasts a hold and a recovery, and leaves out the words, as they steer
@@ -55,7 +59,10 @@ byte deaths = DEATHS;
 bool busy[TWICE];		/* what the seats say: BUSY or IDLE on each stripe, */
 bool committed[WORKERS];	/* and COMMITTED */
 byte sem[2] = 1;
-bool count_a, count_b;		/* the journals: how many values, all or none, */
+byte length_a;			/* the journals: the length of the log that begins in A's: 0, 2 or 3; */
+bool length_b;			/* and in B's; */
+bool first_is_b;		/* A's pairs are of B's word and A's first one, or else of A's two words; */
+bool rest_of_a;			/* B's pair is of A's second word, or else of B's word; */
 bool log_a[2], log_b;		/* and the values: whether they are wrong */
 bool word_a[2], word_b;		/* what the stripes guard: whether it is wrong */
 bool dead[WORKERS];
@@ -75,13 +82,29 @@ byte holder[2] = NOBODY;
 #endif
 #define DEAD_HOLDS(s) (holder[s] != NOBODY && dead[holder[s]])
 #define WHOLE(s) (s == A && !word_a[0] && !word_a[1] || s == B && !word_b)
-#define TURN(s) \
+/* A value in a journal turns with the word it is of. */
+#define TURN_WITH(value, is_of_it) value = (is_of_it -> NOT(value) : value)
+#define TURN_A \
+	word_a[0] = NOT(word_a[0]); word_a[1] = NOT(word_a[1]); \
+	TURN_WITH(log_a[0], !first_is_b); log_a[1] = NOT(log_a[1]); TURN_WITH(log_b, rest_of_a)
+#define TURN_LOGS_OF_B TURN_WITH(log_a[0], first_is_b); TURN_WITH(log_b, !rest_of_a)
+#define TURN_B word_b = NOT(word_b); TURN_LOGS_OF_B
+
+/* The stores of a log. */
+#define STORE_FIRST \
 	if \
-	:: s == A -> \
-		word_a[0] = NOT(word_a[0]); word_a[1] = NOT(word_a[1]); \
-		log_a[0] = NOT(log_a[0]); log_a[1] = NOT(log_a[1]) \
-	:: s == B -> \
-		word_b = NOT(word_b); log_b = NOT(log_b) \
+	:: first_is_b -> word_b = log_a[0] \
+	:: else -> word_a[0] = log_a[0] \
+	fi
+#define STORE_SECOND \
+	if \
+	:: first_is_b -> word_a[0] = log_a[1] \
+	:: else -> word_a[1] = log_a[1] \
+	fi
+#define STORE_OF_B \
+	if \
+	:: rest_of_a -> word_a[1] = log_b \
+	:: else -> word_b = log_b \
 	fi
 
 /* One store or one read of a worker, unless it dies first. */
@@ -130,9 +153,12 @@ inline commit()
 {
 	STEP(d_step {
 		committed[me] = true;
-		TURN(A);
 		if
-		:: change_b -> TURN(B)
+		:: BUSY(me, A) -> TURN_A
+		:: else
+		fi;
+		if
+		:: change_b -> TURN_B
 		:: else
 		fi
 	})
@@ -176,32 +202,42 @@ idle:
 		fi
 	fi;
 journal:
-	STEP(log_a[0] = NOT(word_a[0]));
-	STEP(log_a[1] = NOT(word_a[1]));
-	STEP(count_a = true);
-#ifdef BREAK_COMMIT_BEFORE_COUNT
+	if
+	:: change_b ->
+		STEP(d_step { first_is_b = true; log_a[0] = NOT(word_b) });
+		STEP(log_a[1] = NOT(word_a[0]))
+	:: else ->
+		STEP(d_step { first_is_b = false; log_a[0] = NOT(word_a[0]) });
+		STEP(log_a[1] = NOT(word_a[1]))
+	fi;
+#ifdef BREAK_COMMIT_BEFORE_LENGTH
 	commit();
 #endif
 	if
-	:: !BUSY(me, B)
 	:: change_b ->
-		STEP(log_b = NOT(word_b));
-		STEP(count_b = true)
-	:: else ->
-#ifndef BREAK_OLD_COUNT
-		STEP(count_b = false)
+		STEP(length_a = 3);
+#ifdef BREAK_COMMIT_BEFORE_REST
+		commit();
 #endif
+		STEP(d_step { rest_of_a = true; log_b = NOT(word_a[1]) })
+	:: else -> STEP(length_a = 2)
 	fi;
-#ifndef BREAK_COMMIT_BEFORE_COUNT
+#if !defined(BREAK_COMMIT_BEFORE_LENGTH) && !defined(BREAK_COMMIT_BEFORE_REST)
 	commit();
 #endif
-	STEP(word_a[0] = log_a[0]);
+#ifdef BREAK_COMMIT_BEFORE_REST
+	if
+	:: !change_b -> commit()
+	:: else
+	fi;
+#endif
+	STEP(STORE_FIRST);
 #ifdef BREAK_CLEAR_BEFORE_STORES
 	STEP(committed[me] = false);
 #endif
-	STEP(word_a[1] = log_a[1]);
+	STEP(STORE_SECOND);
 	if
-	:: change_b -> STEP(word_b = log_b)
+	:: change_b -> STEP(STORE_OF_B)
 	:: else
 	fi;
 #ifndef BREAK_CLEAR_AFTER_RELEASE
@@ -224,8 +260,18 @@ alone_b:
 	:: !BUSY(me, B) -> goto idle
 	:: else
 	fi;
-	/* The word is turned, and stays right. */
-	STEP(log_b = NOT(log_b));
+	if
+	:: true ->
+		/* One store: the word is turned, and stays right. */
+		STEP(d_step { TURN_LOGS_OF_B })
+	:: true ->
+		change_b = true;
+		STEP(d_step { rest_of_a = false; log_b = NOT(word_b) });
+		STEP(length_b = true);
+		commit();
+		STEP(STORE_OF_B);
+		STEP(committed[me] = false)
+	fi;
 	release(B);
 	goto idle;
 died:
@@ -257,6 +303,12 @@ bool was_committed[WORKERS];
 #else
 #define HELD(i, t) BUSY(i, t)
 #endif
+/* Of a log, the rest; of the lowest stripe, all of it. */
+#ifdef BREAK_REPLAY_EACH_JOURNAL
+#define IS_STORED_FROM_B(i) (length_b || HELD(i, A) && length_a == 3)
+#else
+#define IS_STORED_FROM_B(i) (HELD(i, A) -> length_a == 3 : length_b)
+#endif
 #ifdef BREAK_DEAD_SINCE
 #define ANOTHER(i) (BUSY(i, s) && !gone[i] && !dead[i])
 #else
@@ -270,13 +322,14 @@ inline replay()
 	:: atomic { !(gone[i] && COMMITTED(i)) -> NEXT }
 	:: gone[i] && COMMITTED(i) ->
 		if
-		:: HELD(i, A) && count_a ->
-			RECOVER(d_step { LOCKS(assert(holder[A] == i)); word_a[0] = log_a[0] });
-			RECOVER(d_step { LOCKS(assert(holder[A] == i)); word_a[1] = log_a[1] })
+		:: HELD(i, A) && length_a > 0 ->
+			RECOVER(d_step { LOCKS(assert(holder[first_is_b] == i)); STORE_FIRST });
+			RECOVER(d_step { LOCKS(assert(holder[A] == i)); STORE_SECOND })
 		:: else
 		fi;
 		if
-		:: HELD(i, B) && count_b -> RECOVER(d_step { LOCKS(assert(holder[B] == i)); word_b = log_b })
+		:: HELD(i, B) && IS_STORED_FROM_B(i) ->
+			RECOVER(d_step { LOCKS(assert(holder[!rest_of_a] == i)); STORE_OF_B })
 		:: else
 		fi;
 #ifdef BREAK_NOT_CLEARED

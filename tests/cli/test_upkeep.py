@@ -42,7 +42,7 @@ def test_check_finds_a_damaged_slot(run: Run, open_table: OpenTable, word: int, 
     """A slot that no operation leaves so is a line, and exit code 1."""
     store = open_table(initial_size=8)
     spend(store, "a", 1)
-    (slot,) = store._table.buckets.slots.occupied(0)
+    (slot,) = store._table.slots.occupied(0)
     slot.words[word] = value
     said = run("check")
     assert said.code == 1

@@ -97,7 +97,7 @@ class Blocks(RuleBasedStateMachine):
             if key in entries:
                 assert entries[key].blocked_for == wait / S
                 assert entries[key].remaining == (0 if wait else LIMIT - spent)
-        assert self.stores[0]._table.buckets.labels is not None
+        assert self.stores[0]._table.labels is not None
 
 
 TestBlocks = Blocks.TestCase

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from shm_store import Concurrency, Config, Quota, RateInfo, ShmStore, StoreError
 from shm_store.table.segment.files import remove
+from shm_store.table.segment.geometry import Geometry
 from shm_store.table.segment.layout import (
     ALLOWED,
     BUSY,
-    HOLDER,
+    IN_FLIGHT,
     JOURNAL,
     JOURNAL_LENGTH,
     OTHER,
@@ -23,7 +24,6 @@ from shm_store.table.segment.layout import (
     SEAT_PHASES,
     SEAT_PID,
     TAG,
-    Geometry,
 )
 from tests.clock import Clock
 from tests.segments import new_segment_name
@@ -89,7 +89,7 @@ def _require_valid(answer: object) -> None:
     st.lists(st.tuples(st.sampled_from(OPERATIONS), st.sampled_from(KEYS)), min_size=5, max_size=30),
 )
 @example([(GEOMETRY.stripes_at + ALLOWED, 2**64 - 1)], [], [(OPERATIONS[0], KEYS[1])] * 5)
-@example([(GEOMETRY.slots_at(0) + TAG, HOLDER)], [], [(OPERATIONS[0], KEYS[0])] * 4 + [(OPERATIONS[2], KEYS[0])])
+@example([(GEOMETRY.slots_at(0) + TAG, IN_FLIGHT)], [], [(OPERATIONS[0], KEYS[0])] * 4 + [(OPERATIONS[2], KEYS[0])])
 @example([(GEOMETRY.stripes_at + OTHER, 2**64 - 1)], [], [(OPERATIONS[1], KEYS[1])] * 5)
 @example([(_seat(0) + SEAT_COMMITTED, 1)], [], [(OPERATIONS[0], KEYS[1])] * 5)
 @example(

@@ -17,6 +17,7 @@ import pytest
 from shm_store import Config, ConfigurationError, NoRoomError, Quota, ShmStore
 from shm_store.operate import dump
 from shm_store.operate.dump.file import Head, Saved, read, write
+from shm_store.table.records.record import is_expired
 from shm_store.table.segment.files import remove
 from tests.segments import new_segment_name
 
@@ -106,15 +107,24 @@ def _with_frames_swapped(source: random.Random, data: bytes) -> bytes:
     return b"".join(frames) + data[-CHECKSUM:]
 
 
+def _parts(message: Any) -> Iterator[Any]:  # noqa: ANN401 - whatever msgpack holds
+    """Yield a message, and the record and the state in it."""
+    yield message
+    for part in message:
+        if isinstance(part, list):
+            yield from _parts(part)
+
+
 def _with_a_value_edited(source: random.Random, data: bytes) -> bytes:
     """Another value of a field, of any type, in an otherwise sound message."""
     frames = _frames(data)
     number = source.randrange(len(frames))
     message: Any = msgspec.msgpack.decode(frames[number][4:], strict=False)
-    field = source.choice(list(message) if isinstance(message, dict) else range(len(message)))
-    nearby = [message[field] + step for step in (-1, 1)] if isinstance(message[field], int) else []
+    part = source.choice(list(_parts(message)))
+    field = source.choice(list(part) if isinstance(part, dict) else range(len(part)))
+    nearby = [part[field] + step for step in (-1, 1)] if isinstance(part[field], int) else []
     values = [*INTERESTING, *TEXTS, *nearby, *nearby, None, True, 1.5, [], "text", {"a": 1}]
-    message[field] = source.choice(values)
+    part[field] = source.choice(values)
     try:
         changed = msgspec.msgpack.encode(message)
     except OverflowError:
@@ -169,7 +179,10 @@ def test_damage_behind_a_matching_checksum_is_refused_or_is_what_the_file_says(s
 def _without_idle(data: bytes) -> bytes:
     """Return a file without what expires at once, which a dump leaves out."""
     head, slots, _ = read(io.BytesIO(data))
-    kept = [saved for saved in slots if saved.override or saved.idle_at_ns + head.min_ttl_ns > time.monotonic_ns()]
+    now_ns = time.monotonic_ns()
+    kept = [
+        saved for saved in slots if not is_expired(saved.record.flags, saved.record.idle_at_ns, now_ns, head.min_ttl_ns)
+    ]
     file = io.BytesIO()
     write(file, msgspec.structs.replace(head, slots=len(kept)), kept)
     return file.getvalue()

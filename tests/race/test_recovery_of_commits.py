@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from shm_store import ShmStore
-from shm_store.table.segment.layout import BUSY, FIRST, IDLE_AT, SEAT_PHASES, SEAT_PID, SEAT_START
+from shm_store.table.segment.layout import BUSY, IDLE_AT, SEAT_PHASES, SEAT_PID, SEAT_START
 from tests.conftest import OpenStore
 from tests.dead import PID, START, dead_seat
 
@@ -17,20 +17,20 @@ class DiedError(Exception):
 
 
 def _half_stored(store: ShmStore, at: int) -> memoryview:
-    """Hold the stripe 0, commit two words, store the first of them, and die; return the seat."""
+    """Hold stripe 0, commit two words, store the first of them, and die; return the seat."""
     table = store._table
     seat = table.seats.claim()
     seat[SEAT_PHASES] = BUSY
     table.segment.semaphores[0].acquire(False)
 
-    def store_one(change: list[int]) -> None:
-        table.segment.words[change[0]] = change[1]
+    def store_one(log: list[int]) -> None:
+        table.segment.words[log[0]] = log[1]
         raise DiedError
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(table.recovery.journal, "_store", store_one)
         with pytest.raises(DiedError):
-            table.recovery.journal.write(seat, {0: [at + FIRST, 11, at + IDLE_AT, 22]})
+            table.recovery.journal.write(seat, (0,), [at, 11, at + IDLE_AT, 22])
     return seat
 
 

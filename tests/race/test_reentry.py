@@ -149,7 +149,7 @@ def test_clock_that_closes(segment_name: str, is_last: bool) -> None:  # noqa: F
 def test_another_thread_that_holds_the_stripe_is_waited_for(open_store: OpenStore) -> None:
     """A stripe that another thread of the process holds is no re-entry, even in the middle of another operation."""
     store = open_store(initial_size=256, stripes=2, lock_timeout=LOCK_TIMEOUT)
-    keys = {store._table.buckets.slots.place(key).stripe: key for key in map(str, range(64))}
+    keys = {store._table.slots.locate(key).stripe: key for key in map(str, range(64))}
     with holding(store) as end:
 
         def outer(held: Hold) -> int:

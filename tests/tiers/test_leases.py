@@ -258,15 +258,15 @@ def test_removal_that_a_death_ended_is_spent_by_nobody(hosts: Hosts, common_serv
     """A lease that is being given up has lost its tag, not yet its place: no process may remember it as it is."""
     store = hosts.leasing(common_server, hosts=1)
     store.take(KEY)
-    slots = store._table._table.buckets.slots
-    place = slots.place_of_lease(slots.place(KEY), store.quota, store._shared.realm)
+    slots = store._table._table.slots
+    place = slots.place_of_lease(slots.locate(KEY), store.quota, store._shared.realm)
     slot = slots.find(place)
     assert slot is not None
     slot.words[TAG] &= FLAGS
     assert store.take(KEY).remaining == 998
     slot = slots.find(place)
     assert slot is not None
-    slots.vacate(place.set_index, slot)
+    slots.vacate(place.set_index, slot.number)
     # What was given up may have gone back: another one is asked for.
     store.take(KEY)
     assert slots.find(place) is not None

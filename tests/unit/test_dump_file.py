@@ -12,9 +12,11 @@ import msgspec
 import pytest
 
 from shm_store import Config, ConfigurationError, LayoutMismatchError, ShmStore
+from shm_store.core.algorithms.gcra import Gcra
 from shm_store.operate import dump
 from shm_store.operate.dump.file import FORMAT, Head, Saved, read, write
 from shm_store.process import identity
+from shm_store.table.records.record import Block, Bucket
 from shm_store.table.segment.files import remove
 from shm_store.table.segment.layout import LABEL_LENGTH, LIMIT, TAG
 from tests.segments import attached, new_segment_name
@@ -33,21 +35,20 @@ HEAD = Head(
     min_ttl_ns=10**9,
     slots=1,
 )
+BUCKET = Bucket((1, 5, 0, 0), 5, 10**9, 5, is_override=True)
+
+
+def _bucket(**changes: Any) -> Bucket:  # noqa: ANN401 - as the fields are
+    return msgspec.structs.replace(BUCKET, **changes)
+
+
 SOUND = Saved(
     fingerprint=hashlib.blake2b(b"a", key=SECRET, digest_size=16).digest(),
-    first=1,
-    idle_at_ns=5,
-    third=0,
-    limit=5,
-    interval_ns=10**9,
-    burst=5,
-    algorithm="token-bucket",
-    override=True,
-    block=False,
+    record=BUCKET,
     key=b"a",
     key_length=1,
 )
-LATER = msgspec.structs.replace(SOUND, fingerprint=b"2" * 16, idle_at_ns=6, key=b"other ke", key_length=9)
+LATER = Saved(b"2" * 16, _bucket(state=(1, 6, 0, 0)), b"other ke", 9)
 
 
 @pytest.fixture
@@ -89,7 +90,7 @@ def test_file_of_the_other_tests_is_sound(target: str) -> None:
 def _other_format(data: bytes) -> bytes:
     length = int.from_bytes(data[:4], "little")
     head = msgspec.msgpack.decode(data[4 : 4 + length])
-    return _frame(msgspec.msgpack.encode(head | {"format": 2, "mode": 0o600})) + data[4 + length :]
+    return _frame(msgspec.msgpack.encode(head | {"format": 3, "mode": 0o600})) + data[4 + length :]
 
 
 @pytest.mark.parametrize(
@@ -100,7 +101,7 @@ def _other_format(data: bytes) -> bytes:
         (lambda data: data[:-32], "its checksum does not match"),
         (lambda data: data + b"x", "it goes on after its end"),
         (lambda data: data + data, "it goes on after its end"),
-        (_other_format, "its format is 2, not 3; load it with the release that wrote it"),
+        (_other_format, "its format is 3, not 4; load it with the release that wrote it"),
         (lambda _data: b"", "it does not begin like a dump"),
         (lambda _data: bytes(100), "it does not begin like a dump"),
         (lambda _data: b"\x01\x00\x00\x00\x91" * 100, "it does not begin like a dump"),
@@ -108,7 +109,7 @@ def _other_format(data: bytes) -> bytes:
         (lambda data: b"\xff\xff\xff\xff" + data[4:], "it does not begin like a dump"),
         (lambda data: data[:4] + b"\xc1" + data[5:], "it does not begin like a dump"),
         (lambda data: data.replace(b"format", b"form\xfft"), "it does not begin like a dump"),
-        (lambda data: _signed(data[:-32].replace(b"token", b"tok\xffn")), "it is damaged"),
+        (lambda data: _signed(data[:-32].replace(b"Bucket", b"Buck\xfft")), "it is damaged"),
         (lambda data: _signed(data[:-32].replace(b"stripes", b"\xfftripes")), "it is damaged"),
         (lambda data: _signed(data[:-32] + bytes(4)), "its checksum does not match"),
     ],
@@ -127,7 +128,7 @@ def test_load_of_a_message_in_another_form_makes_nothing(target: str) -> None:
     length = int.from_bytes(data[:4], "little")
     head = data[4 : 4 + length].replace(b"\xa7stripes\x01", b"\xa7stripes\xcc\x01")
     _require_refused(io.BytesIO(_signed(_frame(head) + data[4 + length : -32])), target, "it is damaged")
-    twice = b"\x8b" + data[5 : 4 + length] + b"\xa6format\x03"
+    twice = b"\x8b" + data[5 : 4 + length] + b"\xa6format\x04"
     _require_refused(io.BytesIO(_signed(_frame(twice) + data[4 + length : -32])), target, "it is damaged")
 
 
@@ -139,7 +140,7 @@ def test_load_of_a_message_in_another_form_makes_nothing(target: str) -> None:
         ({"secret": bytes(31)}, "its head describes no table"),
         ({"secret": bytes(32)}, "a slot of it is damaged"),
         ({"format": 0}, "its format is 0"),
-        ({"format": 4}, "its format is 4"),
+        ({"format": 5}, "its format is 5"),
         ({"initial_size": 0}, "initial_size is out of range"),
         ({"initial_size": 2**26 + 1}, "initial_size is out of range"),
         ({"stripes": 257}, "stripes is out of range"),
@@ -166,13 +167,20 @@ def test_load_of_no_slots_that_are_fewer_than_none_makes_nothing(target: str) ->
 @pytest.mark.parametrize(
     "damage",
     [
-        {"burst": 2**63 - 1},
-        {"burst": 1},
-        {"burst": 0, "algorithm": "gcra"},
-        {"algorithm": "leaky"},
-        {"algorithm": "", "override": False},
-        {"algorithm": "", "block": True},
-        {"algorithm": "", "burst": 6},
+        {"record": _bucket(burst=2**63 - 1)},
+        {"record": _bucket(burst=1)},
+        {"record": _bucket(burst=0, code=Gcra.code)},
+        {"record": _bucket(code=7)},
+        {"record": _bucket(is_unasked=True, is_override=False)},
+        {"record": _bucket(is_unasked=True, code=Gcra.code)},
+        {"record": _bucket(is_unasked=True, burst=6)},
+        {"record": _bucket(limit=0)},
+        {"record": _bucket(interval_ns=0)},
+        {"record": _bucket(state=(-1, 5, 0, 0))},
+        {"record": _bucket(state=(1, 2**64 - 1, 0, 0))},
+        {"record": _bucket(state=(1, 5, 0, -1))},
+        {"record": Block(-1)},
+        {"record": Block(2**64 - 1)},
         {"allowed": 2**64 - 1},
         {"denied": 2**63},
         {"denied": -1},
@@ -180,10 +188,6 @@ def test_load_of_no_slots_that_are_fewer_than_none_makes_nothing(target: str) ->
         {"fingerprint": bytes(8) + b"12345678"},
         {"fingerprint": b"1" * 16},
         {"fingerprint": b"1" * 15},
-        {"limit": 0},
-        {"interval_ns": 0},
-        {"first": -1},
-        {"idle_at_ns": 2**64 - 1},
         {"key_length": -1},
         {"key_length": 2},
         {"key_length": 9},
@@ -204,7 +208,7 @@ def test_load_of_slots_in_another_order_makes_nothing(target: str) -> None:
     head = msgspec.structs.replace(HEAD, slots=2)
     _require_refused(_file(head, LATER, SOUND), target, "its slots are not in order")
     _require_refused(_file(head, SOUND, SOUND), target, "its slots are not in order")
-    again = msgspec.structs.replace(SOUND, idle_at_ns=6)
+    again = msgspec.structs.replace(SOUND, record=LATER.record)
     _require_refused(_file(head, SOUND, again), target, "a slot of it is damaged")
 
 
@@ -233,8 +237,8 @@ def test_read_of_an_endless_file_ends() -> None:
 def _store_word(name: str, word: int, value: int) -> None:
     """Damage a word of the only bucket of a table."""
     with attached(name) as store:
-        slots = store._table.buckets.slots
-        slot = slots.find(slots.place("a"))
+        slots = store._table.slots
+        slot = slots.find(slots.locate("a"))
         assert slot is not None
         slot.words[word] = value
 
@@ -254,8 +258,8 @@ def test_dump_leaves_out_a_label_that_is_damaged(segment_name: str, target: str)
     config = Config(limit=5, interval="1h", initial_size=8, name=segment_name, label_size=16)
     with ShmStore.open(config) as store:
         store.take("a")
-        slots, labels = store._table.buckets.slots, store._table.segment.header.geometry
-        slot = slots.find(slots.place("a"))
+        slots, labels = store._table.slots, store._table.segment.header.geometry
+        slot = slots.find(slots.locate("a"))
         assert slot is not None
         store._table.segment.words[labels.label_at(0, slot.number) + LABEL_LENGTH] = 2
         file = io.BytesIO()

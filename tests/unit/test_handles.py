@@ -329,7 +329,7 @@ def test_each_store_keeps_its_own_settings(name: str, clock: Clock) -> None:
         assert mine.take("a").remaining == 4
         for number in range(20):
             mine.take(f"flood {number}")
-        assert mine._table.stripes.timeout_ns == 100 * other._table.stripes.timeout_ns
+        assert mine._table.stripes.waits.timeout_ns == 100 * other._table.stripes.waits.timeout_ns
         for number in range(8):
             mine.set(f"override {number}", 1, "1h")
         with pytest.raises(TableFullError):

@@ -21,7 +21,7 @@ from shm_store import (
 )
 from shm_store.operate import audit
 from shm_store.table.locking.stripes import Hold
-from shm_store.table.segment.layout import FIRST, OTHER
+from shm_store.table.segment.layout import IN_FLIGHT_UNITS, OTHER
 from tests.clock import Clock
 from tests.conftest import OpenStore
 from tests.fork import ended, in_child
@@ -251,7 +251,7 @@ def test_reservation_forgotten_within_an_operation_ends_after_it(open_store: Ope
         hold.records[0][OTHER] += 1
 
     store._table.stripes.run(0, body)
-    assert sum(slot.words[FIRST] for slot in store._table.buckets.slots.occupied(0)) == 2
+    assert sum(slot.words[IN_FLIGHT_UNITS] for slot in store._table.slots.occupied(0)) == 2
     assert store.get("a") == (0, 0)
 
 
