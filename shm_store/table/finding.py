@@ -12,17 +12,16 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 from shm_store.core.algorithms import BY_CODE, FRESH, Algorithm, State, Step, Word
-from shm_store.errors import TableFullError
 from shm_store.quota import Concurrency, Quota, resized
 from shm_store.table.in_flight import SOUGHT, Flight, InFlightUnits
-from shm_store.table.records.labels import Labels
 from shm_store.table.locking.stripes import Hold
+from shm_store.table.records.labels import Labels
 from shm_store.table.records.record import Owner, Record
 from shm_store.table.records.slots import Place, Slots, next_tag
 from shm_store.table.records.victims import Victim, Victims
 from shm_store.table.segment.layout import (
-    BLOCKED,
     BLOCK_ENDS,
+    BLOCKED,
     BUCKET,
     CODE_MASK,
     CODE_SHIFT,
@@ -139,9 +138,7 @@ class Finding:
         self._asked: dict[Quota, Algorithm] = {}
         self._stored: dict[tuple[int, int, int, int], Algorithm] = {}
 
-    def find(
-        self, sought: Found, now_ns: int, call: Sequence[Found] = (), dead: Collection[Owner] = ()
-    ) -> Found:
+    def find(self, sought: Found, now_ns: int, call: Sequence[Found] = (), dead: Collection[Owner] = ()) -> Found:
         """Find what decides on the takes of a key now.
 
         Args:
@@ -193,9 +190,7 @@ class Finding:
         algorithm = self._stored.get(key)
         if algorithm is None:
             code = tag >> CODE_SHIFT & CODE_MASK
-            if tag & KIND_MASK != BUCKET or code >= len(BY_CODE) or (
-                burst != limit and not BY_CODE[code].has_burst
-            ):
+            if tag & KIND_MASK != BUCKET or code >= len(BY_CODE) or (burst != limit and not BY_CODE[code].has_burst):
                 raise ValueError(f"tag {tag} with {limit}, {interval_ns} and {burst}")
             if len(self._stored) >= _REMEMBERED:
                 self._stored.clear()
@@ -274,12 +269,7 @@ class Finding:
         if not is_expired:
             found.state = first, idle_at, third, fourth
         flags = asked.code << CODE_SHIFT
-        if (
-            tag & FLAGS != flags
-            or limit != asked.limit
-            or interval_ns != asked.interval_ns
-            or burst != asked.burst
-        ):
+        if tag & FLAGS != flags or limit != asked.limit or interval_ns != asked.interval_ns or burst != asked.burst:
             stored = self.stored(words)
             own = _adopted(asked, stored, tag)
             if own is not stored:

@@ -13,7 +13,7 @@ import struct
 from collections.abc import Callable
 from typing import Any, Final
 
-from shm_store.core.limiter import Take as TakeOne
+from shm_store.core.limiter import TakeCall
 from shm_store.core.validation import require_key
 from shm_store.process import forks
 from shm_store.quota import Quota
@@ -38,10 +38,11 @@ def bind(  # noqa: C901, PLR0915 - one closure, whose calls are what it saves
     seats: Seats,
     stripes: Stripes,
     clock: Callable[[], int],
-    slowly: TakeOne,
-    peeks: bool = False,
+    slowly: TakeCall,
+    default: Quota,
+    stores: bool = True,
     least: int = 1,
-) -> TakeOne:
+) -> TakeCall:
     """Return the `take` of one store.
 
     Args:
@@ -51,16 +52,17 @@ def bind(  # noqa: C901, PLR0915 - one closure, whose calls are what it saves
         stripes: The stripes, to settle a hold that an exception ended.
         clock: Reads the time in nanoseconds.
         slowly: What to call for anything else.
-        peeks: Whether it answers what a take would, and takes nothing.
+        default: The quota of calls that name none.
+        stores: Whether units are taken; else it answers what a take would.
         least: The least cost.
     """
     pop = seats.pool.pop
-    records, memory, words, read, stores = stripes.records, segment.memory, segment.words, _read, not peeks
+    records, memory, words, read = stripes.records, segment.memory, segment.words, _read
     # The only cost that passes at once. In a child that has not caught up with its fork, `settled` is 0, and none does.
     only = (object(), 1)
     settled = forks.settled
 
-    def take(key: str, cost: int = 1, quota: Quota | None = None) -> RateInfo:  # noqa: C901, PLR0911, PLR0912, PLR0915 - in line
+    def take(key: str, cost: int = 1, quota: Quota | None = None) -> RateInfo:  # noqa: C901, PLR0912, PLR0915 - in line
         # From here to BUSY there is nothing, but for `pop`, at which a signal handler may fork.
         if cost is not only[settled[()]] and (type(cost) is not int or cost < least or not settled[()]):
             return slowly(key, cost, quota)
@@ -71,7 +73,7 @@ def bind(  # noqa: C901, PLR0915 - one closure, whose calls are what it saves
                 allowed, denied, let, kept, found,
             ) = hints[key]
             # fmt: on
-            if quota is not asked and quota is not ANY and quota != asked:
+            if quota is not asked and quota is not ANY and (default if quota is None else quota) != asked:
                 return slowly(key, cost, quota)
             # CPython switches threads, and runs signal handlers, at calls and jumps: not within this line.
             seat, seats.spare = seats.spare, None

@@ -1,21 +1,20 @@
 """Units in flight: under a concurrency limit, each process has a slot of its own in the key's set, with their number.
 
-So the units of a dead process are told from those of others. Everything here runs under the stripe of the key's set,
-but for `owners`.
+So the units of a dead process are told from those of others. Everything here runs under the stripe of the key's set.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Final
 
 from shm_store.core.algorithms import State, Step
 from shm_store.process import forks, identity
-from shm_store.table.records.record import InFlight, Owner, decode
+from shm_store.table.records.record import Owner, owner_of
 from shm_store.table.records.slots import Place, Slots
 from shm_store.table.records.victims import Victims
-from shm_store.table.segment.layout import FLAGS, HELD, IDLE_AT, IN_FLIGHT, KIND_MASK, TAG
+from shm_store.table.segment.layout import FLAGS, HELD, IDLE_AT, IN_FLIGHT, IN_FLIGHT_LIMIT, IN_FLIGHT_UNITS, TAG
 
 if TYPE_CHECKING:
     from shm_store.table.finding import Found
@@ -80,7 +79,7 @@ class InFlightUnits:
 
     def place(self, place: Place) -> Place:
         """Return where this process's units of a key belong."""
-        return self._slots.place_of_units(place, self.owner)
+        return self._slots.place_in_flight(place, *self.owner)
 
     def find(
         self, found: Found, limit: int, now_ns: int, dead: Collection[Owner], kept: Callable[[], Collection[int]]
@@ -98,47 +97,32 @@ class InFlightUnits:
             TableFullError: The process has no slot yet, and the key's set has none to give up.
         """
         key, owner, others, owners = found.place, self.owner, 0, set[Owner]()
-        for number, units in self._units(key):
-            if units.owner in dead:
-                self._slots.vacate(key.set_index, number)
-            elif units.owner != owner and units.units:
-                others += units.units
-                owners.add(units.owner)
+        for slot in self._slots.of_key(key, IN_FLIGHT):
+            other, units = owner_of(slot.words), slot.words[IN_FLIGHT_UNITS]
+            if other in dead:
+                self._slots.vacate(key.set_index, slot.number)
+            elif other != owner and units:
+                others += units
+                owners.add(other)
         found.owners = owners
         found.counted(Flight(limit, owner, others))
         found.place = self.place(key)
-        number_of_own = self._slots.number(found.place)
-        if number_of_own is None:
+        slot = self._slots.find(found.place)
+        if slot is None:
             victim = self._victims.choose(found.place, now_ns, kept())
             found.victim, found.flags, found.number = victim, IN_FLIGHT, victim.number
             found.at = self._slots.at(key.set_index, victim.number)
             return
-        found.number = number_of_own
-        found.at = self._slots.at(key.set_index, number_of_own)
-        words = self._slots.words(found.at)
+        found.number, found.at, words = slot.number, slot.at, slot.words
         if not self._slots.is_past(words[IDLE_AT], now_ns):
             found.state = words[0], words[1], words[2], words[3]
         # Under another limit, too, units in flight end: reservations know them by the tag.
         found.tag = words[TAG] if words[TAG] > FLAGS else SOUGHT
-        found.flags = IN_FLIGHT
-
-    def _units(self, place: Place) -> Iterator[tuple[int, InFlight]]:
-        """Yield the units in flight of a key, each with the number of its slot."""
-        for number in self._slots.of_key(place):
-            record = decode(self._slots.words(self._slots.at(place.set_index, number)))
-            if isinstance(record, InFlight):
-                yield number, record
+        if found.tag == SOUGHT or words[IN_FLIGHT_LIMIT] != limit:
+            found.flags = IN_FLIGHT
 
     def get(self, place: Place) -> tuple[int, int]:
         """Return (limit, units that may still be in flight) of a key; (0, 0) for one that has none in flight."""
-        held = [units for _, units in self._units(place) if units.units]
-        limit = max((units.limit for units in held), default=0)
-        return limit, max(limit - sum(units.units for units in held), 0)
-
-    def owners(self, set_index: int) -> frozenset[Owner]:
-        """Return the processes that have units in flight in a set, read without its stripe."""
-        tags = self._slots.column(set_index, TAG)
-        taken = zip(self._slots.controls(set_index), tags, strict=True)
-        numbers = [number for number, (first, tag) in enumerate(taken) if first and tag & KIND_MASK == IN_FLIGHT]
-        records = (decode(self._slots.words(self._slots.at(set_index, number))) for number in numbers)
-        return frozenset(record.owner for record in records if isinstance(record, InFlight))
+        held = [slot.words for slot in self._slots.of_key(place, IN_FLIGHT) if slot.words[IN_FLIGHT_UNITS]]
+        limit = max((words[IN_FLIGHT_LIMIT] for words in held), default=0)
+        return limit, max(limit - sum(words[IN_FLIGHT_UNITS] for words in held), 0)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from shm_store.core.algorithms import NEVER, Algorithm, Word
-from shm_store.quota import Quota
+from shm_store.core.algorithms import NEVER, Algorithm, State, Word
+from shm_store.quota import Concurrency, Quota
 from shm_store.table.finding import Found
 from shm_store.table.locking.stripes import Stripes
 from shm_store.table.records.labels import Labels
@@ -47,7 +47,7 @@ Hint: TypeAlias = tuple[
     Callable[[], None],  # release
     Word,  # the slot's tag,
     int,  # and what it was
-    Quota | None,  # the quota that was passed
+    Quota | Concurrency,  # the quota of the takes
     int,  # until when a take changes one word alone,
     "Word | None",  # which is this one,
     Any,  # as `Within.take` says; None if it counts units up; any other function if it changes several words
@@ -87,47 +87,46 @@ class Known:
         self._old: dict[str, Hint] = {}
         self._is_closed = False
 
-    def recall(self, key: str) -> bool:
-        """Make the old hint of a key a recent one; return whether there was one."""
-        hint = self._old.pop(key, None)
+    def found(self, key: str) -> Found | None:
+        """Return the bucket of a key that has a hint; an old hint becomes a recent one."""
+        hint = self.recent.get(key)
         if hint is None:
-            return False
-        self._keep(key, hint)
-        return True
+            hint = self._old.pop(key, None)
+            if hint is None:
+                return None
+            self._keep(key, hint)
+        return hint[-1]
 
-    def remember(self, key: str, found: Found, state: tuple[int, int, int, int], passed: Quota | None) -> None:
+    def remember(self, found: Found, state: State) -> None:
         """Keep a hint to a bucket, unless its key is long.
 
         Args:
-            key: The key.
-            found: Its bucket.
-            state: The state of that after the operation.
-            passed: The quota that was passed.
+            found: The bucket.
+            state: Its state after the operation.
         """
-        counts = found.counts
-        if not is_short(key) or not isinstance(counts, Algorithm):
+        key, counts = found.key.key, found.counts
+        if key is None or not is_short(key) or not isinstance(counts, Algorithm):
             return
         within = counts.within(state, lambda index: word(self._words, found.at + index))
         if within is None:
             # A take changes several words.
-            self._note(key, found, passed, Counter(NEVER, None, counts.burst, counts.burst, NEVER), found.step)
+            self._note(key, found, Counter(NEVER, None, counts.burst, counts.burst, NEVER), found.step)
         elif counts.counts_in_window:
             counter = Counter(within.ends_ns, within.word, counts.burst, counts.burst, within.ends_ns)
-            self._note(key, found, passed, counter, None)
+            self._note(key, found, counter, None)
         else:
             counter = Counter(within.ends_ns, within.word, counts.burst, counts.burst, NEVER)
-            self._note(key, found, passed, counter, within.take)
+            self._note(key, found, counter, within.take)
 
-    def remember_lease(self, key: str, found: Found, counter: Counter, passed: Quota | None) -> None:
+    def remember_lease(self, key: str, found: Found, counter: Counter) -> None:
         """Keep a hint to a lease, unless its key is long."""
         if is_short(key):
-            self._note(key, found, passed, counter, None)
+            self._note(key, found, counter, None)
 
     def _note(
         self,
         key: str,
         found: Found,
-        passed: Quota | None,
         counter: Counter,
         take: Callable[..., object] | None,
     ) -> None:
@@ -140,7 +139,7 @@ class Known:
             semaphore.release,
             word(self._words, at + TAG),
             found.tag,
-            passed,
+            found.asked,
             counter.ends_ns,
             None if counter.word is None else word(self._words, at + counter.word),
             take,

@@ -8,11 +8,9 @@ or overwritten admits no unit more (docs/distributed.md).
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import msgspec
 
-from shm_store.core.limiter import Take
+from shm_store.core.limiter import TakeCall
 from shm_store.errors import TableFullError
 from shm_store.quota import Quota
 from shm_store.rate_info import RateInfo
@@ -22,7 +20,18 @@ from shm_store.table.known import Counter
 from shm_store.table.locking.stripes import Hold
 from shm_store.table.records.record import Lease, decode
 from shm_store.table.records.slots import Place, Slot
-from shm_store.table.segment.layout import ALLOWED, DENIAL, DENIED, FLAGS, LEASE, LEASE_SPENT, OTHER, PENDING, TAG, UNITS
+from shm_store.table.segment.layout import (
+    ALLOWED,
+    DENIAL,
+    DENIED,
+    FLAGS,
+    LEASE,
+    LEASE_SPENT,
+    OTHER,
+    PENDING,
+    TAG,
+    UNITS,
+)
 from shm_store.table.table import Table
 
 __all__ = ["DENIAL", "UNITS", "Held", "Lease", "Leasing", "Pending"]
@@ -68,10 +77,10 @@ class Leasing:
             `ask`, which calls `spend` first.
     """
 
-    take: Take
+    take: TakeCall
 
-    def __init__(self, table: Table, clock: Callable[[], int], ask: Take, issuer: str) -> None:
-        """Use those leases of `table` that `issuer` has issued."""
+    def __init__(self, table: Table, quota: Quota, ask: TakeCall, issuer: str) -> None:
+        """Use those leases of `table` that `issuer` has issued; `quota` is that of calls which name none."""
         self._table = table
         self._issuer = issuer
         self._known = table.new_known()
@@ -80,22 +89,18 @@ class Leasing:
             segment=table.segment,
             seats=table.seats,
             stripes=table.stripes,
-            clock=clock,
+            clock=table.clock,
+            default=quota,
             slowly=ask,
         )
 
-    def recall(self, key: str) -> bool:
-        """Return whether the short way is worth a try that was not taken."""
-        return self._known.recall(key)
-
-    def spend(self, key: str, cost: int, quota: Quota, passed: Quota | None, patience_ns: int) -> RateInfo | Pending:
+    def spend(self, key: str, cost: int, quota: Quota, patience_ns: int) -> RateInfo | Pending:
         """Take from a lease; if it does not decide, mark it as pending, and return the message for the issuer.
 
         Args:
             key: The key.
             cost: Units, from 1 on.
             quota: The quota of the take.
-            passed: The same, or None if it was not named.
             patience_ns: The time after which another process asks, if this one has not stored its answer.
         """
         slots = self._table.slots
@@ -109,7 +114,7 @@ class Leasing:
             return outcome
         info, found, counter = outcome
         if counter is not None:
-            self._known.remember_lease(key, found, counter, passed)
+            self._known.remember_lease(key, found, counter)
         return info
 
     def _spend(

@@ -6,15 +6,13 @@ a slot goes through the journal (I6).
 
 from __future__ import annotations
 
-from typing import Final
-
 from shm_store.core.algorithms import FRESH, Algorithm, State
 from shm_store.quota import Quota, resized
 from shm_store.table.finding import Finding, Found
 from shm_store.table.in_flight import InFlightUnits
 from shm_store.table.locking.journal import Journal
 from shm_store.table.locking.stripes import Hold
-from shm_store.table.records.record import Block, Bucket, InFlight, Lease, Record, decode
+from shm_store.table.records.record import Block, Bucket, Record
 from shm_store.table.records.slots import Place, Slot, Slots, next_tag
 from shm_store.table.segment.layout import (
     BLOCK,
@@ -25,20 +23,21 @@ from shm_store.table.segment.layout import (
     IN_FLIGHT_UNITS,
     OTHER,
     OVERRIDE,
+    SLOT_WORDS,
     TAG,
     UNASKED,
 )
-
-# A slot's words but the tag.
-_WORDS: Final = TAG
 
 
 class Operations:
     """The operations of one table."""
 
-    def __init__(self, slots: Slots, finding: Finding, in_flight: InFlightUnits, journal: Journal) -> None:
-        """Bind to the parts of the table."""
+    def __init__(
+        self, slots: Slots, words: memoryview, finding: Finding, in_flight: InFlightUnits, journal: Journal
+    ) -> None:
+        """Bind to the parts of the table, and to the words of its segment."""
         self._slots = slots
+        self._words = words
         self._finding = finding
         self._in_flight = in_flight
         self._journal = journal
@@ -87,7 +86,9 @@ class Operations:
         own = resized(algorithm, limit, interval_ns)
         state = own.requoted(state, algorithm, hold.now_ns) if keep_spent else FRESH
         is_unasked = bool(slot.words[TAG] & UNASKED)
-        override = Bucket(state, own.limit, own.interval_ns, own.burst, own.code, is_override=True, is_unasked=is_unasked)
+        override = Bucket(
+            state, own.limit, own.interval_ns, own.burst, own.code, is_override=True, is_unasked=is_unasked
+        )
         self.rewrite(hold, slot, override)
         return True
 
@@ -144,7 +145,7 @@ class Operations:
         if units < 0:
             self._charge(hold, found, -units)
             return
-        words = self._slots.words(found.at)
+        words = self._words[found.at : found.at + SLOT_WORDS]
         # Another tag: reset, evicted, or given another limit since. What it still misses of the take is not known.
         if words[TAG] != found.tag:
             return
@@ -177,14 +178,13 @@ class Operations:
 
     def _advance(self, hold: Hold, at: int, algorithm: Algorithm, state: State, after: State) -> None:
         """Store what has become of a state."""
-        words = self._slots.words(at)
         ordered = algorithm.ordered(state, after)
         if ordered is None:
             log = [each for word, value in enumerate(after) if value != state[word] for each in (at + word, value)]
             self._journal.write(hold.seat, hold.stripes, log)
         else:
             for word in ordered:
-                words[word] = after[word]
+                self._words[at + word] = after[word]
 
     def rewrite(self, hold: Hold, slot: Slot, record: Record) -> int:
         """Store another record in the slot of a key, all of it or nothing, and return its tag."""

@@ -3,68 +3,83 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Callable
 from typing import Final, Self
 
-from shm_store.config import Config, OnFull
+from shm_store.config import Config
 from shm_store.core.digest import Digest
-from shm_store.core.reservation import Settle
+from shm_store.core.reservation import Settlements
 from shm_store.durations import NS_PER_SECOND
-from shm_store.errors import TableFullError
-from shm_store.process import forks, identity
-from shm_store.table import plain, sweeps
-from shm_store.table.accounts import Owner
+from shm_store.process import forks
 from shm_store.table.attachment import Attachment, on_open
-from shm_store.table.buckets import Buckets
-from shm_store.table.call import Taken, Undecided, Wanted
+from shm_store.table.finding import Finding
 from shm_store.table.handle import Handle, close_dropped
-from shm_store.table.hints import Hints
-from shm_store.table.locking.recovery import Recovery
-from shm_store.table.locking.seats import Role, Seats
+from shm_store.table.in_flight import InFlightUnits
+from shm_store.table.known import Known
+from shm_store.table.locking.seats import Role
 from shm_store.table.locking.stripes import Hold, Stripes
-from shm_store.table.records.slots import Place
+from shm_store.table.operations import Operations
+from shm_store.table.records.labels import Labels
+from shm_store.table.records.slots import Place, Slots
 from shm_store.table.records.tallies import Tallies
+from shm_store.table.records.victims import Victims
 from shm_store.table.segment.layout import MIN_TTL_AT, OTHER, TTL_INTERVAL_AT, WORD
-from shm_store.table.segment.mapping import Segment
-from shm_store.table.settlement import Settlements
-from shm_store.table.takes import Takes
-
-# Slots that a sweep vacates in one hold of a stripe, which is then about as long as that of a first take.
-_SWEPT_AT_ONCE: Final = 4
+from shm_store.table.settling import Settling
+from shm_store.table.sweeps import Sweeps
+from shm_store.table.transaction import Transaction
 
 
 class Table:
-    """A segment with its seats, stripes, buckets and recovery, as one handle uses them.
+    """A segment with all that works on it, as one handle uses it.
 
     Attributes:
         config: The settings of this handle.
+        clock: Reads the time in nanoseconds.
         segment: The mapping.
         seats: This process's seats.
         recovery: Frees what dead processes held.
         stripes: Runs a function under a stripe.
-        buckets: What to run on one bucket.
-        takes: What to run on several.
+        slots: Where keys are.
+        labels: What operators read of the slots; None if the segment has none.
+        finding: Finds buckets, and gives slots to new keys.
+        transaction: Decides on takes.
+        operations: What to run on one key that takes nothing.
+        sweeps: Reclaims slots.
+        settling: Settles what was taken.
         tallies: How policies decide.
         handle: What ends with this table.
     """
 
     def __init__(self, attachment: Attachment, config: Config, clock: Callable[[], int]) -> None:
         """Bind everything to `attachment`, which does not count this table: use `open` or `attach`."""
-        on_full: OnFull = config.on_full
         self.config: Final = config
-        self.segment: Final[Segment] = attachment.segment
-        self.seats: Final[Seats] = attachment.seats
-        self.recovery: Final[Recovery] = attachment.recovery
-        self.stripes: Final = Stripes(attachment, config.lock_timeout_ns)
-        self.buckets: Final = Buckets(self.segment, self.recovery.journal, clock, _epoch_of(clock), on_full)
-        self.takes: Final = Takes(self.buckets)
+        self.clock: Final = clock
+        self.segment: Final = attachment.segment
+        self.seats: Final = attachment.seats
+        self.recovery: Final = attachment.recovery
+        self.stripes: Final = Stripes(attachment, clock, config.lock_timeout_ns)
+        self.slots: Final = Slots(self.segment)
+        self.labels: Final = Labels(self.segment) if config.label_size else None
+        victims, journal = Victims(self.segment, self.slots, config.on_full), self.recovery.journal
+        self._in_flight: Final = InFlightUnits(self.slots, victims)
+        self.finding: Final = Finding(
+            self.slots,
+            victims,
+            self._in_flight,
+            labels=self.labels,
+            records=attachment.records,
+            outcomes=attachment.outcomes,
+            epoch=_epoch_of(clock),
+        )
+        self.transaction: Final = Transaction(
+            self.segment, self.seats, self.stripes, journal, self.finding, labels=self.labels, clock=clock
+        )
+        self.operations: Final = Operations(self.slots, self.segment.words, self.finding, self._in_flight, journal)
+        self.sweeps: Final = Sweeps(self.slots, self.stripes, clock)
+        self.settling: Final = Settling(self.segment.name, self.stripes, self.operations)
         self.tallies: Final = Tallies(self.segment)
-        settlements = Settlements(self.stripes, self.takes)
-        self.handle: Final = Handle(attachment, self.stripes, settlements, self.tallies)
-        self._owner: Owner | None = None
+        self.handle: Final = Handle(attachment, self.stripes, Settlements(self.settling), self.tallies)
         forks.register(self)
 
     @classmethod
@@ -123,68 +138,24 @@ class Table:
             raise
         return table
 
-    @property
-    def owner(self) -> Owner:
-        """This process, as others know it by what it has in flight."""
-        forks.catch_up()
-        if self._owner is None:
-            self._owner = Owner(os.getpid(), identity.own_start_ticks())
-        return self._owner
-
-    def take_all(self, wanted: list[Wanted]) -> list[Taken]:
-        """Take all or nothing, under one hold of every stripe concerned."""
-        try:
-            return self._take_all(wanted)
-        except TableFullError:
-            # Without a sweeper, too, what the dead had in flight makes room.
-            if not sum(map(self.sweep_set, {each.place.set_index for each in wanted})):
-                raise
-            return self._take_all(wanted)
-
-    def take(self, wanted: Wanted) -> Taken:
-        """Take from one bucket."""
-
-        def body(hold: Hold) -> Taken | list[Taken] | Undecided:
-            return plain.take(self.buckets, hold, wanted) or self.takes.take(hold, [wanted], self.owner)
-
-        try:
-            taken = self.stripes.run(wanted.place.stripe, body)
-        except TableFullError:
-            taken = self.take_all([wanted])
-        assert not isinstance(taken, Undecided)
-        return taken[0] if isinstance(taken, list) else taken
-
-    def _take_all(self, wanted: list[Wanted]) -> list[Taken]:
-        def body(hold: Hold) -> list[Taken] | Undecided:
-            return plain.take_all(self.buckets, hold, wanted) or self.takes.take(hold, wanted, self.owner)
-
-        stripes = tuple(sorted({each.place.stripe for each in wanted}))
-        outcome = self.stripes.run_all(stripes, body)
-        if isinstance(outcome, Undecided):
-            # Not under the stripes: each look is a file to be read.
-            dead = _dead(outcome.owners)
-            outcome = self.stripes.run_all(stripes, lambda hold: self.takes.take(hold, wanted, self.owner, dead))
-        assert not isinstance(outcome, Undecided)
-        return outcome
-
     def place_of(self, digest: Digest) -> Place:
         """Return where the key of a digest belongs, with its text and its whole fingerprint if a slot has them."""
-        half = self.buckets.slots.place_of_digest(digest)
+        half = self.slots.place_of_digest(digest)
 
         def body(hold: Hold) -> Place:
             hold.records[half.stripe][OTHER] += 1
-            return self._labelled(half) or self.buckets.slots.bucket_of_half(half) or half
+            return self._labelled(half) or self.slots.bucket_of_half(half) or half
 
         return self.stripes.run(half.stripe, body)
 
     def _labelled(self, half: Place) -> Place | None:
-        slots, labels = self.buckets.slots, self.buckets.labels
+        labels = self.labels
         if labels is None:
             return None
-        for slot in slots.of_key(half):
+        for slot in self.slots.of_key(half):
             text = labels.key(half.set_index, slot.number)
             if text is not None:
-                place = slots.place(text)
+                place = self.slots.locate(text)
                 # A damaged label may have the text of another key.
                 if place.fingerprint[WORD:] == half.fingerprint[WORD:]:
                     return place
@@ -192,51 +163,30 @@ class Table:
 
     def begins_burst(self, place: Place, length_ns: int) -> bool:
         """Return whether no process has called this for the key within its time; always, where no text is kept."""
-        labels, buckets = self.buckets.labels, self.buckets
+        labels = self.labels
         if labels is None:
             return True
 
         def body(hold: Hold) -> bool:
-            slot, now_ns = buckets.slots.find(place), buckets.clock()
+            number, now_ns = self.slots.number(place), hold.now_ns
             hold.records[place.stripe][OTHER] += 1
-            return slot is None or labels.begins_burst(place.set_index, slot.number, now_ns, now_ns + length_ns)
+            return number is None or labels.begins_burst(place.set_index, number, now_ns, now_ns + length_ns)
 
         return self.stripes.run(place.stripe, body)
 
     def sweep_set(self, set_index: int) -> int:
-        """Reclaim the unused slots of one set; return how many.
-
-        It scans without the stripe, and acquires it for a few slots at a time. So another process waits no longer
-        than for a take.
-        """
-        stripe = set_index % self.segment.header.geometry.stripes
-        dead = _dead(self.buckets.holders.owners(set_index))
-        found = sweeps.reclaimable(self.buckets, set_index, dead)
-        return sum(
-            self.stripes.run(
-                stripe, partial(sweeps.sweep, self.buckets, set_index, found[at : at + _SWEPT_AT_ONCE], dead)
-            )
-            for at in range(0, len(found), _SWEPT_AT_ONCE)
-        )
+        """Reclaim the unused slots of one set; return how many."""
+        return self.sweeps.sweep_set(set_index)
 
     def reset_all(self) -> int:
         """Forget every bucket and override, and what is in flight; keep blocks; return how many slots were vacated."""
-        reset = 0
-        for set_index in range(self.segment.header.geometry.sets):
-            found = [slot.number for slot in self.buckets.slots.occupied(set_index)]
-            stripe = set_index % self.segment.header.geometry.stripes
-            for at in range(0, len(found), _SWEPT_AT_ONCE):
-                numbers = found[at : at + _SWEPT_AT_ONCE]
-                reset += self.stripes.run(stripe, partial(sweeps.reset_all, self.buckets, set_index, numbers))
-        return reset
+        return sum(map(self.sweeps.reset_set, range(self.segment.header.geometry.sets)))
 
-    def new_hints(self) -> Hints:
+    def new_known(self) -> Known:
         """Return hints, none so far, that end with this handle."""
-        return self.handle.new_hints(self.buckets.labels)
-
-    def abandon(self, settle: Settle) -> None:
-        """Settle a call whose reservation was dropped; see `Settlements.abandon`."""
-        self.handle.settlements.abandon(settle, sys._getframe(1))  # noqa: SLF001 - documented, underscore and all
+        known = Known(self.stripes, self.segment.words, self.labels)
+        self.handle.add(known)
+        return known
 
     def close(self) -> None:
         """See `Handle.close`."""
@@ -245,12 +195,9 @@ class Table:
 
     def after_fork(self) -> None:
         """Count in records of the child's own, and as a process of its own."""
-        self._owner = None
+        self._in_flight.after_fork()
+        self.settling.pid = os.getpid()
         self.tallies.after_fork()
-
-
-def _dead(owners: Iterable[Owner]) -> set[Owner]:
-    return {owner for owner in owners if not identity.is_alive(*owner)}
 
 
 def _epoch_of(clock: Callable[[], int]) -> Callable[[], int]:

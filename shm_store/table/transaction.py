@@ -28,15 +28,14 @@ from shm_store.table.segment.layout import (
     REFUSED,
     SEAT_PHASES,
     SHADOW,
-    SLOT_WORDS,
     WORD,
 )
 from shm_store.table.segment.mapping import Segment
 
 # The state of a slot, and its tag.
 _read: Final = struct.Struct("@4Q24xQ").unpack_from
-# So many keys have room in one journal, whatever is stored of them.
-_FEW: Final = JOURNAL_WORDS // (2 * SLOT_WORDS)
+#: Takes of one call, for each stripe of their keys: a journal has room for all words of so many states.
+TAKES_MAX: Final = JOURNAL_WORDS // (2 * len(FRESH))
 
 
 class Transaction:
@@ -73,7 +72,7 @@ class Transaction:
         *,
         stores: bool = True,
         dead: Collection[Owner] | None = None,
-    ) -> tuple[list[Decision], bool]:
+    ) -> tuple[list[Decision], bool, bool]:
         """Decide on takes together, and take all or nothing.
 
         Args:
@@ -84,13 +83,14 @@ class Transaction:
             dead: Processes that are known to be dead; None before this process has looked.
 
         Returns:
-            Of each take its decision; and whether one that is not in shadow mode was denied, so that nothing was taken.
-            Then an allowed one says what is left, and has the state before it.
+            Of each take its decision; whether one that is not in shadow mode was denied, so that nothing was taken; and
+            whether any was found otherwise than a hint had it. If nothing was taken, the decision of an allowed take
+            says what is left, and has the state before it.
 
         Raises:
             CostError: A cost is no integer from 1 to the most units of its bucket.
             TableFullError: A new key's set has no slot to give up.
-            ConfigurationError: The journals of the stripes have no room for the changes.
+            ConfigurationError: There are more than TAKES_MAX takes for each stripe.
         """
         seats, stripes, acquire, memory, words = self._seats, self._stripes, self._acquire, self._memory, self._words
         release, clock, journal, settled = self._release, self._clock, self._journal, forks.settled
@@ -104,6 +104,9 @@ class Transaction:
             order.sort()
             if len({*order}) < len(order):
                 order, states = sorted({*order}), {}
+        if len(founds) > TAKES_MAX * len(order):
+            remedy = f"take from at most {TAKES_MAX} keys at once for each stripe, or use more stripes"
+            raise ConfigurationError("takes", f"{len(founds)} keys in {len(order)} stripes", remedy)
         if not settled[()]:
             forks.catch_up()
         # CPython switches threads, and runs signal handlers, at calls and jumps: not within this line.
@@ -163,10 +166,8 @@ class Transaction:
                         log.clear()
                         self._leave(founds, decisions, now_ns)
                     if stores:
-                        if len(founds) > _FEW:
-                            _require_room(founds, order, log)
                         if is_searched:
-                            self._place(founds, decisions, log, is_denied=is_denied)
+                            self._place(seat, order, founds, decisions, log, is_denied=is_denied)
                         if len(log) == 2:
                             # One word is one store: there is no half of it.
                             words[log[0]] = log[1]
@@ -201,7 +202,7 @@ class Transaction:
             gone = {owner for owner in doubtful if not identity.is_alive(*owner)}
             founds[:] = [Found(found.key, found.asked) for found in founds]
             return self.run(founds, costs, shadows, stores=stores, dead=gone)
-        return decisions, is_denied
+        return decisions, is_denied, is_searched
 
     def _searched(
         self, founds: list[Found], position: int, enforced: int, now_ns: int, dead: Collection[Owner] | None
@@ -228,24 +229,31 @@ class Transaction:
                 state = (first, idle_at, third, fourth) if tag == found.tag else found.state
                 decisions[position] = (True, *found.left(state, now_ns), 0, state)
 
-    def _place(self, founds: list[Found], decisions: list[Decision], log: list[int], *, is_denied: bool) -> None:
-        """Give new keys their slots, and have the log store the limits that others have adopted.
+    def _place(
+        self,
+        seat: memoryview,
+        order: Sequence[int],
+        founds: list[Found],
+        decisions: list[Decision],
+        log: list[int],
+        *,
+        is_denied: bool,
+    ) -> None:
+        """Give new keys their slots, and store the limits that other keys have adopted.
 
         Alone, a new key gets its slot and its state at once. With others, it is fresh until the log is stored.
         """
-        changes: list[int] = []
         for found, decision in zip(founds, decisions, strict=True):
             if found.flags is None:
                 continue
             if found.victim is None:
                 # They hold from now on, even if a take is denied.
-                changes += self._finding.change(found)
+                self._journal.write(seat, order, self._finding.change(found))
             elif decision[0] and not is_denied:
                 alone = len(founds) == 1
                 self._finding.fill(found, decision[4] if alone else FRESH)
                 if alone:
                     log.clear()
-        log[:0] = changes
 
     def _store(
         self, seat: memoryview, order: Sequence[int], founds: list[Found], decisions: list[Decision], log: list[int]
@@ -300,10 +308,3 @@ def _doubtful(founds: list[Found], decisions: list[Decision]) -> set[Owner]:
     together = zip(founds, decisions, strict=True)
     return {owner for found, decision in together if not decision[0] for owner in found.owners}
 
-
-def _require_room(founds: list[Found], order: Sequence[int], log: list[int]) -> None:
-    """Raise ConfigurationError unless the journals have room for a log, and for the limits that keys adopt."""
-    changed = sum(found.flags is not None and found.victim is None for found in founds)
-    if len(log) + 2 * SLOT_WORDS * changed > JOURNAL_WORDS * len(order):
-        remedy = "take fewer keys at once, or use more stripes"
-        raise ConfigurationError("takes", f"{len(founds)} keys in {len(order)} stripes", remedy)

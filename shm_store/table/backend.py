@@ -1,0 +1,276 @@
+"""The table as the back end of a store: what the front asks of it, and what a store calls past the front."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+
+from shm_store.core.algorithms import Algorithm, Decision
+from shm_store.core.backend import Decided, Take
+from shm_store.core.digest import Digest
+from shm_store.core.limiter import KeyTake, TakeCall
+from shm_store.core.validation import not_a_quota, require_key
+from shm_store.errors import ConfigurationError, CostError, TableFullError
+from shm_store.quota import Concurrency, Quota
+from shm_store.rate_info import RateInfo
+from shm_store.table import hot
+from shm_store.table.finding import Found
+from shm_store.table.handle import close_dropped
+from shm_store.table.records.slots import Place
+from shm_store.table.settling import Receipt
+from shm_store.table.table import Table
+
+
+class TableBackend:
+    """Keeps buckets in one table; implements `Backend`.
+
+    Attributes:
+        name: The name of the segment.
+        keys: A key is named by its text or its digest.
+        quota: The default quota.
+        realm: The name of the segment, as a URL.
+        is_split: False: one call takes from any keys.
+        is_remote: False.
+        settle: See `Settler`.
+        abandon: See `Settler`.
+    """
+
+    keys = (str, Digest)
+    is_split = False
+    is_remote = False
+
+    def __init__(self, table: Table) -> None:
+        """Keep them in `table`, which is closed with this."""
+        self._table = table
+        self._transaction = table.transaction
+        self._settlements = table.handle.settlements
+        self._known = table.new_known()
+        self.name = table.config.name
+        self.quota = table.config.quota
+        self.realm = f"shm://{self.name}"
+        self.settle = table.settling.settle
+        self.abandon = table.settling.abandon
+
+    @property
+    def pid(self) -> int:
+        """The process."""
+        return self._table.settling.pid
+
+    def partition(self, keys: Sequence[str]) -> list[list[int]]:
+        """Return the positions of all keys as one group."""
+        return [[*range(len(keys))]]
+
+    def check(self, limit: Quota | Concurrency) -> None:
+        """Do nothing: the table counts by any limit."""
+
+    def decide(self, takes: Sequence[Take]) -> list[RateInfo]:
+        """Take from all buckets or from none, under one hold of all their stripes."""
+        return [_info(*each) for each in self._decided(takes)[0]]
+
+    def peek(self, take: Take) -> RateInfo:
+        """Answer what a take would answer, and change nothing."""
+        close_dropped()
+        founds = [self._sought(take.key, take.quota)]
+        ((decision,), _, _) = self._transaction.run(founds, [take.cost], stores=False)
+        return _info(founds[0], decision)
+
+    def reserve(self, takes: Sequence[Take]) -> list[Decided]:
+        """Do the same as `decide`, and return what a settlement needs as well."""
+        outcome, is_denied = self._decided(takes)
+        return [
+            Decided(_info(found, decision), decision[0] and not is_denied, Receipt(found, decision[4]))
+            for found, decision in outcome
+        ]
+
+    def get(self, key: str | Digest) -> tuple[int, int]:
+        """Return (limit, remaining); (0, 0) if there is no bucket."""
+        place = self.any_place(key)
+        return self._table.stripes.run(place.stripe, lambda hold: self._table.operations.get(hold, place))
+
+    def set(self, key: str | Digest, quota: Quota, *, keep_spent: bool) -> bool:
+        """Store an override; return whether it changed anything.
+
+        Raises:
+            ConfigurationError: No bucket has the digest.
+        """
+        place, operations = self.whole_place(key), self._table.operations
+        return self._table.stripes.run(
+            place.stripe, lambda hold: operations.set(hold, place, quota, keep_spent=keep_spent)
+        )
+
+    def reset(self, key: str | Digest) -> bool:
+        """Forget a bucket and its override; return whether there was one."""
+        place = self.any_place(key)
+        return self._table.stripes.run(place.stripe, lambda hold: self._table.operations.reset(hold, place))
+
+    def block(self, key: str | Digest, wait_ns: int) -> None:
+        """Deny every take of a key for so long.
+
+        Raises:
+            ConfigurationError: No bucket has the digest.
+        """
+        place = self.whole_place(key)
+        self._table.stripes.run(place.stripe, lambda hold: self._table.operations.block(hold, place, wait_ns))
+
+    def unblock(self, key: str | Digest) -> bool:
+        """End the block of a key; return whether there was one."""
+        place = self.any_place(key)
+        return self._table.stripes.run(place.stripe, lambda hold: self._table.operations.unblock(hold, place))
+
+    def close(self) -> None:
+        """Let go of the segment."""
+        self._table.close()
+
+    def bind_take(self) -> TakeCall:
+        """Return the fast `take` of a store. It refers to this, and this must not refer to it: that were a cycle."""
+        return self._bound(self._take)
+
+    def bind_peek(self, slowly: TakeCall) -> TakeCall:
+        """Return the fast `peek` of a store, which leaves to `slowly` what is unusual."""
+        return self._bound(slowly, stores=False)
+
+    def bind_get(self, slowly: Callable[[str | Digest], tuple[int, int]]) -> Callable[[str | Digest], tuple[int, int]]:
+        """Return the fast `get` of a store, which leaves to `slowly` what is unusual."""
+        look = self._bound(_unknown, stores=False, least=0)
+
+        def get(key: str | Digest) -> tuple[int, int]:
+            info = look(key, 0, hot.ANY)  # type: ignore[arg-type] # no hint has the hash of a Digest
+            # A full bucket may have expired.
+            if info is _UNKNOWN or info.remaining == info.limit:
+                return slowly(key)
+            return info.limit, info.remaining
+
+        return get
+
+    def bind_take_all(self, slowly: Callable[..., list[RateInfo]]) -> Callable[..., list[RateInfo]]:
+        """Return the fast `take_all` of a store, for keys that are all known; it leaves to `slowly` what is unusual."""
+        hints, run, default = self._known.recent, self._transaction.run, self.quota
+
+        def take_all(takes: Sequence[KeyTake], *, shadow: Collection[int] = ()) -> list[RateInfo]:
+            if shadow != () or type(takes) is not list or not takes:
+                return slowly(takes, shadow=shadow)
+            founds: list[Found] = []
+            costs: list[int] = []
+            try:
+                for key, quota, cost in takes:
+                    found = hints[key][-1]
+                    if quota is not found.asked and (default if quota is None else quota) != found.asked:
+                        return slowly(takes, shadow=shadow)
+                    founds.append(found)
+                    costs.append(cost)
+            except (LookupError, TypeError, ValueError):
+                return slowly(takes, shadow=shadow)
+            try:
+                decisions, _, is_searched = run(founds, costs)
+            except TableFullError:
+                return slowly(takes, shadow=shadow)
+            if is_searched:
+                self._remember(founds, decisions)
+            return [
+                RateInfo(is_allowed, found.most, remaining, reset_ns, retry_ns)
+                for found, (is_allowed, remaining, reset_ns, retry_ns, _) in zip(founds, decisions)  # noqa: B905 - fast
+            ]
+
+        return take_all
+
+    def place(self, key: str) -> Place:
+        """Return where a key belongs."""
+        close_dropped()
+        return self._table.slots.locate(key)
+
+    def any_place(self, key: str | Digest) -> Place:
+        """Return the place of a key that may be given by its digest; of one without a bucket, half a fingerprint."""
+        return self._table.place_of(key) if isinstance(key, Digest) else self.place(key)
+
+    def whole_place(self, key: str | Digest) -> Place:
+        """Return the place of a key for what may need a new slot, which takes more than half a fingerprint.
+
+        Raises:
+            ConfigurationError: No slot has the text or the whole fingerprint of the digest's key.
+        """
+        place = self.any_place(key)
+        if not place.is_known:
+            raise ConfigurationError("key", str(key), "no bucket has this digest: give the text of the key")
+        return place
+
+    def _bound(self, slowly: TakeCall, *, stores: bool = True, least: int = 1) -> TakeCall:
+        table = self._table
+        return hot.bind(
+            hints=self._known.recent,
+            segment=table.segment,
+            seats=table.seats,
+            stripes=table.stripes,
+            clock=table.clock,
+            default=self.quota,
+            slowly=slowly,
+            stores=stores,
+            least=least,
+        )
+
+    def _take(self, key: str, cost: int = 1, quota: Quota | None = None) -> RateInfo:
+        """Take where the hot path does not lead."""
+        self._settlements.begin()
+        close_dropped()
+        require_key(key)
+        if quota is None:
+            quota = self.quota
+        elif not isinstance(quota, Quota):
+            raise not_a_quota("quota", quota)
+        founds = [self._sought(key, quota)]
+        decisions, is_denied, is_searched = self._run(founds, [cost], 0)
+        if founds[0].victim is None:
+            self._remember(founds, decisions)
+        return _info(founds[0], decisions[0])
+
+    def _sought(self, key: str, quota: Quota | Concurrency) -> Found:
+        """Return what a hint says of a key, or what is still to be found."""
+        found = self._known.found(key)
+        if found is not None and (found.asked is quota or found.asked == quota):
+            return found
+        return Found(self._table.slots.locate(key), quota)
+
+    def _decided(self, takes: Sequence[Take]) -> tuple[list[tuple[Found, Decision]], bool]:
+        """Return of each take what has decided and how, and whether one was denied."""
+        close_dropped()
+        positions = range(len(takes))
+        shadows = sum(take.shadow for take in takes)
+        # Those in shadow mode last: they are decided on what the others leave.
+        order = sorted(positions, key=lambda position: takes[position].shadow) if shadows else positions
+        founds = [self._sought(takes[position].key, takes[position].quota) for position in order]
+        try:
+            decisions, is_denied, is_searched = self._run(founds, [takes[position].cost for position in order], shadows)
+        except CostError as error:
+            error.index = order[error.index]
+            raise
+        if is_searched:
+            self._remember(founds, decisions)
+        outcome = dict(zip(order, zip(founds, decisions, strict=True), strict=True))
+        return [outcome[position] for position in positions], is_denied
+
+    def _run(self, founds: list[Found], costs: Sequence[int], shadows: int) -> tuple[list[Decision], bool, bool]:
+        sought = founds.copy()
+        try:
+            return self._transaction.run(founds, costs, shadows)
+        except TableFullError:
+            # Without a sweeper, too, what the dead had in flight makes room.
+            if not sum(map(self._table.sweep_set, {found.place.set_index for found in sought})):
+                raise
+            founds[:] = sought
+            return self._transaction.run(founds, costs, shadows)
+
+    def _remember(self, founds: list[Found], decisions: list[Decision]) -> None:
+        """Keep hints to the buckets that were found. Not to new ones: most keys of a flood come once."""
+        for found, decision in zip(founds, decisions, strict=True):
+            if found.victim is None and isinstance(found.counts, Algorithm):
+                self._known.remember(found, decision[4])
+
+
+_UNKNOWN = RateInfo(False, 0, -1, 0)
+
+
+def _unknown(_key: str, _cost: int = 1, _quota: Quota | None = None) -> RateInfo:
+    return _UNKNOWN
+
+
+def _info(found: Found, decision: Decision) -> RateInfo:
+    is_allowed, remaining, reset_ns, retry_ns, _ = decision
+    return RateInfo(is_allowed, found.most, remaining, reset_ns, retry_ns)
