@@ -138,7 +138,7 @@ class Slots:
         """Return the number of the slot of a key in its set, or None."""
         fingerprint, memory, offset = place.fingerprint, self.memory, place.set_index * self._set_size
         first = self._controls_at + offset
-        # Within a microsecond: a search of the fingerprints themselves takes up to five.
+        # Within a microsecond: a search of the fingerprints themselves takes up to five. In line: `control_of`.
         controls, control = memory[first : first + self._set_slots], fingerprint[0] or 1
         number = controls.find(control)
         while number >= 0:
@@ -235,10 +235,15 @@ class Slots:
         at = self._fingerprint_at(set_index, number)
         self.memory[at : at + FINGERPRINT] = fingerprint
         # The last store alone gives the key its slot.
-        self.memory[self._controls_at + set_index * self._set_size + number] = fingerprint[0] or 1
+        self.memory[self._controls_at + set_index * self._set_size + number] = control_of(fingerprint)
 
     def _fingerprint_at(self, set_index: int, number: int) -> int:
         return self._fingerprints_at + set_index * self._set_size + number * FINGERPRINT
+
+
+def control_of(fingerprint: bytes) -> int:
+    """Return the control byte of the slot that the key of a fingerprint has; never VACANT."""
+    return fingerprint[0] or 1
 
 
 def is_text_of(secret: bytes, text: bytes, fingerprint: bytes) -> bool:
