@@ -9,7 +9,7 @@ from shm_store.core.algorithms.fixed_window import FixedWindow
 from shm_store.core.algorithms.gcra import Gcra
 from shm_store.core.algorithms.sliding_window import SlidingWindow
 from shm_store.core.algorithms.token_bucket import TokenBucket
-from tests.states import words_of
+from tests.views import views_of, words_of
 
 #: Five units in 100 ns.
 BUCKET, GCRA, FIXED, SLIDING = FIVE = [kind(5, 100, 5) for kind in ALGORITHMS.values()]
@@ -426,23 +426,34 @@ def test_sliding_window_refund_finds_its_units_in_either_window() -> None:
 def test_stretch_of_a_window_ends_with_it(algorithm: Algorithm) -> None:
     """A take changes the units alone; of a fresh bucket no window is open."""
     state = algorithm.step(FRESH, 1000, 2)[-1]
-    within = algorithm.within(state, words_of(state))
+    within = algorithm.within(state, views_of(words_of(state)))
     assert within is not None
     assert (within.word, within.ends_ns) == (0, 1100)
     assert within.take(2, 1050, 3) == (5, 0, algorithm.step(state, 1050, 3)[2])
     assert within.take(2, 1050, 4) is None
-    assert algorithm.within(FRESH, words_of(FRESH)) is None
+    assert algorithm.within(FRESH, views_of(words_of(FRESH))) is None
+
+
+def test_stretch_of_a_sliding_window_sees_refunds_in_the_window_before() -> None:
+    """They change what the window before weighs, while the stretch lasts."""
+    words = words_of(SLIDING.step((4, 1200, 1100, 0), 1150, 1)[-1])
+    assert words.tolist() == [1, 1300, 1200, 4]
+    within = SLIDING.within((1, 1300, 1200, 4), views_of(words))
+    assert within is not None
+    assert within.take(1, 1150, 3) is None
+    words[3] = 1
+    assert within.take(1, 1150, 3) == (4, 1, SLIDING.step((1, 1300, 1200, 1), 1150, 3)[2])
 
 
 def test_stretch_of_gcra_never_ends() -> None:
     """If its emission interval is whole; with a fraction, two words change together."""
-    within = GCRA.within(FRESH, words_of(FRESH))
+    within = GCRA.within(FRESH, views_of(words_of(FRESH)))
     assert within is not None
     assert (within.word, within.ends_ns) == (1, NEVER)
     assert within.take(0, 1000, 5) == (1100, 0, 100)
     assert within.take(1100, 1019, 1) is None
     assert within.take(1100, 1020, 1) == (1120, 0, 100)
-    assert THIRDS.within(FRESH, words_of(FRESH)) is None
+    assert THIRDS.within(FRESH, views_of(words_of(FRESH))) is None
 
 
 @pytest.mark.parametrize(
@@ -452,7 +463,7 @@ def test_stretch_of_gcra_never_ends() -> None:
         ((0, 1000, 1, 0), (0, 1033, 1, 0), (1,)),
         ((0, 1000, 1, 0), (0, 1000, 2, 0), (2,)),
         ((0, 1000, 1, 0), (0, 1034, 2, 0), (1, 2)),
-        ((0, 1034, 2, 0), (0, 1067, 1, 0), (2, 1)),
+        ((0, 1034, 2, 0), (0, 1067, 1, 0), (1, 2)),
         ((0, 1067, 1, 0), (34, 1034, 2, 0), (0, 2, 1)),
         ((0, 1034, 2, 0), (34, 1001, 1, 0), (0, 2, 1)),
         ((0, 1034, 2, 0), (17, 1017, 2, 0), (0, 1)),

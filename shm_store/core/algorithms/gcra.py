@@ -52,14 +52,14 @@ class Gcra(Algorithm):
     def ordered(self, state: State, after: State) -> tuple[int, ...] | None:
         """Return the order in which no prefix of the stores leaves an earlier TAT than both states have.
 
-        The remainder moves TAT by less than a nanosecond, back if it grows. So `idle_at` is stored before it if both
-        grow, and after it otherwise. The sum of refunds is stored first: it counts what TAT is about to lose.
+        A remainder that grows moves TAT back, by less than a nanosecond. So `idle_at` is stored before it if `idle_at`
+        grows, and after it otherwise. The sum of refunds is stored first: it counts what TAT is about to lose.
         """
         given_back, idle_at_ns, remainder, _ = state
         if after[2] == remainder:
             order: tuple[int, ...] = () if after[1] == idle_at_ns else (1,)
         elif after[1] > idle_at_ns:
-            order = (1, 2) if after[2] > remainder else (2, 1)
+            order = (1, 2)
         else:
             order = (2,) if after[1] == idle_at_ns else (2, 1)
         return order if after[0] == given_back else (0, *order)
