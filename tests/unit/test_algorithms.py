@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import pytest
 
+from shm_store import Quota
 from shm_store.core.algorithms import ALGORITHMS, BY_CODE, FRESH, NEVER, Algorithm, State
 from shm_store.core.algorithms.fixed_window import FixedWindow
 from shm_store.core.algorithms.gcra import Gcra
 from shm_store.core.algorithms.sliding_window import SlidingWindow
 from shm_store.core.algorithms.token_bucket import TokenBucket
+from shm_store.errors import ConfigurationError
+from shm_store.quota import resized
+from shm_store.redis import scripts
+from shm_store.redis.terms import terms_of
 from tests.views import views_of, words_of
 
 #: Five units in 100 ns.
@@ -186,6 +191,32 @@ def test_codes_are_the_ones_that_tables_and_servers_store() -> None:
     }
     assert len(BY_CODE) == len(ALGORITHMS)
     assert max(BY_CODE) < 8
+
+
+class Fifth(TokenBucket):
+    """An algorithm that is known by its traits alone."""
+
+    name = "fifth"
+    code = 4
+    has_burst = True
+
+
+def test_fifth_algorithm_needs_only_to_be_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Quotas, changes of a quota and the server's scripts take it as they take the others."""
+    with pytest.raises(ConfigurationError, match="algorithm"):
+        Quota(5, "1s", algorithm="fifth")
+    monkeypatch.setitem(ALGORITHMS, Fifth.name, Fifth)
+    monkeypatch.setitem(BY_CODE, Fifth.code, Fifth)
+    quota = Quota(5, "1s", burst=9, algorithm="fifth")
+    algorithm = quota.algorithm_for()
+    assert type(algorithm) is Fifth
+    assert (quota.most, resized(algorithm, 7, 100).burst) == (9, 9)
+    for old in FIVE:
+        state = old.step(FRESH, 1000, 3)[-1]
+        assert algorithm.spent(algorithm.requoted(state, old, 1000), 1000) == 3
+        assert old.spent(old.requoted(algorithm.opened(3, 1000), algorithm, 1000), 1000) == 3
+    assert terms_of(quota) == (4, 5, 1_000_000, 9)
+    assert "[4] = token_bucket }" in scripts._algorithms()
 
 
 @every_kind

@@ -2,8 +2,8 @@
 
 ITU-T Recommendation I.371, annex A, and the ATM Forum's Traffic Management Specification 4.1, section 4.4.2 (virtual
 scheduling). Units come back one by one, one each emission interval T = interval / limit, up to `burst` of them. The
-theoretical arrival time TAT is the instant at which the bucket is full: a take of `cost` units moves it to
-max(TAT, now) + cost * T, and is allowed if that is at most burst * T from now.
+theoretical arrival time TAT is the instant at which the bucket is full. A take of `cost` units moves it to
+max(TAT, now) + cost * T. It is allowed if the new TAT is at most burst * T from now.
 
 State: the nanoseconds, rounded up, by which refunds have ever moved TAT back; `idle_at`; the remainder; 0. T is a
 rational number, and so is TAT: it is exactly `idle_at` - remainder / limit, with 0 <= remainder < limit. If T is a
