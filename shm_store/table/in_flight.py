@@ -15,7 +15,7 @@ from shm_store.process import forks, identity
 from shm_store.table.records.record import InFlight, Owner, decode
 from shm_store.table.records.slots import Place, Slots
 from shm_store.table.records.victims import Victims
-from shm_store.table.segment.layout import FLAGS, HELD, IDLE_AT, IN_FLIGHT, KIND_MASK, TAG
+from shm_store.table.segment.layout import FLAGS, HELD, IDLE_AT, IN_FLIGHT, TAG
 
 if TYPE_CHECKING:
     from shm_store.table.finding import Found
@@ -124,21 +124,13 @@ class InFlightUnits:
 
     def _units(self, place: Place) -> Iterator[tuple[int, InFlight]]:
         """Yield the units in flight of a key, each with the number of its slot."""
-        for number in self._slots.of_key(place):
-            record = decode(self._slots.words(self._slots.at(place.set_index, number)))
-            if isinstance(record, InFlight):
-                yield number, record
+        for slot in self._slots.of_key(place, IN_FLIGHT):
+            record = decode(slot.words)
+            assert isinstance(record, InFlight)
+            yield slot.number, record
 
     def get(self, place: Place) -> tuple[int, int]:
         """Return (limit, units that may still be in flight) of a key; (0, 0) for one that has none in flight."""
         held = [units for _, units in self._units(place) if units.units]
         limit = max((units.limit for units in held), default=0)
         return limit, max(limit - sum(units.units for units in held), 0)
-
-    def owners(self, set_index: int) -> frozenset[Owner]:
-        """Return the processes that have units in flight in a set, read without its stripe."""
-        tags = self._slots.column(set_index, TAG)
-        taken = zip(self._slots.controls(set_index), tags, strict=True)
-        numbers = [number for number, (first, tag) in enumerate(taken) if first and tag & KIND_MASK == IN_FLIGHT]
-        records = (decode(self._slots.words(self._slots.at(set_index, number))) for number in numbers)
-        return frozenset(record.owner for record in records if isinstance(record, InFlight))

@@ -15,6 +15,7 @@ from shm_store.core.digest import Digest
 from shm_store.quota import Quota
 from shm_store.table.records import record
 from shm_store.table.records.labels import encoded
+from shm_store.table.records.record import Owner
 from shm_store.table.segment.layout import (
     BUCKET,
     FINGERPRINT,
@@ -99,15 +100,9 @@ class Slots:
         set_index = half % self._sets
         return Place(fingerprint, set_index, set_index % self._stripes, key)
 
-    def place_in_flight(self, place: Place, pid: int, start: int) -> Place:
-        """Return where the units that a process has in flight of a key belong.
-
-        Args:
-            place: Where the key belongs.
-            pid: The process.
-            start: When it started, in clock ticks.
-        """
-        return self._beside(place, pid.to_bytes(WORD, "little") + start.to_bytes(WORD, "little"))
+    def place_of_units(self, place: Place, owner: Owner) -> Place:
+        """Return where the units that a process has in flight of a key belong."""
+        return self._beside(place, b"".join(word.to_bytes(WORD, "little") for word in owner))
 
     def place_of_block(self, place: Place) -> Place:
         """Return where the block of a key belongs."""
