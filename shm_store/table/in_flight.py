@@ -1,7 +1,6 @@
 """Units in flight: under a concurrency limit, each process has a slot of its own in the key's set, with their number.
 
-So the units of a dead process are told from those of others. Everything here runs under the stripe of the key's set,
-but for `owners`.
+So the units of a dead process are told from those of others. Everything here runs under the stripe of the key's set.
 """
 
 from __future__ import annotations
