@@ -12,7 +12,7 @@ locals {
   stripes     = 64
   seat_bytes  = 128 + 64 * ceil(local.stripes / 8)
   label_bytes = var.label_size == 0 ? 0 : 32 + 8 * ceil(var.label_size / 8)
-  slots_bytes = var.initial_size * (72 + local.label_bytes)
+  slots_bytes = var.initial_size * (81 + local.label_bytes)
   table_bytes = 512 + 512 * local.seat_bytes + 1024 * 192 + 8192 * local.stripes + local.slots_bytes
   shm_bytes   = local.table_bytes + 4096 * local.stripes
   # A quarter more, in steps of 4 MiB.

@@ -13,7 +13,7 @@ from shm_store.durations import to_text
 from shm_store.process.identity import is_alive
 from shm_store.quota import INTERVAL_MAX_NS, INTERVAL_MIN_NS, LIMIT_MAX
 from shm_store.table.records.record import Block, Bucket, InFlight, Lease, Record, decode
-from shm_store.table.records.slots import Slots
+from shm_store.table.records.slots import Slots, control_of
 from shm_store.table.segment.layout import (
     BLOCKED,
     BUSY,
@@ -94,6 +94,8 @@ def _sets(segment: Segment, now_ns: int) -> Iterator[str]:
             fingerprint = segment.memory[at : at + FINGERPRINT]
             if fingerprint in seen or int.from_bytes(fingerprint[WORD:], "little") % geometry.sets != set_index:
                 yield f"I2: {where} has a fingerprint that does not belong there"
+            if segment.memory[geometry.set_at(set_index) * WORD + slot.number] != control_of(fingerprint):
+                yield f"I2: {where} has a control byte by which no search finds it"
             seen.add(fingerprint)
             # Copied: a slot in use changes between two looks at it.
             words = slot.words.tolist()

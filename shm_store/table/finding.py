@@ -189,12 +189,12 @@ class Finding:
         key = tag & (KIND_MASK | CODE_MASK << CODE_SHIFT), limit, interval_ns, burst
         algorithm = self._stored.get(key)
         if algorithm is None:
-            code = tag >> CODE_SHIFT & CODE_MASK
-            if tag & KIND_MASK != BUCKET or code >= len(BY_CODE) or (burst != limit and not BY_CODE[code].has_burst):
+            kind = BY_CODE.get(tag >> CODE_SHIFT & CODE_MASK)
+            if tag & KIND_MASK != BUCKET or kind is None or (burst != limit and not kind.has_burst):
                 raise ValueError(f"tag {tag} with {limit}, {interval_ns} and {burst}")
             if len(self._stored) >= _REMEMBERED:
                 self._stored.clear()
-            algorithm = self._stored[key] = BY_CODE[code](limit, interval_ns, burst, self._epoch)
+            algorithm = self._stored[key] = kind(limit, interval_ns, burst, self._epoch)
         return algorithm
 
     def change(self, found: Found) -> list[int]:

@@ -35,6 +35,7 @@ PURE: Final = tuple(
     for name in (
         *("errors", "durations", "quota"),
         *("core.algorithms", "core.quoting", "process.namespaces", "table.segment.layout"),
+        *("table.segment.geometry", "table.records.record"),
     )
 )
 # What only computes. `os`, `time`, `mmap`, `fcntl`, `signal`, `threading` and their like are outside by omission.

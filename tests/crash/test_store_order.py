@@ -1,24 +1,30 @@
 """A process that dies between any two stores of an operation leaves buckets that admit no more than they should.
 
-What dies here is the operation: an exception before the n-th store to a slot, a fingerprint, a journal or a stripe's
-record, for each n. The stripe is given back as recovery would, and the survivors go on with what was left (I5, I6, I8,
+What dies here is the operation: an exception before the n-th store into a slot, a fingerprint, a journal, a seat or a
+stripe's record, for each n. Words that one call of C stores are not parted: they are a log before its commit, or a slot
+that no key has yet. The stripe is given back as recovery would, and the survivors go on with what was left (I5, I6, I8,
 I13).
 """
 
 from __future__ import annotations
 
+import dis
 import itertools
+import sys
 from collections.abc import Callable
-from contextlib import suppress
-from typing import Any
+from functools import cache
+from types import CodeType, FrameType
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
 from shm_store import Config, Quota, ShmStore
-from shm_store.table.records.slots import Slot
 from shm_store.table.segment.files import remove
 from tests.apart import open_apart
 from tests.clock import Clock
+
+if TYPE_CHECKING:
+    from _typeshed import TraceFunction
 
 LIMIT = 5
 INTERVAL_S = 3
@@ -29,37 +35,35 @@ class DiedError(Exception):
     """The operation ends here."""
 
 
+# Stores into views of the segment; those into lists and dictionaries are tried as well, and change nothing.
+_STORES: Final = {dis.opmap[name] for name in ("STORE_SUBSCR", "STORE_SLICE") if name in dis.opmap}
+
+
+@cache
+def _stores(code: CodeType) -> frozenset[int]:
+    """Return where in a function's bytecode the stores are."""
+    return frozenset(each.offset for each in dis.get_instructions(code) if each.opcode in _STORES)
+
+
 class Stores:
-    """Lets a number of stores pass, and ends the operation before the next."""
+    """A trace function that lets a number of stores pass, and ends the operation before the next."""
 
     def __init__(self, allowed: int) -> None:
         self._left = allowed
 
-    def __call__(self) -> None:
-        self._left -= 1
-        # Once: the process that finds the operation dead does the rest.
-        if self._left == -1:
-            raise DiedError
+    def __call__(self, frame: FrameType, _event: str, _argument: object) -> TraceFunction | None:
+        if not frame.f_globals.get("__name__", "").startswith("shm_store.table"):
+            return None
+        frame.f_trace_opcodes = True
+        return self._on_event
 
-
-class Guarded:
-    """Words or bytes whose stores are counted."""
-
-    def __init__(self, memory: Any, stores: Stores) -> None:  # noqa: ANN401 - a memoryview or an mmap
-        self._memory, self._stores = memory, stores
-
-    def __getitem__(self, at: Any) -> Any:  # noqa: ANN401
-        return self._memory[at]
-
-    def __setitem__(self, at: Any, value: Any) -> None:  # noqa: ANN401
-        self._stores()
-        self._memory[at] = value
-
-    def __len__(self) -> int:
-        return len(self._memory)
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._memory, name)
+    def _on_event(self, frame: FrameType, event: str, _argument: object) -> TraceFunction:
+        if event == "opcode" and frame.f_lasti in _stores(frame.f_code):
+            self._left -= 1
+            # Once: the process that finds the operation dead does the rest.
+            if self._left == -1:
+                raise DiedError
+        return self._on_event
 
 
 class World:
@@ -71,22 +75,19 @@ class World:
         self._config = Config(limit=LIMIT, interval=INTERVAL_S, initial_size=SLOTS, name=name, min_ttl="1d")
         self.hinted = self._open()
         self.dying = self._open()
-        slots = self.dying._table.buckets.slots
-        self._guard = Stores(stores)
-        real = slots.slot
+        self._stores = Stores(stores)
 
-        def slot(set_index: int, number: int) -> Slot:
-            found = real(set_index, number)
-            return Slot(found.number, found.at, Guarded(found.words, self._guard))  # type: ignore[arg-type]
-
-        slots.slot = slot  # type: ignore[method-assign]
-        slots._memory = Guarded(slots._memory, self._guard)  # type: ignore[assignment]
-        records = self.dying._table.stripes.records
-        records[:] = [Guarded(record, self._guard) for record in records]  # type: ignore[misc]
-        journal = self.dying._table.recovery.journal
-        # The bucket's single words are stored by way of `buckets`, the others by way of the journal.
-        for part in (journal, self.dying._table.buckets):
-            part._words = Guarded(part._words, self._guard)  # type: ignore[assignment]
+    def run(self, operation: Callable[[], object]) -> None:
+        """Have the operation die, or be done."""
+        former = sys.gettrace()
+        sys.settrace(self._stores)
+        try:
+            operation()
+            self.done = True
+        except DiedError:
+            pass
+        finally:
+            sys.settrace(former)
 
     def _open(self) -> ShmStore:
         return open_apart(self._config, clock=self.clock)
@@ -424,9 +425,7 @@ def test_death_between_any_two_stores(segment_name: str, scenario: Scenario, few
     world, stores = World(segment_name, 0), 0
     while True:
         operation, check = scenario(world)
-        with suppress(DiedError):
-            operation()
-            world.done = True
+        world.run(operation)
         assert not world.hinted.inspect().faults()
         check()
         world.close()

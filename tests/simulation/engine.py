@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from shm_store.core.algorithms import ALGORITHMS, FRESH, State, Terms
+from shm_store.core.algorithms import FRESH, Algorithm, State
 from shm_store.redis import Order
 
 #: A step of a smaller part of the interval stops the bucket's time.
@@ -41,9 +41,8 @@ class Engine:
         refused: Units of an outdated lease that a host tried to return.
     """
 
-    def __init__(self, algorithm: str, terms: Terms) -> None:
-        self._algorithm = ALGORITHMS[algorithm]
-        self._terms = terms
+    def __init__(self, algorithm: Algorithm) -> None:
+        self._algorithm = algorithm
         self._state = FRESH
         self._last: dict[str, tuple[int, State]] = {}
         # The bucket's time at the last change, and by how much it is ahead of the clock.
@@ -68,14 +67,14 @@ class Engine:
             if number == order.returned:
                 del self._last[order.host]
                 before = self._spent(now)
-                self._keep(self._algorithm.refund(self._state, self._terms, taken, now, order.unspent), now)
+                self._keep(self._algorithm.refund(self._state, taken, now, order.unspent), now)
                 self.issued -= before - self._spent(now)
             else:
                 self.refused += order.unspent
         if not order.cost:
             self.calls += 1
-            return Answer(0, self._terms.burst, 0, 0, 0)
-        left = self._terms.burst - self._spent(now)
+            return Answer(0, self._algorithm.burst, 0, 0, 0)
+        left = self._algorithm.burst - self._spent(now)
         answer = self._take(now, max(order.cost, min(order.most, int(left * order.share / order.hosts))))
         if answer.units:
             self._last[order.host] = order.number, self._state
@@ -84,11 +83,13 @@ class Engine:
     def _own_time(self, now: int) -> int:
         """Return the bucket's time, as `bucket_of` of shm_store/redis/lua/buckets.lua does."""
         own, behind = max(now + self._ahead, self._at), self._at - now - self._ahead
-        if behind > self._terms.interval_ns * JITTER:
+        if behind > self._algorithm.interval_ns * JITTER:
             self._at, self._ahead = own, self._at - now
-        if self._ahead and self._state.idle_at_ns <= own:
-            state = self._state
-            self._state = State(state.first, max(state.idle_at_ns - self._ahead, 0), state.third)
+        if self._ahead and self._state[1] <= own:
+            units, idle_at, _, _ = self._state
+            idle_at = max(idle_at - self._ahead, 0)
+            # A window's end says where the next one begins; what else is idle is as good as fresh.
+            self._state = (units, idle_at, idle_at, 0) if self._algorithm.counts_in_window else FRESH
             self._at, self._ahead = now, 0
             # The issued units have come back by themselves.
             self._last = {host: (number, FRESH) for host, (number, _) in self._last.items()}
@@ -101,16 +102,10 @@ class Engine:
 
     def _take(self, now: int, units: int) -> Answer:
         self.calls += 1
-        decision = self._algorithm.decide(self._state, self._terms, now, units)
-        self._keep(decision.state, now)
-        self.issued += units * decision.allowed
-        return Answer(
-            units * decision.allowed,
-            self._terms.burst,
-            decision.remaining,
-            decision.reset_after_ns,
-            decision.retry_after_ns,
-        )
+        allowed, remaining, reset_after, retry_after, state = self._algorithm.step(self._state, now, units)
+        self._keep(state, now)
+        self.issued += units * allowed
+        return Answer(units * allowed, self._algorithm.burst, remaining, reset_after, retry_after)
 
     def _spent(self, now: int) -> int:
-        return min(self._algorithm.spent(self._state, self._terms, now), self._terms.burst)
+        return min(self._algorithm.spent(self._state, now), self._algorithm.burst)

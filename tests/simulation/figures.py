@@ -6,7 +6,7 @@ import itertools
 from bisect import bisect_left
 from typing import NamedTuple
 
-from shm_store.core.algorithms import ALGORITHMS, FRESH, Terms
+from shm_store.core.algorithms import ALGORITHMS, FRESH
 from tests.simulation.world import START, Run
 
 
@@ -43,7 +43,7 @@ def of(run: Run) -> Figures:
     """Return the figures of a run."""
     scenario = run.scenario
     windows, second = list(_windows(run)), run.first + scenario.interval
-    has_windows = scenario.algorithm in ("token-bucket", "fixed-window")
+    has_windows = ALGORITHMS[scenario.algorithm].counts_in_window
     return Figures(
         admitted=len(run.admitted),
         unissued=max(level for _, level in _levels(run)),
@@ -79,12 +79,10 @@ def _levels(run: Run) -> list[tuple[int, int]]:
 def _missed(run: Run) -> int:
     """Return the most that one server, asked for every request, would have admitted more in an interval."""
     scenario, state, admitted = run.scenario, FRESH, []
-    algorithm = ALGORITHMS[scenario.algorithm]
-    terms = Terms(scenario.limit, scenario.interval, scenario.limit)
+    algorithm = ALGORITHMS[scenario.algorithm](scenario.limit, scenario.interval, scenario.limit)
     for at in run.arrived:
-        decision = algorithm.decide(state, terms, at, 1)
-        state = decision.state
-        if decision.allowed:
+        allowed, *_, state = algorithm.step(state, at, 1)
+        if allowed:
             admitted.append(at)
     ends = START + scenario.intervals * scenario.interval
     edges = [(begin, begin + scenario.interval) for begin in range(run.first, ends, scenario.interval)]
@@ -103,7 +101,7 @@ def per_window(run: Run) -> list[tuple[int, int]]:
 def _windows(run: Run) -> list[tuple[int, int]]:
     """Return (requests that came, requests that were admitted) of each whole window of the limit."""
     scenario = run.scenario
-    first = START - START % scenario.interval if scenario.algorithm == "fixed-window" else run.first
+    first = START - START % scenario.interval if ALGORITHMS[scenario.algorithm].is_aligned else run.first
     ends = START + scenario.intervals * scenario.interval
     begins = range(first, ends - scenario.interval + 1, scenario.interval)
     edges = [(begin, begin + scenario.interval) for begin in begins]

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from shm_store.core.algorithms import Terms
+from shm_store.core.algorithms import Algorithm
 from shm_store.redis import Order
 from shm_store.tiers import LeaseConfig
 from tests.simulation.engine import Answer
 
-_WINDOWED = ("token-bucket", "fixed-window")
 _PART = 10
 _US = 1_000
 
@@ -40,11 +39,11 @@ class Host:
         is_pending: Whether it has asked for a lease, and has no answer yet.
     """
 
-    def __init__(self, name: str, algorithm: str, terms: Terms, config: LeaseConfig) -> None:
+    def __init__(self, name: str, algorithm: Algorithm, config: LeaseConfig) -> None:
         self.name = name
         self.is_pending = False
-        self._is_windowed = algorithm in _WINDOWED
-        self._lasts = min(config.lifetime_ns // _US, terms.interval_ns // _PART)
+        self._is_windowed = algorithm.counts_in_window
+        self._lasts = min(config.lifetime_ns // _US, algorithm.interval_ns // _PART)
         self._config = config
         self._lease: Lease | None = None
         self._numbers = 0

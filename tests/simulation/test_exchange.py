@@ -10,7 +10,7 @@ from typing import Final
 
 import pytest
 
-from shm_store.core.algorithms import ALGORITHMS, Terms
+from shm_store.core.algorithms import ALGORITHMS
 from shm_store.tiers import LeaseConfig, LeaseStore
 from tests.clock import Clock
 from tests.engines import Server
@@ -81,8 +81,8 @@ def test_simulated_hosts_ask_as_the_library_does(algorithm: str, seed: int, cloc
     config = LeaseConfig(
         hosts=count, share=chance.choice((0.1, 0.5, 1.0)), most=chance.choice((1, 5, 1_000)), lifetime=0.6
     )
-    terms, hosts = Terms(limit, INTERVAL, limit), Hosts(clock)
-    bucket = Engine(algorithm, terms)
+    bound, hosts = ALGORITHMS[algorithm](limit, INTERVAL, limit), Hosts(clock)
+    bucket = Engine(bound)
 
     def pair(name: int) -> Pair:
         store = hosts.leasing(
@@ -95,7 +95,7 @@ def test_simulated_hosts_ask_as_the_library_does(algorithm: str, seed: int, cloc
             redis_interval="10s",
             redis_algorithm=algorithm,
         )
-        return Pair(store, Host(f"host {name}", algorithm, terms, config), bucket, lambda: clock() // 1_000)
+        return Pair(store, Host(f"host {name}", bound, config), bucket, lambda: clock() // 1_000)
 
     try:
         # From now on the server knows the script.

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shm_store import Config, ShmStore
-from shm_store.core.algorithms import ALGORITHMS, Terms
+from shm_store.core.algorithms import ALGORITHMS
 from shm_store.redis import RedisConfig, RedisStore
 from shm_store.table.segment.files import remove
 from shm_store.tiers import LeaseConfig, LeaseStore
@@ -68,9 +68,9 @@ def server() -> Iterator[Server]:
 def test_simulated_hosts_answer_as_real_ones(algorithm: str, server: Server, taken: list[Step]) -> None:
     """Whether it is allowed, the limit, and what is left, of every take, whatever the server's clock does."""
     now, skew, prefix = START, 0, new_segment_name()
-    terms = Terms(LIMIT, INTERVAL, LIMIT)
-    engine = Engine(algorithm, terms)
-    simulated = [Host(str(number), algorithm, terms, CONFIG) for number in range(HOSTS)]
+    bound = ALGORITHMS[algorithm](LIMIT, INTERVAL, LIMIT)
+    engine = Engine(bound)
+    simulated = [Host(str(number), bound, CONFIG) for number in range(HOSTS)]
     names = [new_segment_name() for _ in range(HOSTS)]
 
     def clock() -> int:

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from shm_store.core.algorithms import Terms
+from shm_store.core.algorithms import ALGORITHMS
 from shm_store.tiers import LeaseConfig
 from tests.simulation.engine import Answer, Engine
 from tests.simulation.host import Host
@@ -103,10 +103,10 @@ class World:
     def __init__(self, scenario: Scenario) -> None:
         self._scenario = scenario
         self._random = random.Random(scenario.seed)  # noqa: S311 - the same again
-        terms = Terms(scenario.limit, scenario.interval, scenario.limit)
+        algorithm = ALGORITHMS[scenario.algorithm](scenario.limit, scenario.interval, scenario.limit)
         config = LeaseConfig(hosts=scenario.hosts, share=scenario.share, most=scenario.most, lifetime=scenario.lifetime)
-        self._engine = Engine(scenario.algorithm, terms)
-        self._hosts = [Host(f"host {n}", scenario.algorithm, terms, config) for n in range(scenario.hosts)]
+        self._engine = Engine(algorithm)
+        self._hosts = [Host(f"host {n}", algorithm, config) for n in range(scenario.hosts)]
         # Who has crashed since is told by its life; nobody waits for an answer of before.
         self._lives = [0] * scenario.hosts
         self._silent_until = [0] * scenario.hosts

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import pytest
 
+from shm_store import Quota
 from shm_store.core.algorithms import ALGORITHMS, BY_CODE, FRESH, NEVER, Algorithm, State
 from shm_store.core.algorithms.fixed_window import FixedWindow
 from shm_store.core.algorithms.gcra import Gcra
 from shm_store.core.algorithms.sliding_window import SlidingWindow
 from shm_store.core.algorithms.token_bucket import TokenBucket
-from tests.states import words_of
+from shm_store.errors import ConfigurationError
+from shm_store.quota import resized
+from shm_store.redis import scripts
+from shm_store.redis.terms import terms_of
+from tests.views import views_of, words_of
 
 #: Five units in 100 ns.
 BUCKET, GCRA, FIXED, SLIDING = FIVE = [kind(5, 100, 5) for kind in ALGORITHMS.values()]
@@ -186,6 +191,32 @@ def test_codes_are_the_ones_that_tables_and_servers_store() -> None:
     }
     assert len(BY_CODE) == len(ALGORITHMS)
     assert max(BY_CODE) < 8
+
+
+class Fifth(TokenBucket):
+    """An algorithm that is known by its traits alone."""
+
+    name = "fifth"
+    code = 4
+    has_burst = True
+
+
+def test_fifth_algorithm_needs_only_to_be_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Quotas, changes of a quota and the server's scripts take it as they take the others."""
+    with pytest.raises(ConfigurationError, match="algorithm"):
+        Quota(5, "1s", algorithm="fifth")
+    monkeypatch.setitem(ALGORITHMS, Fifth.name, Fifth)
+    monkeypatch.setitem(BY_CODE, Fifth.code, Fifth)
+    quota = Quota(5, "1s", burst=9, algorithm="fifth")
+    algorithm = quota.algorithm_for()
+    assert type(algorithm) is Fifth
+    assert (quota.most, resized(algorithm, 7, 100).burst) == (9, 9)
+    for old in FIVE:
+        state = old.step(FRESH, 1000, 3)[-1]
+        assert algorithm.spent(algorithm.requoted(state, old, 1000), 1000) == 3
+        assert old.spent(old.requoted(algorithm.opened(3, 1000), algorithm, 1000), 1000) == 3
+    assert terms_of(quota) == (4, 5, 1_000_000, 9)
+    assert "[4] = token_bucket }" in scripts._algorithms()
 
 
 @every_kind
@@ -426,23 +457,34 @@ def test_sliding_window_refund_finds_its_units_in_either_window() -> None:
 def test_stretch_of_a_window_ends_with_it(algorithm: Algorithm) -> None:
     """A take changes the units alone; of a fresh bucket no window is open."""
     state = algorithm.step(FRESH, 1000, 2)[-1]
-    within = algorithm.within(state, words_of(state))
+    within = algorithm.within(state, views_of(words_of(state)))
     assert within is not None
     assert (within.word, within.ends_ns) == (0, 1100)
     assert within.take(2, 1050, 3) == (5, 0, algorithm.step(state, 1050, 3)[2])
     assert within.take(2, 1050, 4) is None
-    assert algorithm.within(FRESH, words_of(FRESH)) is None
+    assert algorithm.within(FRESH, views_of(words_of(FRESH))) is None
+
+
+def test_stretch_of_a_sliding_window_sees_refunds_in_the_window_before() -> None:
+    """They change what the window before weighs, while the stretch lasts."""
+    words = words_of(SLIDING.step((4, 1200, 1100, 0), 1150, 1)[-1])
+    assert words.tolist() == [1, 1300, 1200, 4]
+    within = SLIDING.within((1, 1300, 1200, 4), views_of(words))
+    assert within is not None
+    assert within.take(1, 1150, 3) is None
+    words[3] = 1
+    assert within.take(1, 1150, 3) == (4, 1, SLIDING.step((1, 1300, 1200, 1), 1150, 3)[2])
 
 
 def test_stretch_of_gcra_never_ends() -> None:
     """If its emission interval is whole; with a fraction, two words change together."""
-    within = GCRA.within(FRESH, words_of(FRESH))
+    within = GCRA.within(FRESH, views_of(words_of(FRESH)))
     assert within is not None
     assert (within.word, within.ends_ns) == (1, NEVER)
     assert within.take(0, 1000, 5) == (1100, 0, 100)
     assert within.take(1100, 1019, 1) is None
     assert within.take(1100, 1020, 1) == (1120, 0, 100)
-    assert THIRDS.within(FRESH, words_of(FRESH)) is None
+    assert THIRDS.within(FRESH, views_of(words_of(FRESH))) is None
 
 
 @pytest.mark.parametrize(
@@ -452,7 +494,7 @@ def test_stretch_of_gcra_never_ends() -> None:
         ((0, 1000, 1, 0), (0, 1033, 1, 0), (1,)),
         ((0, 1000, 1, 0), (0, 1000, 2, 0), (2,)),
         ((0, 1000, 1, 0), (0, 1034, 2, 0), (1, 2)),
-        ((0, 1034, 2, 0), (0, 1067, 1, 0), (2, 1)),
+        ((0, 1034, 2, 0), (0, 1067, 1, 0), (1, 2)),
         ((0, 1067, 1, 0), (34, 1034, 2, 0), (0, 2, 1)),
         ((0, 1034, 2, 0), (34, 1001, 1, 0), (0, 2, 1)),
         ((0, 1034, 2, 0), (17, 1017, 2, 0), (0, 1)),

@@ -95,7 +95,7 @@ LEFT_OUT: Final = frozenset(
     (
         # The library makes these, of arguments that it has checked.
         *("RateInfo", "Stats", "Reservation", "Reservation.commit"),
-        *("operate.query.Found", "operate.query.select", "operate.query.Query.matches"),
+        *("Quota.algorithm_for", "operate.query.Found", "operate.query.select", "operate.query.Query.matches"),
         *("core.digest.written", "core.digest.check_beginning"),
         *("redis.Issue", "redis.Order", "operate.dump.Loaded"),
         *(

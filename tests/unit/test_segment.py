@@ -39,7 +39,7 @@ def _snapshot(name: str) -> bytes:
 
 @pytest.mark.parametrize("initial_size", [1, 7, 128, 129, 65_536, 1_000_001])
 def test_geometry_holds_what_was_asked_for(initial_size: int) -> None:
-    """There are at least `initial_size` slots in sets of at most 128, and the regions follow one another."""
+    """At least `initial_size` slots in sets of at most 128; regions follow one another, and columns begin at lines."""
     geometry = Geometry.of(initial_size, 64)
     assert initial_size <= geometry.slots < initial_size + geometry.sets
     assert geometry.set_slots <= layout.SET_SLOTS_MAX
@@ -48,6 +48,8 @@ def test_geometry_holds_what_was_asked_for(initial_size: int) -> None:
     assert geometry.tallies_at < geometry.stripes_at
     assert geometry.stripe_at(geometry.stripes) == geometry.sets_at
     assert geometry.set_at(geometry.sets) * layout.WORD == geometry.size
+    lines = (geometry.seat_at(1), geometry.set_at(1), geometry.fingerprints_at(0), geometry.slots_at(0))
+    assert not any(word % (layout.CACHE_LINE // layout.WORD) for word in lines)
 
 
 def test_table_outlives_its_processes(open_store: OpenStore) -> None:
@@ -209,7 +211,7 @@ def test_segment_of_another_boot_or_namespace_is_refused(
     open_store().close()
     with _file(segment_name).open("r+b") as file:
         fixed = file.read(layout.HEADER_SIZE)[layout.HEADER_FIXED_AT :][: layout.HEADER_FIXED.size]
-        found = layout.Header.unpack(fixed)
+        found = header.Header.unpack(fixed)
         changed = found._replace(host=change(found.host)).pack()
         file.seek(layout.DIGEST_AT * layout.WORD)
         file.write(header._digest(changed) + changed)

@@ -13,7 +13,8 @@ from contextlib import contextmanager
 import posix_ipc
 import pytest
 
-from shm_store import Config, ShmStore, StripeTimeoutError
+from shm_store import BackendError, Config, ShmStore, StripeTimeoutError
+from shm_store.table.records.record import ARITHMETIC
 from shm_store.table.segment.layout import BUSY, IDLE, SEAT_PHASES
 from shm_store.table.segment.lifetime import unlink
 from tests.apart import open_apart
@@ -79,6 +80,39 @@ def test_exception_inside_the_hold_frees_the_stripe(segment_name: str, error: Ba
         assert store._table.segment.semaphores[0].value == 1
         assert set(store._table.seats.column(SEAT_PHASES)) == {IDLE}
     store.close()
+
+
+@pytest.mark.parametrize("error", [ValueError("mine"), ZeroDivisionError("mine")], ids=lambda e: type(e).__name__)
+def test_error_of_a_clock_is_no_damage(segment_name: str, error: Exception) -> None:
+    """A clock may raise the very errors that damaged words cause."""
+    raising = False
+
+    def clock() -> int:
+        if raising:
+            raise error
+        return time.monotonic_ns()
+
+    with ShmStore.open(Config(name=segment_name, initial_size=8), clock=clock) as store:
+        for _ in range(2):
+            store.take("known")
+        raising = True
+        for operation in (store.take, store.get, store.reset):
+            for key in ("known", "new"):
+                with pytest.raises(type(error), match="mine"):
+                    operation(key)
+        raising = False
+        assert store._table.segment.semaphores[0].value == 1
+
+
+@pytest.mark.parametrize("damage", [lambda: 1 // 0, lambda: memoryview(bytearray(8)).cast("Q").__setitem__(0, -1)])
+def test_error_of_arithmetic_under_a_stripe_is_damage(open_store: OpenStore, damage: Callable[[], object]) -> None:
+    """The error names the table and the command; it has the cause, and the stripe is free."""
+    store = open_store()
+    with pytest.raises(BackendError, match=r"a word of it has a value .* unlink --name") as caught:
+        store._table.stripes.run(0, lambda _hold: damage())
+    assert isinstance(caught.value.__cause__, ARITHMETIC)
+    assert store._table.segment.semaphores[0].value == 1
+    assert store.take("a").allowed
 
 
 @pytest.mark.parametrize("milliseconds", [1, 5, 20])

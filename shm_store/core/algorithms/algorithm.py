@@ -1,4 +1,4 @@
-"""What an algorithm is: its traits, and functions of a state and an instant.
+"""The form of an algorithm: its traits, and functions of a state and an instant.
 
 All times are integer nanoseconds on the clock of the store, all counts are integers. Every word of a state is in
 0 .. 2**64 - 1, provided that limits are at most 2**63 - 1, intervals at most 100 years, a full `burst` comes back
@@ -20,12 +20,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import ClassVar, Final, NamedTuple, TypeAlias
 
-#: What is stored of a bucket between two takes: four words of 64 bits. Word 1 is `idle_at` of every algorithm.
+#: The stored words of a bucket: four, of 64 bits. Word 1 is `idle_at` of every algorithm.
 State: TypeAlias = tuple[int, int, int, int]
 FRESH: Final[State] = (0, 0, 0, 0)
 
-#: Whether a take is allowed; the units that remain after it; the time until the bucket is full; the time until the
-#: same take is allowed if no other comes before it, 0 if it is allowed now; and the state to store.
+#: (allowed, remaining, reset_after_ns, retry_after_ns, state). `remaining` counts the units that a take could get now,
+#: after this one if it is allowed. The bucket is full after `reset_after_ns`. If no other take comes, the same take is
+#: allowed after `retry_after_ns`, which is 0 if it is allowed now. The caller stores `state`.
 Decision: TypeAlias = tuple[bool, int, int, int, State]
 #: (state, now_ns, cost) -> decision of a take of `cost` units, 1 to `burst`.
 Step: TypeAlias = Callable[[State, int, int], Decision]
@@ -124,7 +125,7 @@ class Algorithm(ABC):
 
         Args:
             state: The stored state.
-            after: What a take or a refund has made of it.
+            after: The state that a take or a refund returned for it.
 
         Returns:
             None if there is no such order, and all of them must be stored or none.

@@ -2,8 +2,8 @@
 
 ITU-T Recommendation I.371, annex A, and the ATM Forum's Traffic Management Specification 4.1, section 4.4.2 (virtual
 scheduling). Units come back one by one, one each emission interval T = interval / limit, up to `burst` of them. The
-theoretical arrival time TAT is the instant at which the bucket is full: a take of `cost` units moves it to
-max(TAT, now) + cost * T, and is allowed if that is at most burst * T from now.
+theoretical arrival time TAT is the instant at which the bucket is full. A take of `cost` units moves it to
+max(TAT, now) + cost * T. It is allowed if the new TAT is at most burst * T from now.
 
 State: the nanoseconds, rounded up, by which refunds have ever moved TAT back; `idle_at`; the remainder; 0. T is a
 rational number, and so is TAT: it is exactly `idle_at` - remainder / limit, with 0 <= remainder < limit. If T is a
@@ -52,14 +52,14 @@ class Gcra(Algorithm):
     def ordered(self, state: State, after: State) -> tuple[int, ...] | None:
         """Return the order in which no prefix of the stores leaves an earlier TAT than both states have.
 
-        The remainder moves TAT by less than a nanosecond, back if it grows. So `idle_at` is stored before it if both
-        grow, and after it otherwise. The sum of refunds is stored first: it counts what TAT is about to lose.
+        A remainder that grows moves TAT back, by less than a nanosecond. So `idle_at` is stored before it if `idle_at`
+        grows, and after it otherwise. The sum of refunds is stored first: it counts what TAT is about to lose.
         """
         given_back, idle_at_ns, remainder, _ = state
         if after[2] == remainder:
             order: tuple[int, ...] = () if after[1] == idle_at_ns else (1,)
         elif after[1] > idle_at_ns:
-            order = (1, 2) if after[2] > remainder else (2, 1)
+            order = (1, 2)
         else:
             order = (2,) if after[1] == idle_at_ns else (2, 1)
         return order if after[0] == given_back else (0, *order)
@@ -135,23 +135,26 @@ def _step_whole(emission_ns: int, burst: int) -> Step:
 
 
 def _step_in_parts(limit: int, interval_ns: int, burst: int) -> Step:
-    most = burst * interval_ns
+    # T and the most that may be missing, as whole nanoseconds and parts of 1 / limit of one.
+    emission_ns, emission_parts = divmod(interval_ns, limit)
+    most_ns, most_parts = divmod(burst * interval_ns, limit)
 
     def step(state: State, now_ns: int, cost: int) -> tuple[bool, int, int, int, State]:
         given_back, idle_at_ns, remainder, _ = state
-        # How far TAT is ahead of now after the take, in units of 1 / limit nanoseconds.
-        missing = (idle_at_ns - now_ns) * limit - remainder if idle_at_ns > now_ns else 0
-        missing += cost * interval_ns
-        left = most - missing
+        parts = cost * emission_parts
+        if idle_at_ns > now_ns:
+            begin_ns = idle_at_ns
+            parts -= remainder
+        else:
+            begin_ns = now_ns
+        up_ns = -(-parts // limit)
+        remainder = up_ns * limit - parts
+        after_ns = begin_ns + cost * emission_ns + up_ns
+        missing_ns = after_ns - now_ns
+        # Counted in parts. A quotient of small numbers takes a third of the time of one of large ones.
+        left = (most_ns - missing_ns) * limit + most_parts + remainder
         if left >= 0:
-            ahead_ns = -(-missing // limit)
-            return (
-                True,
-                left // interval_ns,
-                ahead_ns,
-                0,
-                (given_back, now_ns + ahead_ns, ahead_ns * limit - missing, 0),
-            )
+            return True, left // interval_ns, missing_ns, 0, (given_back, after_ns, remainder, 0)
         remaining = (left + cost * interval_ns) // interval_ns
         return False, remaining if remaining > 0 else 0, idle_at_ns - now_ns, -(left // limit), state
 

@@ -65,7 +65,7 @@ class Windowed(Algorithm):
         return units, ends_at_ns, ends_at_ns, 0
 
     def refund(self, state: State, taken: State, now_ns: int, units: int) -> State:
-        """Give back units in their window, which is known by its end; after it, the refill has given them back."""
+        """Give back units in their window. Its end identifies it; after the end, the refill has returned them."""
         left, idle_at_ns, ends_at_ns, _ = state
         if ends_at_ns != taken[2] or now_ns >= ends_at_ns:
             return state

@@ -55,7 +55,7 @@ class Journal:
         """Make the stores that `seat` has committed and not finished, if any; may be repeated after a death.
 
         Args:
-            seat: A seat that no operation uses, whose stripes stay taken meanwhile.
+            seat: A seat that no operation uses; its stripes stay taken during this call.
             stripes: The stripes it is BUSY on, in ascending order: when it has committed, it holds each of them.
         """
         if not seat[SEAT_COMMITTED]:

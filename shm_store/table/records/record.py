@@ -171,9 +171,9 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         code: UNITS, DENIAL or PENDING.
         ends_ns: Until then it decides.
         limit: Most units at once.
-        spent: Units of the limit that are spent, as far as this host knows.
-        most: Up to which `spent` may go before the issuer is asked again.
-        number: What the issuer calls it; 0 if it has no name.
+        spent: Spent units of the limit, by the issuer's last answer and the takes of this host.
+        most: The value of `spent` at which this host asks the issuer again.
+        number: The issuer's number of it; 0 for a denial and for a lease that is pending.
         again_ns: Of a denial, when there is a unit again.
         resets_ns: When the limit is full again.
     """

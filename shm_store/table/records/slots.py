@@ -15,6 +15,7 @@ from shm_store.core.digest import Digest
 from shm_store.quota import Quota
 from shm_store.table.records import record
 from shm_store.table.records.labels import encoded
+from shm_store.table.records.record import Owner
 from shm_store.table.segment.layout import (
     BUCKET,
     FINGERPRINT,
@@ -99,15 +100,9 @@ class Slots:
         set_index = half % self._sets
         return Place(fingerprint, set_index, set_index % self._stripes, key)
 
-    def place_in_flight(self, place: Place, pid: int, start: int) -> Place:
-        """Return where the units that a process has in flight of a key belong.
-
-        Args:
-            place: Where the key belongs.
-            pid: The process.
-            start: When it started, in clock ticks.
-        """
-        return self._beside(place, pid.to_bytes(WORD, "little") + start.to_bytes(WORD, "little"))
+    def place_of_units(self, place: Place, owner: Owner) -> Place:
+        """Return where the units that a process has in flight of a key belong."""
+        return self._beside(place, b"".join(word.to_bytes(WORD, "little") for word in owner))
 
     def place_of_block(self, place: Place) -> Place:
         """Return where the block of a key belongs."""
@@ -138,7 +133,7 @@ class Slots:
         """Return the number of the slot of a key in its set, or None."""
         fingerprint, memory, offset = place.fingerprint, self.memory, place.set_index * self._set_size
         first = self._controls_at + offset
-        # Within a microsecond: a search of the fingerprints themselves takes up to five.
+        # Within a microsecond: a search of the fingerprints themselves takes up to five. In line: `control_of`.
         controls, control = memory[first : first + self._set_slots], fingerprint[0] or 1
         number = controls.find(control)
         while number >= 0:
@@ -235,10 +230,15 @@ class Slots:
         at = self._fingerprint_at(set_index, number)
         self.memory[at : at + FINGERPRINT] = fingerprint
         # The last store alone gives the key its slot.
-        self.memory[self._controls_at + set_index * self._set_size + number] = fingerprint[0] or 1
+        self.memory[self._controls_at + set_index * self._set_size + number] = control_of(fingerprint)
 
     def _fingerprint_at(self, set_index: int, number: int) -> int:
         return self._fingerprints_at + set_index * self._set_size + number * FINGERPRINT
+
+
+def control_of(fingerprint: bytes) -> int:
+    """Return the control byte of the slot that the key of a fingerprint has; never VACANT."""
+    return fingerprint[0] or 1
 
 
 def is_text_of(secret: bytes, text: bytes, fingerprint: bytes) -> bool:

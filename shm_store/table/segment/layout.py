@@ -90,7 +90,7 @@ its record.
               2          resets    ns, monotonic   when the limit is full again
               3          again     ns, monotonic   of a denial: when there is a unit again
               4          limit     units           most units at once
-              5          number                    what the issuer calls it
+              5          number                    the issuer's
               6          most      units           up to which `spent` may go
               7          tag
     tag       generation * 256 + flags; generation 0 for a slot that no hint may point at
@@ -152,7 +152,7 @@ STRIPE_WORDS: Final = 1024
 GENERATION, ALLOWED, DENIED, OTHER, EXPIRED, RECLAIMED_IDLE, EVICTED, SWEPT, REFUSED, SHADOW, BLOCKED = range(11)
 JOURNAL_LENGTH: Final = 16
 JOURNAL: Final = 17
-#: Whole pairs.
+# Whole pairs alone.
 JOURNAL_WORDS: Final = (STRIPE_WORDS - JOURNAL) // 2 * 2
 
 SLOT_WORDS: Final = 8
