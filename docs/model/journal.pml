@@ -2,7 +2,7 @@
  * Operations that change several words, of one stripe or of two: a log in a journal, one commit store, deaths anywhere,
  * and the replay with which recovery begins. The lock protocol alone is in stripe.pml.
  *
- * What it says of the code (shm_store/table/locking/: journal.py, stripes.py, recovery.py; hotpath.py):
+ * What it says of the code (shm_store/table/: transaction.py, hot.py; locking/journal.py, stripes.py, recovery.py):
  *   - one statement here is one store or one read there; everything interleaves, and a process may die before any;
  *   - stripe A guards two words, stripe B one. An operation holds A and changes its words; or holds B and changes its
  *     word, with a log or by one store without; or holds both and changes all three, or those of A alone. It may commit

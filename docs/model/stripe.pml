@@ -1,7 +1,7 @@
 /*
  * The lock protocol of one stripe: seats, a semaphore that has no owner, deaths anywhere, and recovery.
  *
- * What it says of the code (shm_store/table/: locking/stripes.py, hotpath.py, locking/recovery.py):
+ * What it says of the code (shm_store/table/: transaction.py, hot.py; locking/waits.py, stripes.py, recovery.py):
  *   - one statement here is one store or one read there; everything interleaves, and a process may die between any two;
  *   - `moved` stands for "the mark is not the one noted". That keeps the state finite without bounding the number of
  *     operations;

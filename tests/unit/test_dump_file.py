@@ -243,7 +243,7 @@ def _store_word(name: str, word: int, value: int) -> None:
         slot.words[word] = value
 
 
-@pytest.mark.parametrize(("word", "value"), [(LIMIT, 0), (LIMIT, 6), (TAG, 7 << 2)])
+@pytest.mark.parametrize(("word", "value"), [(LIMIT, 0), (LIMIT, 6), (TAG, 7 << 2), (TAG, 1 << 7)])
 def test_dump_of_a_damaged_slot_is_refused(segment_name: str, word: int, value: int) -> None:
     """No dump is written that `load` would refuse, and the error says where to look."""
     with ShmStore.open(Config(limit=5, interval="1h", initial_size=8, name=segment_name)) as store:

@@ -32,13 +32,13 @@ def _seat(segment: Segment) -> memoryview:
     return segment.words[geometry.seat_at(0) :][: geometry.seat_words]
 
 
-def _log(segment: Segment, pairs: int) -> list[int]:
-    """Return a log of so many words of slots."""
+def _log(segment: Segment, pairs: int, begin: int = 1) -> list[int]:
+    """Return a log of so many words of slots; the first value is `begin` from the end of a word."""
     geometry = segment.header.geometry
     slots = [range(geometry.slots_at(index), geometry.set_at(index + 1)) for index in range(geometry.sets)]
     indices = [at for slot in slots for at in slot][:pairs]
     assert len(indices) == pairs
-    return [each for value, at in enumerate(indices, 1) for each in (at, 2**64 - value)]
+    return [each for value, at in enumerate(indices, begin) for each in (at, 2**64 - value)]
 
 
 def _stored(segment: Segment, log: list[int]) -> list[int]:
@@ -58,7 +58,7 @@ def test_log_is_stored_by_the_operation_or_after_its_death(
     if 2 * pairs > JOURNAL_WORDS * len(stripes):
         pairs = JOURNAL_WORDS // 2 * len(stripes)
     journal, seat, geometry = Journal(segment), _seat(segment), segment.header.geometry
-    older = _log(segment, JOURNAL_WORDS // 2)
+    older = _log(segment, JOURNAL_WORDS // 2, begin=10_000)
     for stripe in range(STRIPES):
         journal.write(seat, (stripe,), older)
     segment.words[geometry.sets_at : geometry.labels_at] = memoryview(

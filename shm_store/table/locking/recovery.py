@@ -60,7 +60,7 @@ class Recovery:
                 gone = self._gone(stripe)
                 stripes = {each for index in gone for each in self._seats.busy_stripes(index)}
                 if self._settle(stripe):
-                    # The other stripes of the gone seats, as far as one round goes: waiters need not recover them.
+                    # One round for the other stripes of the gone seats: waiters then need not recover them.
                     for other in stripes - {stripe}:
                         self._settle(other)
                     return True

@@ -33,7 +33,7 @@ class Victims:
     """Chooses slots of one segment; under the stripe of the set."""
 
     def __init__(self, segment: Segment, slots: Slots, on_full: OnFull) -> None:
-        """Bind to `segment` and its slots; `on_full` says what to do about a bucket that has spent units."""
+        """Bind to `segment` and its slots; with `on_full` "deny", a bucket with spent units keeps its slot."""
         self._name = segment.name
         self._set_slots = segment.header.geometry.set_slots
         self._slots = slots
