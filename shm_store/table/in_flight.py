@@ -79,7 +79,7 @@ class InFlightUnits:
 
     def place(self, place: Place) -> Place:
         """Return where this process's units of a key belong."""
-        return self._slots.place_in_flight(place, *self.owner)
+        return self._slots.place_of_units(place, self.owner)
 
     def find(
         self, found: Found, limit: int, now_ns: int, dead: Collection[Owner], kept: Callable[[], Collection[int]]
