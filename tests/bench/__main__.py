@@ -1,10 +1,10 @@
-"""Benchmarks: run them, and render the report of their figures.
+"""Benchmarks: run them, and write docs/performance.md from their figures.
 
 python -m tests.bench                       everything, and docs/performance.md from it
 python -m tests.bench takes startup         these alone
-python -m tests.bench report                docs/performance.md from what was measured before
 python -m tests.bench targets               what each way to use the library costs, beside the bounds
 python -m tests.bench targets --quick       the same in a minute and a half
+python -m tests.bench report                docs/performance.md from what was measured before
 python -m tests.bench --quick               whether it works: few rounds, small sizes, no report in docs
 python -m tests.bench --results FOLDER      keep them there: build/bench-3.13 becomes a second column of the report
 """
@@ -38,9 +38,9 @@ MODULES: Final = (
     "past_one_host",
 )
 REPORT: Final = "report"
+BOUNDS: Final = "targets"
 #: The modules that measure for `targets`.
 BOUNDED: Final = ("one_core", "workers")
-BOUNDS: Final = "targets"
 #: Programs that a module cannot do without.
 NEEDS: Final = {"workers": ("wrk",), "servers": ("wrk", "nginx")}
 
@@ -51,13 +51,15 @@ def main() -> None:
     results = arguments.results / "quick" if arguments.quick else arguments.results
     # What is kept elsewhere is to stand beside what is kept here, not instead of it.
     wanted = arguments.modules or [*MODULES, *[REPORT] * (arguments.results == RESULTS)]
-    modules = [name for name in MODULES if name in _expanded(wanted) and _possible(name)]
+    bounds = BOUNDS in wanted
+    modules = [name for name in MODULES if name in wanted or (bounds and name in BOUNDED)]
+    modules = [name for name in modules if _possible(name)]
     if modules:
         Machine.here(shlex.join(["python", "-m", "tests.bench", *sys.argv[1:]])).save(results)
-    failed = [name for name in modules if not run(name, results, quick=arguments.quick, shown=BOUNDS not in wanted)]
+    failed = [name for name in modules if not run(name, results, quick=arguments.quick, shown=not bounds)]
     if failed:
         print("failed:", *failed, file=sys.stderr)
-    if BOUNDS in wanted:
+    if bounds:
         print(aligned(table(results)))
     if REPORT in wanted:
         _report(results, quick=arguments.quick)
@@ -68,17 +70,14 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m tests.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("modules", nargs="*", metavar="module", help=", ".join([*MODULES, BOUNDS, REPORT]))
+    choices = [*MODULES, BOUNDS, REPORT]
+    parser.add_argument("modules", nargs="*", metavar="module", help=", ".join(choices))
     parser.add_argument("--quick", action="store_true", help="try the suite out")
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="FOLDER", help=f"default: {RESULTS}")
     arguments = parser.parse_args()
-    if unknown := set(arguments.modules) - {*MODULES, BOUNDS, REPORT}:
+    if unknown := set(arguments.modules) - {*choices}:
         parser.error(f"no such module: {', '.join(sorted(unknown))}")
     return arguments
-
-
-def _expanded(wanted: list[str]) -> set[str]:
-    return {*wanted, *(BOUNDED if BOUNDS in wanted else ())}
 
 
 def _possible(name: str) -> bool:

@@ -86,3 +86,19 @@ def in_turn(cases: Mapping[str, Callable[[], float]], rounds: int, unit: str = "
             values[name].append(cases[name]())
         order = order[::-1]
     return [Figure(name, unit, tuple(each)) for name, each in values.items()]
+
+
+def numbers_in_turn(
+    cases: Mapping[str, Callable[[], Mapping[str, float]]], rounds: int, unit: str = "ns"
+) -> list[Figure]:
+    """Do the same as `in_turn` with cases that each measure several numbers: "number, case"."""
+    values: dict[str, list[float]] = {}
+    order = list(cases)
+    names: list[str] = []
+    for _ in range(rounds):
+        for case in order:
+            for number, value in cases[case]().items():
+                values.setdefault(f"{number}, {case}", []).append(value)
+        names = names or list(values)
+        order.reverse()
+    return [Figure(name, unit, tuple(values[name])) for name in names]

@@ -1,23 +1,16 @@
 """One core: what each way to use the library costs, as a ratio to token-bucket's `consume` or to a bare request.
 
-`measure` starts this module as a program once a round. The process keeps to one core and times every case in turn, each
-for a moment, many times over. Its figure of a case is the shortest time: neither another process nor a slower second of
-the machine is in it.
+`measure` starts this module as a program once a round.
 """
 
 from __future__ import annotations
 
 import itertools
 import os
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-import msgspec
 import token_bucket
 
 from shm_store import Config, Quota, ShmStore
@@ -25,35 +18,25 @@ from shm_store.falcon import RateLimitMiddleware
 from shm_store.policy import Policy
 from tests.bench.falcon_app import ALLOWED, DENIED, application, wsgi
 from tests.bench.figures import Figure, Group, in_turn
-from tests.bench.population import AMPLE, FIXED_WINDOW, OURS, population
+from tests.bench.peers import AMPLE, FIXED_WINDOW
+from tests.bench.populations import OURS, population
+from tests.bench.timing import Each, Timer, in_processes, keep_to_one_processor, timer, write_shortest
 
 CONSUME: Final = "consume"
 BARE: Final = "bare JSON"
 EMPTY: Final = "first take, empty table"
 FILLED: Final = "first take, 64k live keys"
 
+_KEY: Final = "client:203.0.113.7"
 _TABLE: Final = 131_072
 _LIVE: Final = 65_536
 #: First takes in a row; limits looks for expired keys every 10 ms meanwhile.
 _NEW: Final = 4_096
-#: How long one case is timed in one pass: longer than the clock's grain, shorter than the scheduler's slice.
-_MOMENT_NS: Final = 2_000_000
 #: Emission intervals of whole nanoseconds, and of none: an hour has no prime factor beyond 5.
 _FRACTION: Final = 700_000_000
 
 #: Numbers for their names.
 _TABLES: Final = itertools.count()
-
-#: Given a number of calls, the nanoseconds of one.
-Timer = Callable[[int], float]
-
-_LOOP: Final = """
-def loop(rounds, clock, {names}):
-    start = clock()
-    for each in rounds:
-        {statement}
-    return clock() - start
-"""
 
 
 class Case(NamedTuple):
@@ -69,7 +52,7 @@ class Case(NamedTuple):
     name: str
     statement: str
     quotas: tuple[Quota, ...]
-    each: Callable[[int], Iterable[object]] | None = None
+    each: Each | None = None
 
 
 def _quota(algorithm: str, limit: int = AMPLE, interval: str = "1h") -> Quota:
@@ -126,12 +109,8 @@ _POLICIES: Final = {
 def measure(*, quick: bool) -> Group:
     """Start a process a round, and return times and ratios."""
     rounds = 8 if quick else 21
-    _keep_to_one_core()
-    values: dict[str, list[float]] = {}
-    for _ in range(rounds):
-        for name, ns in _round().items():
-            values.setdefault(name, []).append(ns)
-    figures = {name: Figure(name, "ns", tuple(each)) for name, each in values.items()}
+    keep_to_one_processor()
+    figures = in_processes("tests.bench.one_core", rounds)
     return Group(
         name="one_core",
         how="One process on one core; each case is timed for 2 ms, again and again in turn with all others, and the "
@@ -168,32 +147,13 @@ def _first_takes(rounds: int) -> Iterator[Figure]:
         yield figures[f"{name}, {OURS}"].over(figures[f"{name}, {FIXED_WINDOW}"], f"{name} / {FIXED_WINDOW}")
 
 
-def _round() -> dict[str, float]:
-    answer = subprocess.run([sys.executable, "-m", __spec__.name], check=True, stdout=subprocess.PIPE).stdout
-    return msgspec.json.decode(answer, type=dict[str, float])
-
-
-def _keep_to_one_core() -> None:
-    """Stay on one processor, and all processes that are started from now on."""
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-
-
-def main(passes: int = 25) -> None:
-    """Time every case in turn, and print the shortest time of each."""
+def main() -> None:
+    """Time every case."""
     with ExitStack() as stack:
-        timers = {CONSUME: _timer("consume(key)", {"consume": _consume(), "key": "client:203.0.113.7"})}
+        timers = {CONSUME: timer("consume(key)", {"consume": _consume(), "key": _KEY})}
         timers |= {case.name: _ours(stack.enter_context(_store(case.quotas[0])), case) for case in CASES}
         timers |= _requests(stack.enter_context(_store(_BUCKET)))
-        calls = {name: _calls_in_a_moment(timer) for name, timer in timers.items()}
-        figures = in_turn({name: partial(timers[name], calls[name]) for name in timers}, passes)
-    sys.stdout.buffer.write(msgspec.json.encode({figure.name: min(figure.values) for figure in figures}))
-
-
-def _calls_in_a_moment(timer: Timer) -> int:
-    calls = 16
-    while timer(calls) * calls < _MOMENT_NS:
-        calls *= 2
-    return calls
+        write_shortest(timers)
 
 
 def _consume() -> Callable[[str], object]:
@@ -201,26 +161,12 @@ def _consume() -> Callable[[str], object]:
 
 
 def _ours(store: ShmStore, case: Case) -> Timer:
-    key = "client:203.0.113.7"
-    overridden = "client:203.0.113.8"
+    overridden = f"{_KEY}0"
     store.set(overridden, AMPLE + 1, "1h")
-    takes = [(f"policy-{number}:{key}", quota, 1) for number, quota in enumerate(case.quotas)]
+    takes = [(f"policy-{number}:{_KEY}", quota, 1) for number, quota in enumerate(case.quotas)]
     names = {name: getattr(store, name) for name in ("take", "peek", "get", "take_all", "reserve")}
-    store.take(key)
-    return _timer(case.statement, names | {"key": key, "overridden": overridden, "takes": takes}, case.each)
-
-
-def _timer(statement: str, names: dict[str, Any], each: Callable[[int], Iterable[object]] | None = None) -> Timer:
-    """Return what times a statement in a loop whose names are local."""
-    scope: dict[str, Any] = {}
-    exec(_LOOP.format(names=", ".join(names), statement=statement), scope)  # noqa: S102 - as timeit does
-    loop: Callable[..., int] = scope["loop"]
-
-    def ns(calls: int) -> float:
-        rounds = each(calls) if each else itertools.repeat(None, calls)
-        return loop(rounds, time.perf_counter_ns, *names.values()) / calls
-
-    return ns
+    store.take(_KEY)
+    return timer(case.statement, names | {"key": _KEY, "overridden": overridden, "takes": takes}, case.each)
 
 
 def _requests(store: ShmStore) -> dict[str, Timer]:

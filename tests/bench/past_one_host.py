@@ -17,8 +17,7 @@ from shm_store.redis import RedisConfig, RedisStore
 from shm_store.redis.scripts import TAKE
 from shm_store.tiers import LeaseConfig, LeaseStore
 from tests.bench.figures import Figure, Group
-from tests.bench.peers import PEERS
-from tests.bench.population import AMPLE
+from tests.bench.peers import AMPLE, PEERS
 from tests.engines import Server
 
 _PLAIN: Final = "take, shared memory"

@@ -10,14 +10,12 @@ from typing import Final, NamedTuple
 import matplotlib as mpl
 from matplotlib.figure import Figure as Canvas
 
-from tests.bench.calls import FLOOR_POSIX_IPC, FLOOR_SEMLOCK, TAKE
 from tests.bench.drawing import BLUE, GREEN, GREY, ORANGE, RED, STYLE, bars, canvas, lines, save, unit
 from tests.bench.figures import Figure, Group
 from tests.bench.peers import PEERS
-from tests.bench.population import LIMITERS, UNIFORM, ZIPF
-from tests.bench.populations import SIZES
+from tests.bench.populations import LIMITERS, SIZES, UNIFORM, ZIPF
 from tests.bench.scaling import CORES, SKEWS
-from tests.bench.threads_primitive import POSIX_IPC, SEMLOCK
+from tests.bench.takes import FLOOR_POSIX_IPC, FLOOR_SEMLOCK, TAKE
 
 
 class Plot(NamedTuple):
@@ -120,17 +118,12 @@ _PROCESSES: Final = (
     "without",
     "during sweeps that reclaim",
 )
-_THREADS: Final = (
-    f"requests by {POSIX_IPC}",
-    f"requests by {SEMLOCK}",
-    POSIX_IPC,
-    SEMLOCK,
+_THREADS: Final = tuple(
+    f"{place}, {case}" for place in ("neighbour", "own process") for case in ("no busy thread", "busy thread")
 )
 _LABELS: Final = {
     "without": "1M slots, 1 process",
     "during sweeps that reclaim": "1M slots, during sweeps",
-    POSIX_IPC: f"beside a busy thread: {POSIX_IPC}",
-    SEMLOCK: f"beside a busy thread: {SEMLOCK}",
 }
 
 

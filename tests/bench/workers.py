@@ -15,8 +15,8 @@ from typing import Final
 
 from tests.bench.figures import Figure, Group, in_turn
 from tests.bench.servers_app import PATH, THREE
-from tests.bench.servers_gunicorn import SYNC, Limiter, gunicorn, table
 from tests.bench.servers_load import Target
+from tests.bench.servers_start import SYNC, Limiter, gunicorn, table
 
 TIME: Final = "processor time"
 #: By name, the limiter and the takes of a request.
