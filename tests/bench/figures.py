@@ -17,6 +17,22 @@ import msgspec
 RESULTS: Final = Path("build/bench")
 
 
+class Summary(msgspec.Struct, frozen=True):
+    """A figure without its rounds.
+
+    Attributes:
+        name: The figure's name.
+        unit: Its unit.
+        median: The middle of the rounds.
+        quartiles: The bounds of the middle half of the rounds.
+    """
+
+    name: str
+    unit: str
+    median: float
+    quartiles: tuple[float, float]
+
+
 class Figure(msgspec.Struct, frozen=True):
     """One quantity, measured once in each round.
 
@@ -37,11 +53,16 @@ class Figure(msgspec.Struct, frozen=True):
 
     @property
     def quartiles(self) -> tuple[float, float]:
-        """Between which the middle half of the rounds lies."""
+        """The bounds of the middle half of the rounds."""
         if len(self.values) < 2:
             return self.values[0], self.values[0]
         low, _, high = statistics.quantiles(self.values, n=4, method="inclusive")
         return low, high
+
+    @property
+    def summary(self) -> Summary:
+        """The figure as it is published."""
+        return Summary(self.name, self.unit, self.median, self.quartiles)
 
     def over(self, other: Figure, name: str = "") -> Figure:
         """Return the ratio of this figure to another of the same rounds."""

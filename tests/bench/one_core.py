@@ -1,4 +1,4 @@
-"""One core: what each way to use the library costs, as a ratio to token-bucket's `consume` or to a bare request.
+"""One core: what each way to use the library costs, as a ratio to token-bucket's `consume`.
 
 `measure` starts this module as a program once a round.
 """
@@ -14,16 +14,12 @@ from typing import Final, NamedTuple
 import token_bucket
 
 from shm_store import Config, Quota, ShmStore
-from shm_store.falcon import RateLimitMiddleware
-from shm_store.policy import Policy
-from tests.bench.falcon_app import ALLOWED, DENIED, application, wsgi
 from tests.bench.figures import Figure, Group, in_turn
 from tests.bench.peers import AMPLE, FIXED_WINDOW
 from tests.bench.populations import OURS, population
-from tests.bench.timing import Each, Timer, in_processes, keep_to_one_processor, timer, write_shortest
+from tests.bench.timing import HOW, Each, Timer, in_processes, keep_to_one_processor, timer, write_times
 
 CONSUME: Final = "consume"
-BARE: Final = "bare JSON"
 EMPTY: Final = "first take, empty table"
 FILLED: Final = "first take, 64k live keys"
 
@@ -63,7 +59,6 @@ _BUCKET: Final = _quota("token-bucket")
 _WINDOW: Final = _quota("fixed-window")
 _GCRA: Final = _quota("gcra")
 _SLIDING: Final = _quota("sliding-window")
-_SPENT: Final = _quota("token-bucket", 1)
 _INTERVALS: Final = ("1min", "1h", "1d")
 
 
@@ -98,23 +93,16 @@ CASES: Final = (
     Case("take_all of 3, mixed", "take_all(takes)", (_BUCKET, _GCRA, _SLIDING)),
     Case("reserve and commit", "reserve(key, 2).commit(1)", (_BUCKET,)),
 )
-_POLICIES: Final = {
-    "one policy, token-bucket": (_BUCKET,),
-    "one policy, gcra": (_GCRA,),
-    "three policies": _three("token-bucket"),
-    "denied by one of three": (_BUCKET, _SPENT, _quota("token-bucket", interval="1d")),
-}
 
 
 def measure(*, quick: bool) -> Group:
     """Start a process a round, and return times and ratios."""
-    rounds = 8 if quick else 21
+    rounds = 6 if quick else 21
     keep_to_one_processor()
     figures = in_processes("tests.bench.one_core", rounds)
     return Group(
         name="one_core",
-        how="One process on one core; each case is timed for 2 ms, again and again in turn with all others, and the "
-        "shortest time counts; in a new process each round.",
+        how=f"{HOW} First takes: 4,096 in a row, new keys each round, ours and those of limits in a process each.",
         figures=[*figures.values(), *_ratios(figures), *_first_takes(rounds)],
     )
 
@@ -122,11 +110,6 @@ def measure(*, quick: bool) -> Group:
 def _ratios(figures: dict[str, Figure]) -> Iterator[Figure]:
     for case in CASES:
         yield figures[case.name].over(figures[CONSUME])
-    bare = figures[BARE]
-    for name in _POLICIES:
-        ratio = figures[name].over(bare)
-        yield ratio
-        yield Figure(f"{name}: added / {BARE}", "", tuple(value - 1 for value in ratio.values))
 
 
 def _first_takes(rounds: int) -> Iterator[Figure]:
@@ -152,8 +135,7 @@ def main() -> None:
     with ExitStack() as stack:
         timers = {CONSUME: timer("consume(key)", {"consume": _consume(), "key": _KEY})}
         timers |= {case.name: _ours(stack.enter_context(_store(case.quotas[0])), case) for case in CASES}
-        timers |= _requests(stack.enter_context(_store(_BUCKET)))
-        write_shortest(timers)
+        write_times(timers)
 
 
 def _consume() -> Callable[[str], object]:
@@ -167,17 +149,6 @@ def _ours(store: ShmStore, case: Case) -> Timer:
     names = {name: getattr(store, name) for name in ("take", "peek", "get", "take_all", "reserve")}
     store.take(_KEY)
     return timer(case.statement, names | {"key": _KEY, "overridden": overridden, "takes": takes}, case.each)
-
-
-def _requests(store: ShmStore) -> dict[str, Timer]:
-    timers = {BARE: wsgi(application(), "/json")}
-    for name, quotas in _POLICIES.items():
-        policies = [Policy(name=f"{len(timers)}-{number}", quota=quota) for number, quota in enumerate(quotas)]
-        limited = application(RateLimitMiddleware(store, policies=policies))
-        if _SPENT in quotas:
-            wsgi(limited, "/json")(1)
-        timers[name] = wsgi(limited, "/json", DENIED if _SPENT in quotas else ALLOWED)
-    return timers
 
 
 @contextmanager

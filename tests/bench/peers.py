@@ -117,22 +117,22 @@ def _call_gate() -> Iterator[Call]:
     yield lambda _key: gate.update(throw=True)
 
 
-_ONE: Final = "one process"
+ONE: Final = "one process"
 _FAMILY: Final = "forked family"
 FIXED_WINDOW: Final = "limits, fixed window"
 REDIS: Final = "limits on Valkey, fixed window"
 
 #: From the fastest to the slowest.
 PEERS: Final = (
-    Peer("token-bucket", _ONE, _token_bucket),
-    Peer(FIXED_WINDOW, _ONE, limits_memory),
-    Peer("limits, moving window", _ONE, partial(limits_memory, MovingWindowRateLimiter)),
-    Peer("limits, sliding window counter", _ONE, partial(limits_memory, SlidingWindowCounterRateLimiter)),
-    Peer("throttled-py, fixed window", _ONE, partial(_throttled, "fixed_window")),
-    Peer("throttled-py, gcra", _ONE, partial(_throttled, "gcra")),
-    Peer("throttled-py, token bucket", _ONE, partial(_throttled, "token_bucket")),
-    Peer("throttled-py, sliding window", _ONE, partial(_throttled, "sliding_window")),
-    Peer("pyrate-limiter, gcra", _ONE, _pyrate),
+    Peer("token-bucket", ONE, _token_bucket),
+    Peer(FIXED_WINDOW, ONE, limits_memory),
+    Peer("limits, moving window", ONE, partial(limits_memory, MovingWindowRateLimiter)),
+    Peer("limits, sliding window counter", ONE, partial(limits_memory, SlidingWindowCounterRateLimiter)),
+    Peer("throttled-py, fixed window", ONE, partial(_throttled, "fixed_window")),
+    Peer("throttled-py, gcra", ONE, partial(_throttled, "gcra")),
+    Peer("throttled-py, token bucket", ONE, partial(_throttled, "token_bucket")),
+    Peer("throttled-py, sliding window", ONE, partial(_throttled, "sliding_window")),
+    Peer("pyrate-limiter, gcra", ONE, _pyrate),
     Peer(REDIS, "all", _limits_redis),
     Peer("pyrate-limiter, gcra, multiprocess", _FAMILY, _pyrate_processes),
     Peer("call-gate, shared", _FAMILY, _call_gate),

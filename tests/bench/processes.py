@@ -14,7 +14,7 @@ from tests.bench.figures import Figure, Group, in_turn, numbers_in_turn
 from tests.bench.populations import LOAD
 
 COUNTS: Final = (1, 2, 4, 8, 16)
-#: What is soon idle, and how many keys of it are put in before each sweep.
+#: The quota of keys that are soon idle, and how many of them are put in before each sweep.
 _SOON_IDLE: Final = Quota(AMPLE, "1ms")
 BRIEF: Final = 20_000
 ONE: Final = "1 process"

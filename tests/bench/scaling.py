@@ -8,18 +8,7 @@ from typing import Final
 from tests.bench import scaling_hold
 from tests.bench.figures import Figure, Group
 from tests.bench.scaling_hold import HOLD, ONE_KEY, OWN_KEYS, TAKE
-from tests.bench.scaling_model import (
-    Network,
-    constant,
-    exponential,
-    one_key,
-    sets,
-    simulate,
-    single,
-    solve,
-    uniform,
-    zipf,
-)
+from tests.bench.scaling_model import Network, one_key, sets, single, solve, uniform, zipf
 
 CORES: Final = (16, 64, 128)
 STRIPES: Final = (16, 64, 256, 1024)
@@ -47,7 +36,7 @@ def measure(*, quick: bool) -> Group:
         "then, and that cores are slower when all are busy. Sets: binomial, sets of 128 slots.",
         figures=[
             *measured.values(),
-            *_validation(measured, model, 20_000 if quick else 500_000),
+            *_validation(measured, model),
             *model.by_cores(),
             *model.by_stripes(),
             *sets(),
@@ -55,8 +44,8 @@ def measure(*, quick: bool) -> Group:
     )
 
 
-def _validation(measured: Mapping[str, Figure], model: _Model, takes: int) -> Iterator[Figure]:
-    """Compare the model with two processes on this machine, and with the simulation of more."""
+def _validation(measured: Mapping[str, Figure], model: _Model) -> Iterator[Figure]:
+    """Compare the model with two processes on this machine."""
     # Own keys set the machine's own part aside: two busy cores are not twice one.
     found = measured[OWN_KEYS].over(measured[ONE_KEY], "takes of 2 processes, one key / own keys, measured")
     pair = model.network("one key")
@@ -64,14 +53,6 @@ def _validation(measured: Mapping[str, Figure], model: _Model, takes: int) -> It
     yield found
     yield single("takes of 2 processes, one key / own keys, model", "", said)
     yield Figure("2 processes: model / measured", "", tuple(said / value for value in found.values))
-    for skew in SKEWS:
-        network = model.network(skew)
-        solved = solve(network, CORES[0])
-        for time in (exponential, constant):
-            simulated = simulate(network, CORES[0], takes, time)
-            name = f"model / simulation, {CORES[0]} cores, {skew}, {time.__name__} times"
-            yield single(f"{name}: takes", "", solved.takes / simulated.takes)
-            yield single(f"{name}: wait", "", solved.wait_ns / simulated.wait_ns)
 
 
 class _Model:

@@ -3,7 +3,7 @@
 Each process computes on a processor of its own for the think time, then needs one of the stripes for the hold; a
 stripe serves one at a time. With exponential times the mean value analysis of M. Reiser and S. S. Lavenberg,
 "Mean-Value Analysis of Closed Multichain Queuing Networks", JACM 27(2), 1980, is exact; with one stripe it is the
-machine repairman. The simulation has the same network with exponential or with constant times.
+machine repairman.
 
 A key's set is as good as random, so a set's number of keys is binomial: as many trials as there are keys, and as many
 outcomes as there are sets.
@@ -11,11 +11,9 @@ outcomes as there are sets.
 
 from __future__ import annotations
 
-import heapq
 import math
 import random
-from collections.abc import Callable, Iterator, Sequence
-from itertools import accumulate
+from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 from shm_store import Config
@@ -78,38 +76,6 @@ def solve(network: Network, processes: int) -> Solution:
         rate = count / (think_ns + at_stripes_ns)
         queues = [rate * each for each in times]
     return Solution(rate * NS_PER_SECOND, at_stripes_ns - hold_ns)
-
-
-def exponential(choice: random.Random, mean: float) -> float:
-    """Return a time that knows nothing of the past."""
-    return choice.expovariate(1 / mean)
-
-
-def constant(_choice: random.Random, mean: float) -> float:
-    """Return the mean."""
-    return mean
-
-
-def simulate(network: Network, processes: int, takes: int, time: Callable[[random.Random, float], float]) -> Solution:
-    """Return what the network does in so many takes, the first tenth of them not counted; stripes serve in turn."""
-    choice = random.Random(_SEED)
-    stripes = choice.choices(range(len(network.shares)), cum_weights=list(accumulate(network.shares)), k=takes)
-    free_ns = [0.0] * len(network.shares)
-    # All that is known of a process is when it next comes to a stripe. At first they are spread over one cycle.
-    arrivals = [choice.uniform(0, network.think_ns + network.hold_ns) for _ in range(processes)]
-    heapq.heapify(arrivals)
-    waited_ns = began_ns = now_ns = 0.0
-    ignored = takes // 10
-    for number, stripe in enumerate(stripes):
-        now_ns = arrivals[0]
-        if number == ignored:
-            waited_ns, began_ns = 0.0, now_ns
-        start_ns = max(now_ns, free_ns[stripe])
-        waited_ns += start_ns - now_ns
-        free_ns[stripe] = start_ns + time(choice, network.hold_ns)
-        heapq.heapreplace(arrivals, free_ns[stripe] + time(choice, network.think_ns))
-    counted = takes - ignored
-    return Solution(counted / (now_ns - began_ns) * NS_PER_SECOND, waited_ns / counted)
 
 
 def one_key(_stripes: int) -> list[float]:

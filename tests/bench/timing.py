@@ -1,7 +1,7 @@
 """Timing: statements timed for a moment each, in turn, again and again, in a process that is new each round.
 
-The shortest time of a statement in a process is its figure of the round: neither another process nor a slower second of
-the machine is in it.
+The figure of a round is the shortest processor time of a statement: neither another process nor a slower second of the
+machine is in it.
 """
 
 from __future__ import annotations
@@ -19,16 +19,24 @@ import msgspec
 
 from tests.bench.figures import Figure, in_turn
 
+#: How all of this measures, for a group's `how`.
+HOW: Final = (
+    "Each call is timed for 2 ms on one processor, again and again in turn with all others, and the shortest "
+    "processor time counts; in a new process each round."
+)
 #: How long a statement is timed in one pass: longer than the clock's grain, shorter than the scheduler's slice.
 _MOMENT_NS: Final = 2_000_000
-_PASSES: Final = 25
+_PASSES: Final = 16
 _LOOP: Final = """
-def loop(values, perf_counter_ns, {names}):
-    start = perf_counter_ns()
+def loop(values, loop_clock, {names}):
+    start = loop_clock()
     for each in values:
         {statement}
-    return perf_counter_ns() - start
+    return loop_clock() - start
 """
+
+#: Reads the processor time of this thread.
+CLOCK: Final = time.thread_time_ns
 
 #: Given a number of calls, the nanoseconds of one.
 Timer = Callable[[int], float]
@@ -36,7 +44,9 @@ Timer = Callable[[int], float]
 Each = Callable[[int], Iterable[object]]
 
 
-def timer(statement: str, names: Mapping[str, Any], each: Each | None = None) -> Timer:
+def timer(
+    statement: str, names: Mapping[str, Any], each: Each | None = None, clock: Callable[[], int] = CLOCK
+) -> Timer:
     """Return what times a statement in a loop, in which `names` and `each` are local."""
     scope: dict[str, Any] = {}
     exec(_LOOP.format(names=", ".join(names), statement=statement), scope)  # noqa: S102 - as timeit does
@@ -44,17 +54,26 @@ def timer(statement: str, names: Mapping[str, Any], each: Each | None = None) ->
 
     def ns(calls: int) -> float:
         values = each(calls) if each else itertools.repeat(None, calls)
-        return loop(values, time.perf_counter_ns, *names.values()) / calls
+        return loop(values, clock, *names.values()) / calls
 
     return ns
 
 
-def write_shortest(timers: Mapping[str, Timer]) -> None:
-    """Time all in turn on one processor, and write the shortest time of each to standard output, for `in_processes`."""
+def write_times(timers: Mapping[str, Timer], waiting: Mapping[str, Timer] | None = None) -> None:
+    """Time all in turn on one processor, and write the time of each to standard output, for `in_processes`.
+
+    Args:
+        timers: Of these the shortest time counts.
+        waiting: Of these, which wait for another process, the median.
+    """
     keep_to_one_processor()
-    cases = {name: partial(each, _calls_in_a_moment(each)) for name, each in timers.items()}
-    shortest = {figure.name: min(figure.values) for figure in in_turn(cases, _PASSES)}
-    sys.stdout.buffer.write(msgspec.json.encode(shortest))
+    times = {figure.name: min(figure.values) for figure in _passes(timers)}
+    times |= {figure.name: figure.median for figure in _passes(waiting or {})}
+    sys.stdout.buffer.write(msgspec.json.encode(times))
+
+
+def _passes(timers: Mapping[str, Timer]) -> list[Figure]:
+    return in_turn({name: partial(_moment, each, _calls_in_a_moment(each)) for name, each in timers.items()}, _PASSES)
 
 
 def in_processes(module: str, rounds: int) -> dict[str, Figure]:
@@ -72,8 +91,14 @@ def keep_to_one_processor() -> None:
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 
 
+def _moment(each: Timer, calls: int) -> float:
+    # The other statements have filled the processor's caches.
+    each(calls // 8)
+    return each(calls)
+
+
 def _calls_in_a_moment(each: Timer) -> int:
-    calls = 1
+    calls = 8
     while each(calls) * calls < _MOMENT_NS:
         calls *= 2
     return calls

@@ -29,7 +29,7 @@ _CASES: Final[dict[str, tuple[Limiter, int]]] = {
 
 def measure(*, quick: bool) -> Group:
     """Load each server once a round, every other round backwards."""
-    rounds = 13 if quick else 41
+    rounds = 11 if quick else 41
     with _servers() as servers:
         per_s = in_turn({name: partial(server.load, 1) for name, server in servers.items()}, rounds, "/s")
         times = [Figure(f"{name}: {TIME}", "µs", tuple(run.both_us for run in servers[name].runs)) for name in servers]
