@@ -7,7 +7,8 @@ and a ratio is made within each round: its median is the result, and the quartil
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -100,13 +101,11 @@ class Group(msgspec.Struct, frozen=True):
 
 def in_turn(cases: Mapping[str, Callable[[], float]], rounds: int, unit: str = "ns") -> list[Figure]:
     """Measure every case once a round, the order reversed every other round, and return a figure for each."""
-    values: dict[str, list[float]] = {name: [] for name in cases}
-    order: Sequence[str] = list(cases)
-    for _ in range(rounds):
-        for name in order:
-            values[name].append(cases[name]())
-        order = order[::-1]
-    return [Figure(name, unit, tuple(each)) for name, each in values.items()]
+    return numbers_in_turn({name: partial(_alone, case) for name, case in cases.items()}, rounds, unit)
+
+
+def _alone(case: Callable[[], float]) -> Mapping[str, float]:
+    return {"": case()}
 
 
 def numbers_in_turn(
@@ -119,7 +118,7 @@ def numbers_in_turn(
     for _ in range(rounds):
         for case in order:
             for number, value in cases[case]().items():
-                values.setdefault(f"{number}, {case}", []).append(value)
+                values.setdefault(f"{number}, {case}" if number else case, []).append(value)
         names = names or list(values)
         order.reverse()
     return [Figure(name, unit, tuple(values[name])) for name in names]

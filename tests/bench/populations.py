@@ -6,7 +6,6 @@ are new strings for every take, as a request brings them; all limiters get the s
 
 from __future__ import annotations
 
-import gc
 import itertools
 import multiprocessing
 import os
@@ -57,7 +56,7 @@ def measure(*, quick: bool) -> Group:
         name="populations",
         how="Takes on keys that are all live, and allowed except where it says otherwise, each limiter in a process "
         f"of its own; a table that is {LOAD:.0%} full once all keys are there; Zipf with exponent 1; a key is a new "
-        "string at every take. “gc frozen”: after gc.freeze(), so that no collection goes through the keys. “Without "
+        "string at every take. “Without "
         "its expiry thread”: limits starts one that goes through all keys, again and again while it is used.",
         figures=figures + _denied(extent),
     )
@@ -70,11 +69,8 @@ def _live(size: str, extent: Extent) -> Iterator[Figure]:
         first = _compare(f"first takes, {size} keys", limiters, extent, lambda each: each.first_takes(bounds))
         if keys >= _FIRST_TAKES_FROM:
             yield from first
-        for frozen in ("", ", gc frozen"):
-            for distribution in (UNIFORM, ZIPF):
-                yield from _takes(f"{size} keys, {distribution}{frozen}", limiters, extent, distribution)
-            for limiter in limiters.values():
-                limiter.freeze()
+        for distribution in (UNIFORM, ZIPF):
+            yield from _takes(f"{size} keys, {distribution}", limiters, extent, distribution)
 
 
 def _denied(extent: Extent) -> list[Figure]:
@@ -130,11 +126,7 @@ class Population:
 
         return piece
 
-    def freeze(self) -> None:
-        """Exempt what there is by now from garbage collection."""
-        self._ask(None)
-
-    def _ask(self, question: tuple[str, int, int] | None) -> float:
+    def _ask(self, question: tuple[str, int, int]) -> float:
         self._connection.send(question)
         answer: float = self._connection.recv()
         return answer
@@ -174,11 +166,6 @@ def _serve(connection: Connection, opened: Opened, keys: int, takes: int) -> Non
                 question = connection.recv()
             except EOFError:
                 return
-            if question is None:
-                gc.collect()
-                gc.freeze()
-                connection.send(0.0)
-                continue
             sequence, start, count = question
             numbers = sequences[sequence][start : start + count]
             connection.send(_ns(take, [f"client:10.{n >> 16}.{n >> 8 & 255}.{n & 255}" for n in numbers]))
