@@ -12,8 +12,6 @@ from shm_store.core.tally import Counts, Tally
 from tests.conftest import OpenStore
 from tests.threads import at_once
 
-pytestmark = pytest.mark.alone
-
 THREADS = 8
 EACH = 20_000
 
