@@ -23,7 +23,7 @@ class Target(NamedTuple):
         figure: Its name there.
         bound: The most that it may be, or the least.
         least: Whether `bound` is the least.
-        slack: What part of the bound it may be beyond.
+        slack: The part of the bound that a figure on CPython 3.11 may be above it.
         later: The factor of the bound on later interpreters than CPython 3.11.
         reason: Why it is missed, where it is.
     """
@@ -40,23 +40,22 @@ class Target(NamedTuple):
     def __str__(self) -> str:
         """Return the bound in words."""
         later = f"; {self.bound * self.later:g} on later Pythons" if self.later != 1 else ""
-        return f"{self._most(self.bound)}{later}"
+        return f"{self.on(_BASE)}{later}"
 
     def on(self, python: str) -> str:
         """Return the bound on an interpreter, in words."""
-        return self._most(self._bound(python))
+        slack = f" ({self.slack:.0%} more counts)" if self.slack and python.startswith(_BASE) else ""
+        return f"at {'least' if self.least else 'most'} {self._bound(python):g}{slack}"
 
     def met(self, figure: Summary, python: str) -> bool:
         """Return whether the median keeps the bound, on that interpreter."""
         bound = self._bound(python)
-        return figure.median >= bound if self.least else figure.median <= bound * (1 + self.slack)
+        if python.startswith(_BASE):
+            bound *= 1 + self.slack
+        return figure.median >= bound if self.least else figure.median <= bound
 
     def _bound(self, python: str) -> float:
         return self.bound if python.startswith(_BASE) else self.bound * self.later
-
-    def _most(self, bound: float) -> str:
-        slack = f" ({self.slack:.0%} more counts)" if self.slack else ""
-        return f"at {'least' if self.least else 'most'} {bound:g}{slack}"
 
     def verdict(self, run: Run) -> tuple[str, str, str]:
         """Return median, quartiles and whether the target is met, in words."""
