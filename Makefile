@@ -8,7 +8,8 @@ BENCH_INSTALLED := $(VENV)/.bench-installed
 
 # How tests run beside each other, and which of them have a fuller form.
 BESIDE := -n auto --maxprocesses 4 --dist worksteal
-SOAKED := $(addprefix tests/,crash property simulation stress e2e/test_life.py service/test_openapi.py)
+SOAKED := $(addprefix tests/,crash property simulation stress e2e/test_life.py service/test_openapi.py) \
+  $(addprefix tests/http/,test_retry_after.py)
 # More arguments for pytest, e.g. PYTEST_ARGS="-k sweeper".
 PYTEST_ARGS ?=
 # More arguments for the benchmarks, e.g. BENCH_ARGS=--quick or BENCH_ARGS="takes report".
