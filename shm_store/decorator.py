@@ -9,8 +9,9 @@ from collections.abc import Awaitable, Callable
 from types import FunctionType
 from typing import Any, Final, ParamSpec, TypeVar, cast
 
+from shm_store.core.front import Front
 from shm_store.core.limiter import Backed
-from shm_store.core.waiting import Waiting, timeout_ns
+from shm_store.core.waiting import timeout_ns
 from shm_store.durations import Duration
 from shm_store.errors import AcquireTimeoutError, ConfigurationError, ConfigurationTypeError, unusable
 from shm_store.process import forks
@@ -28,7 +29,7 @@ def limited(
     key: str | Callable[..., str],
     timeout: Duration | None = None,
     cost: int = 1,
-    store: Waiting | None = None,
+    store: Front[str] | None = None,
 ) -> Callable[[Callable[P, T]], Callable[P, T]]:
     """Return a decorator: each call of the function waits for its units first.
 
@@ -59,7 +60,7 @@ def limited(
     _require_possible(store, asked)
     patience_ns = timeout_ns(timeout)
 
-    def waiting() -> Waiting:
+    def waiting() -> Front[str]:
         return _default.store() if store is None else store
 
     def name(args: tuple[object, ...], kwargs: dict[str, object]) -> str:

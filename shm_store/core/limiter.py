@@ -17,7 +17,7 @@ KeyTake = tuple[str, Quota | None, int]
 KeyReserve = tuple[str, Quota | Concurrency | None, int]
 
 
-class Take(Protocol):
+class TakeCall(Protocol):
     """The call signature of `take` and `peek`."""
 
     def __call__(self, key: str, cost: int = 1, quota: Quota | None = None) -> RateInfo:
@@ -38,12 +38,12 @@ class RateLimiter(Protocol):
         ...
 
     @property
-    def take(self) -> Take:
+    def take(self) -> TakeCall:
         """Take `cost` units of the bucket `key`, all or none; `quota` replaces the store's default."""
         ...
 
     @property
-    def peek(self) -> Take:
+    def peek(self) -> TakeCall:
         """Answer what the same take would answer, and change nothing."""
         ...
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
-from types import TracebackType
-from typing import Self, TypeAlias
+import os
+import sys
+from collections import deque
+from collections.abc import Sequence
+from types import FrameType, TracebackType
+from typing import Self
+from weakref import WeakSet
 
-from shm_store.errors import ConfigurationError, StoreError, unusable
-from shm_store.quota import LIMIT_MAX
+from shm_store.core.backend import Decided, Part, Settler, Take
+from shm_store.errors import ConfigurationError, StoreClosedError, StoreError, unusable
+from shm_store.quota import LIMIT_MAX, Concurrency
 from shm_store.rate_info import RateInfo
-
-#: Settles what was taken, given the units that were used of each take; None: its cost.
-Settle: TypeAlias = Callable[[Sequence[int] | None], None]
 
 
 class Reservation:
@@ -27,31 +29,45 @@ class Reservation:
     so that a little less than the unused units may come back.
 
     Attributes:
-        infos: The answers, one for each take.
+        allowed: Whether the units were taken; those of takes in shadow mode apart.
     """
 
-    def __init__(self, infos: list[RateInfo], settle: Settle | None, abandon: Callable[[Settle], None]) -> None:
-        """Begin unsettled.
+    allowed = True
+    # None once there is nothing to settle; also of an object without attributes, as a failed copy leaves it.
+    _settlements: Settlements | None = None
+    # The parts to settle, once the caller has named the units used.
+    _parts: list[Part] | None = None
+    _is_in_flight = False
 
-        Args:
-            infos: The answers.
-            settle: Called once, with the units used or None; None if nothing was taken.
-            abandon: Called with `settle` when the program drops the reservation.
-        """
-        self.infos = infos
-        self._allowed = settle is not None
-        self._settle = settle
-        self._abandon = abandon
+    def __init__(
+        self, takes: Sequence[Take], decided: Sequence[Decided], settlements: Settlements, owner: object
+    ) -> None:
+        """Begin unsettled; `owner` is what must not end before this reservation."""
+        self._takes = takes
+        self._decided = decided
+        for each in decided:
+            if not each.is_taken and not self._is_allowed():
+                self.allowed = False
+                return
+        self._owner = owner
+        self._pid = settlements.settler.pid
+        self._settlements = settlements
+        for take in takes:
+            # The others have nothing that ends with the store, and to remember them takes a microsecond.
+            if isinstance(take.quota, Concurrency):
+                self._is_in_flight = True
+                settlements.in_flight.add(self)
+                return
 
     @property
-    def allowed(self) -> bool:
-        """Whether the units were taken; those of takes in shadow mode apart."""
-        return self._allowed
+    def infos(self) -> list[RateInfo]:
+        """The answers, one for each take."""
+        return [each.info for each in self._decided]
 
     @property
     def info(self) -> RateInfo:
         """The answer of the first take."""
-        return self.infos[0]
+        return self._decided[0].info
 
     def commit(self, *used: int) -> None:
         """Settle: return unused units, and take used units beyond the cost while the bucket has any.
@@ -62,22 +78,51 @@ class Reservation:
 
         Raises:
             ConfigurationError: There are not as many as takes, or one is out of range. Nothing is settled.
-            StoreError: The store failed; the rest is settled, and a later operation retries the part that failed.
+            StoreError: The store failed; the rest is settled. On shared memory a later operation retries the part that
+                failed. What cannot be given back because a server fails stays spent.
         """
-        remedy = f"give {len(self.infos)} integers from 0 to {LIMIT_MAX}, one for each take"
         for units in used:
             if type(units) is not int or not 0 <= units <= LIMIT_MAX:
-                raise unusable("used", units, remedy, int)
-        if used and len(used) != len(self.infos):
-            raise ConfigurationError("used", used, remedy)
-        if self._settle is not None:
-            self._settle(used or None)
-            # Last: a later call, or the end of this object, finishes a settlement that an exception has cut short.
-            self._settle = None
+                raise unusable("used", units, self._remedy(), int)
+        if used and len(used) != len(self._takes):
+            raise ConfigurationError("used", used, self._remedy())
+        settlements = self._settlements
+        if settlements is None:
+            return
+        if self._parts is None and (used or self._is_in_flight):
+            self._parts = self._unused(used)
+        # A forked child has nothing of its parent's to give back.
+        if self._parts and self._pid == os.getpid():
+            settlements.settle(self._parts)
+        # Last: a later call, or the end of this object, finishes a settlement that an exception has cut short.
+        self._settlements = None
 
     def refund(self) -> None:
         """Settle: give back all of it."""
-        self.commit(*[0] * len(self.infos))
+        self.commit(*[0] * len(self._takes))
+
+    def in_flight(self) -> list[Part]:
+        """Return what is in flight and must end when the store closes: nothing in a forked child."""
+        if self._settlements is None or self._pid != os.getpid():
+            return []
+        return self._unused(())
+
+    def _is_allowed(self) -> bool:
+        return all(each.info.allowed or take.shadow for take, each in zip(self._takes, self._decided, strict=True))
+
+    def _unused(self, used: Sequence[int]) -> list[Part]:
+        parts = []
+        for index, take in enumerate(self._takes):
+            # Units in flight end as a whole; of a quota the cost stands if the caller names no units.
+            ends = self._is_in_flight and isinstance(take.quota, Concurrency)
+            cost, decided = take.cost, self._decided[index]
+            kept = 0 if ends else used[index] if used else cost
+            if kept != cost and decided.is_taken:
+                parts.append((take, decided, cost - kept))
+        return parts
+
+    def _remedy(self) -> str:
+        return f"give {len(self._takes)} integers from 0 to {LIMIT_MAX}, one for each take"
 
     def __enter__(self) -> Self:
         return self
@@ -93,7 +138,90 @@ class Reservation:
             self.commit()
 
     def __del__(self) -> None:
-        # No caller is left that an error could reach.
-        with contextlib.suppress(StoreError, AttributeError):
-            if self._settle is not None:
-                self._abandon(self._settle)
+        settlements = self._settlements
+        if settlements is None:
+            return
+        parts = self._unused(()) if self._parts is None and self._is_in_flight else self._parts
+        if parts and self._pid == os.getpid():
+            # No caller is left that an error could reach.
+            with contextlib.suppress(StoreError):
+                settlements.abandon(parts, sys._getframe())  # noqa: SLF001 - documented, underscore and all
+
+
+class Settlements:
+    """The settlements of one store that are still to come, and whether the store is closed.
+
+    Nothing here refers to the store, nor to what a finalizer must close with it.
+
+    Attributes:
+        settler: What settles.
+        in_flight: The reservations that end with the store.
+        is_closed: Whether the store is closed.
+    """
+
+    def __init__(self, settler: Settler) -> None:
+        """Begin with none."""
+        self.settler = settler
+        self.in_flight: WeakSet[Reservation] = WeakSet()
+        self.is_closed = False
+        # With the process that was to settle each: a child that is forked leaves them to it.
+        self._later: deque[tuple[int, list[Part]]] = deque()
+
+    def require_open(self) -> None:
+        """Raise StoreClosedError after `close`."""
+        if self.is_closed:
+            raise StoreClosedError(self.settler.name)
+
+    def begin(self) -> None:
+        """Begin an operation on keys, with what was left for it.
+
+        Raises:
+            StoreClosedError: The store is closed.
+        """
+        if self.is_closed:
+            self.require_open()
+        if self._later:
+            # Where each call leaves one at most, one is enough for there never to be more.
+            self._catch_up(1 if self.settler.is_remote else len(self._later))
+
+    def settle(self, parts: list[Part]) -> None:
+        """Settle the parts of one call; if the store fails, try again later.
+
+        Raises:
+            StoreError: The store failed for one of them.
+        """
+        try:
+            self.settler.settle(parts)
+        except StoreClosedError:
+            raise
+        except StoreError:
+            self._later.append((os.getpid(), parts))
+            raise
+
+    def abandon(self, parts: list[Part], caller: FrameType) -> None:
+        """Settle a call whose reservation was dropped, now or with a later operation; see `Settler.abandon`.
+
+        Raises:
+            StoreError: It was tried now, and failed; it is tried again.
+        """
+        if self.settler.abandon(parts, caller):
+            self.settle(parts)
+        else:
+            self._later.append((os.getpid(), parts))
+
+    def close(self) -> None:
+        """End what is in flight: a store that is closed gives up what it holds. May be called again."""
+        self.is_closed = True
+        self._catch_up(len(self._later))
+        for reservation in list(self.in_flight):
+            if parts := reservation.in_flight():
+                with contextlib.suppress(StoreError):
+                    self.settler.settle(parts)
+        self._later.clear()
+
+    def _catch_up(self, count: int) -> None:
+        for _ in range(count):
+            with contextlib.suppress(IndexError, StoreError):
+                pid, parts = self._later.popleft()
+                if pid == os.getpid():
+                    self.settle(parts)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from shm_store.core.limiter import Take
+from shm_store.core.limiter import TakeCall
 from shm_store.durations import NS_PER_SECOND, Duration, to_ns
 from shm_store.quota import INTERVAL_MAX_NS, Quota
 from shm_store.rate_info import RateInfo
@@ -16,46 +16,8 @@ from shm_store.rate_info import RateInfo
 _NAP_NS: Final = 86_400 * NS_PER_SECOND
 
 
-class Waiting:
-    """What a store inherits that can wait for what it takes.
-
-    Attributes:
-        take: See RateLimiter.
-    """
-
-    take: Take
-    _clock: Callable[[], int] = time.monotonic_ns
-
-    def acquire(self, key: str, timeout: Duration | None = None, cost: int = 1, quota: Quota | None = None) -> RateInfo:
-        """Take units as soon as they are there; return the denial at once if that cannot be in time.
-
-        Args:
-            key: The key.
-            timeout: Longest wait, 0 to 100 years; None for any. Only time on the system's clock makes it pass.
-            cost: Units to take.
-            quota: As for `take`.
-
-        Raises:
-            ConfigurationError: The timeout is no duration.
-        """
-        return acquire(self.take, key, timeout, cost, quota, clock=self._clock)
-
-    async def acquire_async(
-        self,
-        key: str,
-        timeout: Duration | None = None,  # noqa: ASYNC109 - known to be too short before the wait begins
-        cost: int = 1,
-        quota: Quota | None = None,
-    ) -> RateInfo:
-        """Do the same, and let other tasks run meanwhile; one that is cancelled while it waits has taken nothing.
-
-        They run while it waits for units, not while it waits for a server.
-        """
-        return await acquire_async(self.take, key, timeout, cost, quota, clock=self._clock)
-
-
 def acquire(
-    take: Take,
+    take: TakeCall,
     key: str,
     timeout: Duration | None = None,
     cost: int = 1,
@@ -96,7 +58,7 @@ def acquire(
 
 
 async def acquire_async(
-    take: Take,
+    take: TakeCall,
     key: str,
     timeout: Duration | None = None,  # noqa: ASYNC109 - a bound on the wait, known to be too short before it begins
     cost: int = 1,

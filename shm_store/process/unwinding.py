@@ -23,7 +23,7 @@ OPERATIONS: Final = tuple(
     f"shm_store.{name}"
     for name in (
         "store",
-        "whole",
+        "core.front",
         "core.waiting",
         "table",
         "redis",

@@ -9,7 +9,7 @@ import redis
 from redis.connection import parse_url
 
 from shm_store.durations import NS_PER_SECOND
-from shm_store.errors import EngineError
+from shm_store.errors import EngineError, StoreClosedError
 from shm_store.process import forks
 from shm_store.redis import address, deadline, pools, refusals
 from shm_store.redis.breaker import Breaker
@@ -44,6 +44,7 @@ class Engine:
         self._config = config
         self._timeout_s = config.seconds("timeout")
         self._connections: Connections | None = None
+        self._is_closed = False
         self._left: list[Connections] = []
         # One for each node of a cluster. The empty name is for a single server, and for a cluster before a connection.
         self._breakers: dict[str, Breaker] = {}
@@ -65,7 +66,10 @@ class Engine:
 
         Raises:
             EngineError: There is none.
+            StoreClosedError: The engine is closed.
         """
+        if self._is_closed:
+            raise StoreClosedError(self.name)
         forks.catch_up()
         breaker = self._breaker(call)
         if breaker.is_open and not breaker.admits():
@@ -122,7 +126,8 @@ class Engine:
             self._left.append(connections)
 
     def close(self) -> None:
-        """Close what is connected; it connects again when it is needed."""
+        """Close what is connected, and run nothing any more."""
+        self._is_closed = True
         connections, self._connections = self._connections, None
         if connections is not None:
             connections.close()

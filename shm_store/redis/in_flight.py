@@ -6,7 +6,13 @@ import contextlib
 import threading
 from collections.abc import Callable, Sequence
 
+import msgspec
+
 from shm_store.errors import StoreError
+from shm_store.redis import answers, scripts
+from shm_store.redis.engine import Engine
+from shm_store.redis.names import Names
+from shm_store.redis.scripts import Call
 
 
 class Heartbeat:
@@ -80,3 +86,13 @@ class Heartbeat:
             except StoreError:
                 # It is told again; who takes hears of it as well. A server that is gone is not asked for the others.
                 continue
+
+
+def renew(engine: Engine, names: Names, ttl: int, key: str, tags: Sequence[str]) -> None:
+    """Tell the server that units of a key are still in flight.
+
+    Raises:
+        StoreError: It cannot be told.
+    """
+    arguments = msgspec.msgpack.encode(tags), b"%d" % ttl
+    engine.run(Call(scripts.RENEW, names.flight(key), arguments, answers.done))

@@ -7,8 +7,11 @@ what splits its buckets. A key of another form is an owner as a whole. Different
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Final
+
+from redis.crc import key_slot
 
 from shm_store.table.records.labels import encoded
 
@@ -49,6 +52,13 @@ class Names:
     def all(self, key: str) -> tuple[bytes, bytes, bytes]:
         """Return all names of a key."""
         return (self.bucket(key), *self.flight(key))
+
+    def by_slot(self, keys: Sequence[str]) -> list[list[int]]:
+        """Return the positions of keys, in a group for each slot of a cluster."""
+        groups: dict[int, list[int]] = {}
+        for position, key in enumerate(keys):
+            groups.setdefault(key_slot(self.bucket(key)), []).append(position)
+        return [*groups.values()]
 
 
 def tagged(key: str) -> str:

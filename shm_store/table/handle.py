@@ -9,8 +9,9 @@ import warnings
 from collections import deque
 from typing import Final
 
+from shm_store.core.reservation import Settlements
 from shm_store.durations import NS_PER_SECOND
-from shm_store.errors import BackendError, OwnershipError, StoreClosedError, StoreError
+from shm_store.errors import BackendError, OwnershipError, StoreError
 from shm_store.process import forks
 from shm_store.process.unwinding import operations
 from shm_store.table.attachment import Attachment
@@ -18,7 +19,6 @@ from shm_store.table.hints import Hints
 from shm_store.table.locking.stripes import Stripes
 from shm_store.table.records.labels import Labels
 from shm_store.table.records.tallies import Tallies
-from shm_store.table.settlement import Settlements
 
 # Beyond the lock timeout, for an operation that has its stripe.
 _CLOSE_GRACE_NS: Final = NS_PER_SECOND // 10
@@ -31,7 +31,6 @@ class Handle:
 
     Attributes:
         settlements: The calls that are yet to be settled.
-        is_closed: Whether `close` was called.
     """
 
     # Also of an object without attributes, as a failed copy leaves it.
@@ -40,7 +39,6 @@ class Handle:
     def __init__(self, attachment: Attachment, stripes: Stripes, settlements: Settlements, tallies: Tallies) -> None:
         """Bind to `attachment`, which does not count this handle until `count`."""
         self.settlements: Final = settlements
-        self.is_closed = False
         self._attachment = attachment
         self._stripes = stripes
         self._tallies = tallies
@@ -49,22 +47,6 @@ class Handle:
     def count(self) -> None:
         """Leave the attachment at the end: it has counted this handle."""
         self._has_left = False
-
-    def require_open(self) -> None:
-        """Raise StoreClosedError after `close`."""
-        if self.is_closed:
-            raise StoreClosedError(self._attachment.segment.name)
-
-    def begin(self) -> None:
-        """Begin an operation on keys, with what was left for it.
-
-        Raises:
-            StoreClosedError: The handle is closed.
-        """
-        self.require_open()
-        if _dropped:
-            close_dropped()
-        self.settlements.catch_up()
 
     def new_hints(self, labels: Labels | None) -> Hints:
         """Return hints, none so far, that end with this handle; `labels` are those of the segment."""
@@ -90,7 +72,6 @@ class Handle:
     def _close(self, deadline_ns: int) -> None:
         # Before anything is given back: in a child it is the parent's. Each step may be done again, after an exception.
         forks.catch_up()
-        self.is_closed = True
         self.settlements.close()
         for hints in self._hints:
             hints.close()
@@ -118,7 +99,7 @@ class Handle:
         if sys.is_finalizing():
             return
         try:
-            if not self.is_closed:
+            if not self.settlements.is_closed:
                 name = self._attachment.segment.name
                 message = f"segment {name!r}: dropped without close(); close it, or use it in a with block"
                 warnings.warn(message, ResourceWarning, source=self, stacklevel=3)
@@ -144,5 +125,5 @@ _dropped: Final[deque[_Dropped]] = deque()
 
 
 def close_dropped() -> None:
-    """Close the handles that were dropped in the middle of operations."""
+    """Close the handles that were dropped in the middle of operations; each operation calls it as it begins."""
     _dropped.clear()

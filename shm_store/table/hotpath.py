@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from shm_store.core.limiter import Take
+from shm_store.core.limiter import TakeCall
 from shm_store.core.validation import require_key
 from shm_store.process import forks
 from shm_store.quota import Quota
@@ -28,8 +28,8 @@ def bind(  # noqa: C901, PLR0915 - one closure, whose calls are what it saves
     seats: Seats,
     stripes: Stripes,
     clock: Callable[[], int],
-    take_slowly: Take,
-) -> Take:
+    take_slowly: TakeCall,
+) -> TakeCall:
     """Return the `take` of one store.
 
     Args:

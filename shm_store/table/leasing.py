@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from shm_store.core.limiter import Take
+from shm_store.core.limiter import TakeCall
 from shm_store.quota import Quota
 from shm_store.rate_info import RateInfo
 from shm_store.table import hotpath
@@ -57,9 +57,9 @@ class Leasing:
             `ask`, which calls `spend` first.
     """
 
-    take: Take
+    take: TakeCall
 
-    def __init__(self, table: Table, clock: Callable[[], int], ask: Take, issuer: str) -> None:
+    def __init__(self, table: Table, clock: Callable[[], int], ask: TakeCall, issuer: str) -> None:
         """Use those leases of `table` that `issuer` has issued."""
         self._table = table
         self._leases = Leases(table.buckets)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -11,7 +10,7 @@ from typing import Final, Self
 
 from shm_store.config import Config, OnFull
 from shm_store.core.digest import Digest
-from shm_store.core.reservation import Settle
+from shm_store.core.reservation import Settlements
 from shm_store.durations import NS_PER_SECOND
 from shm_store.errors import TableFullError
 from shm_store.process import forks, identity
@@ -29,7 +28,7 @@ from shm_store.table.records.slots import Place
 from shm_store.table.records.tallies import Tallies
 from shm_store.table.segment.layout import MIN_TTL_AT, OTHER, TTL_INTERVAL_AT, WORD
 from shm_store.table.segment.mapping import Segment
-from shm_store.table.settlement import Settlements
+from shm_store.table.settlement import Settling
 from shm_store.table.takes import Takes
 
 # Slots that a sweep vacates in one hold of a stripe, which is then about as long as that of a first take.
@@ -47,6 +46,7 @@ class Table:
         stripes: Runs a function under a stripe.
         buckets: What to run on one bucket.
         takes: What to run on several.
+        settling: What to settle of what was taken.
         tallies: How policies decide.
         handle: What ends with this table.
     """
@@ -62,8 +62,8 @@ class Table:
         self.buckets: Final = Buckets(self.segment, self.recovery.journal, clock, _epoch_of(clock), on_full)
         self.takes: Final = Takes(self.buckets)
         self.tallies: Final = Tallies(self.segment)
-        settlements = Settlements(self.stripes, self.takes)
-        self.handle: Final = Handle(attachment, self.stripes, settlements, self.tallies)
+        self.settling: Final = Settling(self.segment.name, self.stripes, self.takes)
+        self.handle: Final = Handle(attachment, self.stripes, Settlements(self.settling), self.tallies)
         self._owner: Owner | None = None
         forks.register(self)
 
@@ -234,10 +234,6 @@ class Table:
         """Return hints, none so far, that end with this handle."""
         return self.handle.new_hints(self.buckets.labels)
 
-    def abandon(self, settle: Settle) -> None:
-        """Settle a call whose reservation was dropped; see `Settlements.abandon`."""
-        self.handle.settlements.abandon(settle, sys._getframe(1))  # noqa: SLF001 - documented, underscore and all
-
     def close(self) -> None:
         """See `Handle.close`."""
         self.handle.close()
@@ -246,6 +242,7 @@ class Table:
     def after_fork(self) -> None:
         """Count in records of the child's own, and as a process of its own."""
         self._owner = None
+        self.settling.pid = os.getpid()
         self.tallies.after_fork()
 
 

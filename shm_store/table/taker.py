@@ -9,12 +9,13 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable
 
-from shm_store.core.limiter import Take
-from shm_store.core.validation import not_a_quota, require_key
+from shm_store.core.limiter import TakeCall
+from shm_store.core.validation import take_of
 from shm_store.quota import Quota
 from shm_store.rate_info import RateInfo
 from shm_store.table import hotpath
 from shm_store.table.call import Wanted
+from shm_store.table.handle import close_dropped
 from shm_store.table.table import Table
 
 
@@ -28,7 +29,7 @@ class Taker:
         self._clock = clock
         self.hints = table.new_hints()
 
-    def take(self) -> Take:
+    def take(self) -> TakeCall:
         """Return the store's `take`, which keeps the table open as long as there is a reference to it."""
         take = hotpath.bind(
             hints=self.hints.recent,
@@ -42,16 +43,14 @@ class Taker:
         return take
 
     def _take(self, key: str, cost: int = 1, quota: Quota | None = None) -> RateInfo:
-        asked = self._quota if quota is None else quota
-        if not isinstance(asked, Quota):
-            raise not_a_quota("quota", asked)
         if cost == 1 and self.hints.recall(key) and (again := self._again()) is not None:
             return again(key, cost, quota)
         table = self._table
         is_known = table.buckets.slots.knows(key)
-        table.handle.begin()
-        require_key(key)
-        taken = table.take(Wanted(table.buckets.slots.place(key), asked, cost))
+        table.handle.settlements.begin()
+        take = take_of(key, cost, self._quota if quota is None else quota)
+        close_dropped()
+        taken = table.take(Wanted(table.buckets.slots.place(key), take.quota, cost))
         # Not at once: most keys of a flood come once.
         if is_known:
             self.hints.remember(key, taken, quota)

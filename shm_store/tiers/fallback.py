@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Sequence
-from typing import Final, TypeVar, overload
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import ClassVar, Final, NamedTuple, TypeVar
 
-from shm_store.core.limiter import KeyReserve, KeyTake
-from shm_store.core.reservation import Reservation
-from shm_store.core.validation import takes_of
+from shm_store.core.backend import Backend, Decided, Part, Settler, Take
 from shm_store.errors import EngineError
 from shm_store.quota import Concurrency, Quota, most_burst, require_integer
 from shm_store.rate_info import RateInfo
-from shm_store.redis import RedisStore
 from shm_store.store import ShmStore
 from shm_store.tiers.counted import CountedStore
+from shm_store.tiers.server import Server
 
 T = TypeVar("T")
 
@@ -45,64 +44,91 @@ class FallbackStore(CountedStore):
         ConfigurationError: `hosts` is out of range.
     """
 
-    def __init__(self, shared: RedisStore, table: ShmStore, hosts: int) -> None:
-        super().__init__(shared, table)
+    has_fallback: ClassVar[bool] = True
+    backend: FallbackBackend
+
+    def __init__(self, shared: Server, table: ShmStore, hosts: int) -> None:
         require_integer("hosts", hosts, 1, 2**20)
+        self._hosts = hosts
+        super().__init__(shared, table)
+
+    def answered(self) -> None:
+        """Log once that the server decides again: of a cluster every node."""
+        self.backend.answered()
+
+    def _deciding(self) -> Backend[str]:
+        return FallbackBackend(self._shared, self._table, self._hosts)
+
+
+class _Receipt(NamedTuple):
+    """The settler of one take, and the take and the answer as that settler knows them."""
+
+    settler: Settler
+    take: Take
+    decided: Decided
+
+
+class FallbackBackend:
+    """A server, and the table that decides while it fails; implements `Backend`. See there for the attributes."""
+
+    keys = (str,)
+    is_remote = True
+
+    def __init__(self, server: Server, table: ShmStore, hosts: int) -> None:
+        """Let `table` decide by one of so many parts of each limit, while `server` fails."""
+        self._server = server
+        self._shared = shared = server.backend
+        self._table = table.backend
         self._hosts = hosts
         self._parts: dict[Quota, Quota] = {}
         self._is_lost = False
         self._quiet_until = 0.0
         self._tally = table.tally(TALLY)
-        self.take = self._take
-        self.peek = self._peek
+        self.name, self.quota, self.realm, self.is_split = shared.name, shared.quota, shared.realm, shared.is_split
+        # An override holds on the server alone.
+        self.partition, self.set, self.reset, self.close = shared.partition, shared.set, shared.reset, shared.close
 
     @property
-    def has_fallback(self) -> bool:
-        """Whether it decides while the server fails."""
-        return True
-
-    def _take(self, key: str, cost: int = 1, quota: Quota | None = None) -> RateInfo:
-        return self._tried(
-            lambda: self._shared.take(key, cost, quota), lambda: self._table.take(key, cost, self._part(quota))
-        )
-
-    def _peek(self, key: str, cost: int = 1, quota: Quota | None = None) -> RateInfo:
-        return self._tried(
-            lambda: self._shared.peek(key, cost, quota), lambda: self._table.peek(key, cost, self._part(quota))
-        )
+    def pid(self) -> int:
+        """The process that uses it."""
+        return self._shared.pid
 
     def check(self, limit: Quota | Concurrency) -> None:
         """Raise ConfigurationError if the server cannot count by a limit, or the table by its part of it."""
-        super().check(limit)
+        self._shared.check(limit)
         self._table.check(self._part(limit))
 
-    def take_all(self, takes: Sequence[KeyTake], *, shadow: Collection[int] = ()) -> list[RateInfo]:
-        """Take from several buckets, from all of them or from none."""
+    def decide(self, takes: Sequence[Take]) -> list[RateInfo]:
+        """Take from all buckets or from none."""
+        return self._tried(lambda: self._shared.decide(takes), lambda: self._table.decide(self._own(takes)))
 
-        def parts() -> list[RateInfo]:
-            return self._table.take_all([(key, self._part(quota), cost) for key, quota, cost in takes], shadow=shadow)
+    def peek(self, take: Take) -> RateInfo:
+        """Answer what a take would answer, and change nothing."""
+        return self._tried(lambda: self._shared.peek(take), lambda: self._table.peek(self._own([take])[0]))
 
-        return self._tried(lambda: self._shared.take_all(takes, shadow=shadow), parts)
+    def reserve(self, takes: Sequence[Take]) -> list[Decided]:
+        """Take from all buckets or from none, and return what a settlement needs: it goes to what has decided."""
+        return self._tried(lambda: _by(self._shared, takes), lambda: _by(self._table, self._own(takes)))
 
-    def reserve(
-        self,
-        key: str | Sequence[KeyReserve],
-        cost: int = 1,
-        quota: Quota | Concurrency | None = None,
-        *,
-        shadow: Collection[int] = (),
-    ) -> Reservation:
-        """Take units that may be refunded in part; limit units in flight. A refund goes to the store that decided."""
+    def settle(self, parts: Sequence[Part]) -> None:
+        """Settle where the units were taken."""
+        settler, own = _settler_of(parts)
+        settler.settle(own)
 
-        def parts() -> Reservation:
-            takes = takes_of(key, cost, quota)
-            return self._table.reserve([(key, self._part(quota), cost) for key, quota, cost in takes], shadow=shadow)
-
-        return self._tried(lambda: self._shared.reserve(key, cost, quota, shadow=shadow), parts)
+    def abandon(self, parts: Sequence[Part], caller: FrameType) -> bool:
+        """Return what the one says that has taken."""
+        settler, own = _settler_of(parts)
+        return settler.abandon(own, caller)
 
     def get(self, key: str) -> tuple[int, int]:
-        """Return (limit, remaining) of the bucket `key`, or of the table's while the server fails."""
+        """Return (limit, remaining) of the server's bucket, or of the table's while the server fails."""
         return self._tried(lambda: self._shared.get(key), lambda: self._table.get(key))
+
+    def answered(self) -> None:
+        """See `FallbackStore.answered`."""
+        if self._is_lost and not self._server.is_failing:
+            self._is_lost = False
+            _log.warning("%s decides again", self.name)
 
     def _tried(self, shared: Callable[[], T], table: Callable[[], T]) -> T:
         try:
@@ -114,41 +140,43 @@ class FallbackStore(CountedStore):
         self.answered()
         return result
 
-    def answered(self) -> None:
-        """Log once that the server decides again: of a cluster every node."""
-        if self._is_lost and not self._shared.is_failing:
-            self._is_lost = False
-            _log.warning("%s decides again", self._shared.name)
-
     def _tell(self, error: EngineError) -> None:
         """Log that the table decides: once while the server fails, and now and then of requests that it cannot do."""
         if self._is_lost:
             return
-        if self._shared.is_failing:
+        if self._server.is_failing:
             self._is_lost = True
             _log.error("this host's table decides, by 1/%d of each limit: %s", self._hosts, error)
         elif (now := time.monotonic()) >= self._quiet_until:
             self._quiet_until = now + _QUIET_S
             _log.error("this host's table decides a request, by 1/%d of each limit: %s", self._hosts, error)
 
-    @overload
-    def _part(self, quota: Quota | None) -> Quota: ...
+    def _own(self, takes: Sequence[Take]) -> list[Take]:
+        return [take._replace(quota=self._part(take.quota)) for take in takes]
 
-    @overload
-    def _part(self, quota: Quota | Concurrency | None) -> Quota | Concurrency: ...
-
-    def _part(self, quota: Quota | Concurrency | None) -> Quota | Concurrency:
+    def _part(self, quota: Quota | Concurrency) -> Quota | Concurrency:
         """Return the part of a quota that is this host's."""
         if isinstance(quota, Concurrency):
             return Concurrency(max(quota.limit // self._hosts, 1))
-        whole = self.quota if quota is None else quota
-        part = self._parts.get(whole)
+        part = self._parts.get(quota)
         if part is None:
             if len(self._parts) >= _REMEMBERED:
                 self._parts.clear()
-            limit, burst = max(whole.limit // self._hosts, 1), None
-            if whole.burst is not None:
+            limit, burst = max(quota.limit // self._hosts, 1), None
+            if quota.burst is not None:
                 # Rounding down may take more of the limit: a burst has to come back within the longest interval.
-                burst = max(min(whole.burst // self._hosts, most_burst(limit, whole.interval_ns)), 1)
-            part = self._parts[whole] = Quota(limit, f"{whole.interval_ns}ns", burst, whole.algorithm)
+                burst = max(min(quota.burst // self._hosts, most_burst(limit, quota.interval_ns)), 1)
+            part = self._parts[quota] = Quota(limit, f"{quota.interval_ns}ns", burst, quota.algorithm)
         return part
+
+
+def _by(backend: Backend[str], takes: Sequence[Take]) -> list[Decided]:
+    outcome = zip(takes, backend.reserve(takes), strict=True)
+    return [Decided(each.info, each.is_taken, _Receipt(backend, take, each)) for take, each in outcome]
+
+
+def _settler_of(parts: Sequence[Part]) -> tuple[Settler, list[Part]]:
+    """Return what has taken all parts of one call, and the parts as it knows them."""
+    receipts = [decided.receipt for _, decided, _ in parts if isinstance(decided.receipt, _Receipt)]
+    own = [(receipt.take, receipt.decided, units) for receipt, (_, _, units) in zip(receipts, parts, strict=True)]
+    return receipts[0].settler, own

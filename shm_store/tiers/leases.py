@@ -7,23 +7,24 @@ import contextlib
 import secrets
 import time
 import weakref
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable
 from typing import Final
 
-from shm_store.core.limiter import KeyReserve, KeyTake
-from shm_store.core.reservation import Reservation
-from shm_store.core.validation import not_a_quota, require_clock, require_instance, require_key
+from shm_store.core.backend import Backend
+from shm_store.core.limiter import TakeCall
+from shm_store.core.validation import require_clock, require_instance, take_of
 from shm_store.durations import NS_PER_SECOND, Duration
 from shm_store.errors import EngineError, StoreError
 from shm_store.process import forks
-from shm_store.quota import Concurrency, Quota
+from shm_store.quota import Quota
 from shm_store.rate_info import RateInfo
-from shm_store.redis import Issue, Order, RedisStore
+from shm_store.redis import Issue, Order
 from shm_store.store import ShmStore
 from shm_store.table.leasing import DENIAL, NUMBER_MIN, UNITS, Held, Lease, Pending
 from shm_store.table.records.slots import is_short
 from shm_store.tiers.config import LeaseConfig
 from shm_store.tiers.counted import CountedStore
+from shm_store.tiers.server import Server
 
 #: A lease lasts for this part of the interval at most.
 _PART: Final = 10
@@ -64,71 +65,47 @@ class LeaseStore(CountedStore):
         ConfigurationError: An argument cannot be used.
     """
 
+    take: TakeCall
+
     def __init__(
         self,
-        shared: RedisStore,
+        shared: Server,
         table: ShmStore,
         config: LeaseConfig,
         *,
         otherwise: CountedStore | None = None,
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        super().__init__(shared, table)
-        self._config = require_instance("config", config, LeaseConfig, "give a LeaseConfig, e.g. LeaseConfig(hosts=2)")
         if otherwise is None:
             otherwise = CountedStore(shared, table)
         remedy = "give a store of both tiers, for example FallbackStore(shared, table, hosts=2)"
         self._otherwise: Final = require_instance("otherwise", otherwise, CountedStore, remedy)
+        super().__init__(shared, table)
+        self._config = require_instance("config", config, LeaseConfig, "give a LeaseConfig, e.g. LeaseConfig(hosts=2)")
         self._clock = require_clock(clock)
         self._patience_ns = shared.timeout_ns + _GRACE_NS
         self._lifetime_ns = config.lifetime_ns
         # Whatever process of the host asks, it asks for the host.
         self._host = table.digest("host")
         self._held: dict[tuple[str, Quota], Held] = {}
-        self._closed = False
-        self._leasing = table.leasing(self._ask, shared.realm)
+        self._leasing = table.leasing(self._ask, self.realm)
         self.take = self._leasing.take
-        self.peek = self._otherwise.peek
         forks.register(self)
         _stores.add(self)
-
-    def check(self, limit: Quota | Concurrency) -> None:
-        """Raise ConfigurationError if the server cannot count by a limit, or the store that decides beside leases."""
-        super().check(limit)
-        self._otherwise.check(limit)
-
-    def take_all(self, takes: Sequence[KeyTake], *, shadow: Collection[int] = ()) -> list[RateInfo]:
-        """Take from several buckets, from all of them or from none, on the server."""
-        return self._otherwise.take_all(takes, shadow=shadow)
-
-    def reserve(
-        self,
-        key: str | Sequence[KeyReserve],
-        cost: int = 1,
-        quota: Quota | Concurrency | None = None,
-        *,
-        shadow: Collection[int] = (),
-    ) -> Reservation:
-        """Take on the server what may be given back in part; limit what is in flight."""
-        return self._otherwise.reserve(key, cost, quota, shadow=shadow)
-
-    def get(self, key: str) -> tuple[int, int]:
-        """Return (limit, remaining) of the bucket `key` on the server, for which what was issued is spent."""
-        return self._otherwise.get(key)
 
     def set(self, key: str, limit: int, interval: Duration, *, keep_spent: bool = False) -> bool:
         """Store an override on the server; leases of other hosts hold until they end.
 
         The same override again, with `keep_spent`, ends no lease.
         """
-        changed = self._shared.set(key, limit, interval, keep_spent=keep_spent)
+        changed = super().set(key, limit, interval, keep_spent=keep_spent)
         if changed:
             self._leasing.forget(key)
         return changed
 
     def reset(self, key: str) -> bool:
         """Forget the bucket `key` and its override, on the server; leases of other hosts hold until they end."""
-        was_held = self._shared.reset(key)
+        was_held = super().reset(key)
         self._leasing.forget(key)
         return was_held
 
@@ -137,14 +114,16 @@ class LeaseStore(CountedStore):
 
         May be called again.
         """
-        if self._closed:
+        if self._settlements.is_closed:
             return
         forks.catch_up()
-        self._closed = True
-        self.take = self._shared.take
+        self._settlements.close()
         self._hand_back()
         self._leasing.close()
-        super().close()
+        self._otherwise.close()
+
+    def _deciding(self) -> Backend[str]:
+        return self._otherwise.backend
 
     def after_fork(self) -> None:
         """Leave to the parent what it was issued."""
@@ -152,20 +131,19 @@ class LeaseStore(CountedStore):
 
     def _ask(self, key: str, cost: int = 1, quota: Quota | None = None) -> RateInfo:
         """Take where the short way does not lead: from a lease, or from one that is issued now."""
-        require_key(key)
+        self._settlements.begin()
+        asked = self.quota if quota is None else quota
+        take_of(key, cost, asked)
         if cost == 1 and self._leasing.recall(key):
             return self.take(key, cost, quota)
-        asked = self.quota if quota is None else quota
-        if not isinstance(asked, Quota):
-            raise not_a_quota("quota", asked)
         if type(cost) is not int or not 1 <= cost <= asked.terms.burst:
             # Whether it can be, if the key has an override, the server knows.
-            return self._otherwise.take(key, cost, quota)
+            return super().take(key, cost, quota)
         spent = self._leasing.spend(key, cost, asked, quota, self._patience_ns)
         if isinstance(spent, RateInfo):
             return spent
         if spent.tag is None:
-            return self._otherwise.take(key, cost, quota)
+            return super().take(key, cost, quota)
         return self._issued(spent, spent.tag, key, cost, asked)
 
     def _issued(self, pending: Pending, tag: int, key: str, cost: int, quota: Quota) -> RateInfo:
@@ -180,7 +158,7 @@ class LeaseStore(CountedStore):
         except EngineError:
             self._leasing.give_up(pending.place, tag)
             if self._otherwise.has_fallback:
-                return self._otherwise.take(key, cost, quota)
+                return super().take(key, cost, quota)
             raise
         except BaseException:
             self._leasing.give_up(pending.place, tag)

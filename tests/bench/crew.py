@@ -97,7 +97,7 @@ class Crew:
         candidates = (f"client:203.0.113.{number}" for number in range(100 * count))
         while len(found) < count:
             key = next(candidates)
-            found.setdefault(self._store._place(key).stripe, key)
+            found.setdefault(self._store.backend.place(key).stripe, key)
         return list(found.values())
 
 

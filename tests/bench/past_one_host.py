@@ -113,4 +113,4 @@ def _cases() -> Iterator[list[Case]]:
 
 def _arguments(shared: RedisStore, quota: Quota) -> tuple[bytes, ...]:
     """Return what a take tells the script."""
-    return shared._calls._ask(quota).arguments, b"1", b"0123456789ab", b"0"
+    return shared.backend._packed.quota(quota).arguments, b"1", b"0123456789ab", b"0"

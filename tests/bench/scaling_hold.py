@@ -69,7 +69,7 @@ def _pinned(processor: int, work: Work, store: ShmStore, stop_ns: int) -> Done:
 
 
 def _watch(key: str, store: ShmStore, stop_ns: int) -> Done:
-    semaphore = posix_ipc.Semaphore(f"/{store.config.name}.{store._place(key).stripe}")
+    semaphore = posix_ipc.Semaphore(f"/{store.config.name}.{store.backend.place(key).stripe}")
     looks = bytearray()
     try:
         while time.perf_counter_ns() < stop_ns:

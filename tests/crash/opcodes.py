@@ -144,7 +144,7 @@ def _leave_held(world: World) -> None:
 
 def _spread(world: World) -> None:
     """Two keys in each of two stripes, with one unit taken of one of them."""
-    stripes = {key: world.store._place(key).stripe for key in FOUR}
+    stripes = {key: world.store.backend.place(key).stripe for key in FOUR}
     assert stripes == {"alpha": 0, "beta": 1, "gamma": 1, "delta": 0}
     world.store.take_all([(key, None, 1) for key in FOUR])
     world.store.take("beta")

@@ -104,7 +104,7 @@ def test_expiry_is_not_put_off(store: RedisStore, running: Server, clock: Clock,
     clock.advance(-step)
     assert store.take("k", 1, quota).remaining == 4
     with running.client() as client:
-        assert 0 < client.pttl(store._calls._names.bucket("k")) <= (2 * INTERVAL + MIN_TTL) * 1_000
+        assert 0 < client.pttl(store.backend._names.bucket("k")) <= (2 * INTERVAL + MIN_TTL) * 1_000
 
 
 @every_algorithm
@@ -116,7 +116,7 @@ def test_expiry_waits_for_a_clock_that_catches_up(running: Server, clock: Clock,
         store.take("k", 5, quota)
         clock.advance(-step)
         info = store.take("k", 1, quota)
-        names = store._calls._names.leased("k")
+        names = store.backend._names.leased("k")
         with running.client() as client:
             assert client.pttl(names[0]) > (info.reset_after_ns / 1e9 - slack) * 1_000
             info = store.lease("k", quota, order).info
@@ -171,7 +171,7 @@ def test_override_outlasts_a_step(store: RedisStore, running: Server, clock: Clo
     assert not store.take("k", 3).allowed
     assert waited(lambda: store.take("k", 3).allowed, clock) <= INTERVAL
     with running.client() as client:
-        assert client.pttl(store._calls._names.bucket("k")) == -1
+        assert client.pttl(store.backend._names.bucket("k")) == -1
 
 
 @every_algorithm
@@ -232,9 +232,9 @@ def test_units_in_flight_of_the_dead_count_no_longer(running: Server, open_store
     quota = Concurrency(3)
     store, other = (open_store(running.url, in_flight_ttl="1s") for _ in range(2))
     living, dead = store.reserve("k", 1, quota), store.reserve("k", 2, quota)
-    names = store._calls._names.flight("k")
+    names = store.backend._names.flight("k")
     with running.client() as client:
-        store._heartbeat.discard(dead._settle._outcome[0].tag)  # type: ignore[union-attr]
+        store.backend._heartbeat.discard(dead._decided[0].receipt.tag)  # type: ignore[attr-defined]
         for member, score in client.zrange(names[0], 0, -1, withscores=True):
             client.zadd(names[0], {member: score + HOUR * 10**6})
         for name in names:

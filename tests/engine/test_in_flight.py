@@ -100,7 +100,7 @@ def test_units_outlast_the_name_of_their_sum(server: Server, open_store: OpenSto
     store = open_store(server.url, in_flight_ttl=TTL_S)
     held = [store.reserve("k", 1, Concurrency(3)) for _ in range(2)]
     with server.client() as client:
-        client.delete(store._calls._names.flight("k")[1])
+        client.delete(store.backend._names.flight("k")[1])
     more = [store.reserve("k", 1, Concurrency(3)) for _ in range(2)]
     assert [reservation.allowed for reservation in more] == [True, False]
     for reservation in held + more:

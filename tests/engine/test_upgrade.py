@@ -35,7 +35,7 @@ def store(common: Server, open_store: OpenStore) -> RedisStore:
 
 def age(store: RedisStore, server: Server) -> None:
     """Cut the record of the key `k` to what an earlier version stores."""
-    name = store._calls._names.bucket("k")
+    name = store.backend._names.bucket("k")
     with server.client() as client:
         text = client.get(name)
         values = msgspec.msgpack.decode(b"\xdc\x00" + bytes([VALUES]) + text)

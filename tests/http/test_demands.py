@@ -13,7 +13,7 @@ from falcon.routing import DefaultRouter
 
 from shm_store import Concurrency, ConfigurationError, Quota, RateLimiter, ShmStore, limited
 from shm_store.asgi import RateLimitMiddleware as AsgiMiddleware
-from shm_store.core.waiting import Waiting
+from shm_store.core.front import Front
 from shm_store.falcon import FALCON, RateLimitMiddleware, RequestLimiter, limit
 from shm_store.policy import Policy, RunningPolicies
 from shm_store.redis import RedisStore
@@ -170,7 +170,7 @@ def test_first_policies_that_the_server_cannot_count_by_stop_the_start(remote: R
 
 @pytest.mark.parametrize(("fields", "error"), IMPOSSIBLE[:3], ids=["interval", "limit", "burst"])
 def test_limited_refuses_a_quota_that_its_store_cannot_count_by(
-    remote: Waiting, fields: dict[str, Any], error: str
+    remote: Front[str], fields: dict[str, Any], error: str
 ) -> None:
     """When it decorates, not at each call."""
     quota = Policy(name="bad", **fields).limit

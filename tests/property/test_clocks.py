@@ -96,7 +96,7 @@ def both(server: Server, clocks: Clocks, algorithm: str = "token-bucket") -> Ite
 def passed(store: Any, clocks: Clocks) -> int:  # noqa: ANN401 - what it stores is looked at
     """Microseconds since the last change of the key; below 0 if the clock was ahead then."""
     with redis.Redis.from_url(store.name) as client:
-        text = client.get(store._calls._names.bucket("a"))
+        text = client.get(store.backend._names.bucket("a"))
     if text is None:
         return 0
     at, ahead = msgspec.msgpack.decode(b"\xdc\x00\x0b" + text)[-2:]

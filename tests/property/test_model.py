@@ -96,7 +96,7 @@ class Model(RuleBasedStateMachine):
 
     def holds(self, key: str) -> bool:
         store = self.stores[0]
-        return store._table.buckets.slots.find(store._place(key)) is not None
+        return store._table.buckets.slots.find(store.backend.place(key)) is not None
 
     def full_of_overrides(self, key: str) -> bool:
         return key not in self.buckets and sum(b.override for b in self.buckets.values()) == SLOTS

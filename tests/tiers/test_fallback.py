@@ -54,7 +54,7 @@ def test_key_that_cannot_be_used_does_not_flood_the_log(
 ) -> None:
     """The server decides on all others meanwhile, and nobody is told of a change that there is not."""
     with server.client() as client:
-        client.lpush(store._shared._calls._names.bucket("bad"), "x")
+        client.lpush(store._shared.backend._names.bucket("bad"), "x")  # type: ignore[attr-defined]
     with caplog.at_level(logging.INFO):
         for _ in range(3):
             assert store.take("bad").limit == 3

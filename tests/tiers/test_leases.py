@@ -107,7 +107,7 @@ def test_server_forgets_hosts_that_are_no_more(hosts: Hosts, common_server: Serv
     shared, quota = hosts.shared(common_server), Quota(1_000, "60s")
     for number in range(200):
         shared.lease(KEY, quota, Order(f"host {number}", number, 1, 0, 0, 2, 0.5, 1))
-    assert common_server.client().hlen(shared._calls._names.leased(KEY)[1]) <= 70
+    assert common_server.client().hlen(shared.backend._names.leased(KEY)[1]) <= 70
 
 
 def test_cost_that_cannot_be_gives_back_all_the_same(hosts: Hosts, common_server: Server) -> None:
@@ -259,7 +259,7 @@ def test_removal_that_a_death_ended_is_spent_by_nobody(hosts: Hosts, common_serv
     store = hosts.leasing(common_server, hosts=1)
     store.take(KEY)
     slots = store._table._table.buckets.slots
-    place = slots.place_of_lease(slots.place(KEY), store.quota, store._shared.realm)
+    place = slots.place_of_lease(slots.place(KEY), store.quota, store.realm)
     slot = slots.find(place)
     assert slot is not None
     slot.words[TAG] &= FLAGS

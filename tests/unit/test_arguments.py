@@ -37,7 +37,7 @@ from shm_store import (
     wsgi,
 )
 from shm_store.core.digest import Digest, read
-from shm_store.core.waiting import Waiting
+from shm_store.core.front import Front
 from shm_store.durations import to_ns
 from shm_store.http.options import Options
 from shm_store.opentelemetry import observe
@@ -535,5 +535,5 @@ def _methods(kind: type) -> Iterator[str]:
     for name in dir(kind):
         if not name.startswith("_") and inspect.isroutine(getattr(kind, name)):
             opens = isinstance(inspect.getattr_static(kind, name), classmethod)
-            if opens or not issubclass(kind, (Waiting, tuple)):
+            if opens or not issubclass(kind, (Front, tuple)):
                 yield name

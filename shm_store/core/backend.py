@@ -1,0 +1,147 @@
+"""Back ends: what keeps the buckets of a store, and what the front hands to it and gets from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import FrameType
+from typing import NamedTuple, Protocol, TypeAlias, TypeVar
+
+from shm_store.core.digest import Digest
+from shm_store.quota import Concurrency, Quota
+from shm_store.rate_info import RateInfo
+
+#: What names a key: its text, or where the back end can find it by that, its digest.
+K_contra = TypeVar("K_contra", bound="str | Digest", contravariant=True)
+
+
+class Take(NamedTuple):
+    """One take of a call. The front has checked all but the cost: only the bucket tells the most units at once.
+
+    Attributes:
+        key: The key.
+        quota: The quota or the concurrency limit, of which a take that names none has the store's default.
+        cost: How many units.
+        shadow: Whether it must not deny the other takes of its call.
+    """
+
+    key: str
+    quota: Quota | Concurrency
+    cost: int = 1
+    shadow: bool = False
+
+
+class Decided(NamedTuple):
+    """What became of one take of a reservation.
+
+    Attributes:
+        info: The answer.
+        is_taken: Whether the units were taken: in shadow mode, what is denied is not, and denies nothing.
+        receipt: An object of the back end's own for the settlement; the front does not look at it.
+    """
+
+    info: RateInfo
+    is_taken: bool
+    receipt: object = None
+
+
+#: One take to settle: units to give back, or below zero to take besides. Of units in flight always the cost.
+Part: TypeAlias = tuple[Take, Decided, int]
+
+
+class Settler(Protocol):
+    """The part of a back end that settlements need."""
+
+    @property
+    def name(self) -> str:
+        """The name of the segment, or the address of the server, for errors."""
+        ...
+
+    @property
+    def pid(self) -> int:
+        """The process that uses it; in a child of that process, the child once it has begun an operation."""
+        ...
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether a settlement waits for a server: then an operation settles no more than one that was left to it."""
+        ...
+
+    def settle(self, parts: Sequence[Part]) -> None:
+        """Settle each part at most once, whatever became of an earlier call for it.
+
+        Raises:
+            StoreError: A part failed; the rest is settled. The next call does what can be repeated.
+        """
+        ...
+
+    def abandon(self, parts: Sequence[Part], caller: FrameType) -> bool:
+        """Return whether a finalizer may settle what the program has dropped; otherwise a later operation does.
+
+        Args:
+            parts: The parts of one call.
+            caller: The frame of the finalizer, which runs between any two bytecodes.
+        """
+        ...
+
+
+class Backend(Settler, Protocol[K_contra]):
+    """What keeps buckets, and decides. The arguments are checked, but for costs.
+
+    A call raises `CostError` about a cost, `ConfigurationError` about a quota it cannot count by, and any `StoreError`.
+    """
+
+    @property
+    def keys(self) -> tuple[type, ...]:
+        """The types of what may name a key to `get`, `set` and `reset`."""
+        ...
+
+    @property
+    def quota(self) -> Quota:
+        """The default quota."""
+        ...
+
+    @property
+    def realm(self) -> str:
+        """See `Backed.realm`."""
+        ...
+
+    @property
+    def is_split(self) -> bool:
+        """See `Backed.is_split`."""
+        ...
+
+    def partition(self, keys: Sequence[str]) -> list[list[int]]:
+        """See `Backed.partition`."""
+        ...
+
+    def check(self, limit: Quota | Concurrency) -> None:
+        """Raise ConfigurationError if it cannot count by a limit; contact no server."""
+        ...
+
+    def decide(self, takes: Sequence[Take]) -> list[RateInfo]:
+        """Take from all buckets, or from none; there is at least one take."""
+        ...
+
+    def peek(self, take: Take) -> RateInfo:
+        """Answer what a take would answer, and change nothing."""
+        ...
+
+    def reserve(self, takes: Sequence[Take]) -> list[Decided]:
+        """Do the same as `decide`, and return what a settlement needs as well."""
+        ...
+
+    def get(self, key: K_contra) -> tuple[int, int]:
+        """Return (limit, remaining); (0, 0) if there is no bucket."""
+        ...
+
+    def set(self, key: K_contra, quota: Quota, *, keep_spent: bool) -> bool:
+        """Store an override; return whether it changed anything."""
+        ...
+
+    def reset(self, key: K_contra) -> bool:
+        """Forget a bucket and its override; return whether there was one."""
+        ...
+
+    def close(self) -> None:
+        """Let go of everything. May be called again; other calls raise `StoreClosedError` from now on."""
+        ...

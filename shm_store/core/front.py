@@ -1,0 +1,215 @@
+"""The front: all that users call on a store, over whatever keeps its buckets.
+
+Each call takes three steps: check the arguments, let the back end decide, return its answer. The front itself waits for
+nothing but time, in `acquire`. `validation`, `reservation` and `waiting` have what does not depend on how a back end is
+called.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Sequence
+from types import TracebackType
+from typing import Generic, Self
+
+from shm_store.core import waiting
+from shm_store.core.backend import Backend, K_contra, Take
+from shm_store.core.limiter import KeyReserve, KeyTake
+from shm_store.core.reservation import Reservation, Settlements
+from shm_store.core.validation import (
+    QUOTAS,
+    checked_takes,
+    require_flag,
+    require_key,
+    require_limit,
+    take_of,
+    takes_of,
+)
+from shm_store.durations import Duration
+from shm_store.quota import Concurrency, Quota
+from shm_store.rate_info import RateInfo
+
+
+class Front(Generic[K_contra]):
+    """What every store of this package is to its users; implements `RateLimiter` and `Backed`.
+
+    A store may put faster functions over these methods, such as `ShmStore.take`. They leave what is unusual to another
+    `Front` over the same back end and settlements: a function that referred to its own store would keep it alive.
+
+    Attributes:
+        backend: What keeps the buckets.
+
+    Raises:
+        StoreClosedError: By any operation after `close`.
+        ConfigurationTypeError: By any operation on a key: the key is no `str`, nor a `Digest` where that is allowed.
+    """
+
+    def __init__(
+        self,
+        backend: Backend[K_contra],
+        *,
+        settlements: Settlements | None = None,
+        clock: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        """Serve `backend`.
+
+        Args:
+            backend: What keeps the buckets; it is closed with this store.
+            settlements: Those of the back end, if it has to close them by itself.
+            clock: Returns nanoseconds, by which `acquire` waits.
+        """
+        self.backend = backend
+        self._settlements = Settlements(backend) if settlements is None else settlements
+        self._clock = clock
+
+    @property
+    def quota(self) -> Quota:
+        """The default quota, for calls that name no other."""
+        return self.backend.quota
+
+    @property
+    def realm(self) -> str:
+        """The name of the place of the buckets: stores with one name have the same buckets."""
+        return self.backend.realm
+
+    @property
+    def is_split(self) -> bool:
+        """Whether one call cannot take from all keys together, as in a cluster."""
+        return self.backend.is_split
+
+    def partition(self, keys: Sequence[str]) -> list[list[int]]:
+        """Return the positions of keys, in groups from each of which one call can take; contact no server."""
+        return self.backend.partition(keys)
+
+    def check(self, limit: Quota | Concurrency) -> None:
+        """Raise ConfigurationError if the store cannot count by a limit; contact no server."""
+        require_limit(limit)
+        self.backend.check(limit)
+
+    def take(self, key: str, cost: int = 1, quota: Quota | None = None) -> RateInfo:
+        """Take `cost` units of the bucket `key`, all or none; `quota` replaces the store's default.
+
+        Raises:
+            CostError: The cost is no integer from 1 to the most units at once.
+        """
+        return self.backend.decide([self._take(key, cost, quota)])[0]
+
+    def peek(self, key: str, cost: int = 1, quota: Quota | None = None) -> RateInfo:
+        """Answer what the same take would answer, and change nothing."""
+        return self.backend.peek(self._take(key, cost, quota))
+
+    def take_all(self, takes: Sequence[KeyTake], *, shadow: Collection[int] = ()) -> list[RateInfo]:
+        """Take from several buckets, from all of them or from none.
+
+        Args:
+            takes: For each its key, its quota (None: the store's default) and its cost. A key may come more than once.
+            shadow: Positions of takes that deny nothing: what they would do is answered, and done if the others allow.
+
+        Returns:
+            The answers, in the same order. When one is denied, nothing was taken: each take that its own quota denies
+            is a denial, and the other answers have the units that are left.
+
+        Raises:
+            CostError: As by `take`; its `index` is the position of the take.
+            ConfigurationError: A take is malformed, a key comes with two quotas, or one call cannot take from all keys:
+                see `is_split`; a stripe of a table takes 167.
+        """
+        self._settlements.begin()
+        checked = checked_takes(takes, shadow, self.backend.quota, QUOTAS)
+        return self.backend.decide(checked) if checked else []
+
+    def reserve(
+        self,
+        key: str | Sequence[KeyReserve],
+        cost: int = 1,
+        quota: Quota | Concurrency | None = None,
+        *,
+        shadow: Collection[int] = (),
+    ) -> Reservation:
+        """Take from one bucket, or from several as `take_all` does, what may be given back in part.
+
+        Args:
+            key: A key; or takes as for `take_all`, whose quotas may be `Concurrency` limits.
+            cost: Units, for one key.
+            quota: A quota or a concurrency limit, for one key; the store's default quota if None.
+            shadow: As for `take_all`.
+
+        Returns:
+            The reservation, to be used as a context manager; see there what a settlement gives back.
+
+        Raises:
+            CostError: As by `take`; its `index` is the position of the take.
+            ConfigurationError: As by `take_all`; or there is no take.
+        """
+        self._settlements.begin()
+        takes = takes_of(key, cost, quota, shadow, self.backend.quota)
+        return Reservation(takes, self.backend.reserve(takes), self._settlements, self.backend)
+
+    def acquire(self, key: str, timeout: Duration | None = None, cost: int = 1, quota: Quota | None = None) -> RateInfo:
+        """Take units as soon as they are there; return the denial at once if that cannot be in time.
+
+        Args:
+            key: The key.
+            timeout: Longest wait, 0 to 100 years; None for any. Only time on the system's clock makes it pass.
+            cost: Units to take.
+            quota: As for `take`.
+
+        Raises:
+            ConfigurationError: The timeout is no duration.
+        """
+        return waiting.acquire(self.take, key, timeout, cost, quota, clock=self._clock)
+
+    async def acquire_async(
+        self,
+        key: str,
+        timeout: Duration | None = None,  # noqa: ASYNC109 - known to be too short before the wait begins
+        cost: int = 1,
+        quota: Quota | None = None,
+    ) -> RateInfo:
+        """Do the same, and let other tasks run during the wait for units, though not during that for a server.
+
+        A task that is cancelled in the wait has taken nothing.
+        """
+        return await waiting.acquire_async(self.take, key, timeout, cost, quota, clock=self._clock)
+
+    def get(self, key: K_contra) -> tuple[int, int]:
+        """Return (limit, remaining) of the bucket `key` now, blocked or not; (0, 0) if it is absent or expired."""
+        self._begin(key)
+        return self.backend.get(key)
+
+    def set(self, key: K_contra, limit: int, interval: Duration, *, keep_spent: bool = False) -> bool:
+        """Store an override, see `RateLimiter.set`; return whether it changed anything.
+
+        Raises:
+            ConfigurationError: The limit or the interval is out of range, or no bucket has the digest.
+        """
+        quota = Quota(limit, interval)
+        self._begin(key)
+        return self.backend.set(key, quota, keep_spent=require_flag("keep_spent", keep_spent))
+
+    def reset(self, key: K_contra) -> bool:
+        """Forget the bucket `key`, its override and what is in flight of it; return whether there was any of it."""
+        self._begin(key)
+        return self.backend.reset(key)
+
+    def close(self) -> None:
+        """End what is in flight, and let go of the back end; what is spent stays so. May be called again."""
+        self._settlements.close()
+        self.backend.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _take(self, key: str, cost: int, quota: Quota | None) -> Take:
+        self._settlements.begin()
+        return take_of(key, cost, self.backend.quota if quota is None else quota)
+
+    def _begin(self, key: object) -> None:
+        self._settlements.begin()
+        if not isinstance(key, self.backend.keys):
+            require_key(key)
