@@ -8,7 +8,8 @@ BENCH_INSTALLED := $(VENV)/.bench-installed
 
 # How tests run beside each other, and which of them have a fuller form.
 BESIDE := -n auto --maxprocesses 4 --dist worksteal
-SOAKED := $(addprefix tests/,crash property simulation stress e2e/test_life.py service/test_openapi.py)
+SOAKED := $(addprefix tests/,crash property simulation stress e2e/test_life.py service/test_openapi.py) \
+  $(addprefix tests/http/,test_retry_after.py)
 # More arguments for pytest, e.g. PYTEST_ARGS="-k sweeper".
 PYTEST_ARGS ?=
 # More arguments for the benchmarks, e.g. BENCH_ARGS=--quick or BENCH_ARGS="takes report".
@@ -35,7 +36,7 @@ run: $(INSTALLED)
 # Status 5 is that of a run in which PYTEST_ARGS leaves no test.
 test: $(INSTALLED) tools
 	$(BIN)/python -m pytest -m "not alone" $(BESIDE) $(PYTEST_ARGS) || test $$? = 5
-	$(BIN)/python -m pytest -m alone $(addprefix tests/,crash e2e race stress) $(PYTEST_ARGS) || test $$? = 5
+	$(BIN)/python -m pytest -m alone $(addprefix tests/,e2e stress) $(PYTEST_ARGS) || test $$? = 5
 
 soak: export EVERY_OPCODE = 1
 soak: export EXAMPLES = 5000

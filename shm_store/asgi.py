@@ -76,7 +76,7 @@ class RateLimitMiddleware(Report):
         if outer is None:
             outcome = limiter.decide(scope, method, _path(scope))
         else:
-            outcome = limiter.decide_within(scope, method, _path(scope), limiter.nested.inherited(outer))
+            outcome = limiter.decide(scope, method, _path(scope), limiter.nested.inherited(outer))
         scope[OUTCOME] = outcome
         if outcome.answer is None:
             await self._serve(scope, receive, send, outcome)

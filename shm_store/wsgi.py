@@ -65,7 +65,7 @@ class RateLimitMiddleware(Report):
         if outer is None:
             outcome = limiter.decide(environ, method, _path(environ))
         else:
-            outcome = limiter.decide_within(environ, method, _path(environ), limiter.nested.inherited(outer))
+            outcome = limiter.decide(environ, method, _path(environ), limiter.nested.inherited(outer))
         environ[OUTCOME] = outcome
         if outcome.answer is not None:
             return _answered(outcome.answer, method, start_response)

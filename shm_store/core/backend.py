@@ -36,7 +36,7 @@ class Decided(NamedTuple):
     Attributes:
         info: The answer.
         is_taken: Whether the units were taken: in shadow mode, what is denied is not, and denies nothing.
-        receipt: What the back end needs for the settlement; the front does not look at it.
+        receipt: An object of the back end's own for the settlement; the front does not look at it.
     """
 
     info: RateInfo
@@ -44,7 +44,7 @@ class Decided(NamedTuple):
     receipt: object = None
 
 
-#: What to settle of one take: units to give back, or below zero to take besides. Of what is in flight, always the cost.
+#: One take to settle: units to give back, or below zero to take besides. Of units in flight always the cost.
 Part: TypeAlias = tuple[Take, Decided, int]
 
 
@@ -78,7 +78,7 @@ class Settler(Protocol):
         """Return whether a finalizer may settle what the program has dropped; otherwise a later operation does.
 
         Args:
-            parts: What is to be settled.
+            parts: The parts of one call.
             caller: The frame of the finalizer, which runs between any two bytecodes.
         """
         ...

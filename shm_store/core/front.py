@@ -33,8 +33,8 @@ from shm_store.rate_info import RateInfo
 class Front(Generic[K_contra]):
     """What every store of this package is to its users; implements `RateLimiter` and `Backed`.
 
-    A store may replace `take`, `peek`, `get` and `take_all` by faster functions of the same signature, which leave to
-    these methods whatever is unusual.
+    A store may put faster functions over these methods, such as `ShmStore.take`. They leave what is unusual to another
+    `Front` over the same back end and settlements: a function that referred to its own store would keep it alive.
 
     Attributes:
         backend: What keeps the buckets.
@@ -166,9 +166,9 @@ class Front(Generic[K_contra]):
         cost: int = 1,
         quota: Quota | None = None,
     ) -> RateInfo:
-        """Do the same, and let other tasks run meanwhile; one that is cancelled while it waits has taken nothing.
+        """Do the same, and let other tasks run during the wait for units, though not during that for a server.
 
-        They run while it waits for units, not while it waits for a server.
+        A task that is cancelled in the wait has taken nothing.
         """
         return await waiting.acquire_async(self.take, key, timeout, cost, quota, clock=self._clock)
 

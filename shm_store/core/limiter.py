@@ -25,6 +25,14 @@ class TakeCall(Protocol):
         ...
 
 
+class TakeAllCall(Protocol):
+    """The call signature of `take_all`."""
+
+    def __call__(self, takes: Sequence[KeyTake], *, shadow: Collection[int] = ()) -> list[RateInfo]:
+        """Decide on several takes together."""
+        ...
+
+
 class RateLimiter(Protocol):
     """One limit per key, which all processes that open the same store share.
 

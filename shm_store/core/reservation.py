@@ -35,7 +35,7 @@ class Reservation:
     allowed = True
     # None once there is nothing to settle; also of an object without attributes, as a failed copy leaves it.
     _settlements: Settlements | None = None
-    # What there is to settle, once the caller has said so.
+    # The parts to settle, once the caller has named the units used.
     _parts: list[Part] | None = None
     _is_in_flight = False
 
@@ -113,7 +113,7 @@ class Reservation:
     def _unused(self, used: Sequence[int]) -> list[Part]:
         parts = []
         for index, take in enumerate(self._takes):
-            # What is in flight ends as a whole, and of a quota the cost stands if nothing is said.
+            # Units in flight end as a whole; of a quota the cost stands if the caller names no units.
             ends = self._is_in_flight and isinstance(take.quota, Concurrency)
             cost, decided = take.cost, self._decided[index]
             kept = 0 if ends else used[index] if used else cost

@@ -111,27 +111,6 @@ class Tally(_Counters):
         """What this process has counted."""
         return Counts(*self._since())
 
-    def count(self, *, allowed: bool, shadow: bool, near: bool, served: bool = True) -> None:
-        """Count one decision.
-
-        Args:
-            allowed: Whether the policy had room.
-            shadow: Whether the policy is in shadow mode.
-            near: Whether less than a fifth of the limit is left.
-            served: Whether the request is served.
-        """
-        if not allowed:
-            if shadow:
-                self.shadow_denied[()] += 1
-            else:
-                self.denied[()] += 1
-        elif served:
-            self.allowed[()] += 1
-            if near:
-                self.near_limit[()] += 1
-        else:
-            self.overruled[()] += 1
-
 
 class RequestTally(_Counters):
     """The counters of requests that this process raises; see Requests."""

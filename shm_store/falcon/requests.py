@@ -12,6 +12,7 @@ import falcon.asgi
 from shm_store.http.framework import Framework
 
 _METHODS: Final = frozenset(falcon.COMBINED_METHODS)
+_WsgiRequest: Final = falcon.Request
 _AsgiRequest: Final = falcon.asgi.Request
 # As `tuple | list` in its place it would be made anew for each request, in the time that the rest of `_peer` takes.
 _SEQUENCES: Final = (tuple, list)
@@ -23,7 +24,8 @@ def _peer(req: falcon.Request) -> object:
     `req.remote_addr` of ASGI would parse the client's forwarding headers on the way, and a malformed one makes it
     raise.
     """
-    if not isinstance(req, _AsgiRequest):
+    # `isinstance` of what it is not takes five times as long.
+    if type(req) is _WsgiRequest or not isinstance(req, _AsgiRequest):
         return req.env.get("REMOTE_ADDR")
     client = req.scope.get("client")
     if isinstance(client, _SEQUENCES):
@@ -49,7 +51,7 @@ def _header(req: falcon.Request, name: str) -> str | None:
 
 
 def _asked(req: falcon.Request) -> tuple[str | None, str]:
-    if not isinstance(req, _AsgiRequest):
+    if type(req) is _WsgiRequest or not isinstance(req, _AsgiRequest):
         # Two properties of the request would cost three times as much.
         return req.env.get("HTTP_ACCEPT"), req.env.get("SCRIPT_NAME", "")
     return req.accept, req.root_path

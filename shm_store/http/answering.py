@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from shm_store.durations import NS_PER_SECOND
@@ -15,13 +15,13 @@ from shm_store.http.answers import (
     quota_exceeded,
     temporary_reduced_capacity,
 )
-from shm_store.http.deciding import Decision, enforced, tightest, violated
 from shm_store.http.error_log import ErrorLog
 from shm_store.http.framework import Framework
-from shm_store.http.headers import UP_NS, Fields, Headers, HeaderWriter, Said
+from shm_store.http.headers import UP_NS, Headers, HeaderWriter, Labels, tightest
 from shm_store.http.negotiation import form
+from shm_store.http.rulesets import Ruleset
 from shm_store.policy.key_specification import is_token
-from shm_store.quota import Quota
+from shm_store.rate_info import RateInfo
 
 # Longer texts of clients are not remembered: a few of them would push out the others.
 _REMEMBERED_LENGTH_MAX: Final = 512
@@ -35,8 +35,8 @@ class Answering:
     """Writes fields and answers as the application has chosen.
 
     Attributes:
-        allowed_by: Returns the fields of a request that only the policy of a label has decided on.
-        partitioned: Returns a label with the partition key of a bucket's key; None if no partition keys are told.
+        allowed: Returns the fields of an allowed request, by labels and answers.
+        partitioned: Returns labels with the partition keys of buckets; None if no partition keys are told.
     """
 
     def __init__(self, framework: Framework, headers: Headers, deny: Deny | None, error_log: ErrorLog) -> None:
@@ -45,22 +45,44 @@ class Answering:
         self._deny = deny
         self._error_log = error_log
         self._repeats = self._writer.repeats and deny is None
-        self.allowed_by = self._writer.allowed_by
+        self.allowed = self._writer.allowed
         self.partitioned = self._writer.partitioned if self._writer.partitions else None
 
-    def allowed(self, decisions: Sequence[Decision]) -> Fields:
-        """Return the fields of an allowed request."""
-        infos = enforced(decisions)
-        return self._writer.allowed(_said(decisions), tightest(infos) if infos else None)
+    def denied(self, request: object, path: str, ruleset: Ruleset, labels: Labels, infos: Sequence[RateInfo]) -> Answer:
+        """Return the answer to a denied request; an answer given before is given again."""
+        if not self._repeats or labels is not ruleset.labels:
+            return self._denied(request, path, ruleset, labels, infos)
+        accept, mount = self._asked(request)
+        known: list[object] = [ruleset, path, accept, mount]
+        most, longest_ns = 0, -1
+        for index in labels.told:
+            info = infos[index]
+            after_ns = info.reset_after_ns if info.allowed else info.retry_after_ns
+            if not info.allowed and after_ns > longest_ns:
+                # The tightest: of two that last as many seconds, the nanoseconds decide.
+                most, longest_ns = index, after_ns
+            known += (info.allowed, info.limit, info.remaining, (after_ns + UP_NS) // NS_PER_SECOND)
+        known.append(most)
+        seen = tuple(known)
+        answer = ruleset.answers.get(seen)
+        if answer is None:
+            answer = self._denied(request, path, ruleset, labels, infos)
+            if len(path) + len(accept or "") + len(mount) <= _REMEMBERED_LENGTH_MAX:
+                ruleset.answers.remember(seen, answer, answer.body, answer.headers, *answer.headers.values())
+        return answer
 
-    def denied(self, request: object, path: str, decisions: Sequence[Decision]) -> Answer:
-        """Return the answer to a denied request."""
-        infos, names = enforced(decisions), violated(decisions)
-        info = tightest(infos)
-        retry_s = None if _is_hopeless(decisions) else self._writer.retry_s(infos)
-        fields = self._writer.denied(_said(decisions), info, retry_s)
+    def _denied(
+        self, request: object, path: str, ruleset: Ruleset, labels: Labels, infos: Sequence[RateInfo]
+    ) -> Answer:
+        denying = [index for index in labels.told if not infos[index].allowed]
+        names = tuple(ruleset.rules[index].name for index in denying)
+        # A cost above the limit of its bucket, for which no wait makes room. Units in flight do end.
+        is_hopeless = any(not infos[index].retry_after_ns and not labels.each[index].in_flight for index in denying)
+        retry_s = None if is_hopeless else self._writer.retry_s([infos[index] for index in denying])
+        fields = self._writer.denied(labels, infos, retry_s)
         if self._deny is not None:
-            own = self._own(self._deny, Denial(request, info, names, retry_s))
+            denial = Denial(request, tightest(labels.enforced(infos)), names, retry_s)
+            own = self._own(self._deny, denial)
             if own is not None:
                 fields = {**own.headers, "content-type": own.content_type, **fields}
                 return Answer(own.body, own.content_type, own.status, fields)
@@ -68,20 +90,6 @@ class Answering:
         body = quota_exceeded(form(accept), names, retry_s)
         fields["content-type"] = body.content_type
         return Answer(body.at(mount + path), body.content_type, 429, fields)
-
-    def denied_by(self, request: object, path: str, decision: Decision) -> Answer:
-        """Return the same where only one rule has decided; an answer given before is given again."""
-        if not self._repeats:
-            return self.denied(request, path, (decision,))
-        rule, info, _ = decision
-        accept, mount = self._asked(request)
-        known = ((info.retry_after_ns + UP_NS) // NS_PER_SECOND, path, accept, mount, info.limit, info.remaining)
-        answer = rule.answers.get(known)
-        if answer is None:
-            answer = self.denied(request, path, (decision,))
-            if len(path) + len(accept or "") + len(mount) <= _REMEMBERED_LENGTH_MAX:
-                rule.answers.remember(known, answer, path, accept, mount, answer.body, *_sized(answer.headers))
-        return answer
 
     def failed(self, request: object, path: str) -> Answer:
         """Return the answer given because the store failed."""
@@ -103,27 +111,6 @@ class Answering:
             self._error_log.record(error, "request denied with the limiter's own answer")
             return None
         return answer
-
-
-def _sized(fields: Fields) -> Iterator[object]:
-    yield fields
-    yield from fields.values()
-
-
-def _said(decisions: Sequence[Decision]) -> list[Said]:
-    return [(label, info) for rule, info, label in decisions if not rule.shadow]
-
-
-def _is_hopeless(decisions: Sequence[Decision]) -> bool:
-    """Return whether a cost is above the limit of its bucket, for which no wait makes room.
-
-    The end of units in flight is unknown as well, but they do end.
-    """
-    return any(
-        not info.allowed and not info.retry_after_ns and isinstance(rule.limit, Quota)
-        for rule, info, _ in decisions
-        if not rule.shadow
-    )
 
 
 def _check(answer: object) -> None:

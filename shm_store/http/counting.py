@@ -2,65 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Literal
 
 from shm_store.core.tally import NEAR, RequestTally
-from shm_store.http.deciding import Decision
+from shm_store.errors import StoreError
 from shm_store.http.rules import Rule
+from shm_store.rate_info import RateInfo
 
 #: How a request ends; `failed` is answered 503.
 Fate = Literal["served", "denied", "failed"]
 
 
-class Uncounted(NamedTuple):
-    """A request that is served so far, and on which policies that need its route may still decide.
-
-    Attributes:
-        requests: Counts the request itself; None if it is counted already.
-        decisions: The decisions so far.
-        failed: The rules that could not decide.
-    """
-
-    requests: RequestTally | None
-    decisions: tuple[Decision, ...]
-    failed: tuple[Rule, ...]
-
-    def count_as_served(self) -> None:
-        """Count it: no further policy has decided."""
-        count(self.requests, "served", self.decisions, self.failed)
-
-
 def count(
     requests: RequestTally | None,
     fate: Fate,
-    decisions: Iterable[Decision],
-    failed: Sequence[Rule] = (),
-    undecided: Iterable[Rule] = (),
+    rules: Iterable[Rule],
+    infos: Iterable[RateInfo],
+    undecided: Mapping[Rule, StoreError | None] | None = None,
 ) -> None:
     """Count one request.
 
     Args:
         requests: Counts the request itself; None if it is counted already.
         fate: How it ends.
-        decisions: The decisions of its policies.
-        failed: The rules that could not decide because the store failed.
-        undecided: The rules that did not decide because another policy had settled the fate.
+        rules: The rules that have decided.
+        infos: Their answers.
+        undecided: The rules that have not; see Undecided.
     """
-    served = fate == "served"
-    for rule, info, _ in decisions:
-        near = info.remaining * NEAR < info.limit
-        rule.tally.count(allowed=info.allowed, shadow=rule.shadow, near=near, served=served)
-    for rule in failed:
-        rule.tally.errors[()] += 1
-    for rule in undecided:
-        rule.tally.overruled[()] += 1
-    if requests is None:
-        return
-    if not served:
-        tally = requests.denied if fate == "denied" else requests.failed
-        tally[()] += 1
-    elif failed:
-        requests.unlimited[()] += 1
-    else:
+    each = iter(infos)
+    for rule in rules:
+        # `zip` would take twice the time.
+        tally, info = rule.tally, next(each)
+        if not info.allowed:
+            if rule.shadow:
+                tally.shadow_denied[()] += 1
+            else:
+                tally.denied[()] += 1
+        elif fate == "served":
+            tally.allowed[()] += 1
+            if info.remaining * NEAR < info.limit:
+                tally.near_limit[()] += 1
+        else:
+            tally.overruled[()] += 1
+    is_limited = not undecided or _count_undecided(undecided)
+    if requests is not None:
+        _count_request(requests, fate, is_limited)
+
+
+def _count_request(requests: RequestTally, fate: Fate, is_limited: bool) -> None:  # noqa: FBT001 - a name would cost more
+    if fate == "denied":
+        requests.denied[()] += 1
+    elif fate == "failed":
+        requests.failed[()] += 1
+    elif is_limited:
         requests.allowed[()] += 1
+    else:
+        requests.unlimited[()] += 1
+
+
+def _count_undecided(undecided: Mapping[Rule, StoreError | None]) -> bool:
+    """Count the rules; return whether none of them has failed."""
+    for rule, error in undecided.items():
+        if error is None:
+            rule.tally.overruled[()] += 1
+        else:
+            rule.tally.errors[()] += 1
+    return not any(undecided.values())

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, Literal, TypeAlias, get_args
 
 import msgspec
@@ -94,7 +94,8 @@ class Label(msgspec.Struct, frozen=True):
         head: How its member of `RateLimit` begins; the number of units that remain follows.
         policy: Its member of `RateLimit-Policy`.
         limit: The most units at once that `policy` says.
-        limit_text: The same as text.
+        shadow: Whether the policy is in shadow mode: no field tells of it.
+        in_flight: Whether it limits units in flight.
         pk: The parameter that names the bucket; empty without a partition key.
     """
 
@@ -102,7 +103,8 @@ class Label(msgspec.Struct, frozen=True):
     head: str
     policy: str
     limit: int
-    limit_text: str
+    shadow: bool = False
+    in_flight: bool = False
     pk: str = ""
 
     def of(self, limit: int) -> str:
@@ -110,11 +112,7 @@ class Label(msgspec.Struct, frozen=True):
         return (self.policy if limit == self.limit else f"{self.name};q={min(limit, _INTEGER_MAX)}") + self.pk
 
 
-#: A policy's label, and what it has answered.
-Said: TypeAlias = tuple[Label, RateInfo]
-
-
-def label(name: str, limit: Quota | Concurrency) -> Label:
+def label(name: str, limit: Quota | Concurrency, *, shadow: bool = False) -> Label:
     """Return the label of a policy, whose name needs no escapes.
 
     The window is that in which the most units at once come back, and is left out where it is no whole number of
@@ -131,7 +129,46 @@ def label(name: str, limit: Quota | Concurrency) -> Label:
         most = limit.most
         window_s, rest = divmod(limit.interval_ns * most, limit.limit * NS_PER_SECOND)
         parameter = "" if rest else f";w={window_s}"
-    return Label(quoted, f"{quoted};r=", f"{quoted};q={min(most, _INTEGER_MAX)}{parameter}", most, str(most))
+    policy, is_flight = f"{quoted};q={min(most, _INTEGER_MAX)}{parameter}", isinstance(limit, Concurrency)
+    return Label(quoted, f"{quoted};r=", policy, most, shadow, is_flight)
+
+
+class Labels(msgspec.Struct, frozen=True):
+    """The labels of the policies that decide on a request together.
+
+    Attributes:
+        each: The labels, in the order of the decisions.
+        told: The positions of those that the fields tell of.
+        policies: The value of `RateLimit-Policy` for buckets without an override.
+        heads: Of each label that the fields tell of its position, its head, and the limit that `policies` has; None if
+            the fields are not to be made of these.
+    """
+
+    each: tuple[Label, ...]
+    told: tuple[int, ...] = ()
+    policies: str = ""
+    heads: tuple[tuple[int, str, int], ...] | None = None
+
+    @classmethod
+    def of(cls, each: Iterable[Label]) -> Labels:
+        """Return the labels `each`, and prepare their fields."""
+        each = tuple(each)
+        told = tuple(index for index, by in enumerate(each) if not by.shadow)
+        heads = tuple((index, each[index].head, each[index].limit) for index in told)
+        is_alike = told and not any(each[index].pk or each[index].limit > _INTEGER_MAX for index in told)
+        return cls(each, told, ", ".join([each[index].policy for index in told]), heads if is_alike else None)
+
+    def enforced(self, infos: Sequence[RateInfo]) -> list[RateInfo]:
+        """Return the answers that may be the tightest.
+
+        Units in flight tell nothing about the client's quota: of a concurrency limit, only a denial matters.
+        """
+        return [infos[index] for index in self.told if not (infos[index].allowed and self.each[index].in_flight)]
+
+
+def tightest(infos: Iterable[RateInfo]) -> RateInfo:
+    """Return the answer that matters most to the client: the denial that lasts longest, else what is closest to one."""
+    return min(infos, key=_looseness)
 
 
 class HeaderWriter:
@@ -140,6 +177,8 @@ class HeaderWriter:
     def __init__(self, headers: Headers) -> None:
         self._draft = headers.version is not None
         self._legacy = headers.legacy
+        # The draft's fields and no others.
+        self._is_common = self._draft and not self._legacy
         secret = headers.partition_key or ""
         # A hash takes keys of 64 bytes at most.
         self._secret = hashlib.blake2b(secret.encode("utf-8", "surrogatepass"), digest_size=32).digest()
@@ -152,29 +191,25 @@ class HeaderWriter:
         """Whether equal answers have equal fields, for any client."""
         return not self.partitions and not self._jitter_s
 
-    def allowed(self, said: Sequence[Said], tightest: RateInfo | None) -> Fields:
-        """Return the fields of an allowed request, of which the legacy ones are about the tightest policy."""
-        return self._limits(said, tightest, 0 if tightest is None else _up_s(tightest.reset_after_ns))
+    def allowed(self, labels: Labels, infos: Sequence[RateInfo]) -> Fields:
+        """Return the fields of an allowed request.
 
-    def allowed_by(self, by: Label, info: RateInfo) -> Fields:
-        """Return the same where only one policy has decided: the most frequent case."""
-        if by.pk or info.limit != by.limit or by.limit > _INTEGER_MAX:
-            return self.allowed([(by, info)], info)
-        if not self._legacy:
-            if not self._draft:
-                return {}
-            after_s = (info.reset_after_ns + UP_NS) // NS_PER_SECOND
-            return {"ratelimit-policy": by.policy, "ratelimit": f"{by.head}{info.remaining};t={after_s}"}
-        # Text that is written once costs half of numbers that are written twice.
-        remaining, reset_s = str(info.remaining), str((info.reset_after_ns + UP_NS) // NS_PER_SECOND)
-        fields = {
-            "x-ratelimit-limit": by.limit_text,
-            "x-ratelimit-remaining": remaining,
-            "x-ratelimit-reset": reset_s,
-        }
-        if self._draft:
-            fields["ratelimit-policy"], fields["ratelimit"] = by.policy, f"{by.head}{remaining};t={reset_s}"
-        return fields
+        Args:
+            labels: The labels of the policies that have decided.
+            infos: Their answers.
+        """
+        if labels.heads is None or not self._is_common:
+            enforced = labels.enforced(infos)
+            return self._limits(labels, infos, _up_s(tightest(enforced).reset_after_ns) if enforced else 0)
+        members = []
+        for index, head, limit in labels.heads:
+            info = infos[index]
+            # An override, or units in flight, whose end is unknown.
+            if info.limit != limit or not info.reset_after_ns:
+                return self._limits(labels, infos, 0)
+            # In line: see `_member`.
+            members.append(f"{head}{info.remaining};t={(info.reset_after_ns + UP_NS) // NS_PER_SECOND}")
+        return {"ratelimit-policy": labels.policies, "ratelimit": ", ".join(members)}
 
     def retry_s(self, infos: Sequence[RateInfo]) -> int:
         """Return after how many seconds a client may try again that was denied with these answers.
@@ -186,32 +221,40 @@ class HeaderWriter:
         jitter_s = random.randint(0, self._jitter_s) if self._jitter_s else 0  # noqa: S311 - spreads load, no secret
         return longest_s + jitter_s
 
-    def denied(self, said: Sequence[Said], tightest: RateInfo, retry_s: int | None) -> Fields:
+    def denied(self, labels: Labels, infos: Sequence[RateInfo], retry_s: int | None) -> Fields:
         """Return the fields of a denied request, `retry-after` and `cache-control` among them.
 
         A cache must not store a 429 (RFC 6585 section 4). The reset of a denied policy is the time of the next try;
         there is none if no wait helps and `retry_s` is None.
         """
-        fields = self._limits(said, tightest, None if retry_s is None else _up_s(tightest.retry_after_ns) or 1)
+        longest_ns = tightest(labels.enforced(infos)).retry_after_ns
+        fields = self._limits(labels, infos, None if retry_s is None else _up_s(longest_ns) or 1)
         if retry_s is not None:
             fields["retry-after"] = str(retry_s)
         fields["cache-control"] = "no-store"
         return fields
 
-    def partitioned(self, by: Label, key: str) -> Label:
-        """Return the label with the partition key of the bucket `key`."""
+    def partitioned(self, labels: Labels, keys: Sequence[str]) -> Labels:
+        """Return the labels with the partition keys of the buckets `keys`."""
+        pairs = zip(labels.each, keys, strict=True)
+        return Labels.of((msgspec.structs.replace(by, pk=self._pk(key)) for by, key in pairs))
+
+    def _pk(self, key: str) -> str:
         text = key.encode("utf-8", "surrogatepass")
         digest = hashlib.blake2b(text, key=self._secret, digest_size=_PARTITION_BYTES).digest()
-        return msgspec.structs.replace(by, pk=f";pk=:{base64.b64encode(digest).decode()}:")
+        return f";pk=:{base64.b64encode(digest).decode()}:"
 
-    def _limits(self, said: Sequence[Said], tightest: RateInfo | None, reset_s: int | None) -> Fields:
+    def _limits(self, labels: Labels, infos: Sequence[RateInfo], reset_s: int | None) -> Fields:
+        """Return the fields but for those of a denial; None is the reset if no wait helps."""
         fields: Fields = {}
-        if self._draft and said:
+        if self._draft and labels.told:
+            said = [(labels.each[index], infos[index]) for index in labels.told]
             fields["ratelimit-policy"] = ", ".join([by.of(info.limit) for by, info in said])
             fields["ratelimit"] = ", ".join([_member(by, info) for by, info in said])
-        if self._legacy and tightest is not None:
-            fields["x-ratelimit-limit"] = str(tightest.limit)
-            fields["x-ratelimit-remaining"] = str(tightest.remaining)
+        if self._legacy and (enforced := labels.enforced(infos)):
+            info = tightest(enforced)
+            fields["x-ratelimit-limit"] = str(info.limit)
+            fields["x-ratelimit-remaining"] = str(info.remaining)
             if reset_s is not None:
                 fields["x-ratelimit-reset"] = str(reset_s)
         return fields
@@ -222,6 +265,10 @@ def _member(by: Label, info: RateInfo) -> str:
     after_ns = info.reset_after_ns if info.allowed else info.retry_after_ns
     until = f";t={_up_s(after_ns)}" if after_ns else ""
     return f"{by.head}{min(info.remaining, _INTEGER_MAX)}{until}{by.pk}"
+
+
+def _looseness(info: RateInfo) -> tuple[bool, float]:
+    return (info.allowed, info.remaining / info.limit if info.allowed else -info.retry_after_ns)
 
 
 def _up_s(ns: int) -> int:

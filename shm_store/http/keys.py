@@ -15,7 +15,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 from shm_store.errors import ConfigurationError
 from shm_store.http.clients import Clients
@@ -23,10 +23,14 @@ from shm_store.http.error_log import ErrorLog
 from shm_store.http.framework import REPEATED, Framework
 from shm_store.http.remembering import Remembered
 from shm_store.policy import Policy
-from shm_store.policy.key_specification import CLIENT, GLOBAL, HEADER, Source, header_prefix
+from shm_store.policy.key_specification import CLIENT, GLOBAL, HEADER, KeySpecification, Source, header_prefix
 
 #: Makes the key of a request; None if the policy does not apply to it.
 MakeKey: TypeAlias = Callable[[Any], str | None]
+#: The specification of keys that depend on nothing but the client.
+BY_CLIENT: Final = KeySpecification((CLIENT,), route=False, method=False)
+
+V = TypeVar("V")
 
 # Before the owner that the application's own function names.
 _KEY_TAG: Final = "key:"
@@ -199,54 +203,54 @@ def _text(value: object, setting: str) -> str | None:
     return None
 
 
-class _Keys(Remembered[Any, str | None]):
+class _Keys(Remembered[Any, V]):
     """Keys by what they were made from, made when they are first looked up; in half the time that `lru_cache` takes.
 
     Each policy has two: parsing an address costs as much as several takes.
     """
 
-    def __init__(self, make: Callable[[Any], str | None], length: Callable[[Any], int]) -> None:
+    def __init__(self, make: Callable[[Any], V]) -> None:
         super().__init__()
         self._make = make
-        self._length = length
 
-    def __missing__(self, said: object) -> str | None:
-        key = self._make(said)
-        if self._length(said) <= _REMEMBERED_LENGTH_MAX:
-            self.remember(said, key, *(said if isinstance(said, tuple) else ()))
-        return key
+    def __missing__(self, said: object) -> V:
+        value = self._make(said)
+        length = sum(map(_length, said)) if isinstance(said, tuple) else _length(said)
+        if length <= _REMEMBERED_LENGTH_MAX:
+            self.remember(said, value)
+        return value
+
+
+def by_client(framework: Framework, clients: Clients, make: Callable[[str | None], V]) -> Callable[[Any], V]:
+    """Return a function from a request to a value that depends on its client alone, and is remembered.
+
+    That function raises ClientAddressError.
+
+    Args:
+        framework: How to read requests.
+        clients: How to identify the client of a request.
+        make: Makes the value of what `Clients.key` returns.
+    """
+    peer, forwarded, name, reads_header = framework.peer, framework.forwarded, clients.header, clients.reads_header
+
+    def made(said: Any) -> V:  # noqa: ANN401 - a server may call anything an address
+        return make(clients.key(*said) if reads_header else clients.key(said, None))
+
+    values = _Keys(made)
+
+    def value(request: object) -> V:
+        said = (peer(request), forwarded(request, name)) if reads_header else peer(request)
+        try:
+            return values[said]
+        except TypeError:
+            # What cannot be hashed is no address.
+            return made(said)
+
+    return value
 
 
 def _client(framework: Framework, clients: Clients, prefix: str) -> MakeKey:
-    peer, forwarded, name = framework.peer, framework.forwarded, clients.header
-
-    def made(said: object, value: str | None = None) -> str | None:
-        key = clients.key(said, value)
-        return None if key is None else prefix + key
-
-    if clients.reads_header:
-        both = _Keys(lambda said: made(*said), lambda said: sum(map(_length, said)))
-
-        def by_header(request: object) -> str | None:
-            said = peer(request), forwarded(request, name)
-            try:
-                return both[said]
-            except TypeError:
-                # What cannot be hashed is no address.
-                return made(*said)
-
-        return by_header
-    # A server that believes a forwarding header itself may call anything an address.
-    addresses = _Keys(made, _length)
-
-    def by_peer(request: object) -> str | None:
-        said = peer(request)
-        try:
-            return addresses[said]
-        except TypeError:
-            return made(said)
-
-    return by_peer
+    return by_client(framework, clients, lambda client: None if client is None else prefix + client)
 
 
 def _length(said: object) -> int:

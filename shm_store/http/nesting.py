@@ -12,7 +12,6 @@ from typing import Final
 
 import msgspec
 
-from shm_store.http.deciding import Decision
 from shm_store.http.outcome import NO_FIELDS, UNLIMITED, Nesting, Outcome
 from shm_store.http.plan import RunningPlan
 from shm_store.http.rules import Rule
@@ -48,7 +47,7 @@ class Nested:
         self._limiter_id = running.limiter_id
         self._realm = running.realm
         self._log = log
-        self._exists = exists
+        self.exists = exists
 
     def inherited(self, outer: object) -> Outcome:
         """Return the decisions of the limiters around this one, by what they have left with the request.
@@ -66,24 +65,27 @@ class Nested:
         if nesting is None:
             nesting = Nesting()
             msgspec.structs.force_setattr(outer, "nesting", nesting)
-        if self._limiter_id in nesting.met or self.own(outer.decisions):
+        if self._limiter_id in nesting.met or any(map(self.owns, outer.rules)):
             self._warn(_AGAIN)
             return UNLIMITED
         nesting.met.add(self._limiter_id)
-        reservation = None if outer.reservation is None else RequestReservation(self._exists, outer.reservation)
-        return Outcome(outer.decisions, NO_FIELDS, None, reservation, outer.hashes, nesting)
+        reservation = None if outer.reservation is None else RequestReservation(self.exists, outer.reservation)
+        return msgspec.structs.replace(outer, headers=NO_FIELDS, reservation=reservation, nesting=nesting)
 
     def leaves_out(self, rule: Rule, key: str, before: Outcome) -> bool:
         """Return whether a limiter around this one has charged the bucket of a rule as the rule would."""
         # A denial has no hashes.
-        decided = zip(before.decisions, before.hashes, strict=False)
-        same = [each for each, hashed in decided if each[0].realm == rule.realm and hashed == hash(key)]
+        decided = zip(before.rules, before.decisions, before.hashes, strict=False)
+        same = [
+            (other.charges_like(rule), info)
+            for other, info, hashed in decided
+            if other.realm == rule.realm and hashed == hash(key)
+        ]
         if not same:
             return False
-        is_alike = [other.charges_like(rule) for other, _, _ in same]
-        self._warn(_TWICE if any(is_alike) else _DIFFERENT, rule.name)
+        self._warn(_TWICE if any(is_alike for is_alike, _ in same) else _DIFFERENT, rule.name)
         # A rule in shadow mode that found no room has charged nothing.
-        return any(alike and info.allowed for alike, (_, info, _) in zip(is_alike, same, strict=True))
+        return any(is_alike and info.allowed for is_alike, info in same)
 
     def claim_fields(self, nesting: Nesting) -> None:
         """Write the header fields of all decisions; the limiters around this one then write none."""
@@ -93,13 +95,13 @@ class Nested:
         """Return whether this limiter is to write the fields of its outcome: no limiter inside it has taken over."""
         return outcome.nesting is None or outcome.nesting.writer in (None, self._limiter_id)
 
-    def own(self, decisions: Iterable[Decision]) -> tuple[Decision, ...]:
-        """Return the decisions of this limiter."""
-        return tuple(each for each in decisions if each[0].limiter_id == self._limiter_id)
+    def owns(self, rule: Rule) -> bool:
+        """Return whether a rule is of this limiter."""
+        return rule.limiter_id == self._limiter_id
 
-    def shares(self, decisions: Iterable[Decision]) -> bool:
-        """Return whether a limiter around this one, on the same store, has decided on the request."""
-        return any(rule.limiter_id != self._limiter_id and rule.realm == self._realm for rule, _, _ in decisions)
+    def shares(self, rules: Iterable[Rule]) -> bool:
+        """Return whether one of the rules is of a limiter around this one, on the same store."""
+        return any(not self.owns(rule) and rule.realm == self._realm for rule in rules)
 
     def _warn(self, message: str, *of: str) -> None:
         line = message % of

@@ -13,7 +13,9 @@ from shm_store.errors import ConfigurationError
 from shm_store.http.clients import Clients
 from shm_store.http.error_log import ErrorLog
 from shm_store.http.framework import Framework
-from shm_store.http.rules import Rule, covering, made
+from shm_store.http.keys import by_client
+from shm_store.http.rules import Rule, made
+from shm_store.http.rulesets import Charge, Ruleset, covering
 from shm_store.policy import Policy, RunningPolicies, paths, require_countable, require_possible
 
 _KEPT: Final = "policies stay as they were: %s"
@@ -39,20 +41,19 @@ class Plan:
         names: Those of the rules.
         early: The rules that need no route.
         needs_routes: Whether there are others.
-        alone: The only rule, if it covers every request and needs nothing but a take.
     """
 
-    def __init__(self, source: tuple[Policy, ...], early: Sequence[Rule], late: Sequence[tuple[Policy, Rule]]) -> None:
+    def __init__(self, source: tuple[Policy, ...], early: Ruleset, late: Sequence[tuple[Policy, Rule]]) -> None:
         """Plan with the `early` rules, and with the `late` ones, which need the route, of their policies."""
         self.source = source
-        self.names = frozenset(rule.name for rule in (*early, *(rule for _, rule in late)))
-        self.early = tuple(early)
+        self.names = frozenset(rule.name for rule in (*early.rules, *(rule for _, rule in late)))
+        self.early = early
         self.needs_routes = bool(late)
-        self.alone = None if late else _alone(early)
         self._late = late
         # With what the path of every request that a late rule covers begins.
         self._prefixes = tuple({prefix for _, rule in late for prefix in rule.prefixes})
-        self._at: dict[tuple[str | None, Further | None], tuple[tuple[Rule, ...], Rule | None]] = {}
+        # As many as an application has routes.
+        self._at: dict[tuple[str | None, Further | None], Ruleset] = {}
 
     def may_follow(self, request: object, method: str, path: str, mounts: Callable[[Any], Collection[str]]) -> bool:
         """Return whether a rule that needs the route may cover a request that is not routed yet."""
@@ -69,8 +70,8 @@ class Plan:
 
     def at(
         self, route: str | None, further: Further | None, rules_of: Callable[[Further, Collection[str]], Sequence[Rule]]
-    ) -> tuple[tuple[Rule, ...], Rule | None]:
-        """Return all rules that may cover a request of `route` that has `further` policies; and one that is alone.
+    ) -> Ruleset:
+        """Return all rules that may cover a request of `route` that has `further` policies.
 
         Args:
             route: The route; None if it has none.
@@ -80,9 +81,8 @@ class Plan:
         found = self._at.get((route, further))
         if found is None:
             late = self.late(route) if route is not None else ()
-            rules = (*self.early, *late, *(rules_of(further, self.names) if further is not None else ()))
-            # As many as an application has routes.
-            found = self._at[route, further] = rules, _alone(rules)
+            own = rules_of(further, self.names) if further is not None else ()
+            found = self._at[route, further] = self.early.of((*self.early.rules, *late, *own))
         return found
 
 
@@ -189,7 +189,22 @@ class RunningPlan:
                 late.append((policy, rule))
             else:
                 early.append(rule)
-        return Plan(policies, early, late)
+        return Plan(policies, self._ruleset(early), late)
+
+    def _ruleset(self, rules: Sequence[Rule]) -> Ruleset:
+        """Return the ruleset of `rules`, which remembers the charges of clients if they depend on nothing else."""
+        ruleset = Ruleset(tuple(rules))
+        if ruleset.covers_all and all(rule.by_client for rule in rules):
+            nothing = Charge(ruleset.of(()), (), ())
+
+            def charge(client: str | None) -> Charge:
+                if client is None:
+                    return nothing
+                takes = tuple([(f"{rule.name}:{client}", rule.limit, rule.cost) for rule in rules])
+                return Charge(ruleset, takes, tuple([hash(key) for key, _, _ in takes]))
+
+            ruleset.charge = by_client(self._framework, self._clients, charge)
+        return ruleset
 
     def _rule(self, policy: Policy) -> Rule:
         """Return the rule of a policy, which counts in the tally of its name."""
@@ -199,7 +214,3 @@ class RunningPlan:
         return made(
             policy, self._framework, self._clients, tally, self._error_log, realm=self.realm, limiter_id=self.limiter_id
         )
-
-
-def _alone(rules: Sequence[Rule]) -> Rule | None:
-    return rules[0] if len(rules) == 1 and rules[0].is_plain else None

@@ -27,11 +27,15 @@ class Remembered(dict[K, V]):
         self._left = BYTES_MAX
 
     def remember(self, key: K, value: V, *parts: object) -> None:
-        """Keep a value; `parts` are the objects beside these two that are kept with them."""
-        size = _ENTRY + sys.getsizeof(key) + sys.getsizeof(value) + sum(map(sys.getsizeof, parts))
+        """Keep a value; `parts` are the objects beside these two that are kept with them, but for items of tuples."""
+        size = _ENTRY + sum(map(_size, (key, value, *parts)))
         if size > self._left:
             self.clear()
             self._left = BYTES_MAX
         if size <= self._left:
             self._left -= size
             self[key] = value
+
+
+def _size(kept: object) -> int:
+    return sys.getsizeof(kept) + (sum(map(_size, kept)) if isinstance(kept, tuple) else 0)

@@ -13,12 +13,10 @@ from shm_store.core.limiter import Bookkeeping, RateLimiter
 from shm_store.core.tally import RequestTally, Tally
 from shm_store.core.validation import require_flag, require_function, require_instance, require_store
 from shm_store.errors import ConfigurationError
-from shm_store.http import hotpath
 from shm_store.http.answering import Answering
 from shm_store.http.answers import Deny
-from shm_store.http.charging import Charging
 from shm_store.http.clients import Clients
-from shm_store.http.deciding import has_room
+from shm_store.http.deciding import Deciding, has_room
 from shm_store.http.denial_log import DenialLog
 from shm_store.http.error_log import ErrorLog
 from shm_store.http.framework import Framework
@@ -36,7 +34,7 @@ from shm_store.http.options import (
 )
 from shm_store.http.outcome import UNLIMITED, Outcome
 from shm_store.http.plan import Further, RunningPlan
-from shm_store.http.rules import covering
+from shm_store.http.rulesets import covering
 from shm_store.policy import Policy, RunningPolicies, coverage, key_specification, paths, require_countable
 from shm_store.policy.key_specification import Source
 from shm_store.policy.policy import Absent, OnError
@@ -57,8 +55,8 @@ class RequestLimiter:
     raises is left to the application.
 
     Attributes:
-        decide: Decides on a request that is not routed yet, of a method and a path, by the policies that need no route.
-            If one that does may follow, what is taken is held until `decide_late`, or until it is settled.
+        may_need_routes: Whether a policy needs the route, or may come to need it, as the policies may be replaced.
+        may_settle: Whether a request may have units to settle, or to hold until it is routed.
         nested: The limiter among others that a request meets.
     """
 
@@ -114,6 +112,7 @@ class RequestLimiter:
         self._sees_routes = framework.route is not None
         self._exempt = paths.exempt("exempt", exempt)
         self._exempt_methods = checked_methods(exempt_methods)
+        self._has_exempt = any((*self._exempt, self._exempt_methods))
         log = logging.getLogger(f"shm_store.{framework.name}")
         self._log = log
         self._error_log = ErrorLog(log)
@@ -126,10 +125,10 @@ class RequestLimiter:
             policies = [default_policy(key, absent, store.quota if quota is None else quota, cost, on_error)]
         else:
             refuse_beside_policies(key, absent, quota, cost, on_error)
-        policies = policies if isinstance(policies, RunningPolicies) else RunningPolicies(policies)
+        running = policies if isinstance(policies, RunningPolicies) else RunningPolicies(policies)
         require_countable(store, further())
         self._running = RunningPlan(
-            policies,
+            running,
             framework,
             self._clients,
             log,
@@ -138,8 +137,11 @@ class RequestLimiter:
             tally_of=tally_of,
             tell=self._warn,
         )
+        plan = self._running.plan
+        self.may_need_routes = running is policies or plan.needs_routes
+        self.may_settle = self.may_need_routes or plan.early.reserves
         self.nested = Nested(self._running, log, self._is_policy)
-        self._charging = charging = Charging(
+        self._deciding = Deciding(
             store,
             answering,
             self.nested,
@@ -147,19 +149,6 @@ class RequestLimiter:
             error_log=self._error_log,
             denial_log=denial_log,
             mounts=framework.mounts,
-            exists=self._is_policy,
-        )
-        self.decide = hotpath.bind(
-            store,
-            answering,
-            self._running,
-            self._exempt,
-            self._exempt_methods,
-            requests=self._requests,
-            several=self._decide_early,
-            failed=charging.fail,
-            log_denial=denial_log.record,
-            log_cost=charging.log_cost,
         )
         limiters.add(self)
 
@@ -193,11 +182,25 @@ class RequestLimiter:
             key_specification.CLIENT in policy.key for policy in (*self._running.policies.current, *self._further())
         )
 
-    def decide_within(self, request: object, method: str, path: str, before: Outcome) -> Outcome:
-        """Decide like `decide` where `before` is inherited from another limiter."""
-        if before is UNLIMITED:
-            return self.decide(request, method, path)
-        return before if self._is_exempt(method, path) else self._decide_early(request, method, path, before)
+    def decide(self, request: object, method: str, path: str, before: Outcome = UNLIMITED) -> Outcome:
+        """Decide on a request that is not routed yet, by the policies that need no route.
+
+        If one that does may follow, what is taken is held until `decide_late`, or until it is settled.
+
+        Args:
+            request: The request.
+            method: Its method.
+            path: Its path.
+            before: The outcome that is inherited from another limiter.
+        """
+        if self._has_exempt and self._is_exempt(method, path):
+            return before
+        running = self._running
+        plan = running.plan
+        if plan.source is not running.policies.current:
+            plan = running.current()
+        hold = plan.needs_routes and plan.may_follow(request, method, path, self._mounts)
+        return self._deciding.decide(request, method, path, plan.early, hold, before)
 
     def decide_at(
         self,
@@ -219,18 +222,15 @@ class RequestLimiter:
             further: Further policies.
             before: The outcome that is inherited from another limiter.
         """
+        plan = self._running.current()
         try:
-            rules, alone = self._running.current().at(route, further, self._running.rules_of)
+            ruleset = plan.at(route, further, self._running.rules_of)
         except ConfigurationError as error:
-            plan = self._running.current()
-            rules = (*plan.early, *plan.late(route))
-            covers = covering(rules, request, method, path, self._mounts)
-            return self._charging.refuse(request, path, error, covers)
-        if alone is not None and before is UNLIMITED:
-            return self.decide(request, method, path, alone)
+            covers = covering((*plan.early.rules, *plan.late(route)), request, method, path, self._mounts)
+            return self._deciding.refuse(request, path, error, covers)
         if self._is_exempt(method, path):
             return before
-        return self._charging.charge(request, method, path, rules, before=before)
+        return self._deciding.decide(request, method, path, ruleset, False, before)
 
     def decide_late(self, request: object, method: str, path: str, route: str | None, before: Outcome) -> Outcome:
         """Decide, when a request is routed, by the policies that need the route.
@@ -242,10 +242,11 @@ class RequestLimiter:
             route: Its route.
             before: What `decide` has returned. If the request is denied now, what that has taken is given back.
         """
-        rules = self._running.current().late(route)
+        plan = self._running.current()
+        rules = plan.late(route)
         if not rules or self._is_exempt(method, path):
             return before
-        return self._charging.charge(request, method, path, rules, before=before)
+        return self._deciding.decide(request, method, path, plan.early.of(rules), False, before)
 
     def has_room(self, request: object, method: str, path: str) -> bool:
         """Return whether no quota of a policy that needs no route would deny a request; nothing is charged or counted.
@@ -253,13 +254,13 @@ class RequestLimiter:
         Raises:
             StoreError: The store failed, or a key cannot be made.
         """
-        rules = () if self._is_exempt(method, path) else self._running.current().early
+        rules = () if self._is_exempt(method, path) else self._running.current().early.rules
         covers = covering(rules, request, method, path, self._mounts)
         return all(has_room(self._store, rule, request, method) for rule in covers)
 
     def settle(self, outcome: Outcome, status: int) -> None:
         """Settle what a request has reserved, for a response of that status, and count it if it is not counted."""
-        self._charging.settle(outcome, status)
+        self._deciding.settle(outcome, status)
 
     def _warn(self, policies: tuple[Policy, ...]) -> None:
         """Log what the policies of a start, or of a reload, leave without a limit or without an effect."""
@@ -277,12 +278,6 @@ class RequestLimiter:
 
     def _is_exempt(self, method: str, path: str) -> bool:
         return method in self._exempt_methods or self._exempt.cover(path)
-
-    def _decide_early(self, request: object, method: str, path: str, before: Outcome = UNLIMITED) -> Outcome:
-        """Decide what `decide` leaves to it: by several rules, by new policies, or inside another limiter."""
-        plan = self._running.current()
-        hold = plan.needs_routes and plan.may_follow(request, method, path, self._mounts)
-        return self._charging.charge(request, method, path, plan.early, hold=hold, before=before)
 
 
 def _own_tally(_policy: str) -> Tally:

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
-from typing import Any
-
 import msgspec
 
 from shm_store.core.tally import Tally
 from shm_store.errors import StoreError
-from shm_store.http.answers import Answer
 from shm_store.http.clients import Clients
 from shm_store.http.error_log import ErrorLog
 from shm_store.http.framework import Framework
 from shm_store.http.headers import Label, label
-from shm_store.http.keys import MakeKey, key_function, options_key_function
-from shm_store.http.remembering import Remembered
+from shm_store.http.keys import BY_CLIENT, MakeKey, key_function, options_key_function
 from shm_store.policy import Policy, paths
 from shm_store.policy.paths import Covered, Exempt
 from shm_store.quota import Concurrency, Quota
@@ -41,8 +36,7 @@ class Rule(msgspec.Struct, frozen=True, eq=False):
         refund: Statuses for which the units are given back; None if they stand whatever becomes of the request.
         realm: A number for the place of the buckets.
         limiter_id: A number for the limiter.
-        answers: Answers to requests that it alone has denied, by what they depend on: seconds until a retry, path,
-            `Accept`, mount, limit, and what remains.
+        by_client: Whether its key depends on nothing but the client.
     """
 
     name: str
@@ -61,7 +55,7 @@ class Rule(msgspec.Struct, frozen=True, eq=False):
     refund: frozenset[int] | None = None
     realm: int = 0
     limiter_id: int = 0
-    answers: Remembered[tuple[int, str, str | None, str, int, int], Answer] = msgspec.field(default_factory=Remembered)
+    by_client: bool = False
 
     def __repr__(self) -> str:
         # A program that shows an Outcome must not show the requests of clients.
@@ -72,14 +66,14 @@ class Rule(msgspec.Struct, frozen=True, eq=False):
         return self.options_key(request) if method == "OPTIONS" else self.key(request)
 
     @property
-    def reserves(self) -> bool:
-        """Whether what it takes is settled when the request is over."""
-        return isinstance(self.limit, Concurrency) or self.refund is not None
+    def covers_all(self) -> bool:
+        """Whether it covers every request, if it covers the route."""
+        return not (self.methods or self.paths or self.exempt)
 
     @property
-    def is_plain(self) -> bool:
-        """Whether it covers every request and needs nothing but a take."""
-        return not (self.reserves or self.shadow or self.methods or self.paths or self.exempt)
+    def reserves(self) -> bool:
+        """Whether its units are settled when the request is over."""
+        return isinstance(self.limit, Concurrency) or self.refund is not None
 
     def charges_like(self, other: Rule) -> bool:
         """Return whether the units that it has taken stand for those that another rule of the same bucket takes."""
@@ -88,31 +82,6 @@ class Rule(msgspec.Struct, frozen=True, eq=False):
     def refuses(self, error: StoreError) -> bool:
         """Return whether a request is answered 503 because of an error of the store: see `StoreError.is_failure`."""
         return not self.shadow and (self.deny_on_error or not error.is_failure)
-
-
-def covering(
-    rules: Iterable[Rule], request: object, method: str, path: str, mounts: Callable[[Any], Collection[str]]
-) -> Iterator[Rule]:
-    """Yield the rules that cover a request, if they cover its route.
-
-    Args:
-        rules: The rules.
-        request: The request.
-        method: Its method. Frameworks read it without case: `post` does not get past a rule for POST.
-        path: Its path.
-        mounts: Returns where the application is mounted.
-    """
-    spelled = None
-    for rule in rules:
-        if rule.methods and method.upper() not in rule.methods:
-            continue
-        if rule.paths is not None:
-            # One list, as many spellings are None.
-            spelled = spelled or [paths.spellings(path, mounts(request))]
-            if not rule.paths.cover(spelled[0]):
-                continue
-        if rule.exempt is None or not rule.exempt.cover(path):
-            yield rule
 
 
 def made(
@@ -133,7 +102,7 @@ def made(
         key=key,
         options_key=options_key_function(key, policy, framework, clients),
         limit=policy.limit,
-        label=label(policy.name, policy.limit),
+        label=label(policy.name, policy.limit, shadow=policy.mode == "shadow"),
         cost=policy.cost,
         shadow=policy.mode == "shadow",
         deny_on_error=policy.on_error == "deny",
@@ -145,4 +114,5 @@ def made(
         refund=None if policy.refund is None else policy.refunded,
         realm=realm,
         limiter_id=limiter_id,
+        by_client=policy.key_specification == BY_CLIENT,
     )

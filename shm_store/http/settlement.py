@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from shm_store.core.reservation import Reservation
 from shm_store.errors import StoreError, unusable
-from shm_store.http.counting import Uncounted
 from shm_store.http.rules import Rule
 from shm_store.quota import LIMIT_MAX, require_integer
+
+
+class Reserved(NamedTuple):
+    """A reservation that the response settles, and the rules that it takes for, in its order."""
+
+    rules: Sequence[Rule]
+    reservation: Reservation
 
 
 class RequestReservation:
@@ -27,13 +34,14 @@ class RequestReservation:
         """
         self._exists = exists
         self._outer = outer
-        self._uncounted: Uncounted | None = None
-        self._parts: list[tuple[Sequence[Rule], Reservation]] = []
+        self._count_served: Callable[[], None] | None = None
+        self._undecided: dict[Rule, StoreError | None] = {}
+        self._parts: list[Reserved] = []
         self._used: dict[str | None, int] = {} if outer is None else outer._used  # noqa: SLF001 - of its own class
 
-    def add(self, rules: Sequence[Rule], reservation: Reservation) -> None:
-        """Settle `reservation`, which took for `rules`, as well."""
-        self._parts.append((rules, reservation))
+    def add(self, part: Reserved) -> None:
+        """Settle `part` as well."""
+        self._parts.append(part)
 
     def commit(self, used: int, policy: str | None = None) -> None:
         """Set the units that the request has really used, whatever its status will be.
@@ -66,18 +74,23 @@ class RequestReservation:
         self._count()
         self._settle([[self._units(rule, status) for rule in rules] for rules, _ in self._parts])
 
-    def leave_uncounted(self, uncounted: Uncounted) -> None:
-        """Leave it to the settlement to count the request."""
-        self._uncounted = uncounted
+    def leave_uncounted(self, count_served: Callable[[], None], undecided: dict[Rule, StoreError | None]) -> None:
+        """Leave it to the settlement to count the request as served, by a function.
+
+        Args:
+            count_served: The function.
+            undecided: The rules of the request that have not decided.
+        """
+        self._count_served, self._undecided = count_served, undecided
 
     def gives_back(self, status: int) -> bool:
         """Return whether the settlement for a response of that status would give units back."""
         return any(self._units(rule, status) < rule.cost for rules, _ in self._parts for rule in rules)
 
-    def take_uncounted(self) -> Uncounted | None:
-        """Return what is not counted yet, and leave it to the caller to count it."""
-        uncounted, self._uncounted = self._uncounted, None
-        return uncounted
+    def take_uncounted(self) -> dict[Rule, StoreError | None]:
+        """Leave it to the caller to count the request; return the rules that have not decided so far."""
+        self._count_served = None
+        return self._undecided
 
     def refund(self) -> None:
         """Give back everything.
@@ -88,9 +101,9 @@ class RequestReservation:
         self._settle([[0] * len(rules) for rules, _ in self._parts])
 
     def _count(self) -> None:
-        uncounted = self.take_uncounted()
-        if uncounted is not None:
-            uncounted.count_as_served()
+        count_served, self._count_served = self._count_served, None
+        if count_served is not None:
+            count_served()
 
     def __del__(self) -> None:
         # A cancelled request, or one that ends its worker, is never settled. No policy has denied it.

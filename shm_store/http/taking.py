@@ -1,120 +1,154 @@
-"""Takes for one request by several rules: from all of their buckets, or from none.
+"""Takes for one request: by one call of the store, or where that cannot decide by all rules, by several.
 
 Keys of one request may lie in several slots of a cluster, which no script can take from together. Then each slot is
 decided on its own, one after the other: a denial refunds the slots before it, and a slot that fails leaves the others
-enforced.
+enforced. A bucket that is smaller than the cost of its rule denies. The store then decides on the other buckets alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
 
-from shm_store.core.limiter import Backed, KeyReserve, KeyTake, RateLimiter
+from shm_store.core.limiter import Backed, KeyReserve, RateLimiter
 from shm_store.core.reservation import Reservation
 from shm_store.errors import CostError, StoreError
-from shm_store.http.deciding import Asked, Decided, Decision, Failure, Part
+from shm_store.http.error_log import ErrorLog
 from shm_store.http.rules import Rule
-from shm_store.quota import Concurrency, Quota
+from shm_store.http.rulesets import Charge, Ruleset
+from shm_store.http.settlement import Reserved
+from shm_store.quota import Concurrency
 from shm_store.rate_info import RateInfo
 
 # What no name of a policy contains: it makes a key that no policy has, in the slot of one that a policy has.
 _NO_POLICY = "~"
 
 
-class _Taken(NamedTuple):
-    """What became of the rules of one slot: their answers by their places in the request, and what was reserved."""
+class Undecided(dict[Rule, StoreError | None]):
+    """The rules that have not decided on a request, each with the error of the store or of its key.
 
-    answers: dict[int, RateInfo]
-    part: Part | None
+    None instead of an error: another rule has settled the fate of the request.
+    """
+
+    @property
+    def refuse(self) -> bool:
+        """Whether the request is answered 503."""
+        return any(error is not None and rule.refuses(error) for rule, error in self.items())
+
+    def fail(self, error: StoreError, rules: Iterable[Rule], log: ErrorLog) -> None:
+        """Add rules that cannot decide because of an error, and log it."""
+        failed = Undecided.fromkeys(rules, error)
+        self |= failed
+        refused = any(rule.refuses(error) for rule in failed)
+        log.record(error, "request answered with 503" if refused else "request let through without a limit")
+
+
+def settled(settle: Callable[[], None], log: ErrorLog) -> None:
+    """Run a settlement, and log its failure."""
+    try:
+        settle()
+    except StoreError as error:
+        log.record(error, "units not given back")
 
 
 class Taking:
     """Takes from one store."""
 
-    def __init__(
-        self,
-        store: RateLimiter,
-        *,
-        on_cost_error: Callable[[CostError, Rule], None],
-        settle: Callable[[Callable[[], None]], None],
-    ) -> None:
-        """Take from `store`.
-
-        Args:
-            store: The store.
-            on_cost_error: Called with the error of a bucket that is smaller than the cost of a rule, which denies, and
-                with the rule.
-            settle: Called with a settlement; runs it, and records its failure.
-        """
+    def __init__(self, store: RateLimiter, log: ErrorLog) -> None:
+        """Take from `store`, and log its failures."""
         self._store = store
+        self._log = log
         self._partition = store.partition if isinstance(store, Backed) and store.is_split else None
-        self._on_cost_error = on_cost_error
-        self._settle = settle
+        #: Whether the keys of one request may lie in several slots.
+        self.is_split = self._partition is not None
 
-    def take_together(self, asked: Sequence[Asked], *, hold: bool) -> Decided:
-        """Take for every rule of `asked`, or for none.
+    def together(
+        self,
+        ruleset: Ruleset,
+        takes: Sequence[KeyReserve],
+        hold: bool,  # noqa: FBT001 - a name would cost every request
+    ) -> tuple[Sequence[RateInfo], Reservation | None]:
+        """Take for every rule, or for none, by one call of the store; reserve if a rule does, or to `hold`.
+
+        Returns:
+            The answer to each rule, and the reservation if there is one to settle.
+
+        Raises:
+            StoreError: The store failed; nothing was taken.
+        """
+        if hold or ruleset.reserves:
+            reservation = self._store.reserve(takes, shadow=ruleset.shadow)
+            return reservation.infos, reservation if reservation.allowed else None
+        if len(takes) == 1 and not ruleset.shadow:
+            # Much cheaper than `take_all`.
+            ((key, quota, cost),) = takes
+            return [self._store.take(key, cost, quota)], None  # type: ignore[arg-type]  # such a rule has a Quota
+        return self._store.take_all(takes, shadow=ruleset.shadow), None  # type: ignore[arg-type]  # see above
+
+    def by_slots(
+        self, charge: Charge, undecided: Undecided, *, hold: bool
+    ) -> tuple[Charge, Sequence[RateInfo], Sequence[Reserved]]:
+        """Take in one slot after another; refund those before one that denies.
 
         Args:
-            asked: The rules and their keys.
-            hold: Whether to reserve what is taken although no rule asks for it.
-        """
-        if self._partition is None:
-            # Nearly every request: one call decides.
-            try:
-                infos, reservation = self._take(asked, hold=hold)
-            except CostError:
-                # The other rules answer, too: see `_decide`.
-                return self._take_by_slots(asked, hold=hold)
-            except StoreError as error:
-                return Decided([], [], [Failure(error, [each.rule for each in asked])])
-            decisions = [(each.rule, info, each.label) for each, info in zip(asked, infos, strict=True)]
-            return Decided(decisions, [] if reservation is None else [_part(asked, reservation)], [])
-        return self._take_by_slots(asked, hold=hold)
+            charge: The takes.
+            undecided: The rules whose keys cannot be made; all others that do not decide are added.
+            hold: Whether to reserve although no rule asks for it.
 
-    def _take_by_slots(self, asked: Sequence[Asked], *, hold: bool) -> Decided:
-        """Take in one slot after another; refund those before one that denies."""
-        slots = self._slots(asked)
-        working = [*slots]
-        answers: dict[int, RateInfo] = {}
-        parts: list[Part] = []
-        failures: list[Failure] = []
+        Returns:
+            The charge of the rules that have decided, their answers, and the reservations to settle. There are no
+            reservations if the request is denied, and no answers if an error refuses it.
+        """
+        answers, reserved = self._answers(charge, undecided, hold=hold)
+        for index, rule in enumerate(charge.rules.rules):
+            if index not in answers:
+                undecided.setdefault(rule, None)
+        decided = sorted(answers)
+        takes = tuple([charge.takes[index] for index in decided])
+        decided_charge = Charge(charge.rules.at(decided), takes, tuple([charge.hashes[index] for index in decided]))
+        return decided_charge, [answers[index] for index in decided], reserved
+
+    def _answers(
+        self, charge: Charge, undecided: Undecided, *, hold: bool
+    ) -> tuple[dict[int, RateInfo], Sequence[Reserved]]:
+        rules, slots = charge.rules.rules, [] if undecided.refuse else self._slots(charge)
+        working, answers = [*slots], dict[int, RateInfo]()
+        reserved: list[Reserved] = []
         for slot in slots:
             try:
-                taken = self._decide(asked, slot, hold=hold or len(slots) > 1)
+                found, part = self._in_slot(charge, slot, hold=hold or len(slots) > 1)
             except StoreError as error:
-                failures.append(Failure(error, [asked[index].rule for index in slot]))
+                undecided.fail(error, [rules[index] for index in slot], self._log)
                 working.remove(slot)
-                if failures[-1].refuses:
-                    self._refund(parts)
-                    return Decided([], [], failures)
+                if undecided.refuse:
+                    _refund(reserved, self._log)
+                    return {}, ()
                 continue
-            if any(not info.allowed and not asked[index].rule.shadow for index, info in taken.answers.items()):
-                self._refund(parts)
+            if any(not info.allowed and not rules[index].shadow for index, info in found.items()):
+                _refund(reserved, self._log)
                 working.remove(slot)
-                answers = taken.answers
                 for other in working:
                     # Those before it as well: after the refund they have more than they have answered.
-                    answers |= self._decide(asked, other, hold=False, is_denied=True).answers
-                return Decided(_decisions(asked, answers), [], failures)
-            answers |= taken.answers
-            if taken.part is not None:
-                parts.append(taken.part)
-        return Decided(_decisions(asked, answers), parts if hold else self._kept(parts), failures)
+                    found |= self._in_slot(charge, other, hold=False, is_denied=True)[0]
+                return found, ()
+            answers |= found
+            reserved += [] if part is None else [part]
+        return answers, reserved if hold else self._kept(reserved)
 
-    def _slots(self, asked: Sequence[Asked]) -> list[list[int]]:
-        """Return the places of the rules, slot by slot: last the slots of which all rules are in shadow mode."""
-        if self._partition is None or len(asked) < 2:
-            return [[*range(len(asked))]]
-        slots = self._partition([each.key for each in asked])
-        return sorted(slots, key=lambda slot: all(asked[index].rule.shadow for index in slot))
+    def _slots(self, charge: Charge) -> list[list[int]]:
+        """Return the positions of the rules, slot by slot: last the slots of which all rules are in shadow mode."""
+        if self._partition is None or len(charge.takes) < 2:
+            return [[*range(len(charge.takes))]] if charge.takes else []
+        slots = self._partition([key for key, _, _ in charge.takes])
+        return sorted(slots, key=lambda slot: all(charge.rules.rules[index].shadow for index in slot))
 
-    def _decide(self, asked: Sequence[Asked], slot: Sequence[int], *, hold: bool, is_denied: bool = False) -> _Taken:
+    def _in_slot(
+        self, charge: Charge, slot: Sequence[int], *, hold: bool, is_denied: bool = False
+    ) -> tuple[dict[int, RateInfo], Reserved | None]:
         """Decide by the rules of one slot: take for all, or for none.
 
         Args:
-            asked: The rules of the request, and their keys.
-            slot: The places of the rules of the slot.
+            charge: The takes of the request.
+            slot: The positions of the rules of the slot.
             hold: Whether to reserve.
             is_denied: Whether the request is denied whatever these rules answer: then nothing is taken.
 
@@ -122,81 +156,52 @@ class Taking:
             StoreError: The store failed; nothing was taken.
         """
         over: dict[int, RateInfo] = {}
-        while True:
-            rest = [index for index in slot if index not in over]
-            rules, reservation = [asked[index] for index in rest], None
+        while rest := [index for index in slot if index not in over]:
+            ruleset, takes = charge.rules.at(rest), [charge.takes[index] for index in rest]
+            reservation = None
             try:
-                if is_denied or any(not asked[index].rule.shadow for index in over):
-                    infos = self._look(rules)
+                if is_denied:
+                    infos = self._look(ruleset, takes)
                 else:
-                    infos, reservation = self._take(rules, hold=hold)
+                    infos, reservation = self.together(ruleset, takes, hold)
             except CostError as error:
                 index = rest[error.index]
-                self._on_cost_error(error, asked[index].rule)
+                rule = charge.rules.rules[index]
+                # A denial, as the store works.
+                self._log.record(error, f"policy {rule.name} in shadow mode" if rule.shadow else "request denied")
                 over[index] = RateInfo(False, error.limit, 0, 0)
+                is_denied = is_denied or not rule.shadow
             else:
-                part = None if reservation is None else _part(rules, reservation)
-                return _Taken(over | dict(zip(rest, infos, strict=False)), part)
+                part = None if reservation is None else Reserved(ruleset.rules, reservation)
+                return over | dict(zip(rest, infos, strict=False)), part
+        return over, None
 
-    def _take(self, asked: Sequence[Asked], *, hold: bool) -> tuple[list[RateInfo], Reservation | None]:
-        if not asked:
-            return [], None
-        shadow = _shadow(asked)
-        if hold or any(each.rule.reserves for each in asked):
-            reservation = self._store.reserve(_reserves(asked), shadow=shadow)
-            return reservation.infos, reservation if reservation.allowed else None
-        takes: list[KeyTake] = [
-            (each.key, each.rule.limit, each.rule.cost) for each in asked if isinstance(each.rule.limit, Quota)
-        ]
-        if len(asked) == 1 and not shadow:
-            # Much cheaper than `take_all`.
-            ((key, quota, cost),) = takes
-            return [self._store.take(key, cost, quota)], None
-        return self._store.take_all(takes, shadow=shadow), None
-
-    def _look(self, asked: Sequence[Asked]) -> list[RateInfo]:
+    def _look(self, ruleset: Ruleset, takes: Sequence[KeyReserve]) -> Sequence[RateInfo]:
         """Return the answers to a request that is denied in any case, and take nothing; none if the store fails.
 
         Raises:
             CostError: The bucket of a rule is smaller than its cost.
         """
-        if not asked:
-            return []
         # A call that asks for two units of a concurrency limit of one is denied, so it takes nothing for the others.
-        denial: list[KeyReserve] = [(_NO_POLICY + asked[0].key, Concurrency(1), 1)] * 2
+        denial: list[KeyReserve] = [(_NO_POLICY + takes[0][0], Concurrency(1), 1)] * 2
         try:
-            return self._store.reserve([*_reserves(asked), *denial], shadow=_shadow(asked)).infos[: len(asked)]
+            return self._store.reserve([*takes, *denial], shadow=ruleset.shadow).infos[: len(takes)]
         except CostError:
             raise
         except StoreError:
             return []
 
-    def _refund(self, parts: Sequence[Part]) -> None:
-        for part in parts:
-            self._settle(part.reservation.refund)
-
-    def _kept(self, parts: Sequence[Part]) -> list[Part]:
+    def _kept(self, reserved: Sequence[Reserved]) -> list[Reserved]:
         """Return the parts that the response settles; commit the others at once."""
         kept = []
-        for part in parts:
+        for part in reserved:
             if any(rule.reserves for rule in part.rules):
                 kept.append(part)
             else:
-                self._settle(part.reservation.commit)
+                settled(part.reservation.commit, self._log)
         return kept
 
 
-def _decisions(asked: Sequence[Asked], answers: dict[int, RateInfo]) -> list[Decision]:
-    return [(asked[index].rule, answers[index], asked[index].label) for index in sorted(answers)]
-
-
-def _part(asked: Sequence[Asked], reservation: Reservation) -> Part:
-    return Part([each.rule for each in asked], reservation)
-
-
-def _reserves(asked: Sequence[Asked]) -> list[KeyReserve]:
-    return [(each.key, each.rule.limit, each.rule.cost) for each in asked]
-
-
-def _shadow(asked: Sequence[Asked]) -> list[int]:
-    return [index for index, each in enumerate(asked) if each.rule.shadow]
+def _refund(reserved: Iterable[Reserved], log: ErrorLog) -> None:
+    for part in reserved:
+        settled(part.reservation.refund, log)

@@ -1,4 +1,4 @@
-"""Commands: the server as the back end of a store; what its scripts are asked, and what they answer.
+"""Commands: the server as the back end of a store; the calls of its scripts, and their answers.
 
 Arguments and answers are MessagePack, which the server's Lua reads and writes by itself. Times are whole microseconds.
 """
@@ -35,7 +35,7 @@ _encode: Final = msgspec.msgpack.Encoder().encode
 
 
 class Receipt:
-    """What a settlement needs of one take, until the server was told of it.
+    """The record of one take that a settlement needs.
 
     Attributes:
         tag: The bucket's tag; of units in flight, what they are called in their set.

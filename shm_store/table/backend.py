@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from shm_store.core.algorithms import Algorithm, Decision
 from shm_store.core.backend import Decided, Take
 from shm_store.core.digest import Digest
-from shm_store.core.limiter import KeyTake, TakeCall
+from shm_store.core.limiter import KeyTake, TakeAllCall, TakeCall
 from shm_store.core.validation import not_a_quota, require_key
 from shm_store.errors import ConfigurationError, CostError, TableFullError
 from shm_store.quota import Concurrency, Quota
@@ -141,7 +141,7 @@ class TableBackend:
 
         return get
 
-    def bind_take_all(self, slowly: Callable[..., list[RateInfo]]) -> Callable[..., list[RateInfo]]:
+    def bind_take_all(self, slowly: TakeAllCall) -> TakeAllCall:
         """Return the fast `take_all` of a store, for keys that are all known; it leaves to `slowly` what is unusual."""
         hints, run, default = self._known.recent, self._transaction.run, self.quota
 
@@ -216,7 +216,7 @@ class TableBackend:
         elif not isinstance(quota, Quota):
             raise not_a_quota("quota", quota)
         founds = [self._sought(key, quota)]
-        decisions, is_denied, is_searched = self._run(founds, [cost], 0)
+        decisions, _, _ = self._run(founds, [cost], 0)
         if founds[0].victim is None:
             self._remember(founds, decisions)
         return _info(founds[0], decisions[0])
@@ -267,7 +267,7 @@ class TableBackend:
 _UNKNOWN = RateInfo(False, 0, -1, 0)
 
 
-def _unknown(_key: str, _cost: int = 1, _quota: Quota | None = None) -> RateInfo:
+def _unknown(key: str, cost: int = 1, quota: Quota | None = None) -> RateInfo:
     return _UNKNOWN
 
 

@@ -97,10 +97,10 @@ class InFlightUnits:
             TableFullError: The process has no slot yet, and the key's set has none to give up.
         """
         key, owner, others, owners = found.place, self.owner, 0, set[Owner]()
-        for slot in self._slots.of_key(key, IN_FLIGHT):
-            other, units = owner_of(slot.words), slot.words[IN_FLIGHT_UNITS]
+        for each in self._slots.of_key(key, IN_FLIGHT):
+            other, units = owner_of(each.words), each.words[IN_FLIGHT_UNITS]
             if other in dead:
-                self._slots.vacate(key.set_index, slot.number)
+                self._slots.vacate(key.set_index, each.number)
             elif other != owner and units:
                 others += units
                 owners.add(other)

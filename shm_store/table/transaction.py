@@ -307,4 +307,3 @@ def _doubtful(founds: list[Found], decisions: list[Decision]) -> set[Owner]:
     """Return the processes that must be alive for the denials to stand."""
     together = zip(founds, decisions, strict=True)
     return {owner for found, decision in together if not decision[0] for owner in found.owners}
-

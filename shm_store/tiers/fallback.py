@@ -61,7 +61,7 @@ class FallbackStore(CountedStore):
 
 
 class _Receipt(NamedTuple):
-    """Which of the two has taken, what it was asked, and what it has answered."""
+    """The settler of one take, and the take and the answer as that settler knows them."""
 
     settler: Settler
     take: Take

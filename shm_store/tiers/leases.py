@@ -187,7 +187,7 @@ class LeaseStore(CountedStore):
             most=most,
             number=number,
             ends_ns=ends_ns,
-            # A bucket without windows may be full again before its lease ends.
+            # A bucket of gcra may be full again before: what it has here is more than what is left of it.
             resets_ns=max(began_ns + info.reset_after_ns, ends_ns),
         )
 

@@ -1,4 +1,4 @@
-"""What the stores of two tiers need of the store that several hosts share."""
+"""The store that several hosts share, as stores of two tiers use it."""
 
 from __future__ import annotations
 

@@ -1,10 +1,11 @@
-"""Benchmarks: run them, and render the report of their figures.
+"""Benchmarks: run them, and write docs/performance.md from their figures.
 
 python -m tests.bench                       everything, and docs/performance.md from it
 python -m tests.bench takes startup         these alone
-python -m tests.bench report                docs/performance.md from what was measured before
 python -m tests.bench targets               what each way to use the library costs, beside the bounds
 python -m tests.bench targets --quick       the same in a minute and a half
+python -m tests.bench report                docs/performance.md, its data and plots from what was measured before
+python -m tests.bench pages                 the tables of the pages, from the data in docs
 python -m tests.bench --quick               whether it works: few rounds, small sizes, no report in docs
 python -m tests.bench --results FOLDER      keep them there: build/bench-3.13 becomes a second column of the report
 """
@@ -19,6 +20,8 @@ from typing import Final
 
 from tests.bench.figures import RESULTS
 from tests.bench.machine import Machine, program
+from tests.bench.published import FOLDER, Run, publish, published
+from tests.bench.report import render
 from tests.bench.runs import run
 from tests.bench.tables import aligned
 from tests.bench.targets import table
@@ -38,9 +41,10 @@ MODULES: Final = (
     "past_one_host",
 )
 REPORT: Final = "report"
-#: The modules that measure for `targets`.
-BOUNDED: Final = ("one_core", "workers")
+PAGES: Final = "pages"
 BOUNDS: Final = "targets"
+#: `targets` runs these modules.
+BOUNDED: Final = ("one_core", "falcon_app", "workers")
 #: Programs that a module cannot do without.
 NEEDS: Final = {"workers": ("wrk",), "servers": ("wrk", "nginx")}
 
@@ -51,16 +55,20 @@ def main() -> None:
     results = arguments.results / "quick" if arguments.quick else arguments.results
     # What is kept elsewhere is to stand beside what is kept here, not instead of it.
     wanted = arguments.modules or [*MODULES, *[REPORT] * (arguments.results == RESULTS)]
-    modules = [name for name in MODULES if name in _expanded(wanted) and _possible(name)]
+    bounds = BOUNDS in wanted
+    modules = [name for name in MODULES if name in wanted or (bounds and name in BOUNDED)]
+    modules = [name for name in modules if _possible(name)]
     if modules:
         Machine.here(shlex.join(["python", "-m", "tests.bench", *sys.argv[1:]])).save(results)
-    failed = [name for name in modules if not run(name, results, quick=arguments.quick, shown=BOUNDS not in wanted)]
+    failed = [name for name in modules if not run(name, results, quick=arguments.quick, shown=not bounds)]
     if failed:
         print("failed:", *failed, file=sys.stderr)
-    if BOUNDS in wanted:
-        print(aligned(table(results)))
-    if REPORT in wanted:
-        _report(results, quick=arguments.quick)
+    if bounds:
+        print(aligned(table(Run.load(results, BOUNDED))))
+    if REPORT in wanted and not arguments.quick:
+        _report(results)
+    if PAGES in wanted:
+        print(render(published()))
     sys.exit(bool(failed))
 
 
@@ -68,17 +76,14 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m tests.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("modules", nargs="*", metavar="module", help=", ".join([*MODULES, BOUNDS, REPORT]))
+    choices = [*MODULES, BOUNDS, REPORT, PAGES]
+    parser.add_argument("modules", nargs="*", metavar="module", help=", ".join(choices))
     parser.add_argument("--quick", action="store_true", help="try the suite out")
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="FOLDER", help=f"default: {RESULTS}")
     arguments = parser.parse_args()
-    if unknown := set(arguments.modules) - {*MODULES, BOUNDS, REPORT}:
+    if unknown := set(arguments.modules) - {*choices}:
         parser.error(f"no such module: {', '.join(sorted(unknown))}")
     return arguments
-
-
-def _expanded(wanted: list[str]) -> set[str]:
-    return {*wanted, *(BOUNDED if BOUNDS in wanted else ())}
 
 
 def _possible(name: str) -> bool:
@@ -88,11 +93,15 @@ def _possible(name: str) -> bool:
     return not missing
 
 
-def _report(results: Path, *, quick: bool) -> None:
+def _report(results: Path) -> None:
     # Imported here: the drawing library is slow to load, and nothing else needs it.
-    from tests.bench import report  # noqa: PLC0415
+    from tests.bench import plots  # noqa: PLC0415
 
-    print(report.render(results, results / "performance.md" if quick else report.DOCUMENT, MODULES))
+    folders = [results, *sorted(results.parent.glob(f"{results.name}-*/"))]
+    publish([Run.load(folder, MODULES) for folder in folders])
+    runs = published()
+    plots.draw(runs[0].groups, FOLDER)
+    print(render(runs))
 
 
 if __name__ == "__main__":

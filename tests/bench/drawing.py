@@ -11,7 +11,7 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.patches import Patch
 from matplotlib.ticker import StrMethodFormatter
 
-from tests.bench.figures import Figure
+from tests.bench.figures import Summary
 from tests.bench.tables import number
 
 #: Okabe and Ito's colours, which most colour-blind people can tell apart.
@@ -52,7 +52,7 @@ def save(drawn: Canvas, file: Path, title: str) -> None:
 
 def bars(
     drawn: Canvas,
-    figures: Sequence[Figure],
+    figures: Sequence[Summary],
     colours: Sequence[str],
     *,
     legend: Mapping[str, str],
@@ -72,7 +72,7 @@ def bars(
     axes.legend([Patch(color=colour) for colour in legend.values()], list(legend), fontsize=_SMALL)
 
 
-def lines(axes: Any, series: Mapping[str, Mapping[str, Figure]], *, scale: str = "linear") -> None:  # noqa: ANN401 - matplotlib's Axes
+def lines(axes: Any, series: Mapping[str, Mapping[str, Summary]], *, scale: str = "linear") -> None:  # noqa: ANN401 - matplotlib's Axes
     """Draw lines from left to right: of each, figures by what they belong to, with their quartiles."""
     dashes = itertools.chain(*(itertools.repeat(each, 7) for each in ("-", "--", ":", "-.")))
     colours = itertools.cycle((BLUE, RED, ORANGE, GREEN, PURPLE, SKY, BLACK))
@@ -88,12 +88,12 @@ def lines(axes: Any, series: Mapping[str, Mapping[str, Figure]], *, scale: str =
     axes.yaxis.set_major_formatter(_THOUSANDS)
 
 
-def unit(figures: Sequence[Figure]) -> str:
+def unit(figures: Sequence[Summary]) -> str:
     """Return the figures' unit in words."""
     return _UNITS.get(figures[0].unit, figures[0].unit)
 
 
-def _whiskers(figures: Sequence[Figure]) -> list[list[float]]:
+def _whiskers(figures: Sequence[Summary]) -> list[list[float]]:
     below = [figure.median - figure.quartiles[0] for figure in figures]
     above = [figure.quartiles[1] - figure.median for figure in figures]
     return [below, above]

@@ -1,42 +1,55 @@
 """The cost that a limit adds to a Falcon request in process (WSGI, ASGI, allowed, denied), beside falcon-limiter's.
 
-Every call gets a copy of the environ or scope, as a server gives each request its own. Added costs are made within a
-round: an allowed request less the same application without a limiter.
+`measure` starts this module as a program once a round. Every call gets a copy of the environ or scope, as a server
+gives each request its own.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, Final, TypeAlias
 
 import falcon.asgi
 import falcon.testing
-from falcon.routing import DefaultRouter
 from falcon_limiter import Limiter
 from falcon_limiter.utils import get_remote_addr
 
-from shm_store import Config, ShmStore
+from shm_store import Config, Quota, ShmStore
 from shm_store.falcon import Headers, RateLimitMiddleware
 from shm_store.policy import Policy
 from shm_store.wsgi import RateLimitMiddleware as InFront
-from tests.bench.figures import Figure, Group, in_turn
+from tests.bench.figures import Figure, Group
+from tests.bench.timing import CLOCK, HOW, Timer, in_processes, write_times
 
 # More than will be sent: every request is allowed.
 AMPLE: Final = 1_000_000_000
 CLIENT: Final = "203.0.113.7"
-ALL: Final = Headers(legacy=True)
 NONE: Final = Headers(version=None)
 ALLOWED: Final = falcon.HTTP_200
 DENIED: Final = falcon.HTTP_429
 
+_BUCKET: Final = Quota(AMPLE, "1h")
+_THREE: Final = (_BUCKET, Quota(AMPLE, "1min"), Quota(AMPLE, "1d"))
+#: By name, the quotas of the policies.
+POLICIES: Final = {
+    "JSON, one policy, token-bucket": (_BUCKET,),
+    "JSON, one policy, gcra": (Quota(AMPLE, "1h", algorithm="gcra"),),
+    "JSON, three policies": _THREE,
+    "denied, by one of three": (_BUCKET, Quota(1, "1h"), Quota(AMPLE, "1d")),
+}
+#: The bare case of each case, by the first word of its name.
+_BARE: Final = {
+    "text": ("bare text",),
+    "JSON": ("bare JSON",),
+    "denied": ("bare JSON", "bare text"),
+    "ASGI": ("ASGI, bare JSON",),
+}
+
 Wsgi: TypeAlias = Callable[[dict[str, Any], Any], Iterable[bytes]]
 Asgi: TypeAlias = Callable[[dict[str, Any], Any, Any], Awaitable[None]]
-#: Sends a number of requests, and returns the mean time of one in ns.
-Case: TypeAlias = Callable[[int], float]
 
 
 class Text:
@@ -61,66 +74,58 @@ class AsyncJson:
 
 
 def measure(*, quick: bool) -> Group:
-    """Measure every application in turn, round by round."""
-    rounds, requests = (5, 400) if quick else (41, 4_000)
+    """Start a process a round, and return the time of one request of each case, and its ratio to the bare one."""
+    figures = in_processes("tests.bench.falcon_app", 6 if quick else 21)
+    return Group(
+        name="falcon_app",
+        how=f"Falcon called in process. {HOW}",
+        figures=[*figures.values(), *_ratios(figures)],
+    )
+
+
+def _ratios(figures: dict[str, Figure]) -> Iterator[Figure]:
+    for name, figure in figures.items():
+        for bare in _BARE.get(name.partition(",")[0], ()):
+            ratio = figure.over(figures[bare])
+            yield ratio
+            yield Figure(f"{name}: added / {bare}", "", tuple(value - 1 for value in ratio.values))
+
+
+def main() -> None:
+    """Time every case."""
     with ExitStack() as stack:
         ample, spent = stack.enter_context(_store(AMPLE)), stack.enter_context(_store(1))
         spent.take(f"default:client:{CLIENT}")
-        cases = dict(_wsgi_cases(ample, spent)) | dict(_asgi_cases(ample, spent))
-        figures = in_turn({name: _bound(case, requests) for name, case in cases.items()}, rounds)
-    how = f"Falcon called in process, {rounds} rounds of {requests} requests; ratios are made within a round"
-    group = Group("falcon_app", how, figures)
-    return Group(group.name, group.how, [*figures, *_ratios(group)])
+        write_times(dict(_wsgi_cases(ample, spent)) | dict(_policy_cases(ample)) | dict(_asgi_cases(ample, spent)))
 
 
-def _wsgi_cases(ample: ShmStore, spent: ShmStore) -> Iterator[tuple[str, Case]]:
-    yield "bare text", wsgi(application(), "/text")
-    yield "bare JSON", wsgi(application(), "/json")
+def _wsgi_cases(ample: ShmStore, spent: ShmStore) -> Iterator[tuple[str, Timer]]:
     for form in ("text", "JSON"):
         path = f"/{form.lower()}"
-        yield f"{form}, allowed", wsgi(application(RateLimitMiddleware(ample)), path)
-        yield f"{form}, allowed, without headers", wsgi(application(RateLimitMiddleware(ample, headers=NONE)), path)
-        yield f"{form}, allowed, legacy headers too", wsgi(application(RateLimitMiddleware(ample, headers=ALL)), path)
-    yield "JSON, allowed by the policy of a route", wsgi(_routed(ample), "/json")
-    three = [Policy(name=f"per-{unit}", quota=f"{AMPLE}/{unit}") for unit in ("minute", "hour", "day")]
-    yield "JSON, allowed by three policies", wsgi(application(RateLimitMiddleware(ample, policies=three)), "/json")
-    yield "JSON, allowed in front of Falcon", wsgi(InFront(application(), ample), "/json")
-    yield "denied", wsgi(application(RateLimitMiddleware(spent)), "/json", DENIED)
-    yield "denied, legacy headers too", wsgi(application(RateLimitMiddleware(spent, headers=ALL)), "/json", DENIED)
-    yield "denied in front of Falcon", wsgi(InFront(application(), spent), "/json", DENIED)
+        yield f"bare {form}", _wsgi(_app(), path)
+        yield f"{form}, allowed", _wsgi(_app(RateLimitMiddleware(ample)), path)
+        yield f"{form}, allowed, without headers", _wsgi(_app(RateLimitMiddleware(ample, headers=NONE)), path)
+    yield "JSON, allowed in front of Falcon", _wsgi(InFront(_app(), ample), "/json")
+    yield "denied", _wsgi(_app(RateLimitMiddleware(spent)), "/json", DENIED)
+    yield "denied, in front of Falcon", _wsgi(InFront(_app(), spent), "/json", DENIED)
     # Its denials end in a 500: they call HTTPTooManyRequests as Falcon 4 no longer allows.
-    yield "JSON, allowed by falcon-limiter, without headers", wsgi(_peer(), "/json")
+    yield "JSON, allowed by falcon-limiter, without headers", _wsgi(_peer(), "/json")
 
 
-def _asgi_cases(ample: ShmStore, spent: ShmStore) -> Iterator[tuple[str, Case]]:
+def _policy_cases(store: ShmStore) -> Iterator[tuple[str, Timer]]:
+    for case, (name, quotas) in enumerate(POLICIES.items()):
+        policies = [Policy(name=f"{case}-{number}", quota=quota) for number, quota in enumerate(quotas)]
+        app = _app(RateLimitMiddleware(store, policies=policies))
+        is_denied = any(quota.limit == 1 for quota in quotas)
+        if is_denied:
+            _wsgi(app, "/json")(1)
+        yield name, _wsgi(app, "/json", DENIED if is_denied else ALLOWED)
+
+
+def _asgi_cases(ample: ShmStore, spent: ShmStore) -> Iterator[tuple[str, Timer]]:
     yield "ASGI, bare JSON", _asgi(_async_app())
-    yield "ASGI, JSON, allowed", _asgi(_async_app(RateLimitMiddleware(ample)))
+    yield "ASGI, allowed", _asgi(_async_app(RateLimitMiddleware(ample)))
     yield "ASGI, denied", _asgi(_async_app(RateLimitMiddleware(spent)), 429)
-
-
-def _ratios(group: Group) -> Iterator[Figure]:
-    bare = {name: group[name] for name in ("bare text", "bare JSON", "ASGI, bare JSON")}
-    for form in ("text", "JSON"):
-        added = _less(group[f"{form}, allowed"], bare[f"bare {form}"], f"added by an allowed request, {form}")
-        yield added
-        yield added.over(bare[f"bare {form}"], f"added by an allowed request / bare {form}")
-        yield group["denied"].over(bare[f"bare {form}"])
-        yield group["denied in front of Falcon"].over(bare[f"bare {form}"])
-    for figure in group.figures:
-        if figure.name.startswith("JSON"):
-            added = _less(figure, bare["bare JSON"], figure.name)
-            yield added.over(bare["bare JSON"], f"added: {figure.name} / bare JSON")
-    allowed, theirs = group["JSON, allowed, without headers"], group["JSON, allowed by falcon-limiter, without headers"]
-    yield _less(theirs, bare["bare JSON"], "").over(
-        _less(allowed, bare["bare JSON"], ""), "added: falcon-limiter / ours, both without headers"
-    )
-    added = _less(group["ASGI, JSON, allowed"], bare["ASGI, bare JSON"], "ASGI, added by an allowed request")
-    yield added.over(bare["ASGI, bare JSON"], "ASGI, added by an allowed request / bare JSON")
-    yield group["ASGI, denied"].over(bare["ASGI, bare JSON"], "ASGI, denied / bare JSON")
-
-
-def _less(figure: Figure, bare: Figure, name: str) -> Figure:
-    return Figure(name, figure.unit, tuple(a - b for a, b in zip(figure.values, bare.values, strict=True)))
 
 
 @contextmanager
@@ -133,8 +138,8 @@ def _store(limit: int) -> Iterator[ShmStore]:
             store.unlink()
 
 
-def application(*middleware: Any, router: DefaultRouter | None = None, resource: object = None) -> Wsgi:  # noqa: ANN401 - any of Falcon's protocols
-    app = falcon.App(middleware=list(middleware), router=router)
+def _app(*middleware: Any, resource: object = None) -> Wsgi:  # noqa: ANN401 - any of Falcon's protocols
+    app = falcon.App(middleware=list(middleware))
     app.add_route("/text", Text())
     app.add_route("/json", resource or Json())
     return app
@@ -146,12 +151,6 @@ def _async_app(*middleware: RateLimitMiddleware) -> Asgi:
     return app
 
 
-def _routed(store: ShmStore) -> Wsgi:
-    router = DefaultRouter()
-    policy = Policy(name="route", quota=store.quota, routes=["/json"])
-    return application(RateLimitMiddleware(store, router=router, policies=[policy]), router=router)
-
-
 def _peer() -> Wsgi:
     limiter = Limiter(key_func=get_remote_addr, default_limits=f"{AMPLE} per hour")
 
@@ -160,14 +159,10 @@ def _peer() -> Wsgi:
         def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
             super().on_get(req, resp)
 
-    return application(limiter.middleware, resource=Limited())
+    return _app(limiter.middleware, resource=Limited())
 
 
-def _bound(case: Case, requests: int) -> Callable[[], float]:
-    return lambda: case(requests)
-
-
-def wsgi(app: Wsgi, path: str, status: str = ALLOWED) -> Case:
+def _wsgi(app: Wsgi, path: str, status: str = ALLOWED) -> Timer:
     environ = falcon.testing.create_environ(path, remote_addr=CLIENT)
 
     def check(answered: str, _headers: list[tuple[str, str]], _exc_info: object = None) -> None:
@@ -179,15 +174,15 @@ def wsgi(app: Wsgi, path: str, status: str = ALLOWED) -> Case:
 
     def request_ns(requests: int) -> float:
         app(environ.copy(), check)
-        start = time.perf_counter_ns()
+        start = CLOCK()
         for _ in range(requests):
             app(environ.copy(), start_response)
-        return (time.perf_counter_ns() - start) / requests
+        return (CLOCK() - start) / requests
 
     return request_ns
 
 
-def _asgi(app: Asgi, status: int = 200) -> Case:
+def _asgi(app: Asgi, status: int = 200) -> Timer:
     # A tuple, as servers give it: Falcon's own is an iterator, which only the first of the copies could read.
     scope = falcon.testing.create_scope("/json") | {"client": (CLIENT, 50_000)}
 
@@ -203,9 +198,13 @@ def _asgi(app: Asgi, status: int = 200) -> Case:
 
     async def request_ns(requests: int) -> float:
         await app(scope.copy(), receive, check)
-        start = time.perf_counter_ns()
+        start = CLOCK()
         for _ in range(requests):
             await app(scope.copy(), receive, send)
-        return (time.perf_counter_ns() - start) / requests
+        return (CLOCK() - start) / requests
 
     return lambda requests: asyncio.run(request_ns(requests))
+
+
+if __name__ == "__main__":
+    main()

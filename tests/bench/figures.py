@@ -7,7 +7,8 @@ and a ratio is made within each round: its median is the result, and the quartil
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +16,22 @@ import msgspec
 
 #: Where the figures of a run are kept, one file a group; not part of the repository.
 RESULTS: Final = Path("build/bench")
+
+
+class Summary(msgspec.Struct, frozen=True):
+    """A figure without its rounds.
+
+    Attributes:
+        name: The figure's name.
+        unit: Its unit.
+        median: The middle of the rounds.
+        quartiles: The bounds of the middle half of the rounds.
+    """
+
+    name: str
+    unit: str
+    median: float
+    quartiles: tuple[float, float]
 
 
 class Figure(msgspec.Struct, frozen=True):
@@ -37,11 +54,16 @@ class Figure(msgspec.Struct, frozen=True):
 
     @property
     def quartiles(self) -> tuple[float, float]:
-        """Between which the middle half of the rounds lies."""
+        """The bounds of the middle half of the rounds."""
         if len(self.values) < 2:
             return self.values[0], self.values[0]
         low, _, high = statistics.quantiles(self.values, n=4, method="inclusive")
         return low, high
+
+    @property
+    def summary(self) -> Summary:
+        """The figure as it is published."""
+        return Summary(self.name, self.unit, self.median, self.quartiles)
 
     def over(self, other: Figure, name: str = "") -> Figure:
         """Return the ratio of this figure to another of the same rounds."""
@@ -79,10 +101,24 @@ class Group(msgspec.Struct, frozen=True):
 
 def in_turn(cases: Mapping[str, Callable[[], float]], rounds: int, unit: str = "ns") -> list[Figure]:
     """Measure every case once a round, the order reversed every other round, and return a figure for each."""
-    values: dict[str, list[float]] = {name: [] for name in cases}
-    order: Sequence[str] = list(cases)
+    return numbers_in_turn({name: partial(_alone, case) for name, case in cases.items()}, rounds, unit)
+
+
+def _alone(case: Callable[[], float]) -> Mapping[str, float]:
+    return {"": case()}
+
+
+def numbers_in_turn(
+    cases: Mapping[str, Callable[[], Mapping[str, float]]], rounds: int, unit: str = "ns"
+) -> list[Figure]:
+    """Do the same as `in_turn` with cases that each measure several numbers: "number, case"."""
+    values: dict[str, list[float]] = {}
+    order = list(cases)
+    names: list[str] = []
     for _ in range(rounds):
-        for name in order:
-            values[name].append(cases[name]())
-        order = order[::-1]
-    return [Figure(name, unit, tuple(each)) for name, each in values.items()]
+        for case in order:
+            for number, value in cases[case]().items():
+                values.setdefault(f"{number}, {case}" if number else case, []).append(value)
+        names = names or list(values)
+        order.reverse()
+    return [Figure(name, unit, tuple(values[name])) for name in names]

@@ -1,59 +1,38 @@
-"""One core: what each way to use the library costs, as a ratio to token-bucket's `consume` or to a bare request.
+"""One core: what each way to use the library costs, as a ratio to token-bucket's `consume`.
 
-`measure` starts this module as a program once a round. The process keeps to one core and times every case in turn, each
-for a moment, many times over. Its figure of a case is the shortest time: neither another process nor a slower second of
-the machine is in it.
+`measure` starts this module as a program once a round.
 """
 
 from __future__ import annotations
 
 import itertools
 import os
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-import msgspec
 import token_bucket
 
 from shm_store import Config, Quota, ShmStore
-from shm_store.falcon import RateLimitMiddleware
-from shm_store.policy import Policy
-from tests.bench.falcon_app import ALLOWED, DENIED, application, wsgi
 from tests.bench.figures import Figure, Group, in_turn
-from tests.bench.population import AMPLE, FIXED_WINDOW, OURS, population
+from tests.bench.peers import AMPLE, FIXED_WINDOW
+from tests.bench.populations import OURS, population
+from tests.bench.timing import HOW, Each, Timer, in_processes, keep_to_one_processor, timer, write_times
 
 CONSUME: Final = "consume"
-BARE: Final = "bare JSON"
-EMPTY: Final = "first take, empty table"
-FILLED: Final = "first take, 64k live keys"
-
+_KEY: Final = "client:203.0.113.7"
 _TABLE: Final = 131_072
-_LIVE: Final = 65_536
-#: First takes in a row; limits looks for expired keys every 10 ms meanwhile.
+#: Keys that are there before.
+_BEFORE: Final = {"first take, empty table": 0, "first take, 64k live keys": 65_536}
+#: First takes in a row, in which limits looks for expired keys every 10 ms, and how many such pieces are timed: few, so
+#: that the table does not fill.
 _NEW: Final = 4_096
-#: How long one case is timed in one pass: longer than the clock's grain, shorter than the scheduler's slice.
-_MOMENT_NS: Final = 2_000_000
+_PIECES: Final = 4
 #: Emission intervals of whole nanoseconds, and of none: an hour has no prime factor beyond 5.
 _FRACTION: Final = 700_000_000
 
 #: Numbers for their names.
 _TABLES: Final = itertools.count()
-
-#: Given a number of calls, the nanoseconds of one.
-Timer = Callable[[int], float]
-
-_LOOP: Final = """
-def loop(rounds, clock, {names}):
-    start = clock()
-    for each in rounds:
-        {statement}
-    return clock() - start
-"""
 
 
 class Case(NamedTuple):
@@ -69,7 +48,7 @@ class Case(NamedTuple):
     name: str
     statement: str
     quotas: tuple[Quota, ...]
-    each: Callable[[int], Iterable[object]] | None = None
+    each: Each | None = None
 
 
 def _quota(algorithm: str, limit: int = AMPLE, interval: str = "1h") -> Quota:
@@ -80,7 +59,6 @@ _BUCKET: Final = _quota("token-bucket")
 _WINDOW: Final = _quota("fixed-window")
 _GCRA: Final = _quota("gcra")
 _SLIDING: Final = _quota("sliding-window")
-_SPENT: Final = _quota("token-bucket", 1)
 _INTERVALS: Final = ("1min", "1h", "1d")
 
 
@@ -115,85 +93,55 @@ CASES: Final = (
     Case("take_all of 3, mixed", "take_all(takes)", (_BUCKET, _GCRA, _SLIDING)),
     Case("reserve and commit", "reserve(key, 2).commit(1)", (_BUCKET,)),
 )
-_POLICIES: Final = {
-    "one policy, token-bucket": (_BUCKET,),
-    "one policy, gcra": (_GCRA,),
-    "three policies": _three("token-bucket"),
-    "denied by one of three": (_BUCKET, _SPENT, _quota("token-bucket", interval="1d")),
-}
 
 
 def measure(*, quick: bool) -> Group:
     """Start a process a round, and return times and ratios."""
-    rounds = 8 if quick else 21
-    _keep_to_one_core()
-    values: dict[str, list[float]] = {}
-    for _ in range(rounds):
-        for name, ns in _round().items():
-            values.setdefault(name, []).append(ns)
-    figures = {name: Figure(name, "ns", tuple(each)) for name, each in values.items()}
+    rounds = 6 if quick else 21
+    keep_to_one_processor()
+    figures = in_processes("tests.bench.one_core", rounds)
     return Group(
         name="one_core",
-        how="One process on one core; each case is timed for 2 ms, again and again in turn with all others, and the "
-        "shortest time counts; in a new process each round.",
-        figures=[*figures.values(), *_ratios(figures), *_first_takes(rounds)],
+        how=f"{HOW} First takes: 4,096 in a row, new keys each time, ours and those of limits in a process each.",
+        figures=[*figures.values(), *_ratios(figures), *_first_takes(2 if quick else 5)],
     )
 
 
 def _ratios(figures: dict[str, Figure]) -> Iterator[Figure]:
     for case in CASES:
         yield figures[case.name].over(figures[CONSUME])
-    bare = figures[BARE]
-    for name in _POLICIES:
-        ratio = figures[name].over(bare)
-        yield ratio
-        yield Figure(f"{name}: added / {BARE}", "", tuple(value - 1 for value in ratio.values))
 
 
-def _first_takes(rounds: int) -> Iterator[Figure]:
-    bounds = {EMPTY: 0, FILLED: _LIVE}
-    with ExitStack() as stack:
-        cases = {}
-        for name, start in bounds.items():
-            for limiter in (OURS, FIXED_WINDOW):
-                keys = start + (rounds + 1) * _NEW
-                each = stack.enter_context(population(limiter, keys, AMPLE, 0, _TABLE))
-                # The first piece is not timed: what a limiter does once only belongs to no round.
-                pieces = [0, *range(start + _NEW, keys + 1, _NEW)]
-                cases[f"{name}, {limiter}"] = each.first_takes(pieces)
-                cases[f"{name}, {limiter}"]()
-        figures = {figure.name: figure for figure in in_turn(cases, rounds)}
+def _first_takes(sets: int) -> Iterator[Figure]:
+    values: dict[str, tuple[float, ...]] = {}
+    for _ in range(sets):
+        for figure in _first_takes_of_new_limiters():
+            values[figure.name] = (*values.get(figure.name, ()), *figure.values)
+    figures = {name: Figure(name, "ns", each) for name, each in values.items()}
     yield from figures.values()
-    for name in bounds:
+    for name in _BEFORE:
         yield figures[f"{name}, {OURS}"].over(figures[f"{name}, {FIXED_WINDOW}"], f"{name} / {FIXED_WINDOW}")
 
 
-def _round() -> dict[str, float]:
-    answer = subprocess.run([sys.executable, "-m", __spec__.name], check=True, stdout=subprocess.PIPE).stdout
-    return msgspec.json.decode(answer, type=dict[str, float])
-
-
-def _keep_to_one_core() -> None:
-    """Stay on one processor, and all processes that are started from now on."""
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-
-
-def main(passes: int = 25) -> None:
-    """Time every case in turn, and print the shortest time of each."""
+def _first_takes_of_new_limiters() -> list[Figure]:
     with ExitStack() as stack:
-        timers = {CONSUME: _timer("consume(key)", {"consume": _consume(), "key": "client:203.0.113.7"})}
+        cases = {}
+        for name, start in _BEFORE.items():
+            # The first piece is not timed: what a limiter does once only belongs to no round.
+            bounds = [0, *range(start + _NEW, start + (_PIECES + 2) * _NEW, _NEW)]
+            for limiter in (OURS, FIXED_WINDOW):
+                each = stack.enter_context(population(limiter, bounds[-1], AMPLE, 0, _TABLE))
+                cases[f"{name}, {limiter}"] = each.first_takes(bounds)
+                cases[f"{name}, {limiter}"]()
+        return in_turn(cases, _PIECES)
+
+
+def main() -> None:
+    """Time every case."""
+    with ExitStack() as stack:
+        timers = {CONSUME: timer("consume(key)", {"consume": _consume(), "key": _KEY})}
         timers |= {case.name: _ours(stack.enter_context(_store(case.quotas[0])), case) for case in CASES}
-        timers |= _requests(stack.enter_context(_store(_BUCKET)))
-        calls = {name: _calls_in_a_moment(timer) for name, timer in timers.items()}
-        figures = in_turn({name: partial(timers[name], calls[name]) for name in timers}, passes)
-    sys.stdout.buffer.write(msgspec.json.encode({figure.name: min(figure.values) for figure in figures}))
-
-
-def _calls_in_a_moment(timer: Timer) -> int:
-    calls = 16
-    while timer(calls) * calls < _MOMENT_NS:
-        calls *= 2
-    return calls
+        write_times(timers)
 
 
 def _consume() -> Callable[[str], object]:
@@ -201,37 +149,12 @@ def _consume() -> Callable[[str], object]:
 
 
 def _ours(store: ShmStore, case: Case) -> Timer:
-    key = "client:203.0.113.7"
-    overridden = "client:203.0.113.8"
+    overridden = f"{_KEY}0"
     store.set(overridden, AMPLE + 1, "1h")
-    takes = [(f"policy-{number}:{key}", quota, 1) for number, quota in enumerate(case.quotas)]
+    takes = [(f"policy-{number}:{_KEY}", quota, 1) for number, quota in enumerate(case.quotas)]
     names = {name: getattr(store, name) for name in ("take", "peek", "get", "take_all", "reserve")}
-    store.take(key)
-    return _timer(case.statement, names | {"key": key, "overridden": overridden, "takes": takes}, case.each)
-
-
-def _timer(statement: str, names: dict[str, Any], each: Callable[[int], Iterable[object]] | None = None) -> Timer:
-    """Return what times a statement in a loop whose names are local."""
-    scope: dict[str, Any] = {}
-    exec(_LOOP.format(names=", ".join(names), statement=statement), scope)  # noqa: S102 - as timeit does
-    loop: Callable[..., int] = scope["loop"]
-
-    def ns(calls: int) -> float:
-        rounds = each(calls) if each else itertools.repeat(None, calls)
-        return loop(rounds, time.perf_counter_ns, *names.values()) / calls
-
-    return ns
-
-
-def _requests(store: ShmStore) -> dict[str, Timer]:
-    timers = {BARE: wsgi(application(), "/json")}
-    for name, quotas in _POLICIES.items():
-        policies = [Policy(name=f"{len(timers)}-{number}", quota=quota) for number, quota in enumerate(quotas)]
-        limited = application(RateLimitMiddleware(store, policies=policies))
-        if _SPENT in quotas:
-            wsgi(limited, "/json")(1)
-        timers[name] = wsgi(limited, "/json", DENIED if _SPENT in quotas else ALLOWED)
-    return timers
+    store.take(_KEY)
+    return timer(case.statement, names | {"key": _KEY, "overridden": overridden, "takes": takes}, case.each)
 
 
 @contextmanager

@@ -16,9 +16,8 @@ from shm_store import Config, Quota, ShmStore
 from shm_store.redis import RedisConfig, RedisStore
 from shm_store.redis.scripts import TAKE
 from shm_store.tiers import LeaseConfig, LeaseStore
-from tests.bench.figures import Figure, Group
-from tests.bench.peers import PEERS
-from tests.bench.population import AMPLE
+from tests.bench.figures import Group, in_turn
+from tests.bench.peers import AMPLE, PEERS
 from tests.engines import Server
 
 _PLAIN: Final = "take, shared memory"
@@ -39,12 +38,9 @@ Case = tuple[str, Callable[[], object]]
 def measure(*, quick: bool) -> Group:
     """Time every case in turn, round by round; ratios are those of two that were next to each other."""
     rounds, calls = (3, 50) if quick else (41, 400)
-    values: dict[str, list[float]] = {}
     with _cases() as cases:
-        for each in range(rounds):
-            for name, call in reversed(cases) if each % 2 else cases:
-                values.setdefault(name, []).append(_ns(call, calls))
-    figures = {name: Figure(name, "ns", tuple(each)) for name, each in values.items()}
+        measured = in_turn({name: partial(_ns, call, calls) for name, call in cases}, rounds)
+    figures = {figure.name: figure for figure in measured}
     return Group(
         name="past_one_host",
         how="One take in one process, all in turn, each on a key that is there and allowed; Valkey on the same host. "

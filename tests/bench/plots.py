@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import matplotlib as mpl
 from matplotlib.figure import Figure as Canvas
 
-from tests.bench.calls import FLOOR_POSIX_IPC, FLOOR_SEMLOCK, TAKE
 from tests.bench.drawing import BLUE, GREEN, GREY, ORANGE, RED, STYLE, bars, canvas, lines, save, unit
-from tests.bench.figures import Figure, Group
+from tests.bench.figures import Summary
 from tests.bench.peers import PEERS
-from tests.bench.population import LIMITERS, UNIFORM, ZIPF
-from tests.bench.populations import SIZES
+from tests.bench.populations import LIMITERS, SIZES, UNIFORM, ZIPF
 from tests.bench.scaling import CORES, SKEWS
-from tests.bench.threads_primitive import POSIX_IPC, SEMLOCK
+from tests.bench.takes import FLOOR_POSIX_IPC, FLOOR_SEMLOCK, TAKE
 
 
 class Plot(NamedTuple):
@@ -26,28 +24,26 @@ class Plot(NamedTuple):
     Attributes:
         group: The name of the group.
         file: Where it goes.
-        title: What it shows; above the picture, and for who cannot see it.
+        title: Its subject; above the picture.
         draw: Draws it, or returns False if the figures are not there.
     """
 
     group: str
     file: str
     title: str
-    draw: Callable[[Canvas, Mapping[str, Figure]], bool]
+    draw: Callable[[Canvas, Mapping[str, Summary]], bool]
 
 
-def draw(group: Group, folder: Path) -> Iterator[tuple[str, str]]:
-    """Draw all pictures of a group; yield the title and the file of each."""
-    figures = {figure.name: figure for figure in group.figures}
+def draw(groups: Mapping[str, Mapping[str, Summary]], folder: Path) -> None:
+    """Draw all pictures whose group was measured."""
     for plot in PLOTS:
         with mpl.rc_context(STYLE):
             drawn = canvas()
-            if plot.group == group.name and plot.draw(drawn, figures):
+            if plot.group in groups and plot.draw(drawn, groups[plot.group]):
                 save(drawn, folder / plot.file, plot.title)
-                yield plot.title, plot.file
 
 
-def _takes(drawn: Canvas, figures: Mapping[str, Figure]) -> bool:
+def _takes(drawn: Canvas, figures: Mapping[str, Summary]) -> bool:
     colours = {FLOOR_SEMLOCK: GREY, FLOOR_POSIX_IPC: GREY, TAKE: BLUE}
     colours |= {peer.name: ORANGE if peer.scope == "one process" else RED for peer in PEERS}
     legend = {"floor": GREY, "ShmStore, all processes": BLUE, "one process": ORANGE, "several processes": RED}
@@ -55,7 +51,7 @@ def _takes(drawn: Canvas, figures: Mapping[str, Figure]) -> bool:
     return True
 
 
-def _populations(drawn: Canvas, figures: Mapping[str, Figure]) -> bool:
+def _populations(drawn: Canvas, figures: Mapping[str, Summary]) -> bool:
     panels = drawn.subplots(1, 2, sharey=True)
     for panel, distribution in zip(panels, (UNIFORM, ZIPF), strict=True):
         names = {each: {size: f"{each}, {size} keys, {distribution}" for size in SIZES} for each in LIMITERS}
@@ -69,30 +65,31 @@ def _populations(drawn: Canvas, figures: Mapping[str, Figure]) -> bool:
     return True
 
 
-def _falcon(drawn: Canvas, figures: Mapping[str, Figure]) -> bool:
-    words = {"falcon-limiter": ORANGE, "denied": GREEN, "allowed": BLUE}
-    shown = [figure for figure in figures.values() if figure.unit == "ns" and "added" not in figure.name]
-    bars(drawn, shown, [_by_word(each, words) for each in shown], legend={"bare": GREY} | words)
+def _falcon(drawn: Canvas, figures: Mapping[str, Summary]) -> bool:
+    words = {"falcon-limiter": ORANGE, "denied": GREEN, "bare": GREY, "": BLUE}
+    legend = {"bare": GREY, "allowed": BLUE, "denied": GREEN, "falcon-limiter": ORANGE}
+    shown = [figure for figure in figures.values() if figure.unit == "ns"]
+    bars(drawn, shown, [_by_word(each, words) for each in shown], legend=legend)
     return True
 
 
-def _servers(drawn: Canvas, figures: Mapping[str, Figure]) -> bool:
+def _servers(drawn: Canvas, figures: Mapping[str, Summary]) -> bool:
     words = {"ours": BLUE, "redis": RED, "limit_req": ORANGE}
     shown = [figure for figure in figures.values() if figure.unit == "/s"]
     bars(drawn, shown, [_by_word(each, words) for each in shown], legend={"bare": GREY} | words)
     return True
 
 
-def _by_word(figure: Figure, words: Mapping[str, str]) -> str:
+def _by_word(figure: Summary, words: Mapping[str, str]) -> str:
     return next((colour for word, colour in words.items() if word in figure.name), GREY)
 
 
 _COUNT: Final = re.compile(r"(?P<count>\d+) process(?:es)?(?:, (?P<case>.+))?")
 
 
-def _throughput(drawn: Canvas, figures: Mapping[str, Figure]) -> bool:
+def _throughput(drawn: Canvas, figures: Mapping[str, Summary]) -> bool:
     """Draw takes per second over the number of processes."""
-    series: dict[str, dict[str, Figure]] = {}
+    series: dict[str, dict[str, Summary]] = {}
     for figure in figures.values():
         if figure.unit == "/s" and (match := _COUNT.fullmatch(figure.name)):
             series.setdefault(match["case"] or "", {})[match["count"]] = figure
@@ -102,7 +99,7 @@ def _throughput(drawn: Canvas, figures: Mapping[str, Figure]) -> bool:
     return _drawn(drawn, series, "takes per second", "number of processes")
 
 
-def _scaling(drawn: Canvas, figures: Mapping[str, Figure]) -> bool:
+def _scaling(drawn: Canvas, figures: Mapping[str, Summary]) -> bool:
     """Draw the modelled takes per second over the number of cores."""
     series = {
         skew: {str(cores): figures[f"64 stripes, {skew}, takes only, {cores} cores"] for cores in CORES}
@@ -120,24 +117,19 @@ _PROCESSES: Final = (
     "without",
     "during sweeps that reclaim",
 )
-_THREADS: Final = (
-    f"requests by {POSIX_IPC}",
-    f"requests by {SEMLOCK}",
-    POSIX_IPC,
-    SEMLOCK,
+_THREADS: Final = tuple(
+    f"{place}, {case}" for place in ("neighbour", "own process") for case in ("no busy thread", "busy thread")
 )
 _LABELS: Final = {
     "without": "1M slots, 1 process",
     "during sweeps that reclaim": "1M slots, during sweeps",
-    POSIX_IPC: f"beside a busy thread: {POSIX_IPC}",
-    SEMLOCK: f"beside a busy thread: {SEMLOCK}",
 }
 
 
-def _latency(cases: Sequence[str]) -> Callable[[Canvas, Mapping[str, Figure]], bool]:
+def _latency(cases: Sequence[str]) -> Callable[[Canvas, Mapping[str, Summary]], bool]:
     """Return what draws the percentiles of these cases."""
 
-    def draw_them(drawn: Canvas, figures: Mapping[str, Figure]) -> bool:
+    def draw_them(drawn: Canvas, figures: Mapping[str, Summary]) -> bool:
         series = {
             _LABELS.get(case, case): {each: figures[f"{each}, {case}"] for each in _PERCENTILES} for case in cases
         }
@@ -147,7 +139,7 @@ def _latency(cases: Sequence[str]) -> Callable[[Canvas, Mapping[str, Figure]], b
 
 
 def _drawn(
-    drawn: Canvas, series: Mapping[str, Mapping[str, Figure]], ylabel: str, xlabel: str, scale: str = "linear"
+    drawn: Canvas, series: Mapping[str, Mapping[str, Summary]], ylabel: str, xlabel: str, scale: str = "linear"
 ) -> bool:
     if not series:
         return False

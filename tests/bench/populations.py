@@ -1,18 +1,43 @@
-"""Populations: takes over many live keys, first takes and denied takes, by ours and by others on the same keys."""
+"""Populations: takes over many live keys, first takes and denied takes, by ours and by others on the same keys.
+
+Each limiter has a process of its own, so that neither the garbage nor the threads of one are timed with another. Keys
+are new strings for every take, as a request brings them; all limiters get the same ones in the same order.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+import itertools
+import multiprocessing
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
+from multiprocessing.connection import Connection
 from typing import Final, NamedTuple
 
+import token_bucket
+
+from shm_store import Config, ShmStore
 from tests.bench.figures import Figure, Group, in_turn
-from tests.bench.population import AMPLE, LIMITERS, LOAD, OURS, UNIFORM, ZIPF, Population, population
+from tests.bench.peers import AMPLE, FIXED_WINDOW, NEVER_S, Call, Opened, limits_memory
 
 SIZES: Final = {"1k": 1_000, "64k": 2**16, "1M": 2**20}
 DENIED: Final = "64k"
 #: Fewer keys are too few to time one round's share of them.
 _FIRST_TAKES_FROM: Final = 2**16
+
+OURS: Final = "ShmStore"
+LIMITS_ALONE: Final = "limits without its expiry thread"
+BUCKETS: Final = "token-bucket"
+UNIFORM: Final = "uniform"
+ZIPF: Final = "Zipf"
+
+#: How full the table is once all keys are there.
+LOAD: Final = 0.75
+_SEED: Final = 20_000
 
 
 class Extent(NamedTuple):
@@ -31,7 +56,7 @@ def measure(*, quick: bool) -> Group:
         name="populations",
         how="Takes on keys that are all live, and allowed except where it says otherwise, each limiter in a process "
         f"of its own; a table that is {LOAD:.0%} full once all keys are there; Zipf with exponent 1; a key is a new "
-        "string at every take. “gc frozen”: after gc.freeze(), so that no collection goes through the keys. “Without "
+        "string at every take. “Without "
         "its expiry thread”: limits starts one that goes through all keys, again and again while it is used.",
         figures=figures + _denied(extent),
     )
@@ -44,11 +69,8 @@ def _live(size: str, extent: Extent) -> Iterator[Figure]:
         first = _compare(f"first takes, {size} keys", limiters, extent, lambda each: each.first_takes(bounds))
         if keys >= _FIRST_TAKES_FROM:
             yield from first
-        for frozen in ("", ", gc frozen"):
-            for distribution in (UNIFORM, ZIPF):
-                yield from _takes(f"{size} keys, {distribution}{frozen}", limiters, extent, distribution)
-            for limiter in limiters.values():
-                limiter.freeze()
+        for distribution in (UNIFORM, ZIPF):
+            yield from _takes(f"{size} keys, {distribution}", limiters, extent, distribution)
 
 
 def _denied(extent: Extent) -> list[Figure]:
@@ -80,3 +102,123 @@ def _compare(
     names = [name for name in limiters if name != OURS]
     ratios = [ours.over(each, f"{OURS} / {name}, {what}") for name, each in zip(names, others, strict=True)]
     return [ours, *others, *ratios]
+
+
+class Population:
+    """A limiter in a process of its own, seen from the process that has it timed."""
+
+    def __init__(self, connection: Connection) -> None:
+        """Speak to the process at the other end."""
+        self._connection = connection
+
+    def takes(self, distribution: str, count: int) -> Callable[[], float]:
+        """Return what times the next `count` takes on keys of that distribution, in nanoseconds a take."""
+        positions = itertools.count(step=count)
+        return lambda: self._ask((distribution, next(positions), count))
+
+    def first_takes(self, bounds: Sequence[int]) -> Callable[[], float]:
+        """Return what times the first takes on the keys up to the next bound, in nanoseconds a take."""
+        pieces = itertools.pairwise(bounds)
+
+        def piece() -> float:
+            start, stop = next(pieces)
+            return self._ask(("", start, stop - start))
+
+        return piece
+
+    def _ask(self, question: tuple[str, int, int]) -> float:
+        self._connection.send(question)
+        answer: float = self._connection.recv()
+        return answer
+
+
+@contextmanager
+def population(limiter: str, keys: int, limit: int, takes: int, slots: int | None = None) -> Iterator[Population]:
+    """Start a process with one limiter, for `keys` keys and sequences of `takes` takes.
+
+    Args:
+        limiter: One of LIMITERS.
+        keys: How many there will be.
+        limit: Units an hour for each.
+        takes: Length of the sequences to make; none are made for 0.
+        slots: Of the table; as many as have it LOAD full if None.
+    """
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(
+        target=_serve, args=(theirs, partial(_OPEN[limiter], slots or int(keys / LOAD), limit), keys, takes)
+    )
+    process.start()
+    theirs.close()
+    try:
+        yield Population(ours)
+    finally:
+        # The end of the pipe is the end of the process.
+        ours.close()
+        process.join()
+
+
+def _serve(connection: Connection, opened: Opened, keys: int, takes: int) -> None:
+    sequences = {"": range(keys)} | ({name: _sequence(name, keys, takes) for name in (UNIFORM, ZIPF)} if takes else {})
+    with opened() as take:
+        while True:
+            try:
+                question = connection.recv()
+            except EOFError:
+                return
+            sequence, start, count = question
+            numbers = sequences[sequence][start : start + count]
+            connection.send(_ns(take, [f"client:10.{n >> 16}.{n >> 8 & 255}.{n & 255}" for n in numbers]))
+
+
+def _sequence(distribution: str, keys: int, length: int) -> Sequence[int]:
+    choice = random.Random(_SEED)
+    if distribution == UNIFORM:
+        return choice.choices(range(keys), k=length)
+    # Which keys are popular has nothing to do with which came first.
+    ranked = list(range(keys))
+    choice.shuffle(ranked)
+    weights = itertools.accumulate(1 / rank for rank in range(1, keys + 1))
+    return choice.choices(ranked, cum_weights=list(weights), k=length)
+
+
+def _ns(take: Call, keys: Iterable[str]) -> float:
+    keys = list(keys)
+    # The time of the threads of limits counts too; that of other processes does not.
+    start = time.process_time_ns()
+    for key in keys:
+        take(key)
+    elapsed = time.process_time_ns() - start
+    # limits goes through its keys in a thread of its own while it is used, and once more afterwards.
+    for thread in threading.enumerate():
+        if isinstance(thread, threading.Timer) and thread.interval < NEVER_S:
+            thread.join()
+    return elapsed / len(keys)
+
+
+@contextmanager
+def _ours(slots: int, limit: int) -> Iterator[Call]:
+    name = f"shm-store-bench-{os.getpid()}-population"
+    with ShmStore.open(Config(limit=limit, interval="1h", initial_size=slots, name=name)) as store:
+        try:
+            yield store.take
+        finally:
+            store.unlink()
+
+
+@contextmanager
+def _token_bucket(_slots: int, limit: int) -> Iterator[Call]:
+    yield token_bucket.Limiter(limit / 3600, limit, token_bucket.MemoryStorage()).consume
+
+
+def _limits(_slots: int, limit: int, *, expiry: bool = True) -> AbstractContextManager[Call]:
+    return limits_memory(limit=limit, expiry=expiry)
+
+
+_OPEN: Final[Mapping[str, Callable[[int, int], AbstractContextManager[Call]]]] = {
+    OURS: _ours,
+    FIXED_WINDOW: _limits,
+    LIMITS_ALONE: partial(_limits, expiry=False),
+    BUCKETS: _token_bucket,
+}
+LIMITERS: Final = tuple(_OPEN)

@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Final, NamedTuple
 
-from tests.bench.figures import Figure, Group, in_turn
-from tests.bench.population import LOAD
-from tests.bench.processes_crew import (
-    BRIEF,
-    Crew,
-    Work,
-    burning,
-    crew,
-    filling,
-    numbered,
-    putting_in,
-    reclaiming,
-    sweeping,
-    taking,
-)
-from tests.bench.processes_latency import QUANTILES, numbers_in_turn, timing
+from shm_store import Quota, ShmStore
+from tests.bench.crew import AMPLE, QUANTILES, Crew, Done, Work, crew, taking, timing
+from tests.bench.figures import Figure, Group, in_turn, numbers_in_turn
+from tests.bench.populations import LOAD
 
 COUNTS: Final = (1, 2, 4, 8, 16)
+#: The quota of keys that are soon idle, and how many of them are put in before each sweep.
+_SOON_IDLE: Final = Quota(AMPLE, "1ms")
+BRIEF: Final = 20_000
 ONE: Final = "1 process"
 #: Keys that are taken while the table is swept, few enough for all of them to be hot.
 _HOT: Final = 1_000
@@ -43,7 +36,7 @@ class Extent(NamedTuple):
 
 def measure(*, quick: bool) -> Group:
     """Measure throughput and latency of 1 to 16 processes, and latency during a sweep."""
-    extent = Extent(2, 0.06, 2**16) if quick else Extent(15, 0.5, 2**20)
+    extent = Extent(2, 0.06, 2**17) if quick else Extent(15, 0.5, 2**20)
     return Group(
         name="processes",
         how=f"Processes that take at the same time, {extent.seconds:g} s for each case in each round, on "
@@ -127,3 +120,53 @@ def _sweeps(extent: Extent) -> Iterator[Figure]:
                 for other in (_WITHOUT, _BURNING):
                     name = f"{quantile} {sweep} / {other}"
                     yield found[f"{quantile}, {sweep}"].over(found[f"{quantile}, {other}"], name)
+
+
+def filling(first: int, end: int) -> Work:
+    """Take each of those numbered keys once, however long it takes."""
+    return partial(_fill, first, end)
+
+
+def _fill(first: int, end: int, store: ShmStore, _stop_ns: int) -> Done:
+    for number in range(first, end):
+        store.take(numbered(number))
+    return Done(end - first)
+
+
+def numbered(number: int) -> str:
+    """Return a key that looks like a client's."""
+    return f"client:10.{number >> 16}.{number >> 8 & 255}.{number & 255}"
+
+
+def sweeping(store: ShmStore, stop_ns: int) -> Done:
+    """Sweep the table over and over: with nothing to reclaim, that takes no stripe."""
+    passes = 0
+    while time.perf_counter_ns() < stop_ns:
+        store.garbage_collect()
+        passes += 1
+    return Done(0, {"passes": passes})
+
+
+def putting_in(store: ShmStore, _stop_ns: int) -> Done:
+    """Put in keys that are idle a millisecond later, however long it takes."""
+    for number in range(BRIEF):
+        store.take(f"brief:{number}", quota=_SOON_IDLE)
+    return Done(BRIEF)
+
+
+def reclaiming(store: ShmStore, stop_ns: int) -> Done:
+    """Sweep the table over and over, and so away what was put in before."""
+    reclaimed = 0
+    while time.perf_counter_ns() < stop_ns:
+        reclaimed += store.garbage_collect()
+    # A few made room for others of their set before.
+    if reclaimed < 0.9 * BRIEF:
+        raise RuntimeError(f"the sweeps have reclaimed {reclaimed} slots of {BRIEF}")
+    return Done(0)
+
+
+def burning(_store: ShmStore, stop_ns: int) -> Done:
+    """Keep a processor busy, and leave the table alone."""
+    while time.perf_counter_ns() < stop_ns:
+        pass
+    return Done(0)

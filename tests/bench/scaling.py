@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
-from tests.bench import scaling_hold, scaling_sets
+from tests.bench import scaling_hold
 from tests.bench.figures import Figure, Group
 from tests.bench.scaling_hold import HOLD, ONE_KEY, OWN_KEYS, TAKE
-from tests.bench.scaling_network import Network, constant, exponential, one_key, simulate, solve, uniform, zipf
+from tests.bench.scaling_model import Network, one_key, sets, single, solve, uniform, zipf
 
 CORES: Final = (16, 64, 128)
 STRIPES: Final = (16, 64, 256, 1024)
@@ -18,8 +18,6 @@ SKEWS: Final[Mapping[str, Callable[[int], list[float]]]] = {"one key": one_key, 
 #: What a process does between two takes, beside what the take itself does outside of its hold, in ns.
 _LOADS: Final = {"takes only": 0, "requests of 0.1 ms": 100_000}
 _TAKES_ONLY: Final = next(iter(_LOADS))
-#: On more cores the cache lines of a stripe come from further away.
-_LONGER: Final = (2, 4)
 _ENOUGH: Final = 0.95
 
 
@@ -31,39 +29,30 @@ def measure(*, quick: bool) -> Group:
     return Group(
         name="scaling",
         how="Hold and take are measured on this machine, the rest is computed from their medians: a closed queueing "
-        "network, one process a core, exact for exponential times. Zipf: exponent 1, 100k keys. “hold x2”: a hold that "
-        "takes twice as long. Takes per second are those of all cores together, and a wait is the mean one of a take. "
+        "network, one process a core, exact for exponential times. Zipf: exponent 1, 100k keys. Takes per second are "
+        "those of all cores together, and a wait is the mean one of a take. "
         f"The stripes that do: the fewest of {STRIPES} with which there are {_ENOUGH:.0%} of the takes that there "
         "would be without any wait; 0 where none do. The model leaves out that a process looks again only now and "
         "then, and that cores are slower when all are busy. Sets: binomial, sets of 128 slots.",
         figures=[
             *measured.values(),
-            *_validation(measured, model, 20_000 if quick else 500_000),
+            *_validation(measured, model),
             *model.by_cores(),
-            *model.by_hold(),
             *model.by_stripes(),
-            *scaling_sets.figures(),
+            *sets(),
         ],
     )
 
 
-def _validation(measured: Mapping[str, Figure], model: _Model, takes: int) -> Iterator[Figure]:
-    """Compare the model with two processes on this machine, and with the simulation of more."""
+def _validation(measured: Mapping[str, Figure], model: _Model) -> Iterator[Figure]:
+    """Compare the model with two processes on this machine."""
     # Own keys set the machine's own part aside: two busy cores are not twice one.
     found = measured[OWN_KEYS].over(measured[ONE_KEY], "takes of 2 processes, one key / own keys, measured")
     pair = model.network("one key")
     said = solve(pair, 2).takes / pair.without_waiting(2)
     yield found
-    yield _single("takes of 2 processes, one key / own keys, model", "", said)
+    yield single("takes of 2 processes, one key / own keys, model", "", said)
     yield Figure("2 processes: model / measured", "", tuple(said / value for value in found.values))
-    for skew in SKEWS:
-        network = model.network(skew)
-        solved = solve(network, CORES[0])
-        for time in (exponential, constant):
-            simulated = simulate(network, CORES[0], takes, time)
-            name = f"model / simulation, {CORES[0]} cores, {skew}, {time.__name__} times"
-            yield _single(f"{name}: takes", "", solved.takes / simulated.takes)
-            yield _single(f"{name}: wait", "", solved.wait_ns / simulated.wait_ns)
 
 
 class _Model:
@@ -74,36 +63,27 @@ class _Model:
         self._hold_ns = hold_ns
         self._shares = {(skew, stripes): shares(stripes) for skew, shares in SKEWS.items() for stripes in STRIPES}
 
-    def network(self, skew: str, stripes: int = _DEFAULT, load: str = _TAKES_ONLY, longer: int = 1) -> Network:
-        return Network(self._think_ns + _LOADS[load], longer * self._hold_ns, self._shares[skew, stripes])
+    def network(self, skew: str, stripes: int = _DEFAULT, load: str = _TAKES_ONLY) -> Network:
+        return Network(self._think_ns + _LOADS[load], self._hold_ns, self._shares[skew, stripes])
 
     def by_cores(self) -> Iterator[Figure]:
         for load in _LOADS:
             for skew in SKEWS:
                 network = self.network(skew, load=load)
                 what = f"{_DEFAULT} stripes, {skew}, {load}"
-                yield _single(f"{what}: saturated by", "cores", network.saturated_by)
-                yield _single(f"{what}: at most", "/s", network.most)
+                yield single(f"{what}: saturated by", "cores", network.saturated_by)
+                yield single(f"{what}: at most", "/s", network.most)
                 for cores in CORES:
                     solution = solve(network, cores)
-                    yield _single(f"{what}, {cores} cores", "/s", solution.takes)
-                    yield _single(f"{what}, {cores} cores: wait", "ns", solution.wait_ns)
-
-    def by_hold(self) -> Iterator[Figure]:
-        for longer in _LONGER:
-            for skew in SKEWS:
-                for cores in CORES:
-                    solution = solve(self.network(skew, longer=longer), cores)
-                    what = f"{_DEFAULT} stripes, {skew}, {_TAKES_ONLY}, {cores} cores, hold x{longer}"
-                    yield _single(what, "/s", solution.takes)
-                    yield _single(f"{what}: wait", "ns", solution.wait_ns)
+                    yield single(f"{what}, {cores} cores", "/s", solution.takes)
+                    yield single(f"{what}, {cores} cores: wait", "ns", solution.wait_ns)
 
     def by_stripes(self) -> Iterator[Figure]:
         # One key has one stripe, however many there are.
         for skew in list(SKEWS)[1:]:
             for cores in CORES:
                 for stripes in STRIPES:
-                    yield _single(
+                    yield single(
                         f"{skew}, {_TAKES_ONLY}, {cores} cores, {stripes} stripes / without any wait",
                         "",
                         self._reached(skew, stripes, _TAKES_ONLY, cores),
@@ -112,12 +92,8 @@ class _Model:
             for skew in SKEWS:
                 for cores in CORES:
                     enough = (each for each in STRIPES if self._reached(skew, each, load, cores) >= _ENOUGH)
-                    yield _single(f"stripes that do, {skew}, {load}, {cores} cores", "stripes", next(enough, 0))
+                    yield single(f"stripes that do, {skew}, {load}, {cores} cores", "stripes", next(enough, 0))
 
     def _reached(self, skew: str, stripes: int, load: str, cores: int) -> float:
         network = self.network(skew, stripes, load)
         return solve(network, cores).takes / network.without_waiting(cores)
-
-
-def _single(name: str, unit: str, value: float) -> Figure:
-    return Figure(name, unit, (value,))

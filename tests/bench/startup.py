@@ -14,7 +14,7 @@ from typing import Final, NamedTuple, ParamSpec, TypeVar
 
 from shm_store import Config, ShmStore
 from tests.bench.figures import Figure, Group, in_turn
-from tests.bench.population import LOAD
+from tests.bench.populations import LOAD
 
 SIZES: Final = {"64k": 2**16, "1M": 2**20, "16M": 2**24}
 #: What the largest table becomes where the shared memory is too small for it.

@@ -37,16 +37,6 @@ def aligned(lines: Iterable[Sequence[str]]) -> str:
     )
 
 
-def markdown(group: Group) -> Iterator[str]:
-    """Return a group as lines of Markdown: how it was measured, and a table."""
-    yield from (f"### {group.name}", "", group.how, "")
-    yield from rows(
-        ("", "median", "", "lower quartile", "upper quartile"),
-        ((figure.name, *_cells(figure)) for figure in group.figures),
-        alignment=("---", "---:", "---", "---:", "---:"),
-    )
-
-
 def rows(heading: Iterable[str], cells: Iterable[Iterable[str]], alignment: Iterable[str]) -> Iterator[str]:
     """Return the lines of a Markdown table."""
     for row in (heading, alignment, *cells):

@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import os
+import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import chain
 from typing import Final, NamedTuple
 
 from shm_store import ShmStore
-from tests.bench.figures import Figure, Group
-from tests.bench.processes_crew import Crew, Done, Work, crew
-from tests.bench.processes_latency import ANY_MOMENT, QUANTILES, durations, numbers_in_turn, quantiles, timing
-from tests.bench.threads_primitive import (
-    POSIX_IPC,
-    SEMLOCK,
-    busy_thread,
-    pair_beside_a_busy_thread,
-    switch_interval,
-)
-from tests.bench.threads_requests import requests
+from tests.bench.crew import ANY_MOMENT, QUANTILES, Crew, Done, Work, crew, durations, quantiles, timing
+from tests.bench.figures import Figure, Group, numbers_in_turn
 
 _THREADS: Final = 8
 _SHORT_S: Final = 0.0005
@@ -43,18 +36,16 @@ class Extent(NamedTuple):
 
 
 def measure(*, quick: bool) -> Group:
-    """Measure takes in a threaded process and in its neighbour, and the bare semaphores."""
+    """Measure takes in a threaded process and in its neighbour."""
     extent = Extent(2, 0.2) if quick else Extent(15, 1.0)
     return Group(
         name="threads",
         how=f"Takes of one hot key by {_THREADS} threads of one process, and by its neighbour, a second process; "
         f"{extent.seconds:g} s for each case in each round: each take is timed as its caller sees it, and the store's "
         "count is checked. The busy thread is a CPU-bound one of the process that has the threads; the switch interval "
-        "is Python's own, 5 ms, except where it says otherwise. Bare semaphores: one successful acquire and its "
-        "release, beside a busy thread. Requests: two processes of 4 threads that compute for some 50 us between two "
-        "takes of one key; the worse of the two. “At any moment”: what one more take would wait for the one that is "
-        "under way.",
-        figures=[*_requests(extent), *_takes(extent), *_primitives(extent)],
+        "is Python's own, 5 ms, except where it says otherwise. “At any moment”: what one more take would "
+        "wait for the one that is under way.",
+        figures=[*_takes(extent)],
     )
 
 
@@ -76,24 +67,6 @@ def _takes(extent: Extent) -> Iterator[Figure]:
             yield found[f"{name}, {case}"].over(found[f"{name}, {_NONE}"], f"{name}, {case} / {_NONE}")
 
 
-def _requests(extent: Extent) -> Iterator[Figure]:
-    with crew(2, f"shm-store-bench-{os.getpid()}-requests") as processes:
-        (key,) = processes.keys(1)
-
-        def measured(module: str) -> Mapping[str, float]:
-            done = processes.run([requests(key, module)] * 2, extent.seconds)
-            return {number: max(each.numbers[number] for each in done) for number in QUANTILES}
-
-        measured(SEMLOCK)
-        cases = {f"requests by {module}": partial(measured, module) for module in (POSIX_IPC, SEMLOCK)}
-        figures = numbers_in_turn(cases, extent.rounds)
-    yield from figures
-    found = {figure.name: figure for figure in figures}
-    for quantile in QUANTILES:
-        before, after = (found[f"{quantile}, requests by {module}"] for module in (POSIX_IPC, SEMLOCK))
-        yield after.over(before, f"{quantile}, requests: {SEMLOCK} / {POSIX_IPC}")
-
-
 def _both(processes: Crew, works: list[Work], extent: Extent) -> Callable[[], Mapping[str, float]]:
     def measured() -> Mapping[str, float]:
         places = zip((_NEIGHBOUR, _WITHIN), processes.run(works, extent.seconds), strict=False)
@@ -104,17 +77,39 @@ def _both(processes: Crew, works: list[Work], extent: Extent) -> Callable[[], Ma
 
 def _take_by_threads(key: str, busy: bool, interval_s: float, store: ShmStore, stop_ns: int) -> Done:  # noqa: FBT001
     with ExitStack() as stack:
-        stack.enter_context(switch_interval(interval_s))
+        stack.enter_context(_switch_interval(interval_s))
         threads = stack.enter_context(ThreadPoolExecutor(_THREADS))
         if busy:
-            stack.enter_context(busy_thread())
+            stack.enter_context(_busy_thread())
         calls = [threads.submit(durations, store.take, [key], stop_ns) for _ in range(_THREADS)]
         samples = list(chain.from_iterable(call.result() for call in calls))
     return Done(len(samples), quantiles(samples))
 
 
-def _primitives(extent: Extent) -> Iterator[Figure]:
-    cases: Mapping[str, Callable[[], Mapping[str, float]]] = {
-        module: partial(pair_beside_a_busy_thread, module, extent.seconds) for module in (POSIX_IPC, SEMLOCK)
-    }
-    yield from numbers_in_turn(cases, extent.rounds)
+@contextmanager
+def _busy_thread() -> Iterator[None]:
+    """Have a thread that does nothing but run bytecode, which it lets others do when it is made to."""
+    stopped: list[None] = []
+
+    def burn() -> None:
+        while not stopped:
+            pass
+
+    thread = threading.Thread(target=burn)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopped.append(None)
+        thread.join()
+
+
+@contextmanager
+def _switch_interval(seconds: float) -> Iterator[None]:
+    """Have threads made to give up the GIL after so long."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(seconds)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)

@@ -15,8 +15,8 @@ from typing import Final
 
 from tests.bench.figures import Figure, Group, in_turn
 from tests.bench.servers_app import PATH, THREE
-from tests.bench.servers_gunicorn import SYNC, Limiter, gunicorn, table
 from tests.bench.servers_load import Target
+from tests.bench.servers_start import SYNC, Limiter, gunicorn, table
 
 TIME: Final = "processor time"
 #: By name, the limiter and the takes of a request.
@@ -29,7 +29,7 @@ _CASES: Final[dict[str, tuple[Limiter, int]]] = {
 
 def measure(*, quick: bool) -> Group:
     """Load each server once a round, every other round backwards."""
-    rounds = 13 if quick else 41
+    rounds = 11 if quick else 41
     with _servers() as servers:
         per_s = in_turn({name: partial(server.load, 1) for name, server in servers.items()}, rounds, "/s")
         times = [Figure(f"{name}: {TIME}", "µs", tuple(run.both_us for run in servers[name].runs)) for name in servers]

@@ -18,14 +18,14 @@ with ShmStore.open(Config(name="t", label_size=16, initial_size=64, mode=0o666))
 """
 #: How another user puts something else under the name of a table.
 _PUT: Final = {
-    "a pipe": "os.mkfifo('/dev/shm/t', 0o666)",
-    "a pipe with a writer": "os.mkfifo('/dev/shm/t', 0o666); keep = os.open('/dev/shm/t', os.O_RDWR)",
-    "a link to a table": "os.symlink('/dev/shm/other', '/dev/shm/t')",
-    "a link to a pipe": "os.mkfifo('/dev/shm/pipe', 0o666); os.symlink('/dev/shm/pipe', '/dev/shm/t')",
-    "a link to nothing": "os.symlink('/dev/shm/nothing', '/dev/shm/t')",
-    "a folder": "os.mkdir('/dev/shm/t')",
-    "a socket": "import socket; socket.socket(socket.AF_UNIX).bind('/dev/shm/t')",
-    "a file of zeros": "open('/dev/shm/t', 'wb').write(bytes(10**6))",
+    "a pipe": "os.mkfifo('/dev/shm/{0}', 0o666)",
+    "a pipe with a writer": "os.mkfifo('/dev/shm/{0}', 0o666); keep = os.open('/dev/shm/{0}', os.O_RDWR)",
+    "a link to a table": "os.symlink('/dev/shm/other', '/dev/shm/{0}')",
+    "a link to a pipe": "os.mkfifo('/dev/shm/pipe', 0o666); os.symlink('/dev/shm/pipe', '/dev/shm/{0}')",
+    "a link to nothing": "os.symlink('/dev/shm/nothing', '/dev/shm/{0}')",
+    "a folder": "os.mkdir('/dev/shm/{0}')",
+    "a socket": "import socket; socket.socket(socket.AF_UNIX).bind('/dev/shm/{0}')",
+    "a file of zeros": "open('/dev/shm/{0}', 'wb').write(bytes(10**6))",
 }
 
 
@@ -120,19 +120,21 @@ def test_commands_of_another_user_are_refused(ground: Ground) -> None:
     assert _run(ground, ["get", "k"])[0].code == 0
 
 
-@pytest.mark.parametrize("what", _PUT)
-def test_commands_refuse_what_is_no_file(ground: Ground, what: str) -> None:
+def test_commands_refuse_what_is_no_file(ground: Ground) -> None:
     """None of them waits for it or follows it; force removes it, and leaves what a link leads to."""
     ground.output(_OPEN.replace('"t"', '"other"'))
-    planted = ground.start(f"import os, sys; {_PUT[what]}; print('done', flush=True); sys.stdin.read()", THEIRS)
+    names = {what: what.replace(" ", "-") for what in _PUT}
+    put = "; ".join(_PUT[what].format(name) for what, name in names.items())
+    planted = ground.start(f"import os, sys; {put}; print('done', flush=True); sys.stdin.read()", THEIRS)
     assert planted.stdout is not None
     assert planted.stdout.readline() == "done\n"
-    commands = [*ALL, ["load", "-"]]
+    commands = [[*command, "--name", name] for command in [*ALL, ["load", "-"]] for name in names.values()]
     for command, said in zip(commands, _run(ground, *commands), strict=True):
         assert (said.code in {1, 2}, said.out, said.err.count("\n")) == (True, "", 1), (command, said)
-    if what != "a folder":
-        assert [said.code for said in _run(ground, ["unlink", "--force"])] == [0]
-        assert {path.name for path in ground.shm.iterdir()} >= {"other"}
-        assert not (ground.shm / "t").is_symlink()
-        assert not (ground.shm / "t").exists()
+    removed = [name for what, name in names.items() if what != "a folder"]
+    done = _run(ground, *(["unlink", "--force", "--name", name] for name in removed))
+    assert [said.code for said in done] == [0] * len(removed), done
+    left = {path.name for path in ground.shm.iterdir()}
+    assert left.isdisjoint(removed)
+    assert left >= {"other", "pipe"}
     assert _run(ground, ["check", "--name", "other"])[0].code == 0

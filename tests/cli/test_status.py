@@ -23,8 +23,9 @@ def test_status_as_json_adds_up(run: Run, open_table: OpenTable, segment_name: s
     store.set("api:vip", 100, "1h")
     store.block("api:bad", "1h")
     tally = store.tally("api")
-    for number in range(9):
-        tally.count(allowed=number < 7, shadow=number == 8, near=number == 0, served=number < 6)
+    tally.allowed[()] += 6
+    for each in (tally.denied, tally.overruled, tally.shadow_denied, tally.near_limit):
+        each[()] += 1
     store.request_tally().allowed[()] += 6
     said = run("status", "--json")
     assert (said.code, said.err) == (0, "")
@@ -45,7 +46,7 @@ def test_status_as_text_says_the_same(run: Run, open_table: OpenTable) -> None:
     store = open_table()
     spend(store, "api:a", 7)
     store.set("api:vip", 100, "1h")
-    store.tally("api").count(allowed=True, shadow=False, near=False)
+    store.tally("api").allowed[()] += 1
     store.request_tally().denied[()] += 3
     store.request_tally().unlimited[()] += 1
     text = run("status").out

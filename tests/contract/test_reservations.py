@@ -6,7 +6,7 @@ import gc
 
 import pytest
 
-from shm_store import Concurrency, ConfigurationError, CostError, Quota, RateLimiter
+from shm_store import Concurrency, ConfigurationError, CostError, Quota, RateLimiter, StoreClosedError
 from tests.clock import Clock
 from tests.contract.conftest import OpenStore
 
@@ -78,6 +78,17 @@ def test_reservation_that_is_denied_holds_nothing(store: RateLimiter) -> None:
         assert (reservation.allowed, reservation.info.retry_after) == (False, 3.0)
         reservation.refund()
     assert store.get("a") == (5, 1)
+
+
+def test_reservation_of_a_closed_store_gives_nothing_back(open_store: OpenStore) -> None:
+    """Every store says so; the cost stands without a word."""
+    closing = open_store(initial_size=256)
+    refunded, spent = closing.reserve("a", 3), closing.reserve("b", 3)
+    closing.close()
+    with pytest.raises(StoreClosedError):
+        refunded.refund()
+    spent.commit()
+    assert [open_store(initial_size=256).get(key) for key in "ab"] == [(5, 2), (5, 2)]
 
 
 def test_reservation_mints_nothing_across_a_refill(store: RateLimiter, clock: Clock) -> None:

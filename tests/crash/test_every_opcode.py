@@ -20,7 +20,8 @@ from tests.crash.opcodes import OPERATIONS, Operation, World, at_opcode
 from tests.fork import FAILED, LIFETIME_S, c_fork, ended, in_child
 
 EVERY: Final = bool(os.environ.get("EVERY_OPCODE"))
-TRIED: Final = 30
+# After these deaths recovery takes every branch that it takes after twice as many.
+TRIED: Final = 15
 
 every_operation = pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
 
@@ -87,9 +88,11 @@ def _step(length: int) -> int:
 
 
 def _interrupted(length: int, error: type[BaseException]) -> range:
-    """The opcodes before which to raise `error`: of a long operation, the three errors share them out."""
-    step = _step(length)
-    return range(1 + ERRORS.index(error), length + 1, 3) if step == 1 and length > LONG else range(1, length + 1, step)
+    """The opcodes before which to raise `error`: of a long operation, or of some alone, the errors share them out."""
+    index, step = ERRORS.index(error), _step(length)
+    if EVERY:
+        return range(1 + index, length + 1, len(ERRORS)) if length > LONG else range(1, length + 1)
+    return range(1 + index * step // len(ERRORS), length + 1, step)
 
 
 @pytest.mark.timeout(900)

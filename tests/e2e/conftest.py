@@ -12,7 +12,8 @@ from typing import Final, TypeAlias
 
 import pytest
 
-from tests.e2e.service import FEW_WORKERS, WORKERS, Service, files_of, shm_store
+from shm_store.table.segment.lifetime import unlink
+from tests.e2e.service import FEW_WORKERS, WORKERS, Service, files_of
 from tests.e2e.wrk import Wrk
 
 MakeService: TypeAlias = Callable[..., Service]
@@ -26,7 +27,7 @@ def segment() -> Iterator[str]:
     yield name
     try:
         if files_of(name):
-            shm_store("unlink", "--name", name).check_returncode()
+            unlink(name)
         left = files_of(name)
         assert not left, f"left after unlink: {[path.name for path in left]}"
     finally:

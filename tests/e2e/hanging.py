@@ -16,8 +16,7 @@ from service.app.construct import wsgi
 #: A worker that hangs makes a file of this name and its pid in the service's directory.
 HANGING: Final = "hanging-"
 WORKER: Final = "X-Worker"
-# Four workers serve at most 2,000 requests a second on any machine, so it is known how long a limit lasts; and one that
-# is killed has mostly taken a unit for an answer it has not sent.
+# A worker that is killed has mostly taken a unit for an answer it has not sent.
 _ANSWER_S: Final = 0.002
 
 

@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from shm_store.table.host.filelock import SWEEPER
 from tests.e2e import processes
 from tests.e2e.hanging import WORKER
-from tests.e2e.service import WORKERS, Service, eventually, shm_store
+from tests.e2e.service import WORKERS, Service, eventually
 from tests.e2e.wrk import Answers, Wrk
 
 #: The application it serves, for gunicorn's command line.
 APP: Final = "tests.e2e.hanging:app()"
+#: Far more than are spent during any event.
+LIMIT: Final = 1_000_000
 SWEEPER_WITHIN_S: Final = 20.0
+# Units that are spent before the event.
+_BEFORE: Final = 300
 _SAMPLE_S: Final = 0.1
 
 
 class Life:
     """As a context manager: start the service and the load; at the end check the sweeper and the seats, and stop it."""
 
-    def __init__(self, service: Service, wrk: Wrk, limit: int) -> None:
+    def __init__(self, service: Service, wrk: Wrk) -> None:
+        """Make one of a service whose limit is LIMIT."""
         self.service = service
         self._wrk = wrk
-        self._limit = limit
         self._admitted = 0
         self._watch = threading.Thread(target=self._sample)
         self._over = threading.Event()
@@ -37,8 +40,8 @@ class Life:
     def __enter__(self) -> Self:
         self.service.start()
         self.sweeper()
-        self._load = self._wrk(self.service.url("/v1/ping"), seconds=50)
-        self._admitted = self.service.take_until_spent(self._limit // 10)
+        self._load = self._wrk(self.service.url("/v1/ping"))
+        self._admitted = self.service.take_until_spent(_BEFORE)
         self._watch.start()
         return self
 
@@ -54,15 +57,16 @@ class Life:
         assert not self._doubles, f"two processes had the sweeper's lock at once: {self._doubles}"
 
     def finish(self, *, lost: int = 0) -> Answers:
-        """Go on until the limit is reached; see that it is exact but for at most `lost` units, return wrk's answers."""
-        assert self.service.take(1) == 1, "the limit was reached before the event was over: raise it"
-        self._admitted += 1 + self.service.drain()
+        """Spend most of the limit, and go on until wrk has spent the rest; return wrk's answers.
+
+        The limit is exact but for at most `lost` units.
+        """
+        self._admitted += self.service.spend()
+        self.service.await_denials()
         self._await_answers()
         answers = self._load.stop()
         admitted = self._admitted + answers.statuses[HTTPStatus.OK]
-        assert self._limit - lost <= admitted <= self._limit, (
-            f"{admitted}: {answers}\n{self.status()}\n{self.service.log}"
-        )
+        assert LIMIT - lost <= admitted <= LIMIT, f"{admitted}: {answers}\n{self.service.stats()}\n{self.service.log}"
         assert answers.statuses[HTTPStatus.TOO_MANY_REQUESTS] > 0
         return answers
 
@@ -83,25 +87,18 @@ class Life:
         assert f"-m shm_store.sweeper --name {self.service.segment} " in processes.command_line(pid)
         return pid
 
-    def status(self) -> dict[str, Any]:
-        """What `shm-store status` says."""
-        command = shm_store("status", "--json", "--name", self.service.segment)
-        command.check_returncode()
-        status: dict[str, Any] = json.loads(command.stdout)
-        return status
-
     def _check(self) -> None:
         self.service.await_workers()
         assert processes.parent(self.sweeper()) == self.service.pid
         # The master's, the sweeper's, and one for each worker, as they serve one request at a time.
         eventually(
-            lambda: self.status()["seats_taken"] <= WORKERS + 2,
-            within_s=5,
-            otherwise=lambda: f"seats of the dead: {self.status()}",
+            lambda: self.service.stats().seats_taken <= WORKERS + 2,
+            within_s=20,
+            otherwise=lambda: f"seats of the dead: {self.service.stats()}",
         )
         self.service.stop()
-        status = self.status()
-        assert (status["seats_taken"], status["timeouts"]) == (0, 0), status
+        stats = self.service.stats()
+        assert (stats.seats_taken, stats.timeouts) == (0, 0), stats
 
     def _await_answers(self) -> None:
         """Wait until every worker has answered a request that was sent from here on: all it had before is sent."""

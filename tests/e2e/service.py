@@ -16,13 +16,22 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from shm_store import Quota, Stats
 from tests.e2e import processes
+from tests.segments import attached
 
 ROOT: Final = Path(__file__).parents[2]
 SERVE: Final = ("service", "serve", "--")
 WORKERS: Final = 4
 FEW_WORKERS: Final = 2
-_START_S: Final = 20.0
+#: The key of the tests' requests under the policy of the settings.
+CLIENT: Final = "default:client:127.0.0.1"
+#: Units that are left for requests to spend.
+SPARE: Final = 500
+_START_S: Final = 30.0
+_LOAD_S: Final = 40.0
+# Some twenty for each connection.
+_DENIALS: Final = 600
 _STOP_S: Final = 40.0
 _POLL_S: Final = 0.02
 
@@ -134,7 +143,7 @@ class Service:
         status = self._master.wait(_STOP_S)
         assert status == 0, f"the service exited with {status}:\n{self.log}"
         self._master, self._successor = None, 0
-        eventually(lambda: not self.processes(), within_s=5, otherwise=lambda: f"left running: {self._described()}")
+        eventually(lambda: not self.processes(), within_s=20, otherwise=lambda: f"left running: {self._described()}")
 
     def upgrade(self) -> None:
         """Have another master take over, as an operator would: SIGUSR2, and when that one's workers serve, SIGQUIT."""
@@ -162,7 +171,7 @@ class Service:
         self._master.wait(_STOP_S)
         for pid in workers:
             os.kill(pid, signal.SIGTERM)
-        eventually(lambda: not self.processes(), within_s=5, otherwise=lambda: f"left running: {self._described()}")
+        eventually(lambda: not self.processes(), within_s=20, otherwise=lambda: f"left running: {self._described()}")
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the master."""
@@ -174,7 +183,7 @@ class Service:
             self._master.kill()
             self._master.wait(_STOP_S)
         processes.end(self.processes())
-        eventually(lambda: not self.processes(), within_s=5, otherwise=lambda: f"left running: {self._described()}")
+        eventually(lambda: not self.processes(), within_s=20, otherwise=lambda: f"left running: {self._described()}")
         self._reservation.close()
 
     def get(self, path: str, headers: dict[str, str] | None = None) -> Response:
@@ -197,6 +206,39 @@ class Service:
             if limit - remaining >= units:
                 return taken
         raise AssertionError
+
+    def stats(self) -> Stats:
+        """What its table has counted."""
+        with attached(self.segment) as store:
+            return store.stats()
+
+    def spend(self, but: int = SPARE) -> int:
+        """Take all units that are left but so many, in one take of this process; return how many it took."""
+        quota = Quota(int(self._settings["SERVICE_LIMIT"]), "1h")
+        with attached(self.segment) as store:
+            # The load may take some between the look and the take.
+            while (units := store.get(CLIENT)[1] - but) > 0:
+                if store.take(CLIENT, units, quota).allowed:
+                    return units
+        return 0
+
+    def await_denials(self, *keys: str) -> None:
+        """Wait until each key's limit is spent, and requests enough were denied since: all admissions have arrived.
+
+        A connection of wrk sends one request at a time, and each has had many turns by then.
+        """
+        with attached(self.segment) as store:
+
+            def denied() -> int:
+                return store.stats().denied
+
+            def are_spent() -> bool:
+                buckets = [store.get(key) for key in keys or (CLIENT,)]
+                return all(limit and not left for limit, left in buckets)
+
+            eventually(are_spent, within_s=_LOAD_S, otherwise=lambda: f"{store.stats()}\n{self.log}")
+            enough = denied() + _DENIALS
+            eventually(lambda: denied() >= enough, within_s=_LOAD_S, otherwise=lambda: f"{store.stats()}\n{self.log}")
 
     def drain(self, headers: dict[str, str] | None = None) -> int:
         """Send requests to the limited path until one is denied; return how many were admitted."""

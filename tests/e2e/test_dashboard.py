@@ -14,7 +14,7 @@ import pytest
 from shm_store import Quota
 from tests.e2e.chromium import CHROMIUM, Page
 from tests.e2e.conftest import MakeService
-from tests.e2e.service import ROOT, WORKERS, Service
+from tests.e2e.service import ROOT, WORKERS, Service, eventually
 from tests.e2e.wrk import Wrk
 from tests.segments import attached
 
@@ -54,15 +54,16 @@ def test_dashboard_shows_a_run_as_it_happens(service: Service, page: Page, wrk: 
     page.open(service.url("/dashboard"))
     page.type_into("#token", TOKEN)
     page.until(VISIBLE)
-    load = wrk(service.url("/v1/ping"), seconds=8, connections=CONNECTIONS)
+    load = wrk(service.url("/v1/ping"), connections=CONNECTIONS)
     page.until(f"{_figure('default', 3)} > 100")
     page.until("document.querySelectorAll('#flow path.denied')[0].getAttribute('d').length > 0")
     page.until("Number(document.querySelector('#denied').textContent.replaceAll(',', '')) > 100")
     page.until("/^\\d/.test(document.querySelector('#occupied').textContent)")
-    answers = load.answers()
+    service.await_denials()
+    answers = load.stop()
     assert answers.statuses[HTTPStatus.OK] == LIMIT
-    counted = _status(service)["policies"]["default"]
     # wrk ends with a request in flight on each connection: the service decides it, and wrk does not count it.
+    counted = _settled(service)
     denied = answers.statuses[HTTPStatus.TOO_MANY_REQUESTS]
     assert denied <= counted["denied"] <= denied + CONNECTIONS
     page.until(f"{_figure('default', 4)} === {LIMIT} && {_figure('default', 5)} === {counted['denied']}")
@@ -154,6 +155,18 @@ def _figure(policy: str, column: int) -> str:
     rows = "[...document.querySelectorAll('#policies tbody tr')]"
     text = f"{rows}.find(row => row.cells[0].innerText === '{policy}')?.cells[{column}].textContent ?? ''"
     return f"Number(({text}).replaceAll(',', ''))"
+
+
+def _settled(service: Service) -> dict[str, Any]:
+    """The counts of the policy when all requests are decided."""
+    counts: list[dict[str, Any]] = []
+
+    def is_settled() -> bool:
+        counts[:] = [_status(service)["policies"]["default"] for _ in range(5)]
+        return all(each == counts[0] for each in counts)
+
+    eventually(is_settled, within_s=20, otherwise=lambda: f"{counts}")
+    return counts[0]
 
 
 def _status(service: Service) -> dict[str, Any]:

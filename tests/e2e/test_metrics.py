@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.e2e import processes
 from tests.e2e.conftest import MakeService
-from tests.e2e.service import Service, shm_store
+from tests.e2e.service import Service, eventually, shm_store
 from tests.e2e.wrk import Wrk
 
 pytestmark = pytest.mark.alone
@@ -52,6 +52,18 @@ def _scraped(service: Service) -> Samples:
     }
 
 
+def _settled(service: Service) -> Samples:
+    """Scrape until nothing changes: wrk ends with requests in flight, which workers decide afterwards."""
+    scraped: list[Samples] = []
+
+    def is_settled() -> bool:
+        scraped[:] = [_scraped(service) for _ in range(5)]
+        return all(each == scraped[0] for each in scraped)
+
+    eventually(is_settled, within_s=20, otherwise=lambda: f"{scraped}")
+    return scraped[0]
+
+
 def _requests(samples: Samples) -> tuple[float, ...]:
     """Return the numbers of requests by outcome."""
     ends = ("allowed", "denied", "failed", "unlimited")
@@ -63,8 +75,12 @@ def test_metrics_are_true_from_any_worker(make_service: MakeService, wrk: Wrk, g
     """The metrics parse, are equal at every scrape, and add up to wrk's counts; killing a worker loses none."""
     service = make_service(limit=LIMIT, interval="1h", gunicorn=gunicorn)
     service.start()
-    answers = wrk(service.url("/v1/ping"), connections=CONNECTIONS).answers()
-    first = _scraped(service)
+    load = wrk(service.url("/v1/ping"), connections=CONNECTIONS)
+    service.await_denials()
+    answers = load.stop()
+    assert not answers.errors.total(), answers
+    assert answers.statuses.keys() == {HTTPStatus.OK, HTTPStatus.TOO_MANY_REQUESTS}
+    first = _settled(service)
     assert all(_scraped(service) == first for _ in range(SCRAPES))
     allowed, denied = (first["shm_store_decisions_total", (outcome, "default")] for outcome in ("allowed", "denied"))
     assert allowed == answers.statuses[HTTPStatus.OK] == LIMIT
@@ -99,8 +115,10 @@ def test_requests_are_what_clients_were_answered(
     config.write_text(SEVERAL.replace("ROUTES", routes))
     service = make_service(config=config)
     service.start()
-    answers = wrk(service.url("/v1/ping"), connections=CONNECTIONS).answers()
-    samples = _scraped(service)
+    load = wrk(service.url("/v1/ping"), connections=CONNECTIONS)
+    service.await_denials("everybody:global")
+    answers = load.stop()
+    samples = _settled(service)
     allowed, denied, *others = _requests(samples)
     assert allowed == answers.statuses[HTTPStatus.OK] == LIMIT
     assert answers.requests <= allowed + denied <= answers.requests + CONNECTIONS
@@ -115,10 +133,11 @@ def test_requests_are_what_clients_were_answered(
 
 
 def test_burst_of_denials_is_one_line_of_the_log(make_service: MakeService, wrk: Wrk) -> None:
-    """Of four workers that deny thousands of requests one tells of it, as an object of JSON without the client."""
+    """Of four workers that deny hundreds of requests one tells of it, as an object of JSON without the client."""
     service = make_service(limit=LIMIT, interval="1h", log_format="json")
     service.start()
-    wrk(service.url("/v1/ping"), connections=CONNECTIONS).answers()
+    wrk(service.url("/v1/ping"), connections=CONNECTIONS)
+    service.await_denials()
     service.stop()
     lines = [json.loads(line) for line in service.log.splitlines()]
     told = [line for line in lines if line.get("event") == "denied"]

@@ -83,7 +83,6 @@ def test_policies_are_exact_together(
     loads = {
         key: wrk(
             service.url("/v1/ping"),
-            seconds=4,
             threads=3,
             connections=18,
             header=("X-Client", *clients),
@@ -91,18 +90,15 @@ def test_policies_are_exact_together(
         )
         for key, clients in CLIENTS.items()
     }
+    service.await_denials("everybody:global")
     by_key, by_client = Counter(first=PER_CLIENT), first
     for key, load in loads.items():
-        answers = load.answers()
+        answers = load.stop()
         assert answers.statuses.keys() <= {HTTPStatus.OK, HTTPStatus.TOO_MANY_REQUESTS}
         assert not answers.errors.total(), answers
         for client, statuses in answers.by_key.items():
             by_client[client] += statuses[HTTPStatus.OK]
             by_key[key] += statuses[HTTPStatus.OK]
-    # On a busy machine the load may end before the limit is reached.
-    rest = Counter(last=service.drain({"X-Api-Key": "last", "X-Client": "last"}))
-    by_key, by_client = by_key + rest, by_client + rest
-
     assert by_key.total() == by_client.total() == GLOBAL, (by_key, by_client)
     assert max(by_client.values()) <= PER_CLIENT
     for key, admitted in by_key.items():
@@ -127,7 +123,7 @@ def test_requests_in_flight_of_a_killed_worker_are_free_at_once(make_service: Ma
     with ExitStack() as connections:
         for _ in range(10):
             _ask(service, connections)
-        eventually(lambda: _waiting(tmp_path).total() == 10, within_s=10, otherwise=lambda: service.log)
+        eventually(lambda: _waiting(tmp_path).total() == 10, within_s=20, otherwise=lambda: service.log)
         assert service.get(ROUTE).status == HTTPStatus.TOO_MANY_REQUESTS
 
         ((pid, freed),) = _waiting(tmp_path).most_common(1)
@@ -135,7 +131,7 @@ def test_requests_in_flight_of_a_killed_worker_are_free_at_once(make_service: Ma
         processes.kill_and_wait(pid, pid)
         for _ in range(freed):
             _ask(service, connections)
-        eventually(lambda: _waiting(tmp_path).total() == 10 + freed, within_s=10, otherwise=lambda: service.log)
+        eventually(lambda: _waiting(tmp_path).total() == 10 + freed, within_s=20, otherwise=lambda: service.log)
         assert service.get(ROUTE).status == HTTPStatus.TOO_MANY_REQUESTS
     # Workers that wait for their requests would take gunicorn's whole grace.
     processes.end(service.workers())

@@ -15,22 +15,7 @@ from tests.e2e.conftest import MakeService
 from tests.e2e.service import eventually, files_of, shm_store
 from tests.e2e.wrk import Wrk
 
-LIMIT: Final = 1000
-SPENT: Final = 400
-
-
-@pytest.mark.alone
-def test_restart_continues_the_count(make_service: MakeService, wrk: Wrk) -> None:
-    """Stopped and started in the middle, the service admits exactly `limit` in all."""
-    service = make_service(limit=LIMIT)
-    service.start()
-    assert service.take(SPENT) == SPENT
-    service.stop()
-    service.start()
-    statuses = wrk(service.url("/v1/ping")).answers().statuses
-    assert statuses[HTTPStatus.OK] == LIMIT - SPENT
-    assert statuses.keys() == {HTTPStatus.OK, HTTPStatus.TOO_MANY_REQUESTS}
-    service.stop()
+LIMIT: Final = 400
 
 
 @pytest.mark.alone
@@ -38,11 +23,12 @@ def test_restart_under_load_continues_the_count(make_service: MakeService, wrk: 
     """Clients that keep asking while the service is stopped and started are admitted exactly `limit` times."""
     service = make_service(limit=3 * LIMIT)
     service.start()
-    load = wrk(service.url("/v1/ping"), seconds=4)
+    load = wrk(service.url("/v1/ping"))
     admitted = service.take_until_spent(LIMIT)
     service.stop()
     service.start()
-    admitted += load.answers().statuses[HTTPStatus.OK] + service.drain()
+    service.await_denials()
+    admitted += load.stop().statuses[HTTPStatus.OK]
     assert admitted == 3 * LIMIT
     service.stop()
 
@@ -66,10 +52,10 @@ def test_removed_table_is_logged_and_mended_by_a_reload(make_service: MakeServic
     service = make_service(limit=50)
     service.start()
     service.take(1)
-    eventually(lambda: _has_sweeper(segment), within_s=5, otherwise=lambda: service.log)
+    eventually(lambda: _has_sweeper(segment), within_s=20, otherwise=lambda: service.log)
     for path in files_of(segment):
         path.unlink()
-    eventually(lambda: "RemoveIPC" in service.log, within_s=5, otherwise=lambda: service.log)
+    eventually(lambda: "RemoveIPC" in service.log, within_s=20, otherwise=lambda: service.log)
     before = service.workers()
     service.signal(signal.SIGHUP)
     service.await_workers(*before)

@@ -30,7 +30,7 @@ def test_sweeper_is_one_for_two_masters(make_service: MakeService) -> None:
     second.start()
     eventually(
         lambda: len(first.sweepers() | second.sweepers()) == 1,
-        within_s=5,
+        within_s=20,
         otherwise=lambda: f"sweepers: {first.sweepers()} and {second.sweepers()}",
     )
     first.stop()
@@ -61,6 +61,6 @@ def test_sweeper_ends_with_a_killed_master(make_service: MakeService, capsys: py
 
 def _sweeper(service: Service) -> int:
     """Return the pid of the only sweeper."""
-    eventually(lambda: len(service.sweepers()) == 1, within_s=5, otherwise=lambda: f"sweepers: {service.sweepers()}")
+    eventually(lambda: len(service.sweepers()) == 1, within_s=20, otherwise=lambda: f"sweepers: {service.sweepers()}")
     (pid,) = service.sweepers()
     return pid

@@ -66,7 +66,7 @@ class Wrk:
     def __call__(
         self,
         url: str,
-        seconds: int = 2,
+        seconds: int = 50,
         *,
         threads: int = 2,
         connections: int = 32,
@@ -77,7 +77,7 @@ class Wrk:
 
         Args:
             url: What to request.
-            seconds: For how long.
+            seconds: For how long at most.
             threads: Of wrk.
             connections: In all.
             header: The name of a header and its values, dealt out to the threads in turn.

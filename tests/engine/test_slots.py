@@ -152,7 +152,7 @@ def test_reload_of_policies_that_can_never_share_a_slot_changes_nothing(
     running = RunningPolicies([IP])
     limiter = RequestLimiter(open_store(NOWHERE), FALCON, policies=running)
     running.replace([IP, Policy(name="all", quota="9/s", key=["global"])])
-    assert [rule.name for rule in limiter._running.current().early] == ["ip"]
+    assert [rule.name for rule in limiter._running.current().early.rules] == ["ip"]
     assert "policies stay as they were: policy 'all': key is ['global']: add 'client'" in caplog.text
 
 

@@ -138,7 +138,7 @@ def test_reload_of_a_policy_that_the_server_cannot_count_by_changes_nothing(
     limiter = RequestLimiter(remote, FALCON, policies=running)
     running.replace([Policy(name="q", quota=Quota(2, "1000000001ns"))])
     with caplog.at_level(logging.ERROR):
-        names = {rule.name for rule in limiter._running.current().early}
+        names = {rule.name for rule in limiter._running.current().early.rules}
     assert names == {"p"}
     (line,) = [record.getMessage() for record in caplog.records if "stay" in record.getMessage()]
     assert line.startswith("policies stay as they were: policy 'q': interval is 1.000000001: give whole microseconds")
@@ -154,10 +154,10 @@ def test_worker_that_starts_after_such_a_reload_keeps_the_policies_that_ran(
     for _ in range(edits):
         running.replace([Policy(name="q", quota=Quota(2, "1000000001ns"))])
     limiter = RequestLimiter(remote, FALCON, policies=running)
-    assert [rule.name for rule in limiter._running.current().early] == ["p"]
+    assert [rule.name for rule in limiter._running.current().early.rules] == ["p"]
     assert "policies stay as they were: policy 'q': interval is" in caplog.text
     running.replace([Policy(name="r", quota="3/min")])
-    assert [rule.name for rule in limiter._running.current().early] == ["r"]
+    assert [rule.name for rule in limiter._running.current().early.rules] == ["r"]
 
 
 def test_first_policies_that_the_server_cannot_count_by_stop_the_start(remote: RateLimiter) -> None:

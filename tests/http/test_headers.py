@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,7 +13,7 @@ from shm_store import Concurrency, Quota, RateInfo, ShmStore
 from shm_store.durations import NS_PER_SECOND
 from shm_store.errors import ConfigurationError
 from shm_store.falcon import Headers, RateLimitMiddleware
-from shm_store.http.headers import HeaderWriter, label
+from shm_store.http.headers import HeaderWriter, Label, Labels, label
 from shm_store.quota import LIMIT_MAX
 from tests.http.exchange import INTEGER_MAX, exchange, members
 from tests.http.service import CLIENT
@@ -23,7 +24,7 @@ BOTH: Final = Headers(legacy=True)
 SECRET: Final = "nobody else knows"  # noqa: S105 - of no use outside the tests
 AMPLE: Final = Quota(1_000, "1min")
 QUOTA: Final = Quota(3, "1min")
-LABEL: Final = label("default", QUOTA)
+LABELS: Final = Labels.of((label("default", QUOTA),))
 
 
 def allowed(*, remaining: int = 2, reset_after_ns: int = 0) -> RateInfo:
@@ -50,7 +51,7 @@ ROUNDED = [
 @pytest.mark.parametrize(("ns", "seconds"), ROUNDED[1:])
 def test_reset_rounds_up(ns: int, seconds: int) -> None:
     """The reset is rounded up to whole seconds, exactly even for 100 years."""
-    fields = HeaderWriter(BOTH).allowed_by(LABEL, allowed(reset_after_ns=ns))
+    fields = HeaderWriter(BOTH).allowed(LABELS, [allowed(reset_after_ns=ns)])
     assert fields["x-ratelimit-reset"] == str(seconds)
     assert members(fields["ratelimit"]) == [("default", {"r": 2, "t": seconds})]
 
@@ -61,7 +62,7 @@ def test_retry_after_rounds_up_and_is_never_zero(ns: int, seconds: int) -> None:
     info = denied(retry_after_ns=ns, reset_after_ns=YEARS_100_NS)
     writer = HeaderWriter(BOTH)
     assert writer.retry_s([info]) == max(1, seconds)
-    fields = writer.denied([(LABEL, info)], info, writer.retry_s([info]))
+    fields = writer.denied(LABELS, [info], writer.retry_s([info]))
     assert fields["retry-after"] == fields["x-ratelimit-reset"] == str(max(1, seconds))
     assert members(fields["ratelimit"]) == [("default", {"r": 0, "t": seconds} if ns else {"r": 0})]
 
@@ -70,7 +71,7 @@ def test_allowed_fields_hold_no_retry_after() -> None:
     """An allowed request is told its limit and nothing else; a number too large for the draft's syntax is cut."""
     quota = Quota(LIMIT_MAX, "1s")
     info = RateInfo(True, LIMIT_MAX, LIMIT_MAX - 1, 1)
-    assert HeaderWriter(BOTH).allowed_by(label("p", quota), info) == {
+    assert HeaderWriter(BOTH).allowed(Labels.of((label("p", quota),)), [info]) == {
         "ratelimit-policy": f'"p";q={INTEGER_MAX};w=1',
         "ratelimit": f'"p";r={INTEGER_MAX};t=1',
         "x-ratelimit-limit": "9223372036854775807",
@@ -82,7 +83,7 @@ def test_allowed_fields_hold_no_retry_after() -> None:
 def test_denied_fields_forbid_storing() -> None:
     """A denial must not come out of a cache later, whichever fields are chosen."""
     for headers in (Headers(), BOTH, Headers(version=None), Headers(partition_key=SECRET, retry_jitter="1h")):
-        fields = HeaderWriter(headers).denied([(LABEL, denied())], denied(), 1)
+        fields = HeaderWriter(headers).denied(LABELS, [denied()], 1)
         assert fields["cache-control"] == "no-store"
 
 
@@ -216,28 +217,46 @@ def test_headers_are_one_value_however_they_are_written() -> None:
     assert [Headers(retry_jitter=jitter).retry_jitter_s for jitter in (0, "1ms", 1, 1.5, "1min")] == [0, 1, 1, 2, 60]
 
 
-QUOTAS = [QUOTA, Quota(5, "1500ms"), Quota(LIMIT_MAX, "1s"), Quota(20, "1s", burst=40, algorithm="gcra")]
+LIMITS: Final[list[Quota | Concurrency]] = [
+    QUOTA,
+    Quota(5, "1500ms"),
+    Quota(LIMIT_MAX, "1s"),
+    Quota(20, "1s", burst=40, algorithm="gcra"),
+    Concurrency(4),
+]
+NAMES: Final = st.lists(st.sampled_from("abcde"), min_size=1, max_size=4, unique=True)
+
+
+@st.composite
+def decisions(draw: st.DrawFn) -> tuple[list[Label], list[RateInfo]]:
+    """Return the labels of some policies, and what each has answered to an allowed request."""
+    labels, infos = [], []
+    for name in draw(NAMES):
+        limit = draw(st.sampled_from(LIMITS))
+        labels.append(label(name, limit, shadow=draw(st.sampled_from([False, False, True]))))
+        most = limit.limit if isinstance(limit, Concurrency) else limit.terms.burst
+        most = draw(st.sampled_from([most, most, most, 1, INTEGER_MAX + 1]))
+        reset_after_ns = 0 if isinstance(limit, Concurrency) else draw(st.integers(1, YEARS_100_NS))
+        infos.append(RateInfo(True, most, most * draw(st.integers(0, 100)) // 100, reset_after_ns))
+    return labels, infos
 
 
 @settings(max_examples=300, deadline=None)
 @given(
     headers=st.builds(
         Headers,
-        version=st.sampled_from([None, "draft-11"]),
-        legacy=st.booleans(),
-        partition_key=st.sampled_from([None, SECRET]),
+        version=st.sampled_from(["draft-11", "draft-11", None]),
+        legacy=st.sampled_from([False, False, True]),
+        partition_key=st.sampled_from([None, None, SECRET]),
     ),
-    quota=st.sampled_from(QUOTAS),
-    override=st.sampled_from([None, 1, INTEGER_MAX + 1]),
-    share=st.integers(0, 100),
-    reset_after_ns=st.integers(1, YEARS_100_NS),
+    decided=decisions(),
 )
-def test_one_policy_says_what_it_says_among_several(
-    headers: Headers, quota: Quota, override: int | None, share: int, reset_after_ns: int
+def test_fields_prepared_beforehand_say_what_each_policy_says(
+    headers: Headers, decided: tuple[list[Label], list[RateInfo]]
 ) -> None:
-    """The way that is taken for a single policy writes the fields that the way for several writes."""
-    writer, by = HeaderWriter(headers), label("p", quota)
-    limit = quota.most if override is None else override
-    info = RateInfo(True, limit, limit * share // 100, reset_after_ns)
-    by = writer.partitioned(by, "k") if writer.partitions else by
-    assert writer.allowed_by(by, info) == writer.allowed([(by, info)], info)
+    """The fields of which most was written before the request are those that are written label by label."""
+    each, infos = decided
+    writer, labels = HeaderWriter(headers), Labels.of(each)
+    if writer.partitions:
+        labels = writer.partitioned(labels, [by.name for by in each])
+    assert writer.allowed(labels, infos) == writer.allowed(msgspec.structs.replace(labels, heads=None), infos)

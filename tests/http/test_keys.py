@@ -370,7 +370,7 @@ def test_keys_remembered_are_bounded() -> None:
         made.append(said)
         return f"key of {said}"
 
-    remembered = _Keys(make, len)
+    remembered = _Keys(make)
     for number in range(10_000):
         assert remembered[str(number)] == f"key of {number}"
         assert str(number) in remembered

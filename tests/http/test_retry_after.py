@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable
 
@@ -18,7 +19,7 @@ from tests.http.service import Routed, Seen
 
 Route = Callable[..., Routed]
 
-ROUNDS = 150
+ROUNDS = int(os.environ.get("EXAMPLES", "60"))
 
 
 class Client:

@@ -12,6 +12,7 @@ from typing import Final
 import pytest
 
 from shm_store import Config, ShmStore
+from shm_store.cli import main
 from tests.infra.files import OPERATIONS, ROOT, UNIT
 
 TEXT: Final = OPERATIONS.read_text()
@@ -21,12 +22,10 @@ COMMANDS: Final = {*re.findall(r"\bshm-store ([a-z]+)\b", TEXT), *re.findall("[a
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))
-def test_command_is_one_that_there_is(command: str) -> None:
+def test_command_is_one_that_there_is(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Every command of shm-store that the manual names exists, and takes the name of a table."""
-    asked = [sys.executable, "-m", "shm_store", command, "--help"]
-    result = subprocess.run(asked, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr
-    assert "--name" in result.stdout
+    assert main([command, "--help"]) == 0
+    assert "--name" in capsys.readouterr().out
 
 
 def test_another_geometry_keeps_what_is_spent(segment_name: str, tmp_path: Path) -> None:

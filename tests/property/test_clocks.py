@@ -25,7 +25,7 @@ from tests.property.test_stores import MIN_TTL, START, UNIT, Side
 from tests.segments import new_segment_name
 
 examples = settings(
-    max_examples=int(os.environ.get("EXAMPLES", "100")),
+    max_examples=int(os.environ.get("EXAMPLES", "40")),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )

@@ -21,7 +21,7 @@ from shm_store.redis import scripts
 
 # A busy machine is no reason to fail.
 examples = settings(
-    max_examples=int(os.environ.get("EXAMPLES", "300")),
+    max_examples=int(os.environ.get("EXAMPLES", "120")),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )

@@ -22,7 +22,7 @@ from tests.engines import Server, engines
 from tests.segments import new_segment_name
 
 examples = settings(
-    max_examples=int(os.environ.get("EXAMPLES", "100")),
+    max_examples=int(os.environ.get("EXAMPLES", "60")),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )

@@ -7,14 +7,10 @@ import subprocess
 import sys
 from typing import Final
 
-import pytest
-
 from shm_store import Config, ShmStore
 from tests.conftest import OpenStore
 from tests.fork import ended, in_child
 from tests.threads import at_once, holding
-
-pytestmark = pytest.mark.alone
 
 THREADS: Final = 64
 LIMIT: Final = 4_000
@@ -39,7 +35,8 @@ import sys, threading
 from shm_store import Config, ShmStore
 sys.setswitchinterval(0.0005)
 for _ in range(400):
-    store = ShmStore.open(Config(name=sys.argv[1], initial_size=256, stripes=2, limit=10**9, interval="1h"))
+    store = ShmStore.open(Config(name=sys.argv[1], initial_size=256, stripes=2, limit=10**9, interval="1h",
+                                 lock_timeout="30s"))
     barrier = threading.Barrier(8)
     def work():
         barrier.wait()
@@ -58,7 +55,7 @@ for _ in range(400):
 
 def test_threads_admit_exactly_the_limit(open_store: OpenStore) -> None:
     """64 threads of one process ask for twice the limit."""
-    store = open_store(limit=LIMIT)
+    store = open_store(limit=LIMIT, lock_timeout="30s")
     admitted: list[int] = []
     at_once(THREADS, lambda _: admitted.append(sum(store.take("a").allowed for _ in range(2 * LIMIT // THREADS))))
     assert len(admitted) == THREADS

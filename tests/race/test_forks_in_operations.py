@@ -15,8 +15,6 @@ import pytest
 from shm_store import Config, ForkInOperationError, Quota, ShmStore
 from tests.fork import ended, in_child
 
-pytestmark = pytest.mark.alone
-
 LIMIT: Final = 10**9
 FORKS: Final = 150
 PERIOD_S: Final = 0.002

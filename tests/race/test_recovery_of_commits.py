@@ -9,8 +9,6 @@ from shm_store.table.segment.layout import BUSY, IDLE_AT, SEAT_PHASES, SEAT_PID,
 from tests.conftest import OpenStore
 from tests.dead import PID, START, dead_seat
 
-pytestmark = pytest.mark.alone
-
 
 class DiedError(Exception):
     """The operation ends here."""

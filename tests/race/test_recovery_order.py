@@ -15,8 +15,6 @@ from shm_store.table.segment.layout import BUSY, IDLE, OTHER, SEAT_PHASES
 from tests.conftest import OpenStore
 from tests.dead import dead_seat
 
-pytestmark = pytest.mark.alone
-
 Moment = tuple[str, int, str]
 
 

@@ -19,8 +19,6 @@ from tests.crash.opcodes import OPERATIONS, World, at_opcode
 from tests.segments import new_segment_name
 from tests.threads import holding
 
-pytestmark = pytest.mark.alone
-
 #: Of an operation, and of calls in its middle. A wait for it would be far longer than the test may take.
 NAMES: Final = ("hot take", "slow take", "first take", "take_all", "in flight")
 TRIED: Final = 60

@@ -13,8 +13,6 @@ import pytest
 
 from shm_store import Config, Quota, ShmStore, limited
 
-pytestmark = pytest.mark.alone
-
 PROCESSES: Final = 4
 CALLS: Final = 25
 LIMIT: Final = 20

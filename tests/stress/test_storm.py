@@ -26,7 +26,7 @@ KEYS: Final = [f"hot {number}" for number in range(4)]
 LIMIT: Final = 10**9
 IN_FLIGHT: Final = "in flight"
 AT_ONCE: Final = Concurrency(10**6)
-KILLS: Final = int(os.environ.get("KILLS", "150"))
+KILLS: Final = int(os.environ.get("KILLS", "100"))
 # From a kill to the next one: long enough for all to be at work again.
 SPACING_S: Final = 0.004
 

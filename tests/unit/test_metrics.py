@@ -50,9 +50,10 @@ def used(open_store: OpenStore, clock: Clock) -> ShmStore:
         store.take(f"key {number}")
     clock.advance(10)
     store.garbage_collect()
-    store.tally("p").count(allowed=True, shadow=False, near=True)
-    store.tally("p").count(allowed=False, shadow=False, near=False)
-    store.tally("p").count(allowed=True, shadow=False, near=True, served=False)
+    store.tally("p").allowed[()] += 1
+    store.tally("p").near_limit[()] += 1
+    store.tally("p").denied[()] += 1
+    store.tally("p").overruled[()] += 1
     store.tally("q").errors[()] += 3
     requests = store.request_tally()
     requests.allowed[()] += 1

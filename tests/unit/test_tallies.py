@@ -19,7 +19,7 @@ from tests.segments import attached
 
 def _count(store: ShmStore, policy: str, allowed: int) -> None:
     for _ in range(allowed):
-        store.tally(policy).count(allowed=True, shadow=False, near=False)
+        store.tally(policy).allowed[()] += 1
 
 
 def test_tallies_of_processes_add_up(open_store: OpenStore) -> None:
@@ -76,19 +76,6 @@ def test_tally_of_a_forked_child_is_not_its_parents(open_store: OpenStore, tmp_p
     assert store.inspect().policies() == {"a": Counts(denied=6)}
 
 
-def test_every_outcome_has_its_counter(open_store: OpenStore) -> None:
-    """Near the limit are only requests that are served; a policy with room does not allow one that is not."""
-    tally = open_store().tally("a")
-    tally.count(allowed=True, shadow=False, near=True)
-    tally.count(allowed=True, shadow=True, near=False)
-    tally.count(allowed=False, shadow=False, near=True)
-    tally.count(allowed=False, shadow=True, near=True)
-    tally.count(allowed=True, shadow=False, near=True, served=False)
-    tally.count(allowed=False, shadow=True, near=True, served=False)
-    tally.errors[()] += 1
-    assert tally.counts == Counts(allowed=2, denied=1, overruled=1, shadow_denied=2, errors=1, near_limit=1)
-
-
 def test_requests_of_processes_add_up(open_store: OpenStore, tmp_path: Path) -> None:
     """Requests are counted in records of their own, which are no policy's, survive their processes, and fork."""
     store = open_store()
@@ -137,9 +124,9 @@ def test_tallies_that_are_all_taken_leave_a_process_alone(
     """It counts by itself, and the log says so once; no request fails for it."""
     store = open_store()
     with patch("shm_store.table.records.tallies.TALLIES", 1):
-        store.tally("a").count(allowed=True, shadow=False, near=False)
-        store.tally("b").count(allowed=True, shadow=False, near=False)
-        store.tally("b").count(allowed=True, shadow=False, near=False)
+        store.tally("a").allowed[()] += 1
+        store.tally("b").allowed[()] += 1
+        store.tally("b").allowed[()] += 1
         assert store.tally("b").counts == Counts(allowed=2)
         assert store.inspect().policies() == {"a": Counts(allowed=1)}
     assert [record.message.partition(" in process")[0] for record in caplog.records] == ["counts of policy b"]

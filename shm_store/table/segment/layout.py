@@ -69,7 +69,7 @@ its record.
                                                    longer, the rest is in the journals of the next stripes held
     set       three columns, each up to a whole number of cache lines: set_slots control bytes, as many fingerprints of
               16 bytes, and as many slots; guarded by stripe (set number mod stripes)
-    control   a byte that is 0 while its slot is vacant; else the first byte of the slot's fingerprint, or 1 if that is 0
+    control   a byte that is 0 while its slot is vacant; else the first byte of the slot's fingerprint, 1 if that is 0
     slot      one cache line, of one of four kinds; word 1 is when it may go to another key, word 7 the tag
     bucket    0, 2, 3    state     (algorithm)     the set's stripe, like the whole record
               1          idle_at   ns, monotonic   from then on the bucket is indistinguishable from a fresh one

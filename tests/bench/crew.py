@@ -8,23 +8,27 @@ from __future__ import annotations
 
 import multiprocessing
 import time
-from collections.abc import Callable, Iterator, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from itertools import repeat
+from itertools import cycle, repeat
 from multiprocessing.connection import Connection
 from typing import Final, NamedTuple
 
 import msgspec
 
-from shm_store import Config, Quota, ShmStore
+from shm_store import Config, ShmStore
 from shm_store.durations import NS_PER_SECOND
 
 #: More than is ever taken. Not the one of `peers`, whose packages every process would load.
-_AMPLE: Final = 1_000_000_000
-#: What is soon idle, and how many keys of it are put in before each sweep.
-_SOON_IDLE: Final = Quota(_AMPLE, "1ms")
-BRIEF: Final = 20_000
+AMPLE: Final = 1_000_000_000
+#: Name of the quantile, and what part of the takes was at most as slow.
+QUANTILES: Final = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999, "max": 1.0}
+#: The caller that comes back at once makes few takes while one of them is slow, and all the more while they are fast:
+#: its quantiles hide a stripe that is held for half of the time. This is the p99 of the wait of one more take that came
+#: at any moment, and had to wait for the one that was under way.
+ANY_MOMENT: Final = "p99 at any moment"
 #: Takes between two looks at the clock.
 _BATCH: Final = 64
 #: From the order to begin until all have heard of it.
@@ -100,7 +104,7 @@ class Crew:
 @contextmanager
 def crew(size: int, name: str, slots: int = 2**16) -> Iterator[Crew]:
     """Start `size` processes on a new table that denies nothing, and of which a sweep reclaims whatever is idle."""
-    config = Config(limit=_AMPLE, interval="1h", initial_size=slots, name=name, min_ttl=0)
+    config = Config(limit=AMPLE, interval="1h", initial_size=slots, name=name, min_ttl=0)
     context = multiprocessing.get_context("spawn")
     with ShmStore.open(config) as store, ExitStack() as stack:
         stack.callback(store.unlink)
@@ -146,51 +150,44 @@ def _take(key: str, store: ShmStore, stop_ns: int) -> Done:
     return Done(takes, {"cpu_ns": time.process_time_ns() - before_ns})
 
 
-def filling(first: int, end: int) -> Work:
-    """Take each of those numbered keys once, however long it takes."""
-    return partial(_fill, first, end)
+def timing(keys: Sequence[str]) -> Work:
+    """Take those keys one after the other, time each take, and return the quantiles."""
+    return partial(_time, keys)
 
 
-def _fill(first: int, end: int, store: ShmStore, _stop_ns: int) -> Done:
-    for number in range(first, end):
-        store.take(numbered(number))
-    return Done(end - first)
+def _time(keys: Sequence[str], store: ShmStore, stop_ns: int) -> Done:
+    samples = durations(store.take, keys, stop_ns)
+    return Done(len(samples), quantiles(samples))
 
 
-def numbered(number: int) -> str:
-    """Return a key that looks like a client's."""
-    return f"client:10.{number >> 16}.{number >> 8 & 255}.{number & 255}"
+def durations(call: Callable[[str], object], keys: Iterable[str], stop_ns: int) -> array[int]:
+    """Return the nanoseconds of each of the calls that fit in until then, with some 50 for the clock itself."""
+    samples = array("Q")
+    clock, append = time.perf_counter_ns, samples.append
+    for key in cycle(keys):
+        before = clock()
+        call(key)
+        after = clock()
+        append(after - before)
+        if after >= stop_ns:
+            break
+    return samples
 
 
-def sweeping(store: ShmStore, stop_ns: int) -> Done:
-    """Sweep the table over and over: with nothing to reclaim, that takes no stripe."""
-    passes = 0
-    while time.perf_counter_ns() < stop_ns:
-        store.garbage_collect()
-        passes += 1
-    return Done(0, {"passes": passes})
+def quantiles(samples: Iterable[int]) -> dict[str, float]:
+    """Return the quantiles of the samples of one caller, one right after the other."""
+    ordered = sorted(samples)
+    last = len(ordered) - 1
+    found = {name: float(ordered[min(last, int(part * len(ordered)))]) for name, part in QUANTILES.items()}
+    return found | {ANY_MOMENT: _at_any_moment(ordered, 0.99)}
 
 
-def putting_in(store: ShmStore, _stop_ns: int) -> Done:
-    """Put in keys that are idle a millisecond later, however long it takes."""
-    for number in range(BRIEF):
-        store.take(f"brief:{number}", quota=_SOON_IDLE)
-    return Done(BRIEF)
-
-
-def reclaiming(store: ShmStore, stop_ns: int) -> Done:
-    """Sweep the table over and over, and so away what was put in before."""
-    reclaimed = 0
-    while time.perf_counter_ns() < stop_ns:
-        reclaimed += store.garbage_collect()
-    # A few made room for others of their set before.
-    if reclaimed < 0.9 * BRIEF:
-        raise RuntimeError(f"the sweeps have reclaimed {reclaimed} slots of {BRIEF}")
-    return Done(0)
-
-
-def burning(_store: ShmStore, stop_ns: int) -> Done:
-    """Keep a processor busy, and leave the table alone."""
-    while time.perf_counter_ns() < stop_ns:
-        pass
-    return Done(0)
+def _at_any_moment(ordered: Sequence[int], part: float) -> float:
+    """Return that quantile of what is still to come: the x where sum(max(0, sample - x)) is 1 - part of all."""
+    beyond = (1 - part) * sum(ordered)
+    longest = 0
+    for count, sample in enumerate(reversed(ordered)):
+        if longest - count * sample >= beyond:
+            return (longest - beyond) / count
+        longest += sample
+    return max(0.0, (longest - beyond) / len(ordered))

@@ -1,0 +1,54 @@
+"""Every error the limiter raises, each with the fields a program needs to act on it.
+
+A denied request is not an error: see `shm_store.rate_info.RateInfo`.
+"""
+
+from shm_store.errors.arguments import (
+    ConfigurationError,
+    ConfigurationTypeError,
+    CostError,
+    CostTypeError,
+    StoreError,
+    unusable,
+    unusable_cost,
+)
+from shm_store.errors.operations import (
+    AcquireTimeoutError,
+    EngineError,
+    ForkInOperationError,
+    ReentryError,
+    StoreClosedError,
+)
+from shm_store.errors.segment import (
+    BackendError,
+    LayoutMismatchError,
+    NoRoomError,
+    OwnershipError,
+    SeatsExhaustedError,
+    StripeTimeoutError,
+    TableFullError,
+    UnsupportedPlatformError,
+)
+
+__all__ = [
+    "AcquireTimeoutError",
+    "BackendError",
+    "ConfigurationError",
+    "ConfigurationTypeError",
+    "CostError",
+    "CostTypeError",
+    "EngineError",
+    "ForkInOperationError",
+    "LayoutMismatchError",
+    "NoRoomError",
+    "OwnershipError",
+    "ReentryError",
+    "SeatsExhaustedError",
+    "StoreClosedError",
+    "StoreError",
+    "StripeTimeoutError",
+    "TableFullError",
+    "UnsupportedPlatformError",
+    "unusable",
+    "unusable_cost",
+]

@@ -1,0 +1,101 @@
+"""Rulesets: rules that decide on a request together, prepared before it comes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from shm_store.core.limiter import KeyReserve
+from shm_store.http.answers import Answer
+from shm_store.http.headers import Labels
+from shm_store.http.remembering import Remembered
+from shm_store.http.rules import Rule
+from shm_store.policy import paths
+
+# More combinations of rules than one application has.
+_KNOWN_MAX = 256
+
+
+class Charge(NamedTuple):
+    """The takes of one request.
+
+    Attributes:
+        rules: The rules that apply to it.
+        takes: The take of each rule.
+        hashes: The hash of each key. It holds within a process and reveals no key.
+    """
+
+    rules: Ruleset
+    takes: tuple[KeyReserve, ...]
+    hashes: tuple[int, ...]
+
+
+class Ruleset:
+    """Rules in the order of their decisions.
+
+    Attributes:
+        rules: The rules.
+        positions: Their positions: `zip` would take thrice the time.
+        labels: Their labels in header fields.
+        tallies: What counts their decisions.
+        shadow: The positions of those in shadow mode.
+        reserves: Whether one of them settles its units when the request is over.
+        covers_all: Whether each covers every request, if it covers the route.
+        charge: Returns the Charge of a request, from its client alone; None if the keys depend on more.
+        answers: Answers to denied requests by what they depend on, shared by all rulesets of one plan.
+    """
+
+    def __init__(self, rules: tuple[Rule, ...] = (), known: dict[tuple[Rule, ...], Ruleset] | None = None) -> None:
+        """Have `rules`; `known` are the rulesets of one plan by their rules."""
+        self.rules = rules
+        self.positions = tuple(range(len(rules)))
+        self.labels = Labels.of(rule.label for rule in rules)
+        self.tallies = tuple(rule.tally for rule in rules)
+        self.shadow = [index for index, rule in enumerate(rules) if rule.shadow]
+        self.reserves = any(rule.reserves for rule in rules)
+        self.covers_all = all(rule.covers_all for rule in rules)
+        self.charge: Callable[[Any], Charge] | None = None
+        self.answers: Remembered[tuple[object, ...], Answer] = Remembered()
+        self._known = {} if known is None else known
+
+    def of(self, rules: Sequence[Rule]) -> Ruleset:
+        """Return the ruleset of other rules: some of these, or these and more."""
+        if len(rules) == len(self.rules) and rules == self.rules:
+            return self
+        wanted = tuple(rules)
+        found = self._known.get(wanted)
+        if found is None:
+            if len(self._known) >= _KNOWN_MAX:
+                self._known.clear()
+            found = self._known[wanted] = Ruleset(wanted, self._known)
+            found.answers = self.answers
+        return found
+
+    def at(self, positions: Sequence[int]) -> Ruleset:
+        """Return the ruleset of the rules at some positions."""
+        return self.of(tuple([self.rules[index] for index in positions]))
+
+
+def covering(
+    rules: Iterable[Rule], request: object, method: str, path: str, mounts: Callable[[Any], Collection[str]]
+) -> Iterator[Rule]:
+    """Yield the rules that cover a request, if they cover its route.
+
+    Args:
+        rules: The rules.
+        request: The request.
+        method: Its method. Frameworks read it without case: `post` does not get past a rule for POST.
+        path: Its path.
+        mounts: Returns where the application is mounted.
+    """
+    spelled = None
+    for rule in rules:
+        if rule.methods and method.upper() not in rule.methods:
+            continue
+        if rule.paths is not None:
+            # One list, as many spellings are None.
+            spelled = spelled or [paths.spellings(path, mounts(request))]
+            if not rule.paths.cover(spelled[0]):
+                continue
+        if rule.exempt is None or not rule.exempt.cover(path):
+            yield rule
