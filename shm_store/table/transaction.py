@@ -24,6 +24,7 @@ from shm_store.table.segment.layout import (
     BUSY,
     IDLE,
     JOURNAL_WORDS,
+    MIN_TTL_AT,
     OTHER,
     REFUSED,
     SEAT_PHASES,
@@ -129,7 +130,8 @@ class Transaction:
                 is_denied = is_searched = False
                 for found, cost in zip(founds, costs):  # noqa: B905 - a keyword costs 100 ns
                     first, idle_at, third, fourth, tag = _read(memory, found.at * WORD)
-                    if tag == found.tag:
+                    # Expired is absent, also where a hint leads (I10).
+                    if tag == found.tag and (idle_at > now_ns or idle_at + words[MIN_TTL_AT] > now_ns):
                         state = first, idle_at, third, fourth
                     else:
                         is_searched = True

@@ -234,7 +234,7 @@ def decisions(draw: st.DrawFn) -> tuple[list[Label], list[RateInfo]]:
     for name in draw(NAMES):
         limit = draw(st.sampled_from(LIMITS))
         labels.append(label(name, limit, shadow=draw(st.sampled_from([False, False, True]))))
-        most = limit.limit if isinstance(limit, Concurrency) else limit.terms.burst
+        most = limit.limit if isinstance(limit, Concurrency) else limit.most
         most = draw(st.sampled_from([most, most, most, 1, INTEGER_MAX + 1]))
         reset_after_ns = 0 if isinstance(limit, Concurrency) else draw(st.integers(1, YEARS_100_NS))
         infos.append(RateInfo(True, most, most * draw(st.integers(0, 100)) // 100, reset_after_ns))
