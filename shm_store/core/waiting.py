@@ -28,8 +28,8 @@ def acquire(
 ) -> RateInfo:
     """Take units as soon as they are there; see `Front.acquire`.
 
-    Nothing is held in the wait, and nothing polled: each denial says when the same take would be allowed, and then the
-    next one comes. Of several threads that wait for one unit, one gets it, and the others wait for the next.
+    It holds nothing in the wait, and polls nothing: each denial has the time until the same take would be allowed, and
+    the next take comes then. Of several threads that wait for one unit, one gets it, and the others go on waiting.
 
     Args:
         take: Takes from a store; the next arguments are those of the take.
