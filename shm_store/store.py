@@ -43,9 +43,6 @@ class ShmStore(Front[str | Digest]):
         SeatsExhaustedError: By any operation: as many are under way in this segment as it has seats.
         BackendError: By any operation: the operating system refused what a new seat or a recovery needs.
         TableFullError: By any operation that admits a new key: its set has no slot to give up.
-        CostError: By `take` and `peek`: the cost is no integer from 1 to the most units at once.
-        ConfigurationTypeError: By any operation on a key: the key is no `str`, nor a `Digest` where that is allowed.
-        StoreClosedError: By any operation after `close`.
 
     >>> with ShmStore.open(Config(limit=5, interval="3s", name="doctest-store")) as store:
     ...     info = store.take("client")

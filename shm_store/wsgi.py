@@ -85,8 +85,9 @@ class RateLimitMiddleware(Report):
         writes_fields, fields = self._limiter.nested.writes_fields, outcome.headers
 
         def start(status: str, headers: list[tuple[str, str]], /, *exc_info: Any) -> _Write:  # noqa: ANN401 - passed on
-            added = fields.items() if writes_fields(outcome) else ()
-            return start_response(status, [*headers, *added], *exc_info)
+            if outcome.nesting is None or writes_fields(outcome):
+                headers = [*headers, *fields.items()]
+            return start_response(status, headers, *exc_info)
 
         return start
 

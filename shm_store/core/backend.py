@@ -49,22 +49,19 @@ Part: TypeAlias = tuple[Take, Decided, int]
 
 
 class Settler(Protocol):
-    """The part of a back end that settlements need."""
+    """The part of a back end that settlements need.
 
-    @property
-    def name(self) -> str:
-        """The name of the segment, or the address of the server, for errors."""
-        ...
+    Attributes:
+        name: The name of the segment, or the address of the server, for errors.
+        is_remote: Whether a settlement waits for a server: then an operation settles one that was left to it, not all.
+    """
+
+    name: str
+    is_remote: bool
 
     @property
     def pid(self) -> int:
         """The process that uses it; in a child of that process, the child once it has begun an operation."""
-        ...
-
-    @property
-    def is_remote(self) -> bool:
-        """Whether a settlement waits for a server: then an operation settles no more than one that was left to it."""
-        ...
 
     def settle(self, parts: Sequence[Part]) -> None:
         """Settle each part at most once, whatever became of an earlier call for it.
@@ -72,7 +69,6 @@ class Settler(Protocol):
         Raises:
             StoreError: A part failed; the rest is settled. The next call does what can be repeated.
         """
-        ...
 
     def abandon(self, parts: Sequence[Part], caller: FrameType) -> bool:
         """Return whether a finalizer may settle what the program has dropped; otherwise a later operation does.
@@ -81,67 +77,48 @@ class Settler(Protocol):
             parts: The parts of one call.
             caller: The frame of the finalizer, which runs between any two bytecodes.
         """
-        ...
 
 
 class Backend(Settler, Protocol[K_contra]):
     """What keeps buckets, and decides. The arguments are checked, but for costs.
 
     A call raises `CostError` about a cost, `ConfigurationError` about a quota it cannot count by, and any `StoreError`.
+
+    Attributes:
+        keys: The types of what may name a key to `get`, `set` and `reset`.
+        quota: The default quota.
+        realm: See `Backed.realm`.
+        is_split: See `Backed.is_split`.
     """
 
-    @property
-    def keys(self) -> tuple[type, ...]:
-        """The types of what may name a key to `get`, `set` and `reset`."""
-        ...
-
-    @property
-    def quota(self) -> Quota:
-        """The default quota."""
-        ...
-
-    @property
-    def realm(self) -> str:
-        """See `Backed.realm`."""
-        ...
-
-    @property
-    def is_split(self) -> bool:
-        """See `Backed.is_split`."""
-        ...
+    keys: tuple[type, ...]
+    quota: Quota
+    realm: str
+    is_split: bool
 
     def partition(self, keys: Sequence[str]) -> list[list[int]]:
         """See `Backed.partition`."""
-        ...
 
     def check(self, limit: Quota | Concurrency) -> None:
         """Raise ConfigurationError if it cannot count by a limit; contact no server."""
-        ...
 
     def decide(self, takes: Sequence[Take]) -> list[RateInfo]:
         """Take from all buckets, or from none; there is at least one take."""
-        ...
 
     def peek(self, take: Take) -> RateInfo:
         """Answer what a take would answer, and change nothing."""
-        ...
 
     def reserve(self, takes: Sequence[Take]) -> list[Decided]:
         """Do the same as `decide`, and return what a settlement needs as well."""
-        ...
 
     def get(self, key: K_contra) -> tuple[int, int]:
         """Return (limit, remaining); (0, 0) if there is no bucket."""
-        ...
 
     def set(self, key: K_contra, quota: Quota, *, keep_spent: bool) -> bool:
         """Store an override; return whether it changed anything."""
-        ...
 
     def reset(self, key: K_contra) -> bool:
         """Forget a bucket and its override; return whether there was one."""
-        ...
 
     def close(self) -> None:
         """Let go of everything. May be called again; other calls raise `StoreClosedError` from now on."""
-        ...

@@ -38,8 +38,13 @@ class Front(Generic[K_contra]):
 
     Attributes:
         backend: What keeps the buckets.
+        quota: The default quota, for calls that name no other.
+        realm: The name of the place of the buckets: stores with one name have the same buckets.
+        is_split: Whether one call cannot take from all keys together, as in a cluster.
+        partition: Return the positions of keys, in groups from each of which one call can take; contact no server.
 
     Raises:
+        StoreError: By any operation; see the store.
         StoreClosedError: By any operation after `close`.
         ConfigurationTypeError: By any operation on a key: the key is no `str`, nor a `Digest` where that is allowed.
     """
@@ -59,27 +64,10 @@ class Front(Generic[K_contra]):
             clock: Returns nanoseconds, by which `acquire` waits.
         """
         self.backend = backend
+        self.quota, self.realm, self.is_split = backend.quota, backend.realm, backend.is_split
+        self.partition = backend.partition
         self._settlements = Settlements(backend) if settlements is None else settlements
         self._clock = clock
-
-    @property
-    def quota(self) -> Quota:
-        """The default quota, for calls that name no other."""
-        return self.backend.quota
-
-    @property
-    def realm(self) -> str:
-        """The name of the place of the buckets: stores with one name have the same buckets."""
-        return self.backend.realm
-
-    @property
-    def is_split(self) -> bool:
-        """Whether one call cannot take from all keys together, as in a cluster."""
-        return self.backend.is_split
-
-    def partition(self, keys: Sequence[str]) -> list[list[int]]:
-        """Return the positions of keys, in groups from each of which one call can take; contact no server."""
-        return self.backend.partition(keys)
 
     def check(self, limit: Quota | Concurrency) -> None:
         """Raise ConfigurationError if the store cannot count by a limit; contact no server."""
@@ -115,7 +103,7 @@ class Front(Generic[K_contra]):
                 see `is_split`; a stripe of a table takes 167.
         """
         self._settlements.begin()
-        checked = checked_takes(takes, shadow, self.backend.quota, QUOTAS)
+        checked = checked_takes(takes, shadow, self.quota, QUOTAS)
         return self.backend.decide(checked) if checked else []
 
     def reserve(
@@ -142,7 +130,7 @@ class Front(Generic[K_contra]):
             ConfigurationError: As by `take_all`; or there is no take.
         """
         self._settlements.begin()
-        takes = takes_of(key, cost, quota, shadow, self.backend.quota)
+        takes = takes_of(key, cost, quota, shadow, self.quota)
         return Reservation(takes, self.backend.reserve(takes), self._settlements, self.backend)
 
     def acquire(self, key: str, timeout: Duration | None = None, cost: int = 1, quota: Quota | None = None) -> RateInfo:
@@ -178,7 +166,20 @@ class Front(Generic[K_contra]):
         return self.backend.get(key)
 
     def set(self, key: K_contra, limit: int, interval: Duration, *, keep_spent: bool = False) -> bool:
-        """Store an override, see `RateLimiter.set`; return whether it changed anything.
+        """Store an override: `key` has `limit` units per `interval` of its own, until `reset`.
+
+        It has the algorithm of the bucket that the key has, and its burst: one that equals the limit follows the new
+        limit, another one stays. A key without a bucket adopts both from the quota of its first take.
+
+        Args:
+            key: The key.
+            limit: Units per interval, 1 to 2**63 - 1.
+            interval: The interval, 1 ms to 100 years.
+            keep_spent: Whether the units that are spent stay spent, as after a change of a policy. Then a program may
+                store the same override again and again: that changes nothing. Otherwise each call fills the bucket.
+
+        Returns:
+            Whether it changed anything.
 
         Raises:
             ConfigurationError: The limit or the interval is out of range, or no bucket has the digest.
@@ -207,7 +208,7 @@ class Front(Generic[K_contra]):
 
     def _take(self, key: str, cost: int, quota: Quota | None) -> Take:
         self._settlements.begin()
-        return take_of(key, cost, self.backend.quota if quota is None else quota)
+        return take_of(key, cost, self.quota if quota is None else quota)
 
     def _begin(self, key: object) -> None:
         self._settlements.begin()

@@ -22,7 +22,6 @@ class TakeCall(Protocol):
 
     def __call__(self, key: str, cost: int = 1, quota: Quota | None = None) -> RateInfo:
         """Decide on `cost` units of the bucket named `key`."""
-        ...
 
 
 class TakeAllCall(Protocol):
@@ -34,7 +33,7 @@ class TakeAllCall(Protocol):
 
 
 class RateLimiter(Protocol):
-    """One limit per key, which all processes that open the same store share.
+    """One limit per key, which all processes that open the same store share. `ShmStore` says more about each method.
 
     Every method may raise a `StoreError`. A bad cost raises `CostError`, and any other bad argument
     `ConfigurationError`. Of a wrong type both are a `TypeError` as well; see `shm_store.errors`.
@@ -43,30 +42,17 @@ class RateLimiter(Protocol):
     @property
     def quota(self) -> Quota:
         """The default quota, for calls that name no other."""
-        ...
 
     @property
     def take(self) -> TakeCall:
         """Take `cost` units of the bucket `key`, all or none; `quota` replaces the store's default."""
-        ...
 
     @property
     def peek(self) -> TakeCall:
         """Answer what the same take would answer, and change nothing."""
-        ...
 
     def take_all(self, takes: Sequence[KeyTake], *, shadow: Collection[int] = ()) -> list[RateInfo]:
-        """Take from several buckets, from all of them or from none.
-
-        Args:
-            takes: For each its key, its quota (None: the store's default) and its cost. A key may come more than once.
-            shadow: Positions of takes that deny nothing: what they would do is answered, and done if the others allow.
-
-        Returns:
-            The answers, in the same order. When one is denied, nothing was taken: each take that its own quota denies
-            is a denial, and the other answers have the units that are left.
-        """
-        ...
+        """Take from several buckets, from all of them or from none."""
 
     def reserve(
         self,
@@ -77,58 +63,24 @@ class RateLimiter(Protocol):
         shadow: Collection[int] = (),
     ) -> Reservation:
         """Take from one bucket, or as `take_all` does, units that may be refunded in part; limit units in flight."""
-        ...
 
     def acquire(self, key: str, timeout: Duration | None = None, cost: int = 1, quota: Quota | None = None) -> RateInfo:
-        """Take units as soon as they are there; return the denial at once if that cannot be within the timeout.
-
-        Args:
-            key: The key.
-            timeout: Longest wait, 0 to 100 years; None for any.
-            cost: Units to take.
-            quota: As for `take`.
-
-        Raises:
-            ConfigurationError: The timeout is no duration.
-        """
-        ...
+        """Take units as soon as they are there; return the denial at once if that cannot be within the timeout."""
 
     def get(self, key: str) -> tuple[int, int]:
         """Return (limit, remaining) of the bucket `key`; (0, 0) when the store does not hold it."""
-        ...
 
     def set(self, key: str, limit: int, interval: Duration, *, keep_spent: bool = False) -> bool:
-        """Store an override: `key` has `limit` units per `interval` of its own, until `reset`.
-
-        It has the algorithm of the bucket that the key has, and its burst: one that equals the limit follows the new
-        limit, another one stays. A key without a bucket adopts both from the quota of its first take.
-
-        Args:
-            key: The key.
-            limit: Units per interval, 1 to 2**63 - 1.
-            interval: The interval, 1 ms to 100 years.
-            keep_spent: Whether the units that are spent stay spent, as after a change of a policy. Then a program may
-                store the same override again and again: that changes nothing. Otherwise each call fills the bucket.
-
-        Returns:
-            Whether it changed anything.
-
-        Raises:
-            ConfigurationError: The limit or the interval is out of range.
-        """
-        ...
+        """Store an override of `limit` units per `interval`, until `reset`; return whether it changed anything."""
 
     def reset(self, key: str) -> bool:
         """Forget the bucket `key` and its override; return whether the store held one."""
-        ...
 
     def garbage_collect(self) -> int:
         """Reclaim the slots of expired buckets in one whole pass; return how many."""
-        ...
 
     def close(self) -> None:
         """Let go of the store; every later call raises `StoreClosedError`."""
-        ...
 
 
 @runtime_checkable
@@ -141,20 +93,16 @@ class Backed(Protocol):
     @property
     def realm(self) -> str:
         """The name of the place of its buckets: stores with one name have the same buckets."""
-        ...
 
     def check(self, limit: Quota | Concurrency) -> None:
         """Raise ConfigurationError if the store cannot count by a limit; contact no server."""
-        ...
 
     @property
     def is_split(self) -> bool:
         """Whether one call cannot take from all keys together, but from those charged to one client it always can."""
-        ...
 
     def partition(self, keys: Sequence[str]) -> list[list[int]]:
         """Return the positions of keys, in groups from each of which one call can take; contact no server."""
-        ...
 
 
 @runtime_checkable
@@ -166,16 +114,12 @@ class Bookkeeping(Protocol):
 
     def tally(self, policy: str) -> Tally:
         """Return what this process counts the decisions of a policy in."""
-        ...
 
     def request_tally(self) -> RequestTally:
         """Return what this process counts requests in."""
-        ...
 
     def begins_burst(self, key: str, seconds: float) -> bool:
         """Return whether no process has called this for `key` within the time that it gave."""
-        ...
 
     def digest(self, key: str) -> str:
         """Return the digits that name a key where its text is not to be shown."""
-        ...

@@ -26,23 +26,19 @@ def acquire(
     clock: Callable[[], int] = time.monotonic_ns,
     sleep: Callable[[float], None] | None = None,
 ) -> RateInfo:
-    """Take units as soon as they are there; return the denial at once if that cannot be in time.
+    """Take units as soon as they are there; see `Front.acquire`.
 
-    Nothing is held meanwhile, and nothing polled: each denial says when the same take would be allowed, and then the
-    next one comes. Of several who wait for one unit, one gets it, and the others wait for the next.
+    It holds nothing in the wait, and polls nothing: each denial has the time until the same take would be allowed, and
+    the next take comes then. Of several threads that wait for one unit, one gets it, and the others go on waiting.
 
     Args:
-        take: Takes from a store.
+        take: Takes from a store; the next arguments are those of the take.
         key: The key.
-        timeout: Longest wait, 0 to 100 years, in any form `shm_store.durations.to_ns` reads; None for any.
+        timeout: Longest wait; None for any.
         cost: Units to take.
-        quota: The quota; the store's default if None.
+        quota: The quota.
         clock: The store's clock, in nanoseconds.
         sleep: Waits for so many seconds; `time.sleep` if None.
-
-    Raises:
-        ConfigurationError: The timeout is no duration.
-        StoreError: As by `take`.
     """
     # Looked up now, not at import: gevent replaces it, under gunicorn after this module was imported.
     sleep = sleep or time.sleep

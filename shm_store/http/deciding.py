@@ -84,11 +84,12 @@ class Deciding:
             before: The outcome so far.
         """
         charge = undecided = infos = reservation = None
-        if ruleset.charge is not None and before is UNLIMITED and method != "OPTIONS":
+        said = ruleset.said
+        if said is not None and before is UNLIMITED and method != "OPTIONS":
             try:
-                charge = ruleset.charge(request)
-            except StoreError:
-                # Each rule has its own error: below.
+                charge = ruleset.charges[said(request)]
+            except (StoreError, TypeError):
+                # Each rule has its own error, and reads what has no hash: below.
                 charge = None
         if charge is None:
             charge, undecided = self._charge(request, method, path, ruleset, before)

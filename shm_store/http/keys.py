@@ -203,54 +203,52 @@ def _text(value: object, setting: str) -> str | None:
     return None
 
 
-class _Keys(Remembered[Any, V]):
-    """Keys by what they were made from, made when they are first looked up; in half the time that `lru_cache` takes.
+class Values(Remembered[Any, V]):
+    """Values by what they were made from, made when they are first looked up; in half the time that `lru_cache` takes.
 
     Each policy has two: parsing an address costs as much as several takes.
     """
 
     def __init__(self, make: Callable[[Any], V]) -> None:
         super().__init__()
-        self._make = make
+        self.make = make
 
     def __missing__(self, said: object) -> V:
-        value = self._make(said)
+        value = self.make(said)
         length = sum(map(_length, said)) if isinstance(said, tuple) else _length(said)
         if length <= _REMEMBERED_LENGTH_MAX:
             self.remember(said, value)
         return value
 
 
-def by_client(framework: Framework, clients: Clients, make: Callable[[str | None], V]) -> Callable[[Any], V]:
-    """Return a function from a request to a value that depends on its client alone, and is remembered.
-
-    That function raises ClientAddressError.
+def by_client(
+    framework: Framework, clients: Clients, make: Callable[[str | None], V]
+) -> tuple[Callable[[Any], Any], Values[V]]:
+    """Return a function that reads all that a request says of its client, and the values that depend on that alone.
 
     Args:
         framework: How to read requests.
         clients: How to identify the client of a request.
         make: Makes the value of what `Clients.key` returns.
     """
-    peer, forwarded, name, reads_header = framework.peer, framework.forwarded, clients.header, clients.reads_header
-
-    def made(said: Any) -> V:  # noqa: ANN401 - a server may call anything an address
-        return make(clients.key(*said) if reads_header else clients.key(said, None))
-
-    values = _Keys(made)
-
-    def value(request: object) -> V:
-        said = (peer(request), forwarded(request, name)) if reads_header else peer(request)
-        try:
-            return values[said]
-        except TypeError:
-            # What cannot be hashed is no address.
-            return made(said)
-
-    return value
+    peer, forwarded, name = framework.peer, framework.forwarded, clients.header
+    if clients.reads_header:
+        return lambda request: (peer(request), forwarded(request, name)), Values(lambda said: make(clients.key(*said)))
+    return peer, Values(lambda said: make(clients.key(said, None)))
 
 
 def _client(framework: Framework, clients: Clients, prefix: str) -> MakeKey:
-    return by_client(framework, clients, lambda client: None if client is None else prefix + client)
+    read, keys = by_client(framework, clients, lambda client: None if client is None else prefix + client)
+
+    def key(request: object) -> str | None:
+        said = read(request)
+        try:
+            return keys[said]
+        except TypeError:
+            # A server may call anything an address. What cannot be hashed is none.
+            return keys.make(said)
+
+    return key
 
 
 def _length(said: object) -> int:

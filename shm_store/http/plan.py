@@ -192,7 +192,7 @@ class RunningPlan:
         return Plan(policies, self._ruleset(early), late)
 
     def _ruleset(self, rules: Sequence[Rule]) -> Ruleset:
-        """Return the ruleset of `rules`, which remembers the charges of clients if they depend on nothing else."""
+        """Return the ruleset of `rules`, which remembers the charges of clients if these depend on nothing else."""
         ruleset = Ruleset(tuple(rules))
         if ruleset.covers_all and all(rule.by_client for rule in rules):
             nothing = Charge(ruleset.of(()), (), ())
@@ -203,7 +203,7 @@ class RunningPlan:
                 takes = tuple([(f"{rule.name}:{client}", rule.limit, rule.cost) for rule in rules])
                 return Charge(ruleset, takes, tuple([hash(key) for key, _, _ in takes]))
 
-            ruleset.charge = by_client(self._framework, self._clients, charge)
+            ruleset.said, ruleset.charges = by_client(self._framework, self._clients, charge)
         return ruleset
 
     def _rule(self, policy: Policy) -> Rule:

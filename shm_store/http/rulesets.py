@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from shm_store.core.limiter import KeyReserve
@@ -41,7 +41,8 @@ class Ruleset:
         shadow: The positions of those in shadow mode.
         reserves: Whether one of them settles its units when the request is over.
         covers_all: Whether each covers every request, if it covers the route.
-        charge: Returns the Charge of a request, from its client alone; None if the keys depend on more.
+        said: Returns all that a request says of its client; None if the keys depend on more.
+        charges: The charges of requests by that.
         answers: Answers to denied requests by what they depend on, shared by all rulesets of one plan.
     """
 
@@ -54,7 +55,8 @@ class Ruleset:
         self.shadow = [index for index, rule in enumerate(rules) if rule.shadow]
         self.reserves = any(rule.reserves for rule in rules)
         self.covers_all = all(rule.covers_all for rule in rules)
-        self.charge: Callable[[Any], Charge] | None = None
+        self.said: Callable[[Any], Any] | None = None
+        self.charges: Mapping[Any, Charge] = {}
         self.answers: Remembered[tuple[object, ...], Answer] = Remembered()
         self._known = {} if known is None else known
 

@@ -75,12 +75,7 @@ class RequestReservation:
         self._settle([[self._units(rule, status) for rule in rules] for rules, _ in self._parts])
 
     def leave_uncounted(self, count_served: Callable[[], None], undecided: dict[Rule, StoreError | None]) -> None:
-        """Leave it to the settlement to count the request as served, by a function.
-
-        Args:
-            count_served: The function.
-            undecided: The rules of the request that have not decided.
-        """
+        """Have the settlement call a function that counts the request as served, `undecided` rules included."""
         self._count_served, self._undecided = count_served, undecided
 
     def gives_back(self, status: int) -> bool:

@@ -9,6 +9,8 @@ import redis
 
 from shm_store.core.algorithms import BY_CODE
 from shm_store.core.quoting import shown
+from shm_store.rate_info import RateInfo
+from shm_store.redis.terms import NS_PER_US
 
 Reply: TypeAlias = Any
 Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
@@ -36,6 +38,12 @@ class NoAnswerError(redis.RedisError):
 
     def __init__(self, reply: object) -> None:
         super().__init__(f"the reply is no answer to the script: {shown(reply)}")
+
+
+def info(answer: Told) -> RateInfo:
+    """Return the answer to a take as users get it."""
+    allowed, limit, remaining, reset_after, retry_after = answer
+    return RateInfo(allowed, limit, remaining, reset_after * NS_PER_US, retry_after * NS_PER_US)
 
 
 def told(reply: Reply) -> Told | TooMuch:

@@ -53,16 +53,7 @@ class Receipt:
 
 
 class Commands:
-    """Keeps the buckets of a store on a server; implements `Backend`.
-
-    Attributes:
-        name: The address of the server, without any secret.
-        keys: A key is named by its text.
-        quota: The default quota.
-        realm: What tells its limits from those of other servers, and of other databases and prefixes on the same one.
-        is_split: Whether the server is a cluster, which takes together only from keys in one slot.
-        pid: The process that uses it.
-        is_remote: True.
+    """Keeps the buckets of a store on a server; implements `Backend`. See there for the attributes.
 
     Raises:
         EngineError: By everything that runs a script: the server did not answer, or refused.
@@ -70,7 +61,7 @@ class Commands:
         CostError: By everything that takes: the cost is no integer from 1 to the most units of the bucket.
     """
 
-    keys = (str,)
+    keys: tuple[type, ...] = (str,)
     is_remote = True
 
     def __init__(self, engine: Engine, config: RedisConfig, clock: Callable[[], int] | None) -> None:
@@ -104,11 +95,11 @@ class Commands:
         quota = takes[0].quota
         if len(takes) == 1 and not takes[0].shadow and isinstance(quota, Quota):
             return [self._take(takes[0].key, takes[0].cost, quota)]
-        return [_info(answer) for answer in self._run(takes, new_tag())]
+        return [answers.info(answer) for answer in self._run(takes, new_tag())]
 
     def peek(self, take: Take) -> RateInfo:
         """Answer what a take would answer, and change nothing."""
-        return _info(self._run([take], new_tag(), is_peek=True)[0])
+        return answers.info(self._run([take], new_tag(), is_peek=True)[0])
 
     def reserve(self, takes: Sequence[Take]) -> list[Decided]:
         """Take from all buckets or from none, and return what a settlement needs; renew what is in flight."""
@@ -120,7 +111,7 @@ class Commands:
                 tag = f"{call.decode()}-{position}:{take.cost}"  # noqa: PLW2901 - the server has none for it
                 if is_taken:
                     self._heartbeat.add(tag, take.key)
-            decided.append(Decided(_info(answer), is_taken, Receipt(tag, state)))
+            decided.append(Decided(answers.info(answer), is_taken, Receipt(tag, state)))
         return decided
 
     def settle(self, parts: Sequence[Part]) -> None:
@@ -157,7 +148,7 @@ class Commands:
         if answer[0] == "cost":
             raise CostError(order.cost, answer[2])
         *told, units, code, interval = answer
-        return Issue(_info(told), units, BY_CODE[code], interval * NS_PER_US)
+        return Issue(answers.info(told), units, BY_CODE[code], interval * NS_PER_US)
 
     def get(self, key: str) -> tuple[int, int]:
         """Return (limit, remaining) of a key; (0, 0) if there is nothing."""
@@ -191,7 +182,7 @@ class Commands:
         answer = self._engine.run(self._packed.take(self._names.bucket(key), quota, units, new_tag(), self._told()))
         if answer[0] == "cost":
             raise CostError(cost, answer[2])
-        return _info(answer)
+        return answers.info(answer)
 
     def _run(self, takes: Sequence[Take], tag: bytes, *, is_peek: bool = False, is_reserved: bool = False) -> list[Any]:
         keys = [take.key for take in takes]
@@ -240,8 +231,3 @@ class Commands:
 def _receipt(decided: Decided) -> Receipt:
     assert isinstance(decided.receipt, Receipt)
     return decided.receipt
-
-
-def _info(answer: Sequence[Any]) -> RateInfo:
-    allowed, limit, remaining, reset_after, retry_after = answer
-    return RateInfo(allowed, limit, remaining, reset_after * NS_PER_US, retry_after * NS_PER_US)

@@ -26,12 +26,13 @@ class RedisStore(Front[str]):
     Limits and bursts are at most 2**52 - 1, and intervals whole microseconds. In a cluster the keys of one call are
     those of one client; see `shm_store.redis.names`.
 
+    Attributes:
+        name: The address of the server, without any secret.
+        timeout_ns: The longest that an operation waits for the server.
+
     Raises:
         EngineError: By any operation: the server did not answer, or refused.
         ConfigurationError: By any operation: the server cannot count by the quota.
-        CostError: By `take` and `peek`: the cost is no integer from 1 to the most units at once.
-        ConfigurationTypeError: By any operation on a key: the key is no `str`.
-        StoreClosedError: By any operation after `close`.
     """
 
     backend: Commands
@@ -40,8 +41,10 @@ class RedisStore(Front[str]):
         """Keep buckets in `engine`; use `open` instead."""
         require_instance("engine", engine, Engine, "use RedisStore.open(url)")
         super().__init__(Commands(engine, config, clock))
+        self.name = engine.name
+        self.timeout_ns = round(config.seconds("timeout") * NS_PER_SECOND)
         self._engine = engine
-        self._config = config
+        self._prefix = config.prefix
 
     @classmethod
     def open(cls, url: str, config: RedisConfig | None = None, *, clock: Callable[[], int] | None = None) -> Self:
@@ -66,16 +69,6 @@ class RedisStore(Front[str]):
         return cls(Engine(url, config), config, clock)
 
     @property
-    def name(self) -> str:
-        """The address of the server, without any secret."""
-        return self._engine.name
-
-    @property
-    def timeout_ns(self) -> int:
-        """The longest that an operation waits for the server."""
-        return round(self._config.seconds("timeout") * NS_PER_SECOND)
-
-    @property
     def is_failing(self) -> bool:
         """Whether the server has failed this process, and has not answered since."""
         return self._engine.is_failing
@@ -91,7 +84,7 @@ class RedisStore(Front[str]):
                 is that of a node of a cluster, or `redis+cluster://` names a single server.
             EngineError: The server cannot be asked, or is out of order.
         """
-        probe.check(self._engine, self._config.prefix)
+        probe.check(self._engine, self._prefix)
 
     def lease(self, key: str, quota: Quota, order: Order) -> Issue:
         """Have units issued to a host, ahead of the takes that spend them; for `shm_store.tiers.LeaseStore`.

@@ -21,20 +21,9 @@ from shm_store.table.table import Table
 
 
 class TableBackend:
-    """Keeps buckets in one table; implements `Backend`.
+    """Keeps buckets in one table; implements `Backend`. See there for the attributes."""
 
-    Attributes:
-        name: The name of the segment.
-        keys: A key is named by its text or its digest.
-        quota: The default quota.
-        realm: The name of the segment, as a URL.
-        is_split: False: one call takes from any keys.
-        is_remote: False.
-        settle: See `Settler`.
-        abandon: See `Settler`.
-    """
-
-    keys = (str, Digest)
+    keys: tuple[type, ...] = (str, Digest)
     is_split = False
     is_remote = False
 

@@ -302,7 +302,8 @@ class Finding:
     def _kept(self, place: Place, call: Sequence[Found]) -> Collection[int]:
         """Return the slots of a set that no new key may get: those that other keys of the call have, or get."""
         others = [each for each in call if each.place.set_index == place.set_index]
-        own = (each.number if each.number >= 0 else self._slots.number(self._slot_place(each)) for each in others)
+        # What a hint says of a key that is still to be found may be out of date.
+        own = (each.number if each.victim else self._slots.number(self._slot_place(each)) for each in others)
         return {number for number in own if number is not None}
 
     def _slot_place(self, found: Found) -> Place:

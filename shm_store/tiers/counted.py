@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import ClassVar, Final
 
 from shm_store.core.backend import Backend
 from shm_store.core.front import Front
-from shm_store.core.tally import RequestTally, Tally
 from shm_store.core.validation import require_instance
 from shm_store.store import ShmStore
 from shm_store.tiers.server import Server
@@ -29,11 +27,6 @@ class CountedStore(Front[str]):
     """
 
     has_fallback: ClassVar[bool] = False
-    tally: Callable[[str], Tally]
-    request_tally: Callable[[], RequestTally]
-    begins_burst: Callable[[str, float], bool]
-    digest: Callable[[str], str]
-    garbage_collect: Callable[[], int]
 
     def __init__(self, shared: Server, table: ShmStore) -> None:
         """Decide by `shared`, and count in `table`; both are closed with this store.

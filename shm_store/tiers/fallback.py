@@ -71,7 +71,7 @@ class _Receipt(NamedTuple):
 class FallbackBackend:
     """A server, and the table that decides while it fails; implements `Backend`. See there for the attributes."""
 
-    keys = (str,)
+    keys: tuple[type, ...] = (str,)
     is_remote = True
 
     def __init__(self, server: Server, table: ShmStore, hosts: int) -> None:

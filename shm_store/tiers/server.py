@@ -11,32 +11,24 @@ from shm_store.redis import Issue, Order
 
 @runtime_checkable
 class Server(Protocol):
-    """A store on a server, such as RedisStore."""
+    """A store on a server, such as RedisStore.
+
+    Attributes:
+        timeout_ns: The longest that an operation waits for the server.
+    """
+
+    timeout_ns: int
 
     @property
     def backend(self) -> Backend[str]:
         """What keeps its buckets."""
-        ...
-
-    @property
-    def name(self) -> str:
-        """The address of the server, without any secret."""
-        ...
-
-    @property
-    def timeout_ns(self) -> int:
-        """The longest that an operation waits for the server."""
-        ...
 
     @property
     def is_failing(self) -> bool:
         """Whether the server has failed this process, and has not answered since."""
-        ...
 
     def lease(self, key: str, quota: Quota, order: Order) -> Issue:
         """Have units issued to a host, ahead of the takes that spend them."""
-        ...
 
     def close(self) -> None:
         """Let go of the server; may be called again."""
-        ...

@@ -81,7 +81,7 @@ def test_reservation_that_is_denied_holds_nothing(store: RateLimiter) -> None:
 
 
 def test_reservation_of_a_closed_store_gives_nothing_back(open_store: OpenStore) -> None:
-    """Every store says so; the cost stands without a word."""
+    """A refund is an error on every store; the cost stands."""
     closing = open_store(initial_size=256)
     refunded, spent = closing.reserve("a", 3), closing.reserve("b", 3)
     closing.close()

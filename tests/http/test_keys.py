@@ -17,7 +17,7 @@ from shm_store.errors import ConfigurationError
 from shm_store.http.clients import Clients
 from shm_store.http.error_log import ErrorLog
 from shm_store.http.framework import REPEATED, Framework
-from shm_store.http.keys import MakeKey, _Keys, key_function, options_key_function
+from shm_store.http.keys import MakeKey, Values, key_function, options_key_function
 from shm_store.http.remembering import BYTES_MAX
 from shm_store.policy import Policy
 from shm_store.policy.key_specification import Source, header_prefix
@@ -370,7 +370,7 @@ def test_keys_remembered_are_bounded() -> None:
         made.append(said)
         return f"key of {said}"
 
-    remembered = _Keys(make)
+    remembered = Values(make)
     for number in range(10_000):
         assert remembered[str(number)] == f"key of {number}"
         assert str(number) in remembered

@@ -79,14 +79,14 @@ def test_short_way_is_the_long_way(store: ShmStore, clock: Clock) -> None:
         if override is not None:
             store.set(f"p0:client:{CLIENTS[0]}", override, "1h")
         ruleset, deciding = middleware._limiter._running.plan.early, middleware._limiter._deciding
-        assert ruleset.charge is not None
+        assert ruleset.said is not None
         for address, path in asked:
             request = falcon.Request(falcon.testing.create_environ(path, remote_addr=address))
             before = _counted(middleware)
             outcome = middleware._limiter.decide(request, "GET", path)
             between = _counted(middleware)
             charge, undecided = deciding._charge(request, "GET", path, ruleset, UNLIMITED)
-            assert (ruleset.charge(request), undecided) == (charge, None)
+            assert (ruleset.charges[ruleset.said(request)], undecided) == (charge, None)
             again = deciding._conclude(
                 request, path, charge, outcome.decisions, Undecided(), reserved=(), hold=False, before=UNLIMITED
             )

@@ -29,7 +29,7 @@ class Receipt:
 class Units:
     """Keeps units in a dictionary, without any refill; implements `Backend`."""
 
-    keys = (str,)
+    keys: tuple[type, ...] = (str,)
     name, realm, quota, is_split = "units", "units", FIVE, False
     # The process that imports this module.
     pid = os.getpid()
@@ -146,7 +146,7 @@ def test_dropped_reservation_is_settled_at_once_where_it_may() -> None:
 
 
 def test_close_ends_units_in_flight_alone() -> None:
-    """What is spent stays so, and nothing comes back afterwards."""
+    """Spent units stay spent, and nothing comes back afterwards."""
     units = Units()
     front = Front(units)
     reservation = front.reserve([("in flight", THREE, 2), ("spent", None, 2)])
