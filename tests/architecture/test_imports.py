@@ -42,6 +42,7 @@ PURE: Final = tuple(
 COMPUTES: Final = frozenset(
     (
         "__future__",
+        "abc",
         "collections.abc",
         "datetime",
         "decimal",
