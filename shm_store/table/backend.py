@@ -119,14 +119,16 @@ class TableBackend:
 
     def bind_get(self, slowly: Callable[[str | Digest], tuple[int, int]]) -> Callable[[str | Digest], tuple[int, int]]:
         """Return the fast `get` of a store, which leaves to `slowly` what is unusual."""
-        look = self._bound(_unknown, stores=False, least=0)
+        look = self._bound(_unknown, stores=False)
 
         def get(key: str | Digest) -> tuple[int, int]:
-            info = look(key, 0, hot.ANY)  # type: ignore[arg-type] # no hint has the hash of a Digest
+            info = look(key, 1, hot.ANY)  # type: ignore[arg-type] # no hint has the hash of a Digest
+            # With the unit that is not taken.
+            remaining = info.remaining + info.allowed
             # A full bucket may have expired.
-            if info is _UNKNOWN or info.remaining == info.limit:
+            if info is _UNKNOWN or remaining == info.limit:
                 return slowly(key)
-            return info.limit, info.remaining
+            return info.limit, remaining
 
         return get
 
@@ -181,7 +183,7 @@ class TableBackend:
             raise ConfigurationError("key", str(key), "no bucket has this digest: give the text of the key")
         return place
 
-    def _bound(self, slowly: TakeCall, *, stores: bool = True, least: int = 1) -> TakeCall:
+    def _bound(self, slowly: TakeCall, *, stores: bool = True) -> TakeCall:
         table = self._table
         return hot.bind(
             hints=self._known.recent,
@@ -192,7 +194,6 @@ class TableBackend:
             default=self.quota,
             slowly=slowly,
             stores=stores,
-            least=least,
         )
 
     def _take(self, key: str, cost: int = 1, quota: Quota | None = None) -> RateInfo:

@@ -41,7 +41,6 @@ def bind(  # noqa: C901, PLR0915 - one closure, whose calls are what it saves
     slowly: TakeCall,
     default: Quota,
     stores: bool = True,
-    least: int = 1,
 ) -> TakeCall:
     """Return the `take` of one store.
 
@@ -54,7 +53,6 @@ def bind(  # noqa: C901, PLR0915 - one closure, whose calls are what it saves
         slowly: What to call for anything else.
         default: The quota of calls that name none.
         stores: Whether units are taken; else it answers what a take would.
-        least: The least cost.
     """
     pop = seats.pool.pop
     records, memory, words, read = stripes.records, segment.memory, segment.words, _read
@@ -64,7 +62,7 @@ def bind(  # noqa: C901, PLR0915 - one closure, whose calls are what it saves
 
     def take(key: str, cost: int = 1, quota: Quota | None = None) -> RateInfo:  # noqa: C901, PLR0912, PLR0915 - in line
         # From here to BUSY there is nothing, but for `pop`, at which a signal handler may fork.
-        if cost is not only[settled[()]] and (type(cost) is not int or cost < least or not settled[()]):
+        if cost is not only[settled[()]] and (type(cost) is not int or cost < 1 or not settled[()]):
             return slowly(key, cost, quota)
         try:
             # fmt: off

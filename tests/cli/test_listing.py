@@ -7,7 +7,7 @@ import time
 import pytest
 
 from shm_store import Concurrency, Quota, RateInfo
-from shm_store.table.leasing import UNITS, Lease, Pending
+from shm_store.table.leases import UNITS, Lease, Pending
 from tests.cli.conftest import OpenTable, Run, spend
 
 
@@ -78,14 +78,14 @@ def test_ls_shows_what_was_issued_to_the_host(run: Run, open_table: OpenTable) -
     store = open_table()
 
     def ask(key: str, cost: int = 1, quota: Quota | None = None) -> RateInfo:
-        pending = leasing.spend(key, cost, store.quota, quota, patience_ns=10**9)
+        pending = leasing.spend(key, cost, quota or store.quota, patience_ns=10**9)
         assert isinstance(pending, Pending)
         ends_ns = time.monotonic_ns() + 60 * 10**9
-        lease = Lease(kind=UNITS, limit=900, spent=101, most=300, ends_ns=ends_ns, resets_ns=ends_ns)
+        lease = Lease(code=UNITS, limit=900, spent=101, most=300, ends_ns=ends_ns, resets_ns=ends_ns)
         leasing.deposit(pending, lease)
         return RateInfo(True, 900, 799, 0)
 
-    leasing = store.leasing(ask, "")
+    leasing = store.leasing(ask, "", store.quota)
     leasing.take("shared")
     (entry,) = run("ls", "--json").json["entries"]
     assert (entry["algorithm"], entry["limit"], entry["remaining"]) == ("lease", 900, 199)

@@ -6,7 +6,8 @@ import gc
 
 import pytest
 
-from shm_store import Concurrency, ConfigurationError, CostError, Quota, RateLimiter, StoreClosedError
+from shm_store import Concurrency, ConfigurationError, CostError, Quota, RateInfo, RateLimiter, StoreClosedError
+from shm_store.core.algorithms import ALGORITHMS
 from tests.clock import Clock
 from tests.contract.conftest import OpenStore
 
@@ -44,6 +45,33 @@ def test_reservation_takes_what_was_used_beyond_it(store: RateLimiter) -> None:
     assert store.get("a") == (5, 2)
     store.reserve("a", 1).commit(100)
     assert store.get("a") == (5, 0)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_reservation_that_is_given_back_whole_leaves_a_full_bucket(store: RateLimiter, algorithm: str) -> None:
+    """Also for the process that took it, and remembers it since a denied take."""
+    quota = Quota(5, "3s", algorithm=algorithm)
+    reservation = store.reserve("a", 2, quota)
+    assert not store.take_all([("a", quota, 5)])[0].allowed
+    reservation.refund()
+    assert (store.get("a"), store.take("a", 5, quota).allowed) == ((5, 5), True)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_reservation_gives_nothing_back_to_what_follows_an_expired_bucket(
+    open_store: OpenStore, clock: Clock, algorithm: str
+) -> None:
+    """Whether a process remembers the bucket or not; and nothing is to be read of the expired one."""
+    store = open_store(min_ttl="1s")
+    quota = Quota(5, "3s", algorithm=algorithm)
+    reservation = store.reserve("a", 3, quota)
+    assert [store.take("a", 1, quota).remaining for _ in range(2)] == [1, 0]
+    clock.advance(60)
+    assert store.get("a") == (0, 0)
+    assert store.peek("a", 5, quota) == RateInfo(True, 5, 0, store.peek("a", 5, quota).reset_after_ns)
+    assert store.take("a", 4, quota).remaining == 1
+    reservation.refund()
+    assert store.get("a") == (5, 1)
 
 
 def test_reservation_takes_nothing_of_an_expired_bucket(open_store: OpenStore, clock: Clock) -> None:

@@ -13,7 +13,7 @@ from unittest import mock
 
 from shm_store import Concurrency, Config, Quota, RateInfo, Reservation, ShmStore
 from shm_store.operate import audit
-from shm_store.table.leasing import UNITS, Lease
+from shm_store.table.leases import UNITS, Lease, Pending
 from tests.clock import Clock
 from tests.dead import dead_seat
 from tests.fork import ended, in_child
@@ -193,7 +193,7 @@ def _take_leased(store: ShmStore, key: str, units: int = LIMIT) -> RateInfo:
             return spent
         if spent.tag is not None and units:
             ends_ns = store._clock() + 10**9
-            lease = Lease(kind=UNITS, limit=100, spent=cost, most=units, ends_ns=ends_ns, resets_ns=ends_ns)
+            lease = Lease(code=UNITS, limit=100, spent=cost, most=units, ends_ns=ends_ns, resets_ns=ends_ns)
             leasing.deposit(spent, lease)
         elif spent.tag is not None:
             leasing.give_up(spent.place, spent.tag)

@@ -357,7 +357,7 @@ def test_long_keys_are_remembered_by_no_process(hosts: Hosts, common_server: Ser
     for length, remembered in ((257, 0), (256, 1)):
         for _ in range(3):
             store.take("k" * length)
-        assert len(store._held) == len(store._leasing._hints.recent) == remembered
+        assert len(store._held) == len(store._leasing._known.recent) == remembered
 
 
 def test_lease_of_one_database_is_not_spent_for_another(hosts: Hosts, common_server: Server) -> None:

@@ -360,7 +360,7 @@ def test_operation_that_began_before_close_leaves_no_hint(name: str) -> None:
     with ShmStore.open(_config(name)):
         closing = ShmStore.open(_config(name))
         closing.take("a")
-        hints = closing._table.handle._hints[0]
+        hints = closing.backend._known
         closing.close()
         hints._keep("a", hints)  # type: ignore[arg-type]
         assert not hints.recent
@@ -379,7 +379,7 @@ def test_close_waits_for_its_own_operations_beside_another_store(name: str) -> N
         thread = threading.Thread(target=close)
         with holding(closing, last=lambda: order.append("operation")):
             thread.start()
-            while not closing._table.stripes._is_closed:
+            while not closing._table.stripes.is_closed:
                 time.sleep(0.001)
         thread.join()
         assert order == ["operation", "close"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from shm_store.table import hints
+from shm_store.table import known
 from tests.conftest import OpenStore
 
 
@@ -14,29 +14,28 @@ def test_a_key_has_a_hint_from_its_second_take_on(open_store: OpenStore) -> None
     store.take("once")
     store.take("twice")
     store.take("twice")
-    assert set(store._table.handle._hints[0].recent) == {"twice"}
+    assert set(store.backend._known.recent) == {"twice"}
     assert store.take("twice").remaining == 6
 
 
 @pytest.mark.parametrize("key", ["k" * 257, "é" * 65, "\U0001f600" * 65])
 def test_a_long_key_has_none(open_store: OpenStore, key: str) -> None:
-    """The bound on hints is one on memory: a key of more than 256 bytes is not remembered, its place neither."""
+    """The bound on hints is one on memory: a key of more than 256 bytes is not remembered."""
     store = open_store(limit=9)
     assert [store.take(key).remaining for _ in range(3)] == [8, 7, 6]
-    assert not store._table.handle._hints[0].recent
-    assert not store._table.buckets.slots.knows(key)
+    assert not store.backend._known.recent
 
 
 def test_hints_are_bounded_and_those_asked_for_stay(open_store: OpenStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two generations of at most so many; a key that comes often stays in the younger one, and is counted exactly."""
-    monkeypatch.setattr(hints, "HINTS_MAX", 4)
+    monkeypatch.setattr(known, "HINTS_MAX", 4)
     store = open_store(limit=1000, initial_size=1024)
     store.take("often")
     for number in range(100):
         for _ in range(2):
             store.take(f"seldom {number}")
         assert store.take("often").remaining == 998 - number
-        assert "often" in store._table.handle._hints[0].recent
-        assert len(store._table.handle._hints[0].recent) <= 4
-        assert len(store._table.handle._hints[0]._old) <= 4
-    assert "seldom 0" not in store._table.handle._hints[0].recent | store._table.handle._hints[0]._old
+        assert "often" in store.backend._known.recent
+        assert len(store.backend._known.recent) <= 4
+        assert len(store.backend._known._old) <= 4
+    assert "seldom 0" not in store.backend._known.recent | store.backend._known._old

@@ -64,7 +64,7 @@ def test_close_gives_back_a_seat_that_was_overwritten_meanwhile(open_store: Open
     under_way = [seats.unused(), seats.claim()]
 
     def end() -> None:
-        while not store._table.stripes._is_closed:
+        while not store._table.stripes.is_closed:
             time.sleep(0.001)
         for _ in range(2):
             seats.spare = under_way.pop()
