@@ -9,7 +9,7 @@ from typing import Self
 from shm_store.config import Config
 from shm_store.core.digest import Digest
 from shm_store.core.front import Front
-from shm_store.core.limiter import TakeAllCall, TakeCall
+from shm_store.core.limiter import GetCall, TakeAllCall, TakeCall
 from shm_store.core.tally import RequestTally, Tally
 from shm_store.core.validation import require_clock, require_instance, require_key
 from shm_store.durations import Duration, to_ns
@@ -53,7 +53,7 @@ class ShmStore(Front[str | Digest]):
 
     take: TakeCall
     peek: TakeCall
-    get: Callable[[str | Digest], tuple[int, int]]
+    get: GetCall
     take_all: TakeAllCall
     backend: TableBackend
 

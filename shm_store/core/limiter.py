@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Protocol, runtime_checkable
 
+from shm_store.core.digest import Digest
 from shm_store.core.reservation import Reservation
 from shm_store.core.tally import RequestTally, Tally
 from shm_store.durations import Duration
@@ -22,6 +23,14 @@ class TakeCall(Protocol):
 
     def __call__(self, key: str, cost: int = 1, quota: Quota | None = None) -> RateInfo:
         """Decide on `cost` units of the bucket named `key`."""
+
+
+class GetCall(Protocol):
+    """The call signature of `get` of a store whose keys may be named by their digests."""
+
+    def __call__(self, key: str | Digest) -> tuple[int, int]:
+        """Return (limit, remaining)."""
+        ...
 
 
 class TakeAllCall(Protocol):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 
 from shm_store.core.algorithms import Algorithm, Decision
 from shm_store.core.backend import Decided, Take
 from shm_store.core.digest import Digest
-from shm_store.core.limiter import KeyTake, TakeAllCall, TakeCall
+from shm_store.core.limiter import GetCall, KeyTake, TakeAllCall, TakeCall
 from shm_store.core.validation import not_a_quota, require_key
 from shm_store.errors import ConfigurationError, CostError, TableFullError
 from shm_store.quota import Concurrency, Quota
@@ -117,7 +117,7 @@ class TableBackend:
         """Return the fast `peek` of a store, which leaves to `slowly` what is unusual."""
         return self._bound(slowly, stores=False)
 
-    def bind_get(self, slowly: Callable[[str | Digest], tuple[int, int]]) -> Callable[[str | Digest], tuple[int, int]]:
+    def bind_get(self, slowly: GetCall) -> GetCall:
         """Return the fast `get` of a store, which leaves to `slowly` what is unusual."""
         look = self._bound(_unknown, stores=False)
 
