@@ -97,7 +97,15 @@ class RateLimitMiddleware(Report):
         carrier[OUTCOME] = outcome
         if self._settles:
             _keep(req, self._own, outcome)
-        _conclude(req, resp, outcome)
+        if outcome.answer is not None:
+            _conclude(req, resp, outcome)
+            return
+        # In line, as nearly every request comes here: see `_conclude`.
+        try:
+            req.context.rate_limit = outcome
+        except AttributeError:
+            req.context["rate_limit"] = outcome
+        resp._headers.update(outcome.headers)  # noqa: SLF001 - see `_conclude`
 
     async def process_request_async(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
         """Do the same for ASGI; a take blocks the event loop, for microseconds and at most the store's lock timeout.
@@ -194,11 +202,7 @@ def _found(router: Router, req: falcon.Request) -> Any:  # noqa: ANN401 - as Fal
 
 def _conclude(req: falcon.Request, resp: falcon.Response, outcome: Outcome) -> None:
     """Keep the outcome for the application, and say it to the client."""
-    try:
-        # In line: see `_keep`.
-        req.context.rate_limit = outcome
-    except AttributeError:
-        _keep(req, "rate_limit", outcome)
+    _keep(req, "rate_limit", outcome)
     answer = outcome.answer
     if answer is None:
         fields = outcome.headers

@@ -54,6 +54,7 @@ class Deciding:
             denial_log: Logs denials.
             mounts: Returns where the application is mounted.
         """
+        self._store = store
         self._answering = answering
         self._allowed = answering.allowed
         self._partitioned = answering.partitioned
@@ -83,7 +84,8 @@ class Deciding:
             hold: Whether further rules may follow: then the request is not counted, and its units can be refunded.
             before: The outcome so far.
         """
-        charge = undecided = infos = reservation = None
+        charge = undecided = reservation = None
+        infos: Sequence[RateInfo] | None = None
         said = ruleset.said
         if said is not None and before is UNLIMITED and method != "OPTIONS":
             try:
@@ -99,7 +101,12 @@ class Deciding:
         taking = self._taking
         if undecided is None and not taking.is_split:
             try:
-                infos, reservation = taking.together(ruleset, takes, hold)
+                if ruleset.takes_one and not hold:
+                    # In line: see `together`.
+                    ((key, quota, cost),) = takes
+                    infos = (self._store.take(key, cost, quota),)  # type: ignore[arg-type]  # such a rule has a Quota
+                else:
+                    infos, reservation = taking.together(ruleset, takes, hold)
             except CostError:
                 # The other rules answer, too: in `by_slots`.
                 infos = None
@@ -116,7 +123,7 @@ class Deciding:
                     else:
                         for index in ruleset.positions:
                             # In line: see `count`.
-                            tally, info = ruleset.tallies[index], infos[index]
+                            tally, info = rules[index].tally, infos[index]
                             tally.allowed[()] += 1
                             if info.remaining * NEAR < info.limit:
                                 tally.near_limit[()] += 1

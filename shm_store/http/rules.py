@@ -66,11 +66,6 @@ class Rule(msgspec.Struct, frozen=True, eq=False):
         return self.options_key(request) if method == "OPTIONS" else self.key(request)
 
     @property
-    def covers_all(self) -> bool:
-        """Whether it covers every request, if it covers the route."""
-        return not (self.methods or self.paths or self.exempt)
-
-    @property
     def reserves(self) -> bool:
         """Whether its units are settled when the request is over."""
         return isinstance(self.limit, Concurrency) or self.refund is not None

@@ -37,9 +37,9 @@ class Ruleset:
         rules: The rules.
         positions: Their positions: `zip` would take thrice the time.
         labels: Their labels in header fields.
-        tallies: What counts their decisions.
         shadow: The positions of those in shadow mode.
         reserves: Whether one of them settles its units when the request is over.
+        takes_one: Whether there is one rule, and it needs nothing but a take.
         covers_all: Whether each covers every request, if it covers the route.
         said: Returns all that a request says of its client; None if the keys depend on more.
         charges: The charges of requests by that.
@@ -51,10 +51,10 @@ class Ruleset:
         self.rules = rules
         self.positions = tuple(range(len(rules)))
         self.labels = Labels.of(rule.label for rule in rules)
-        self.tallies = tuple(rule.tally for rule in rules)
         self.shadow = [index for index, rule in enumerate(rules) if rule.shadow]
         self.reserves = any(rule.reserves for rule in rules)
-        self.covers_all = all(rule.covers_all for rule in rules)
+        self.takes_one = len(rules) == 1 and not self.shadow and not self.reserves
+        self.covers_all = not any(rule.methods or rule.paths or rule.exempt for rule in rules)
         self.said: Callable[[Any], Any] | None = None
         self.charges: Mapping[Any, Charge] = {}
         self.answers: Remembered[tuple[object, ...], Answer] = Remembered()

@@ -78,7 +78,7 @@ class Taking:
         if hold or ruleset.reserves:
             reservation = self._store.reserve(takes, shadow=ruleset.shadow)
             return reservation.infos, reservation if reservation.allowed else None
-        if len(takes) == 1 and not ruleset.shadow:
+        if ruleset.takes_one:
             # Much cheaper than `take_all`.
             ((key, quota, cost),) = takes
             return [self._store.take(key, cost, quota)], None  # type: ignore[arg-type]  # such a rule has a Quota
