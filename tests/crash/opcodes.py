@@ -7,13 +7,14 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Final, NamedTuple
 from unittest import mock
 
 from shm_store import Concurrency, Config, Quota, RateInfo, Reservation, ShmStore
 from shm_store.operate import audit
-from shm_store.table.leases import UNITS, Lease, Pending
+from shm_store.table.leases import UNITS, Lease
 from tests.clock import Clock
 from tests.dead import dead_seat
 from tests.fork import ended, in_child
@@ -26,8 +27,10 @@ INTERVAL_S: Final = 60
 SLOTS: Final = 8
 #: Slots of a world of two stripes, of a set each.
 TWO_STRIPES: Final = 256
-# Thirds of nanoseconds: a take changes two words.
-GCRA: Final = Quota(3, INTERVAL_S, burst=LIMIT, algorithm="gcra")
+#: A take changes one word.
+WHOLE: Final = Quota(3, INTERVAL_S, burst=LIMIT, algorithm="gcra")
+#: Sevenths of nanoseconds: a take changes two words.
+GCRA: Final = Quota(7, INTERVAL_S, burst=LIMIT, algorithm="gcra")
 SLIDING: Final = Quota(LIMIT, INTERVAL_S, algorithm="sliding-window")
 SHORTER: Final = Quota(LIMIT, INTERVAL_S / 2)
 LONGER: Final = Quota(LIMIT, INTERVAL_S * 2)
@@ -109,6 +112,42 @@ def _use_two(world: World) -> None:
         world.store.take("known")
 
 
+def _use_two_of(*quotas: Quota) -> Callable[[World], None]:
+    """Have the store know a key of each quota, by its algorithm and its limit."""
+
+    def prepare(world: World) -> None:
+        for quota in quotas:
+            for _ in range(2):
+                world.store.take(_key(quota), quota=quota)
+
+    return prepare
+
+
+def _spend_of(quota: Quota) -> Callable[[World], None]:
+    def prepare(world: World) -> None:
+        for cost in (LIMIT - 1, 1):
+            world.store.take("spent", cost, quota)
+
+    return prepare
+
+
+def _take_by_key(quota: Quota, store: ShmStore) -> None:
+    store.take(_key(quota), quota=quota)
+
+
+def _take_spent(quota: Quota, store: ShmStore) -> None:
+    store.take("spent", quota=quota)
+
+
+def _key(quota: Quota) -> str:
+    return f"{quota.algorithm} {quota.limit}"
+
+
+def _use_two_and_forget(world: World) -> None:
+    _use_two(world)
+    world.store.backend._known.clear()
+
+
 def _set_and_use_two(world: World) -> None:
     world.store.set("known", 9, "1h")
     _use_two(world)
@@ -150,6 +189,12 @@ def _spread(world: World) -> None:
     world.store.take("beta")
 
 
+def _know_four(world: World) -> None:
+    """Two keys in each of two stripes, all of which the store knows."""
+    for _ in range(2):
+        _take_four(world.store)
+
+
 def _spread_and_wait(world: World) -> None:
     _spread(world)
     world.clock.advance(INTERVAL_S)
@@ -188,7 +233,7 @@ def _take_leased(store: ShmStore, key: str, units: int = LIMIT) -> RateInfo:
     """Take from a lease, or from one of so many units that is issued now, if any are."""
 
     def ask(key: str, cost: int = 1, quota: Quota | None = None) -> RateInfo:
-        spent = leasing.spend(key, cost, LEASED, quota, patience_ns=10**9)
+        spent = leasing.spend(key, cost, quota or LEASED, patience_ns=10**9)
         if isinstance(spent, RateInfo):
             return spent
         if spent.tag is not None and units:
@@ -199,7 +244,7 @@ def _take_leased(store: ShmStore, key: str, units: int = LIMIT) -> RateInfo:
             leasing.give_up(spent.place, spent.tag)
         return RateInfo(bool(units), 100, 0, 0)
 
-    leasing = store.leasing(ask, "server")
+    leasing = store.leasing(ask, "server", LEASED)
     return leasing.take(key, 1, LEASED)
 
 
@@ -207,26 +252,32 @@ def _take_leased_twice(store: ShmStore) -> None:
     """Take from a lease, and again by the short way."""
 
     def ask(key: str, cost: int = 1, quota: Quota | None = None) -> RateInfo:
-        spent = leasing.spend(key, cost, LEASED, quota, patience_ns=10**9)
+        spent = leasing.spend(key, cost, quota or LEASED, patience_ns=10**9)
         assert isinstance(spent, RateInfo)
         return spent
 
-    leasing = store.leasing(ask, "server")
+    leasing = store.leasing(ask, "server", LEASED)
     for _ in range(2):
         leasing.take("leased", 1, LEASED)
 
 
 def _give_up(store: ShmStore) -> None:
     """Forget the leases of a key."""
-    store.leasing(store.take, "server").forget("leased")
+    store.leasing(store.take, "server", LEASED).forget("leased")
 
 
 def _recover(store: ShmStore) -> None:
     store._table.recovery.recover_dead(timeout_ns=10**9)
 
 
+def _take_of_each(store: ShmStore) -> None:
+    store.take_all([(_key(quota), quota, 1) for quota in EACH])
+
+
 FOUR: Final = ("alpha", "beta", "gamma", "delta")
 AT_ONCE: Final = Concurrency(3)
+#: A quota of each algorithm, and of each number of words that a take changes.
+EACH: Final = (Quota(LIMIT, INTERVAL_S), Quota(LIMIT, INTERVAL_S, algorithm="fixed-window"), WHOLE, GCRA, SLIDING)
 #: The rest of the four keys afterwards: all have lost a unit, or none has.
 _LEFT_OF_FOUR: Final = {
     key: {left, left - 1} for key, left in zip(FOUR, (LIMIT - 1, LIMIT - 2, LIMIT - 1, LIMIT - 1), strict=True)
@@ -235,8 +286,39 @@ _LEFT_OF_FOUR: Final = {
 
 OPERATIONS: Final[dict[str, Operation]] = {
     "hot take": Operation(_use_two, lambda store: store.take("known"), {"known": {LIMIT - 2, LIMIT - 3}}),
+    "hot take of several units": Operation(
+        _use_two, lambda store: store.take("known", 2), {"known": {LIMIT - 2, LIMIT - 4}}
+    ),
+    "hot take of an equal quota": Operation(
+        _use_two,
+        lambda store: store.take("known", quota=Quota(LIMIT, INTERVAL_S)),
+        {"known": {LIMIT - 2, LIMIT - 3}},
+    ),
+    "hot take of an override": Operation(
+        _set_and_use_two, lambda store: store.take("known"), {"known": {9 - 2, 9 - 3}}
+    ),
+    **{
+        f"hot take of {_key(quota)}": Operation(
+            _use_two_of(quota),
+            partial(_take_by_key, quota),
+            {_key(quota): {LIMIT - 2, LIMIT - 3}},
+            quotas={_key(quota): quota},
+        )
+        for quota in EACH[1:]
+    },
     "denied take": Operation(lambda world: _spend(world, "spent"), lambda store: store.take("spent"), {"spent": {0}}),
-    "slow take": Operation(_use_two, lambda store: store.take("known", 2), {"known": {LIMIT - 2, LIMIT - 4}}),
+    **{
+        f"denied take of {_key(quota)}": Operation(
+            _spend_of(quota),
+            partial(_take_spent, quota),
+            {"spent": {0}},
+            quotas={"spent": quota},
+        )
+        for quota in (WHOLE, GCRA, SLIDING)
+    },
+    "slow take": Operation(
+        _use_two_and_forget, lambda store: store.take("known", 2), {"known": {LIMIT - 2, LIMIT - 4}}
+    ),
     "first take": Operation(_use_two, lambda store: store.take("new"), {"new": {LIMIT, LIMIT - 1}, "known": {3}}),
     "take that evicts": Operation(
         _fill_set,
@@ -257,6 +339,14 @@ OPERATIONS: Final[dict[str, Operation]] = {
     ),
     "peek": Operation(_use_two, lambda store: store.peek("known"), {"known": {LIMIT - 2}}),
     "get": Operation(_use_two, lambda store: store.get("known"), {"known": {LIMIT - 2}}),
+    "peek of an unknown key": Operation(_use_two_and_forget, lambda store: store.peek("known"), {"known": {LIMIT - 2}}),
+    "get of an unknown key": Operation(_use_two_and_forget, lambda store: store.get("known"), {"known": {LIMIT - 2}}),
+    "peek and get of sliding-window": Operation(
+        _use_two_of(SLIDING),
+        lambda store: (store.peek(_key(SLIDING), 2, SLIDING), store.get(_key(SLIDING))),
+        {_key(SLIDING): {LIMIT - 2}},
+        quotas={_key(SLIDING): SLIDING},
+    ),
     "set": Operation(_use_two, lambda store: store.set("known", 9, "1h"), {"known": {LIMIT - 2, 9 - 2, 9}}),
     "set that keeps what is spent": Operation(
         _use_two, lambda store: store.set("known", 9, "1h", keep_spent=True), {"known": {LIMIT - 2, 9 - 2}}
@@ -297,6 +387,36 @@ OPERATIONS: Final[dict[str, Operation]] = {
         quotas={"known": SLIDING},
     ),
     "take_all": Operation(_spread, _take_four, _LEFT_OF_FOUR, together=FOUR, slots=TWO_STRIPES),
+    "take_all of known keys": Operation(
+        _know_four,
+        _take_four,
+        {key: {LIMIT - 2, LIMIT - 3} for key in FOUR},
+        together=FOUR,
+        slots=TWO_STRIPES,
+    ),
+    "take_all of each algorithm": Operation(
+        _use_two_of(*EACH),
+        _take_of_each,
+        {_key(quota): {LIMIT - 2, LIMIT - 3} for quota in EACH},
+        quotas={_key(quota): quota for quota in EACH},
+        together=tuple(map(_key, EACH)),
+        slots=TWO_STRIPES,
+    ),
+    "take_all of other quotas": Operation(
+        _know_four,
+        lambda store: store.take_all([("alpha", LONGER, 1), ("beta", SHORTER, 2), ("gamma", None, 1)]),
+        {"alpha": {LIMIT - 2, LIMIT - 3}, "beta": {LIMIT - 2, LIMIT - 4}, "gamma": {LIMIT - 2, LIMIT - 3}},
+        quotas={"alpha": LONGER, "beta": SHORTER},
+        together=("alpha", "beta", "gamma"),
+        slots=TWO_STRIPES,
+    ),
+    "take_all in shadow mode": Operation(
+        _spread_and_spend,
+        lambda store: store.take_all([(key, None, 1) for key in FOUR], shadow=[FOUR.index("gamma")]),
+        _LEFT_OF_FOUR | {"gamma": {0}},
+        together=("alpha", "beta", "delta"),
+        slots=TWO_STRIPES,
+    ),
     "take_all of new keys": Operation(
         lambda world: world.store.take("known"),
         _take_four,
