@@ -103,7 +103,8 @@ intervals = st.one_of(
 def bound(draw: st.DrawFn, kind: type[Algorithm]) -> Algorithm:
     limit, interval = draw(sizes), draw(intervals)
     if draw(st.booleans()):
-        # An emission interval of whole microseconds.
+        # An emission interval of whole microseconds, one at least.
+        limit = min(limit, interval)
         interval = max(interval // limit, -(-INTERVAL_MIN // limit)) * limit
     burst = min(draw(sizes), max(INTERVAL_MAX * limit // interval, 1)) if kind.has_burst else limit
     return kind(limit, interval, burst)

@@ -266,7 +266,7 @@ def test_removal_that_a_death_ended_is_spent_by_nobody(hosts: Hosts, common_serv
     assert store.take(KEY).remaining == 998
     slot = slots.find(place)
     assert slot is not None
-    slots.vacate(place.set_index, slot)
+    slots.vacate(place.set_index, slot.number)
     # What was given up may have gone back: another one is asked for.
     store.take(KEY)
     assert slots.find(place) is not None

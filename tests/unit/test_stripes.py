@@ -129,7 +129,8 @@ def test_seat_lost_with_its_stripe_is_mended_by_the_next_operation(open_store: O
     """What two exceptions in a row have lost, a seat that is in no frame and holds a stripe, is found and freed."""
     store = open_store()
     store.take("a")
-    seat = store._table.seats.pool.pop()
+    seat = store._table.seats.unused()
+    assert seat is not None
     seat[SEAT_PHASES] = BUSY
     store._table.segment.semaphores[0].acquire(False)
     del seat
