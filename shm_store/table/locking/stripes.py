@@ -96,23 +96,22 @@ class Stripes:
         """
         seat = self.lease()
         held = 0
+        hold: Hold | None = None
         try:
             for stripe in stripes:
                 self.waits.acquire(seat, stripe)
                 held += 1
             hold = Hold(seat, stripes, self.records, self._clock())
-            try:
-                result = body(hold)
-            except StoreError:
-                raise
-            except ARITHMETIC as error:
-                raise self.damaged(error) from error
+            result = body(hold)
             while held:
                 held -= 1
                 self.semaphores[stripes[held]].release()
                 seat[SEAT_PHASES + stripes[held]] = IDLE
-        except BaseException:
+        except BaseException as error:
             self.settle(seat, stripes, held=held)
+            # Not of the clock, which is the user's code. No `try` of its own: the opcode that begins one is in no other.
+            if hold is not None and isinstance(error, ARITHMETIC) and not isinstance(error, StoreError):
+                raise self.damaged(error) from error
             raise
         # Outside the `try`: settle would push it a second time.
         self._seats.pool.append(seat)
