@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 import falcon.testing
 import pytest
 
 from shm_store import ShmStore, StripeTimeoutError
+from shm_store.http import RequestLimiter
+from shm_store.table.transaction import Transaction
 from tests.service.asking import CLIENT, RIGHT, TOKEN, Ask, MakeApp, listed, path_of, ping
 
 WRONG: Final = [
@@ -115,10 +117,17 @@ def _fail(*_: object, **__: object) -> NoReturn:
     raise StripeTimeoutError("shm-store", 0, 1, ())
 
 
-@pytest.mark.parametrize("what", ["locking.stripes.Stripes.run", "table.Table.take"])
-def test_guard_fails_closed(ask: Ask, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+@pytest.mark.parametrize("fails_to_peek", [True, False])
+def test_guard_fails_closed(ask: Ask, monkeypatch: pytest.MonkeyPatch, *, fails_to_peek: bool) -> None:
     """While the store fails, or fails only to count, no token passes the guard."""
-    monkeypatch.setattr(f"shm_store.table.{what}", _fail)
+    run = Transaction.run
+
+    def fails(self: Transaction, *arguments: Any, stores: bool = True, **others: Any) -> object:  # noqa: ANN401
+        if stores or fails_to_peek:
+            _fail()
+        return run(self, *arguments, stores=stores, **others)
+
+    monkeypatch.setattr(Transaction, "run", fails)
     for token in (RIGHT, WRONG[0]):
         result = ask("GET", "/admin/status", token=token)
         assert (result.status_code, result.headers["cache-control"]) == (503, "no-store")
@@ -126,7 +135,7 @@ def test_guard_fails_closed(ask: Ask, monkeypatch: pytest.MonkeyPatch, what: str
 
 def test_guard_takes_requests_for_guesses_while_it_cannot_tell(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     """While the number of a client's guesses is unknown, even a request with the right token counts as one."""
-    monkeypatch.setattr("shm_store.table.takes.Takes.peek", _fail)
+    monkeypatch.setattr(RequestLimiter, "has_room", _fail)
     assert [ask("GET", "/admin/status").status_code for _ in range(11)] == [200] * 10 + [429]
 
 
