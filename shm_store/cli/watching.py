@@ -72,11 +72,11 @@ def watch(
 def seen(entries: list[Entry]) -> Seen:
     """Return the values to show of a key, whose entries these are."""
     buckets = [entry for entry in entries if entry.pid is None]
-    holders = [entry for entry in entries if entry.pid is not None]
+    flights = [entry for entry in entries if entry.pid is not None]
     if not entries:
         return Seen()
-    in_flight = sum(entry.limit - entry.remaining for entry in holders)
-    first = (buckets or holders)[0]
+    in_flight = sum(entry.limit - entry.remaining for entry in flights)
+    first = (buckets or flights)[0]
     return Seen(
         quota=figures.quota(first) if first.limit else "",
         remaining=first.remaining if buckets else max(first.limit - in_flight, 0),

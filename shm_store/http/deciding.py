@@ -71,7 +71,7 @@ class Deciding:
         method: str,
         path: str,
         ruleset: Ruleset,
-        hold: bool,  # noqa: FBT001 - see above
+        may_follow: bool,  # noqa: FBT001 - see above
         before: Outcome,
     ) -> Outcome:
         """Take from the buckets of all rules that cover a request, or from none of them.
@@ -81,7 +81,7 @@ class Deciding:
             method: Its method.
             path: Its path.
             ruleset: The rules. A rule does not apply to a request without its key.
-            hold: Whether further rules may follow: then the request is not counted, and its units can be refunded.
+            may_follow: Whether further rules may follow. Then the request is not counted, and its units are reserved.
             before: The outcome so far.
         """
         charge = undecided = reservation = None
@@ -101,12 +101,12 @@ class Deciding:
         taking = self._taking
         if undecided is None and not taking.is_split:
             try:
-                if ruleset.takes_one and not hold:
+                if ruleset.takes_one and not may_follow:
                     # In line: see `together`.
                     ((key, quota, cost),) = takes
                     infos = (self._store.take(key, cost, quota),)  # type: ignore[arg-type]  # such a rule has a Quota
                 else:
-                    infos, reservation = taking.together(ruleset, takes, hold)
+                    infos, reservation = taking.together(ruleset, takes, may_follow)
             except CostError:
                 # The other rules answer, too: in `by_slots`.
                 infos = None
@@ -137,8 +137,10 @@ class Deciding:
         reserved: Sequence[Reserved] = () if reservation is None else (Reserved(ruleset.rules, reservation),)
         undecided = Undecided() if undecided is None else undecided
         if infos is None:
-            charge, infos, reserved = taking.by_slots(charge, undecided, hold=hold)
-        return self._conclude(request, path, charge, infos, undecided, reserved=reserved, hold=hold, before=before)
+            charge, infos, reserved = taking.by_slots(charge, undecided, reserve=may_follow)
+        return self._conclude(
+            request, path, charge, infos, undecided, reserved=reserved, may_follow=may_follow, before=before
+        )
 
     def _conclude(
         self,
@@ -149,7 +151,7 @@ class Deciding:
         undecided: Undecided,
         *,
         reserved: Sequence[Reserved],
-        hold: bool,
+        may_follow: bool,
         before: Outcome,
     ) -> Outcome:
         """Return the outcome of a request by the rules of `charge`, and count and log it."""
@@ -176,8 +178,8 @@ class Deciding:
             else:
                 answer = answering.failed(request, path)
             return Outcome(ruleset.rules, infos, labels, NO_FIELDS, answer, None, (), before.nesting)
-        kept = self._kept(before, reserved) if hold or reserved else before.reservation
-        if hold and kept is not None:
+        kept = self._kept(before, reserved) if may_follow or reserved else before.reservation
+        if may_follow and kept is not None:
             kept.leave_uncounted(partial(self._count, before, fate, ruleset, infos, undecided), undecided)
         else:
             self._count(before, fate, ruleset, infos, undecided)

@@ -56,7 +56,7 @@ class RequestLimiter:
 
     Attributes:
         may_need_routes: Whether a policy needs the route, or may come to need it, as the policies may be replaced.
-        may_settle: Whether a request may have units to settle, or to hold until it is routed.
+        may_settle: Whether a request may have units to settle, or units that are reserved until it is routed.
         nested: The limiter among others that a request meets.
     """
 
@@ -185,7 +185,7 @@ class RequestLimiter:
     def decide(self, request: object, method: str, path: str, before: Outcome = UNLIMITED) -> Outcome:
         """Decide on a request that is not routed yet, by the policies that need no route.
 
-        If one that does may follow, what is taken is held until `decide_late`, or until it is settled.
+        If one that does may follow, the units stay reserved until `decide_late` or `settle`.
 
         Args:
             request: The request.
@@ -199,8 +199,8 @@ class RequestLimiter:
         plan = running.plan
         if plan.source is not running.policies.current:
             plan = running.current()
-        hold = plan.needs_routes and plan.may_follow(request, method, path, self._mounts)
-        return self._deciding.decide(request, method, path, plan.early, hold, before)
+        may_follow = plan.needs_routes and plan.may_follow(request, method, path, self._mounts)
+        return self._deciding.decide(request, method, path, plan.early, may_follow, before)
 
     def decide_at(
         self,

@@ -65,9 +65,9 @@ class Taking:
         self,
         ruleset: Ruleset,
         takes: Sequence[KeyReserve],
-        hold: bool,  # noqa: FBT001 - a name would cost every request
+        reserve: bool,  # noqa: FBT001 - a name would cost every request
     ) -> tuple[Sequence[RateInfo], Reservation | None]:
-        """Take for every rule, or for none, by one call of the store; reserve if a rule does, or to `hold`.
+        """Take for every rule, or for none, by one call of the store; reserve if a rule does, or with `reserve`.
 
         Returns:
             The answer to each rule, and the reservation if there is one to settle.
@@ -75,7 +75,7 @@ class Taking:
         Raises:
             StoreError: The store failed; nothing was taken.
         """
-        if hold or ruleset.reserves:
+        if reserve or ruleset.reserves:
             reservation = self._store.reserve(takes, shadow=ruleset.shadow)
             return reservation.infos, reservation if reservation.allowed else None
         if ruleset.takes_one:
@@ -85,20 +85,20 @@ class Taking:
         return self._store.take_all(takes, shadow=ruleset.shadow), None  # type: ignore[arg-type]  # see above
 
     def by_slots(
-        self, charge: Charge, undecided: Undecided, *, hold: bool
+        self, charge: Charge, undecided: Undecided, *, reserve: bool
     ) -> tuple[Charge, Sequence[RateInfo], Sequence[Reserved]]:
         """Take in one slot after another; refund those before one that denies.
 
         Args:
             charge: The takes.
             undecided: The rules whose keys cannot be made; all others that do not decide are added.
-            hold: Whether to reserve although no rule asks for it.
+            reserve: Whether to reserve although no rule asks for it.
 
         Returns:
             The charge of the rules that have decided, their answers, and the reservations to settle. There are no
             reservations if the request is denied, and no answers if an error refuses it.
         """
-        answers, reserved = self._answers(charge, undecided, hold=hold)
+        answers, reserved = self._answers(charge, undecided, reserve=reserve)
         for index, rule in enumerate(charge.rules.rules):
             if index not in answers:
                 undecided.setdefault(rule, None)
@@ -108,14 +108,14 @@ class Taking:
         return decided_charge, [answers[index] for index in decided], reserved
 
     def _answers(
-        self, charge: Charge, undecided: Undecided, *, hold: bool
+        self, charge: Charge, undecided: Undecided, *, reserve: bool
     ) -> tuple[dict[int, RateInfo], Sequence[Reserved]]:
         rules, slots = charge.rules.rules, [] if undecided.refuse else self._slots(charge)
         working, answers = [*slots], dict[int, RateInfo]()
         reserved: list[Reserved] = []
         for slot in slots:
             try:
-                found, part = self._in_slot(charge, slot, hold=hold or len(slots) > 1)
+                found, part = self._in_slot(charge, slot, reserve=reserve or len(slots) > 1)
             except StoreError as error:
                 undecided.fail(error, [rules[index] for index in slot], self._log)
                 working.remove(slot)
@@ -128,11 +128,11 @@ class Taking:
                 working.remove(slot)
                 for other in working:
                     # Those before it as well: after the refund they have more than they have answered.
-                    found |= self._in_slot(charge, other, hold=False, is_denied=True)[0]
+                    found |= self._in_slot(charge, other, reserve=False, is_denied=True)[0]
                 return found, ()
             answers |= found
             reserved += [] if part is None else [part]
-        return answers, reserved if hold else self._kept(reserved)
+        return answers, reserved if reserve else self._kept(reserved)
 
     def _slots(self, charge: Charge) -> list[list[int]]:
         """Return the positions of the rules, slot by slot: last the slots of which all rules are in shadow mode."""
@@ -142,14 +142,14 @@ class Taking:
         return sorted(slots, key=lambda slot: all(charge.rules.rules[index].shadow for index in slot))
 
     def _in_slot(
-        self, charge: Charge, slot: Sequence[int], *, hold: bool, is_denied: bool = False
+        self, charge: Charge, slot: Sequence[int], *, reserve: bool, is_denied: bool = False
     ) -> tuple[dict[int, RateInfo], Reserved | None]:
         """Decide by the rules of one slot: take for all, or for none.
 
         Args:
             charge: The takes of the request.
             slot: The positions of the rules of the slot.
-            hold: Whether to reserve.
+            reserve: Whether to reserve.
             is_denied: Whether the request is denied whatever these rules answer: then nothing is taken.
 
         Raises:
@@ -163,7 +163,7 @@ class Taking:
                 if is_denied:
                     infos = self._look(ruleset, takes)
                 else:
-                    infos, reservation = self.together(ruleset, takes, hold)
+                    infos, reservation = self.together(ruleset, takes, reserve)
             except CostError as error:
                 index = rest[error.index]
                 rule = charge.rules.rules[index]

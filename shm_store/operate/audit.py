@@ -21,9 +21,9 @@ from shm_store.table.segment.layout import (
     FLAGS,
     GENERATION,
     GENERATION_SHIFT,
-    HELD,
     IDLE,
     LOST,
+    NEVER_IDLE,
     PENDING,
     SEAT_COMMITTED,
     SEAT_PHASES,
@@ -151,9 +151,9 @@ def _bucket(bucket: Bucket) -> Iterator[str]:
         yield f"I5: the state is {bucket.state}"
 
 
-def _in_flight(held: InFlight) -> Iterator[str]:
+def _in_flight(flight: InFlight) -> Iterator[str]:
     # A dead process may be there with its units, which are free for the next take that needs them.
-    if not 1 <= held.limit <= LIMIT_MAX:
-        yield f"I5: process {held.owner.pid} has {held.units} of {held.limit} in flight"
-    if held.units and held.idle_at_ns != HELD:
-        yield f"I5: with {held.units} in flight it is idle at {held.idle_at_ns}"
+    if not 1 <= flight.limit <= LIMIT_MAX:
+        yield f"I5: process {flight.owner.pid} has {flight.units} of {flight.limit} in flight"
+    if flight.units and flight.idle_at_ns != NEVER_IDLE:
+        yield f"I5: with {flight.units} in flight it is idle at {flight.idle_at_ns}"

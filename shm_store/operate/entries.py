@@ -134,20 +134,20 @@ def _blocked(entry: Entry, block: Entry) -> Entry:
     return msgspec.structs.replace(entry, remaining=0, blocked_for=block.blocked_for, denied=denied)
 
 
-def _in_flight(table: Table, slot: Snapshot, held: InFlight) -> Entry:
+def _in_flight(table: Table, slot: Snapshot, flight: InFlight) -> Entry:
     allowed, denied = _usage(slot)
     return Entry(
         key=text_of_slot(table, slot),
         digest=digest_of(slot.fingerprint),
         algorithm="concurrency",
-        limit=held.limit,
+        limit=flight.limit,
         interval=0.0,
-        burst=held.limit,
-        remaining=max(held.limit - held.units, 0),
+        burst=flight.limit,
+        remaining=max(flight.limit - flight.units, 0),
         reset_after=0.0,
         allowed=allowed,
         denied=denied,
-        pid=held.owner.pid,
+        pid=flight.owner.pid,
     )
 
 

@@ -163,8 +163,8 @@ class Commands:
 
     def reset(self, key: str) -> bool:
         """Forget a key; return whether there was anything."""
-        was_held: bool = self._engine.run(Call(scripts.RESET, self._names.all(key), self._times(), answers.whether))
-        return was_held
+        existed: bool = self._engine.run(Call(scripts.RESET, self._names.all(key), self._times(), answers.whether))
+        return existed
 
     def after_fork(self) -> None:
         """Leave to the parent what it has in flight."""

@@ -1,6 +1,6 @@
 """Deadlines: the instant until which one operation waits for a server, however many steps and messages it takes.
 
-A timeout of a socket counts anew with each message: a server that sends a byte now and then would hold a call for ever.
+A timeout of a socket counts anew with each message: a server that sends a byte now and then would keep a call for ever.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from shm_store.process import forks, identity
 from shm_store.table.records.record import Owner, owner_of
 from shm_store.table.records.slots import Place, Slots
 from shm_store.table.records.victims import Victims
-from shm_store.table.segment.layout import FLAGS, HELD, IDLE_AT, IN_FLIGHT, IN_FLIGHT_LIMIT, IN_FLIGHT_UNITS, TAG
+from shm_store.table.segment.layout import FLAGS, IDLE_AT, IN_FLIGHT, IN_FLIGHT_LIMIT, IN_FLIGHT_UNITS, NEVER_IDLE, TAG
 
 if TYPE_CHECKING:
     from shm_store.table.finding import Found
@@ -43,7 +43,7 @@ class Flight:
             left = free - state[0] - cost
             if left < 0:
                 return False, max(left + cost, 0), 0, 0, state
-            return True, left, 0, 0, (state[0] + cost, HELD, 0, 0)
+            return True, left, 0, 0, (state[0] + cost, NEVER_IDLE, 0, 0)
 
         self.step: Step = step
 
@@ -123,6 +123,6 @@ class InFlightUnits:
 
     def get(self, place: Place) -> tuple[int, int]:
         """Return (limit, units that may still be in flight) of a key; (0, 0) for one that has none in flight."""
-        held = [slot.words for slot in self._slots.of_key(place, IN_FLIGHT) if slot.words[IN_FLIGHT_UNITS]]
-        limit = max((words[IN_FLIGHT_LIMIT] for words in held), default=0)
-        return limit, max(limit - sum(words[IN_FLIGHT_UNITS] for words in held), 0)
+        flights = [slot.words for slot in self._slots.of_key(place, IN_FLIGHT) if slot.words[IN_FLIGHT_UNITS]]
+        limit = max((words[IN_FLIGHT_LIMIT] for words in flights), default=0)
+        return limit, max(limit - sum(words[IN_FLIGHT_UNITS] for words in flights), 0)

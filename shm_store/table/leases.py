@@ -1,7 +1,7 @@
 """Leases: units of a limit that several hosts share, issued to this one ahead of the takes that spend them.
 
 A lease is a slot in the key's set, one for each quota that the key is asked about. It is of one of three kinds: UNITS
-to be spent, a DENIAL that holds until the issuer is asked again, or PENDING while one process asks. Each ends at an
+to be spent, a DENIAL that lasts until the issuer is asked again, or PENDING while one process asks. Each ends at an
 instant, also if processes die meanwhile. Its units were issued before they are spent. So a lease that is lost, given up
 or overwritten admits no unit more (docs/distributed.md).
 """
@@ -34,7 +34,7 @@ from shm_store.table.segment.layout import (
 )
 from shm_store.table.table import Table
 
-__all__ = ["DENIAL", "UNITS", "Held", "Lease", "Leasing", "Pending"]
+__all__ = ["DENIAL", "UNITS", "Deposit", "Lease", "Leasing", "Pending"]
 
 
 class Pending(msgspec.Struct, frozen=True):
@@ -53,7 +53,7 @@ class Pending(msgspec.Struct, frozen=True):
     unspent: int = 0
 
 
-class Held(msgspec.Struct, frozen=True):
+class Deposit(msgspec.Struct, frozen=True):
     """A lease as it was put into the table.
 
     Attributes:
@@ -140,7 +140,7 @@ class Leasing:
         tag = self._put(hold, place, slot, Lease(code=PENDING, ends_ns=hold.now_ns + patience_ns))
         return Pending(place, tag, number, unspent)
 
-    def deposit(self, pending: Pending, lease: Lease) -> Held | None:
+    def deposit(self, pending: Pending, lease: Lease) -> Deposit | None:
         """Let all processes of the host take from what was issued; return None if there is no room for it any more.
 
         Args:
@@ -161,7 +161,7 @@ class Leasing:
             return self._put(hold, place, slot, lease)
 
         new = self._table.stripes.run(place.stripe, body)
-        return None if new is None else Held(place, new, lease.number, lease.ends_ns)
+        return None if new is None else Deposit(place, new, lease.number, lease.ends_ns)
 
     def give_up(self, place: Place, tag: int) -> int:
         """End a lease; return how many units of it were not spent, and are not any more."""
@@ -218,7 +218,7 @@ def _spent(lease: Lease, cost: int, now_ns: int) -> RateInfo | None:
         left = lease.limit - lease.spent - cost
         return RateInfo(True, lease.limit, left, max(lease.resets_ns - now_ns, 0))
     if lease.code == DENIAL:
-        # It holds for a single unit: there is less for more of them.
+        # It is for a single unit: there is less for more of them.
         wait_ns = max(lease.again_ns - now_ns, 1)
         return RateInfo(False, lease.limit, 0, max(lease.resets_ns - now_ns, wait_ns), wait_ns)
     return None

@@ -96,11 +96,11 @@ class Operations:
         """Forget a key, and the units in flight of it; return whether it was there and not expired."""
         hold.records[place.stripe][OTHER] += 1
         own = self._slots.find(place)
-        is_held = False
+        existed = False
         for slot in [*([] if own is None else [own]), *self._slots.of_key(place, IN_FLIGHT)]:
-            is_held = is_held or not self._slots.is_expired(slot, hold.now_ns)
+            existed = existed or not self._slots.is_expired(slot, hold.now_ns)
             self._slots.vacate(place.set_index, slot.number)
-        return is_held
+        return existed
 
     def block(self, hold: Hold, place: Place, wait_ns: int) -> None:
         """Block a key for so long from now on, in place of an earlier block.

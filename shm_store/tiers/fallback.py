@@ -13,7 +13,7 @@ from shm_store.errors import EngineError
 from shm_store.quota import Concurrency, Quota, most_burst, require_integer
 from shm_store.rate_info import RateInfo
 from shm_store.store import ShmStore
-from shm_store.tiers.counted import CountedStore
+from shm_store.tiers.bookkeeping import BookkeepingStore
 from shm_store.tiers.server import Server
 
 T = TypeVar("T")
@@ -27,12 +27,12 @@ TALLY: Final = "(server)"
 _log = logging.getLogger("shm_store.fallback")
 
 
-class FallbackStore(CountedStore):
+class FallbackStore(BookkeepingStore):
     """A store on Redis or Valkey in whose place this host's table decides while it fails.
 
     Then the limit, the burst and the concurrency limit of this host are those of the quota by the number of hosts,
     rounded down, but one at least. Windows begin anew: what was spent on the server counts there, and what is spent in
-    the table counts only there. As soon as the server answers, it decides. An override holds on the server alone; to
+    the table counts only there. As soon as the server answers, it decides. An override applies on the server alone; to
     store or reset one needs the server.
 
     Args:
@@ -85,7 +85,7 @@ class FallbackBackend:
         self._quiet_until = 0.0
         self._tally = table.tally(TALLY)
         self.name, self.quota, self.realm, self.is_split = shared.name, shared.quota, shared.realm, shared.is_split
-        # An override holds on the server alone.
+        # An override applies on the server alone.
         self.partition, self.set, self.reset, self.close = shared.partition, shared.set, shared.reset, shared.close
 
     @property

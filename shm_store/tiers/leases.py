@@ -21,22 +21,22 @@ from shm_store.rate_info import RateInfo
 from shm_store.redis import Issue, Order
 from shm_store.store import ShmStore
 from shm_store.table.known import is_short
-from shm_store.table.leases import DENIAL, UNITS, Held, Lease, Pending
+from shm_store.table.leases import DENIAL, UNITS, Deposit, Lease, Pending
+from shm_store.tiers.bookkeeping import BookkeepingStore
 from shm_store.tiers.config import LeaseConfig
-from shm_store.tiers.counted import CountedStore
 from shm_store.tiers.server import Server
 
 #: A lease lasts for this part of the interval at most.
 _PART: Final = 10
 # Leases that this process knows to hand back; the oldest are left to end by themselves.
-_HELD_MAX: Final = 8_192
+_DEPOSITS_MAX: Final = 8_192
 # How long handing back may take.
 _CLOSING_S: Final = 1.0
 # Beyond the server's timeout, until others do not wait for a process that has asked.
 _GRACE_NS: Final = NS_PER_SECOND
 
 
-class LeaseStore(CountedStore):
+class LeaseStore(BookkeepingStore):
     """A store on Redis or Valkey that issues units to this host in batches; implements `RateLimiter`.
 
     The table decides on a take of a key as long as the host has units of it, or the server has denied it any. The
@@ -49,8 +49,8 @@ class LeaseStore(CountedStore):
     lie with hosts that do not need them. After the end of such a lease, the next take of the key there returns them, or
     a later take that gets units of another key. See docs/distributed.md.
 
-    A change of a limit by `set` or `reset` holds at once on this host. It holds on others when their leases end, or
-    when half of the wait has passed that a denial promised them. A take with another quota holds at once everywhere.
+    A change of a limit by `set` or `reset` takes effect at once on this host. On others it does when their leases end,
+    or after half of the wait that a denial promised. A take with another quota takes effect at once everywhere.
 
     Args:
         shared: The store on the server.
@@ -71,13 +71,13 @@ class LeaseStore(CountedStore):
         table: ShmStore,
         config: LeaseConfig,
         *,
-        otherwise: CountedStore | None = None,
+        otherwise: BookkeepingStore | None = None,
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         if otherwise is None:
-            otherwise = CountedStore(shared, table)
+            otherwise = BookkeepingStore(shared, table)
         remedy = "give a store of both tiers, for example FallbackStore(shared, table, hosts=2)"
-        self._otherwise: Final = require_instance("otherwise", otherwise, CountedStore, remedy)
+        self._otherwise: Final = require_instance("otherwise", otherwise, BookkeepingStore, remedy)
         super().__init__(shared, table)
         self._config = require_instance("config", config, LeaseConfig, "give a LeaseConfig, e.g. LeaseConfig(hosts=2)")
         self._clock = require_clock(clock)
@@ -85,14 +85,14 @@ class LeaseStore(CountedStore):
         self._lifetime_ns = config.lifetime_ns
         # Whatever process of the host asks, it asks for the host.
         self._host = table.digest("host")
-        self._held: dict[tuple[str, Quota], Held] = {}
+        self._deposits: dict[tuple[str, Quota], Deposit] = {}
         self._leasing = table.leasing(self._ask, self.realm, self.quota)
         self.take = self._leasing.take
         forks.register(self)
         _stores.add(self)
 
     def set(self, key: str, limit: int, interval: Duration, *, keep_spent: bool = False) -> bool:
-        """Store an override on the server; leases of other hosts hold until they end.
+        """Store an override on the server; leases of other hosts last until they end.
 
         The same override again, with `keep_spent`, ends no lease.
         """
@@ -102,10 +102,10 @@ class LeaseStore(CountedStore):
         return changed
 
     def reset(self, key: str) -> bool:
-        """Forget the bucket `key` and its override, on the server; leases of other hosts hold until they end."""
-        was_held = super().reset(key)
+        """Forget the bucket `key` and its override, on the server; leases of other hosts last until they end."""
+        existed = super().reset(key)
         self._leasing.forget(key)
-        return was_held
+        return existed
 
     def close(self) -> None:
         """Hand back the unspent units of this process, and let go of the server and the table.
@@ -125,7 +125,7 @@ class LeaseStore(CountedStore):
 
     def after_fork(self) -> None:
         """Leave to the parent what it was issued."""
-        self._held = {}
+        self._deposits = {}
 
     def _ask(self, key: str, cost: int = 1, quota: Quota | None = None) -> RateInfo:
         """Take where the short way does not lead: from a lease, or from one that is issued now."""
@@ -162,9 +162,9 @@ class LeaseStore(CountedStore):
         self._otherwise.answered()
         if issue.units:
             lease = self._units(issue, cost, number, began_ns)
-            held = self._leasing.deposit(pending, lease)
-            if held is not None:
-                self._remember(key, quota, held)
+            deposit = self._leasing.deposit(pending, lease)
+            if deposit is not None:
+                self._remember(key, quota, deposit)
             self._return_one()
             return RateInfo(True, lease.limit, lease.limit - lease.spent, issue.info.reset_after_ns)
         if issue.info.remaining or (cost > 1 and not issue.algorithm.counts_in_window):
@@ -209,15 +209,15 @@ class LeaseStore(CountedStore):
     def _lasts_ns(self, issue: Issue) -> int:
         return min(self._lifetime_ns, issue.interval_ns // _PART)
 
-    def _remember(self, key: str, quota: Quota, held: Held) -> None:
+    def _remember(self, key: str, quota: Quota, deposit: Deposit) -> None:
         if not is_short(key):
             # Clients may choose what is long. It ends by itself, as do the oldest.
             return
-        self._held.pop((key, quota), None)
-        self._held[key, quota] = held
-        if len(self._held) > _HELD_MAX:
+        self._deposits.pop((key, quota), None)
+        self._deposits[key, quota] = deposit
+        if len(self._deposits) > _DEPOSITS_MAX:
             try:
-                del self._held[next(iter(self._held))]
+                del self._deposits[next(iter(self._deposits))]
             except (KeyError, StopIteration, RuntimeError):
                 # Another thread does it.
                 return
@@ -225,19 +225,19 @@ class LeaseStore(CountedStore):
     def _return_one(self) -> None:
         """Give back what is left of one lease that has ended, of a key that may not come to this host again."""
         now_ns = self._clock()
-        while self._held:
+        while self._deposits:
             try:
-                (key, quota), lease = next(iter(self._held.items()))
+                (key, quota), lease = next(iter(self._deposits.items()))
                 if now_ns < lease.ends_ns:
                     return
-                del self._held[key, quota]
+                del self._deposits[key, quota]
             except (KeyError, StopIteration, RuntimeError):
                 # Another thread does it.
                 return
             if self._gives_back(key, quota, lease):
                 return
 
-    def _gives_back(self, key: str, quota: Quota, lease: Held) -> bool:
+    def _gives_back(self, key: str, quota: Quota, lease: Deposit) -> bool:
         """End a lease; return whether there was anything to give back."""
         unspent = self._leasing.give_up(lease.place, lease.tag)
         if unspent:
@@ -248,8 +248,8 @@ class LeaseStore(CountedStore):
 
     def _hand_back(self) -> None:
         deadline = time.monotonic() + _CLOSING_S
-        held, self._held = self._held, {}
-        for (key, quota), lease in held.items():
+        deposits, self._deposits = self._deposits, {}
+        for (key, quota), lease in deposits.items():
             if time.monotonic() > deadline or self._shared.is_failing:
                 return
             try:
@@ -258,7 +258,7 @@ class LeaseStore(CountedStore):
                 # The table is closed.
                 return
 
-    def _returning(self, lease: Held, unspent: int) -> Order:
+    def _returning(self, lease: Deposit, unspent: int) -> Order:
         config = self._config
         return Order(self._host, 0, 0, lease.number, unspent, config.hosts, config.share, config.most)
 

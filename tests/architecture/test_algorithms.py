@@ -39,6 +39,6 @@ def _named(path: Path) -> Iterator[int]:
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.target.id == "algorithm"
     }
     for node in ast.walk(tree):
-        is_name = isinstance(node, ast.Constant) and node.value in ALGORITHMS and node not in defaults
-        if is_name or (isinstance(node, ast.alias) and node.name in CLASSES):
+        is_text = isinstance(node, ast.Constant) and node.value in ALGORITHMS and node not in defaults
+        if isinstance(node, ast.expr | ast.alias) and (is_text or getattr(node, "name", None) in CLASSES):
             yield node.lineno

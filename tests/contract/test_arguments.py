@@ -14,13 +14,13 @@ import pytest
 from shm_store import Concurrency, Config, CostTypeError, Quota, ShmStore
 from shm_store.redis import Order, RedisConfig, RedisStore
 from shm_store.table.segment.files import remove
-from shm_store.tiers import CountedStore, FallbackStore, LeaseConfig, LeaseStore
+from shm_store.tiers import BookkeepingStore, FallbackStore, LeaseConfig, LeaseStore
 from tests.engines import Server, engines, free_port
 from tests.segments import new_segment_name
 from tests.wrong import DURATION, HUGE, LIMIT, QUOTA, SECONDS, TEXT, TIMEOUT, Kind, is_none, refused
 
 KEY: Final = "client:203.0.113.7"
-STORES: Final = (ShmStore, RedisStore, CountedStore, FallbackStore, LeaseStore)
+STORES: Final = (ShmStore, RedisStore, BookkeepingStore, FallbackStore, LeaseStore)
 
 COST: Final = Kind((int,), (0, -1, 6, 2**70, -HUGE, HUGE))
 USED: Final = Kind((int,), (-1, 2**63, HUGE))
@@ -114,7 +114,7 @@ def _order(cost: int) -> Order:
     return Order("host", 2**20, cost, 0, 0, 1, 0.5, 1)
 
 
-@pytest.fixture(scope="module", params=["shm", *engines(), "counted", "fallback", "fallback alone", "lease"])
+@pytest.fixture(scope="module", params=["shm", *engines(), "bookkeeping", "fallback", "fallback alone", "lease"])
 def store(request: pytest.FixtureRequest, servers: Callable[[str], Server]) -> Iterator[Any]:
     """Every store: five units per three seconds of a clock that stands; of one the server never answers."""
     name, kind = new_segment_name(), request.param
@@ -134,8 +134,8 @@ def store(request: pytest.FixtureRequest, servers: Callable[[str], Server]) -> I
             yield table()
         elif kind in engines():
             yield shared(kind)
-        elif kind == "counted":
-            yield stack.enter_context(CountedStore(shared(), table()))
+        elif kind == "bookkeeping":
+            yield stack.enter_context(BookkeepingStore(shared(), table()))
         elif kind == "lease":
             yield stack.enter_context(LeaseStore(shared(), table(), LeaseConfig(hosts=1), clock=lambda: 10**12))
         else:

@@ -22,7 +22,7 @@ from shm_store.falcon.marks import Marks
 from shm_store.policy import Policy, RunningPolicies, load
 from shm_store.policy.policy import OnError
 from shm_store.redis import RedisConfig, RedisStore
-from shm_store.tiers import CountedStore, FallbackStore, LeaseConfig, LeaseStore
+from shm_store.tiers import BookkeepingStore, FallbackStore, LeaseConfig, LeaseStore
 from shm_store.wsgi import RateLimitMiddleware as WsgiMiddleware
 from tests.engine.cluster import Cluster
 from tests.engine.conftest import OpenStore
@@ -51,7 +51,7 @@ def table() -> Iterator[ShmStore]:
         opened.unlink()
 
 
-@pytest.fixture(params=["redis", "counted", "fallback", "leases"])
+@pytest.fixture(params=["redis", "bookkeeping", "fallback", "leases"])
 def store(request: pytest.FixtureRequest, whole_cluster: Cluster, prefix: str, table: ShmStore) -> Iterator[Any]:
     """Each store over a cluster."""
     with ExitStack() as stack:
@@ -59,7 +59,7 @@ def store(request: pytest.FixtureRequest, whole_cluster: Cluster, prefix: str, t
         shared = stack.enter_context(RedisStore.open(whole_cluster.url, config))
         made: dict[str, Callable[[], Any]] = {
             "redis": lambda: shared,
-            "counted": lambda: CountedStore(shared, table),
+            "bookkeeping": lambda: BookkeepingStore(shared, table),
             "fallback": lambda: FallbackStore(shared, table, 2),
             "leases": lambda: LeaseStore(
                 shared, table, LeaseConfig(hosts=2), otherwise=FallbackStore(shared, table, 2)

@@ -17,7 +17,7 @@ from shm_store.core.front import Front
 from shm_store.falcon import FALCON, RateLimitMiddleware, RequestLimiter, limit
 from shm_store.policy import Policy, RunningPolicies
 from shm_store.redis import RedisStore
-from shm_store.tiers import CountedStore, FallbackStore, LeaseConfig, LeaseStore
+from shm_store.tiers import BookkeepingStore, FallbackStore, LeaseConfig, LeaseStore
 from shm_store.wsgi import RateLimitMiddleware as WsgiMiddleware
 from tests.http.service import Routed
 
@@ -49,14 +49,14 @@ MIDDLEWARE: list[Middleware] = [
 async def _no_app(*_: object) -> None: ...
 
 
-@pytest.fixture(params=["redis", "counted", "fallback", "leases", "leases with fallback"])
+@pytest.fixture(params=["redis", "bookkeeping", "fallback", "leases", "leases with fallback"])
 def remote(request: pytest.FixtureRequest, store: ShmStore) -> Iterator[RateLimiter]:
     """Each store on a server, of which none is contacted."""
     with ExitStack() as stack:
         shared = stack.enter_context(RedisStore.open(NOWHERE))
         made: dict[str, Callable[[], Any]] = {
             "redis": lambda: shared,
-            "counted": lambda: CountedStore(shared, store),
+            "bookkeeping": lambda: BookkeepingStore(shared, store),
             "fallback": lambda: FallbackStore(shared, store, 3),
             "leases": lambda: LeaseStore(shared, store, LeaseConfig(hosts=3)),
             "leases with fallback": lambda: LeaseStore(

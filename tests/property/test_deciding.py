@@ -88,7 +88,7 @@ def test_short_way_is_the_long_way(store: ShmStore, clock: Clock) -> None:
             charge, undecided = deciding._charge(request, "GET", path, ruleset, UNLIMITED)
             assert (ruleset.charges[ruleset.said(request)], undecided) == (charge, None)
             again = deciding._conclude(
-                request, path, charge, outcome.decisions, Undecided(), reserved=(), hold=False, before=UNLIMITED
+                request, path, charge, outcome.decisions, Undecided(), reserved=(), may_follow=False, before=UNLIMITED
             )
             assert again == outcome
             assert between - before == _counted(middleware) - between

@@ -11,7 +11,7 @@ import pytest
 from shm_store import Config, ShmStore
 from shm_store.redis import RedisConfig, RedisStore
 from shm_store.table.segment.files import remove
-from shm_store.tiers import CountedStore, FallbackStore, LeaseConfig, LeaseStore
+from shm_store.tiers import BookkeepingStore, FallbackStore, LeaseConfig, LeaseStore
 from tests.clock import Clock
 from tests.engines import Server
 from tests.segments import new_segment_name
@@ -41,7 +41,7 @@ class Hosts:
         self._clock = clock
         self._prefix = new_segment_name()
         self._names: list[str] = []
-        self._stores: list[CountedStore | RedisStore | ShmStore] = []
+        self._stores: list[BookkeepingStore | RedisStore | ShmStore] = []
 
     def table(self, beside: LeaseStore | None = None, *, initial_size: int = 256) -> ShmStore:
         """The table of a new host, or of another process's."""

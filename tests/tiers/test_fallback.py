@@ -8,7 +8,7 @@ import pytest
 
 from shm_store import Concurrency, ConfigurationError, CostError, EngineError, Quota
 from shm_store.core.limiter import Bookkeeping
-from shm_store.tiers import CountedStore, FallbackStore
+from shm_store.tiers import BookkeepingStore, FallbackStore
 from shm_store.tiers.fallback import TALLY
 from tests.clock import Clock
 from tests.engines import Server
@@ -132,7 +132,7 @@ def test_number_of_hosts_is_checked(hosts: Hosts, common_server: Server, hosts_c
 def test_processes_of_a_host_count_together(hosts: Hosts, common_server: Server, clock: Clock) -> None:
     """In the table, which is there whatever becomes of the server."""
     table = hosts.table()
-    store = CountedStore(hosts.shared(common_server), table)
+    store = BookkeepingStore(hosts.shared(common_server), table)
     assert isinstance(store, Bookkeeping)
     store.tally("default").allowed[()] += 3
     assert table.inspect().policies()["default"].allowed == 3

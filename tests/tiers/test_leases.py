@@ -114,9 +114,9 @@ def test_cost_that_cannot_be_gives_back_all_the_same(hosts: Hosts, common_server
     """The units that come back with it are not lost."""
     store = hosts.leasing(common_server)
     store.take(KEY)
-    (held,) = store._held.values()
-    unspent = store._leasing.give_up(held.place, held.tag)
-    order = Order(store._host, 1, 2_000, held.number, unspent, 2, 0.5, 1)
+    (deposit,) = store._deposits.values()
+    unspent = store._leasing.give_up(deposit.place, deposit.tag)
+    order = Order(store._host, 1, 2_000, deposit.number, unspent, 2, 0.5, 1)
     with pytest.raises(CostError):
         store._shared.lease(KEY, Quota(1_000, "60s"), order)
     assert store.get(KEY) == (1_000, 999)
@@ -357,7 +357,7 @@ def test_long_keys_are_remembered_by_no_process(hosts: Hosts, common_server: Ser
     for length, remembered in ((257, 0), (256, 1)):
         for _ in range(3):
             store.take("k" * length)
-        assert len(store._held) == len(store._leasing._known.recent) == remembered
+        assert len(store._deposits) == len(store._leasing._known.recent) == remembered
 
 
 def test_lease_of_one_database_is_not_spent_for_another(hosts: Hosts, common_server: Server) -> None:

@@ -50,7 +50,7 @@ from shm_store.prometheus import TableCollector
 from shm_store.redis import RedisConfig, RedisStore
 from shm_store.supervisor import supervise
 from shm_store.table.segment.files import remove
-from shm_store.tiers import CountedStore, FallbackStore, LeaseConfig, LeaseStore
+from shm_store.tiers import BookkeepingStore, FallbackStore, LeaseConfig, LeaseStore
 from tests.conftest import OpenStore
 from tests.segments import new_segment_name
 from tests.wrong import (
@@ -287,8 +287,8 @@ CASES: Final[dict[str, dict[str, Case]]] = {
         config=Kind((RedisConfig,), also=is_none, others=("name", RedisConfig, Config())),
         clock=Kind(CLOCK.types, CLOCK.unusable, lambda value: value is None or callable(value)),
     ),
-    "tiers.CountedStore": _cases(
-        lambda made, **given: CountedStore(**{"shared": made.shared, "table": made.table} | given),
+    "tiers.BookkeepingStore": _cases(
+        lambda made, **given: BookkeepingStore(**{"shared": made.shared, "table": made.table} | given),
         shared=Kind((RedisStore,)),
         table=Kind((ShmStore,)),
     ),
@@ -305,7 +305,7 @@ CASES: Final[dict[str, dict[str, Case]]] = {
         shared=Kind((RedisStore,)),
         table=Kind((ShmStore,)),
         config=Kind((LeaseConfig,), others=(LeaseConfig, Config())),
-        otherwise=Kind((CountedStore,), also=is_none),
+        otherwise=Kind((BookkeepingStore,), also=is_none),
         clock=CLOCK,
     ),
     "limited": _cases(
@@ -314,7 +314,7 @@ CASES: Final[dict[str, dict[str, Case]]] = {
         key=Kind((str,), (asyncio.sleep,), callable),
         timeout=TIMEOUT,
         cost=integer(1, 5),
-        store=Kind((ShmStore, RedisStore, CountedStore), also=is_none, others=(ShmStore,)),
+        store=Kind((ShmStore, RedisStore, BookkeepingStore), also=is_none, others=(ShmStore,)),
     )
     | _cases(lambda _, function: limited("5/s", key="a")(function), function=Kind((), also=lambda value: value is len)),
     "durations.to_ns": _cases(lambda _, value: to_ns("value", value, minimum_ns=1, maximum_ns=10**18), value=DURATION),

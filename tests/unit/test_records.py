@@ -28,8 +28,8 @@ from shm_store.table.segment.layout import (
     EXPIRED,
     FLAGS,
     GENERATION_SHIFT,
-    HELD,
     IDLE_AT,
+    NEVER_IDLE,
     PENDING,
     RECLAIMED_IDLE,
     SLOT_WORDS,
@@ -96,7 +96,7 @@ def test_bucket_without_an_algorithm_is_damaged(bucket: Bucket) -> None:
         bucket.algorithm()
 
 
-def _held(idle_at_ns: int = HELD) -> InFlight:
+def _flight(idle_at_ns: int = NEVER_IDLE) -> InFlight:
     return InFlight(1, idle_at_ns, 5, OWNER)
 
 
@@ -113,9 +113,9 @@ LEASE = Lease(code=UNITS, ends_ns=NOW + 1)
         (BUCKET, False, True, False, False),
         (PAST, True, False, False, True),
         (OVERRIDE, False, True, True, False),
-        (_held(), False, True, True, False),
-        (_held(NOW), False, False, False, False),
-        (_held(NOW - MIN_TTL), True, False, False, True),
+        (_flight(), False, True, True, False),
+        (_flight(NOW), False, False, False, False),
+        (_flight(NOW - MIN_TTL), True, False, False, True),
         (Block(NOW + 1), False, True, True, False),
         (Block(NOW), False, False, False, False),
         (Block(NOW - MIN_TTL), True, False, False, True),
@@ -136,8 +136,8 @@ def test_rules_of_each_kind(record: Record, expired: bool, live: bool, kept: boo
 
 def test_units_of_the_dead_alone_are_reclaimable() -> None:
     """Of a bucket, no word is an owner."""
-    assert is_reclaimable(_slot(_held()), NOW, MIN_TTL, {OWNER})
-    assert not is_reclaimable(_slot(_held()), NOW, MIN_TTL, {Owner(7, 9)})
+    assert is_reclaimable(_slot(_flight()), NOW, MIN_TTL, {OWNER})
+    assert not is_reclaimable(_slot(_flight()), NOW, MIN_TTL, {Owner(7, 9)})
     assert not is_reclaimable(_slot(Bucket(LATER.state, 5, *OWNER)), NOW, MIN_TTL, {OWNER})
 
 

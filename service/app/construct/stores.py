@@ -60,11 +60,11 @@ def open_stores(settings: Settings) -> Stores:
     if place.url is None:
         return Stores(table, table)
     from shm_store.redis import RedisStore  # noqa: PLC0415 - see service.app.conf.store
-    from shm_store.tiers import CountedStore, FallbackStore, LeaseConfig, LeaseStore  # noqa: PLC0415
+    from shm_store.tiers import BookkeepingStore, FallbackStore, LeaseConfig, LeaseStore  # noqa: PLC0415
 
     shared = RedisStore.open(place.url, settings.redis_config)
     falls_back = settings.fallback == "shm"
-    direct = FallbackStore(shared, table, settings.hosts) if falls_back else CountedStore(shared, table)
+    direct = FallbackStore(shared, table, settings.hosts) if falls_back else BookkeepingStore(shared, table)
     if not place.leases:
         return Stores(direct, table)
     return Stores(LeaseStore(shared, table, LeaseConfig(hosts=settings.hosts), otherwise=direct), table)

@@ -1,4 +1,4 @@
 local now, min_ttl = now_of(tonumber(ARGV[1])), tonumber(ARGV[2])
-local is_held = bucket_of(KEYS[1], now, min_ttl) ~= nil or flight_of(KEYS, 2, tonumber(ARGV[3])).units > 0
+local existed = bucket_of(KEYS[1], now, min_ttl) ~= nil or flight_of(KEYS, 2, tonumber(ARGV[3])).units > 0
 redis.call("DEL", unpack(KEYS))
-return is_held and 1 or 0
+return existed and 1 or 0

@@ -21,7 +21,6 @@ from shm_store.table.segment.layout import (
     CODE_SHIFT,
     EVICTED,
     EXPIRED,
-    HELD,
     IDLE_AT,
     IN_FLIGHT,
     IN_FLIGHT_LIMIT,
@@ -39,6 +38,7 @@ from shm_store.table.segment.layout import (
     LEASE_RESETS,
     LEASE_SPENT,
     LIMIT,
+    NEVER_IDLE,
     OVERRIDE,
     RECLAIMED_IDLE,
     TAG,
@@ -120,7 +120,7 @@ class InFlight(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         units: How many.
-        idle_at_ns: HELD; with no units, the time since when.
+        idle_at_ns: NEVER_IDLE; with no units, the time since when.
         limit: Most units in flight, of all processes.
         owner: The process.
     """
@@ -256,7 +256,7 @@ def is_kept(tag: int, idle_at_ns: int, now_ns: int) -> bool:
     kind = tag & KIND_MASK
     if kind == BUCKET:
         return bool(tag & OVERRIDE)
-    return (kind == IN_FLIGHT and idle_at_ns == HELD) or (kind == BLOCK and idle_at_ns > now_ns)
+    return (kind == IN_FLIGHT and idle_at_ns == NEVER_IDLE) or (kind == BLOCK and idle_at_ns > now_ns)
 
 
 def is_reclaimable(words: Sequence[int], now_ns: int, min_ttl_ns: int, dead: Collection[Owner]) -> bool:

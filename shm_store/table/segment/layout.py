@@ -78,7 +78,7 @@ its record.
               6          burst     units           most units at once
               7          tag
     in flight 0          units     units           of a concurrency limit that one process has in flight
-              1          idle_at   HELD, or ns     since when there are no units
+              1          idle_at   ns, monotonic   since when there are no units; NEVER_IDLE with units
               4          limit     units
               5          pid
               6          start     clock ticks
@@ -164,7 +164,7 @@ IN_FLIGHT_UNITS, IN_FLIGHT_LIMIT, IN_FLIGHT_PID, IN_FLIGHT_START = 0, 4, 5, 6
 BLOCK_ENDS: Final = IDLE_AT
 LEASE_SPENT, LEASE_ENDS, LEASE_RESETS, LEASE_AGAIN, LEASE_LIMIT, LEASE_NUMBER, LEASE_MOST = range(TAG)
 #: When a slot with units in flight is idle: never, as long as it has them.
-HELD: Final = 2**63 - 1
+NEVER_IDLE: Final = 2**63 - 1
 
 GENERATION_SHIFT: Final = 8
 FLAGS: Final = (1 << GENERATION_SHIFT) - 1

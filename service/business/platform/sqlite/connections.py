@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 BUSY_TIMEOUT_S: Final = 5.0
 
 
-class _Held(NamedTuple):
+class _Opened(NamedTuple):
     pid: int
     connection: sqlite3.Connection
 
@@ -42,27 +42,27 @@ class Connections:
             sqlite3.Error: The file cannot be opened or is no database.
             OSError: The folder of the file cannot be read.
         """
-        held = self._held()
-        if held is not None and held.pid == os.getpid():
-            return held.connection
-        if held is not None:
+        opened = self._opened()
+        if opened is not None and opened.pid == os.getpid():
+            return opened.connection
+        if opened is not None:
             # Of the process this one was forked from. To close it here, even by garbage collection, would remove the
             # log that the other process writes to (sqlite.org/howtocorrupt.html section 2.6).
-            self._inherited.append(held.connection)
+            self._inherited.append(opened.connection)
         connection = self._open()
-        self._local.held = _Held(os.getpid(), connection)
+        self._local.opened = _Opened(os.getpid(), connection)
         return connection
 
     def close(self) -> None:
         """Close this thread's connection if it has one; the next `get` opens another."""
-        held = self._held()
-        if held is not None and held.pid == os.getpid():
-            held.connection.close()
-            del self._local.held
+        opened = self._opened()
+        if opened is not None and opened.pid == os.getpid():
+            opened.connection.close()
+            del self._local.opened
 
-    def _held(self) -> _Held | None:
-        held: _Held | None = getattr(self._local, "held", None)
-        return held
+    def _opened(self) -> _Opened | None:
+        opened: _Opened | None = getattr(self._local, "opened", None)
+        return opened
 
     def _open(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
@@ -82,7 +82,7 @@ class Connections:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Hold the only lock on a folder, which the kernel frees when its holder dies.
+    """Lock a folder; the kernel frees the lock when its owner dies.
 
     The database file itself must not be opened for this: closing it would drop SQLite's own locks on it.
     """

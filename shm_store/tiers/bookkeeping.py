@@ -1,4 +1,4 @@
-"""CountedStore: limits that hosts share, of which each host's processes count together what operators want to know."""
+"""BookkeepingStore: limits that hosts share, and the books that each host keeps of them for operators."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from shm_store.store import ShmStore
 from shm_store.tiers.server import Server
 
 
-class CountedStore(Front[str]):
+class BookkeepingStore(Front[str]):
     """A store on Redis or Valkey beside a table of this host; implements `RateLimiter` and `Bookkeeping`.
 
     The server decides. The table has what the host's processes tell operators: how policies decide, and of which
