@@ -17,7 +17,7 @@ BENCH_ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test soak model coverage lint bench simulation clean tools bench-tools
+.PHONY: help run test soak model coverage lint api bench simulation clean tools bench-tools
 
 help:
 	@echo "make run       serve the example API on 127.0.0.1:8000"
@@ -26,6 +26,7 @@ help:
 	@echo "make model     have SPIN search the model of the lock protocol"
 	@echo "make coverage  branch coverage of the pure modules and the table"
 	@echo "make lint      ruff and mypy"
+	@echo "make api       write docs/api.md from the code"
 	@echo "make bench     measure everything, twenty minutes, into docs/performance.md; BENCH_ARGS=--quick tries it out"
 	@echo "make simulation  hosts that share a limit, up to 1,000 of them, into docs/distributed.md"
 	@echo "make clean     remove the environment, builds and caches"
@@ -56,6 +57,9 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+api: $(INSTALLED)
+	$(BIN)/python -m tests.architecture.api
 
 bench: $(BENCH_INSTALLED) bench-tools
 	$(BIN)/python -m tests.bench $(BENCH_ARGS)

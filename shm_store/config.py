@@ -11,6 +11,8 @@ from shm_store.durations import NS_PER_SECOND, Duration, to_ns
 from shm_store.errors import unusable
 from shm_store.quota import INTERVAL_MAX_NS, Quota, require_choice, require_integer
 
+__all__ = ["Config"]
+
 OnFull = Literal["evict", "deny"]
 
 SIZE_MAX: Final = 2**26

@@ -19,6 +19,8 @@ from shm_store.quota import Quota, require_integer
 from shm_store.rate_info import RateInfo
 from shm_store.store import ShmStore
 
+__all__ = ["limited"]
+
 P = ParamSpec("P")
 T = TypeVar("T")
 

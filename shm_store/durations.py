@@ -12,11 +12,14 @@ import msgspec
 
 from shm_store.errors import ConfigurationError, unusable
 
+#: A number of seconds, text such as `"100ms"` or `"1h30m"`, or a `timedelta`.
 if TYPE_CHECKING:
     Duration = float | str | timedelta
 else:
     # msgspec cannot decode a union of `str` and `timedelta`; a timedelta still works in a constructor call.
     Duration = float | str
+
+__all__ = ["Duration", "to_text"]
 
 NS_PER_SECOND = 1_000_000_000
 

@@ -37,7 +37,16 @@ if TYPE_CHECKING:
     from gunicorn.arbiter import Arbiter
     from gunicorn.workers.base import Worker
 
-__all__ = ["child_exit", "nworkers_changed", "on_exit", "on_reload", "post_worker_init", "pre_fork", "when_ready"]
+__all__ = [
+    "child_exit",
+    "configure",
+    "nworkers_changed",
+    "on_exit",
+    "on_reload",
+    "post_worker_init",
+    "pre_fork",
+    "when_ready",
+]
 
 # What tells gunicorn's master that its workers cannot start.
 _BOOT_ERROR: Final = 3

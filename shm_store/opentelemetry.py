@@ -19,6 +19,8 @@ from shm_store.operate.inspection import Inspection
 with needed("shm_store.opentelemetry", "opentelemetry", extra="opentelemetry"):
     from opentelemetry.metrics import CallbackOptions, Meter, Observation, get_meter
 
+__all__ = ["observe"]
+
 # The instruments of one collection are read one by one; within this time, what was read for the first serves them all.
 _FRESH_S: Final = 1.0
 _UNITS: Final = {"seconds": "s", "bytes": "By", "": "1"}

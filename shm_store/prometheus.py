@@ -19,6 +19,8 @@ with needed("shm_store.prometheus", "prometheus_client", extra="prometheus"):
     from prometheus_client.registry import Collector
     from prometheus_client.utils import floatToGoString
 
+__all__ = ["TableCollector"]
+
 
 class TableCollector(Collector):
     """Reads the table anew for each scrape, without any of its stripes: milliseconds for 65,536 slots."""

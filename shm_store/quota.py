@@ -11,6 +11,8 @@ from shm_store.core.algorithms import ALGORITHMS, Algorithm, zero
 from shm_store.durations import NS_PER_SECOND, Duration, to_ns, to_text
 from shm_store.errors import ConfigurationError, unusable
 
+__all__ = ["Concurrency", "Quota"]
+
 LIMIT_MAX: Final = 2**63 - 1
 # More than any limit has; Python refuses to read thousands of them, with an error of its own.
 _DIGITS_MAX: Final = 100

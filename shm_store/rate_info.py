@@ -8,6 +8,8 @@ import msgspec
 
 from shm_store.durations import NS_PER_SECOND
 
+__all__ = ["RateInfo"]
+
 
 class RateInfo(msgspec.Struct, frozen=True, gc=False):
     """The answer of a take: a value whether allowed or denied, never an exception. It prints times in seconds.

@@ -24,6 +24,8 @@ from shm_store.table.locking.seats import Role
 from shm_store.table.segment.lifetime import unlink
 from shm_store.table.table import Table
 
+__all__ = ["ShmStore"]
+
 
 class ShmStore(Front[str | Digest]):
     """A rate limiter whose buckets live in shared memory; implements `RateLimiter` and `Bookkeeping`.

@@ -11,6 +11,8 @@ from shm_store.core.validation import require_instance
 from shm_store.sweeper import uwsgi
 from shm_store.sweeper.supervising import Supervisor
 
+__all__ = ["supervise"]
+
 # Which process looks after which segment.
 _supervised: Final[dict[tuple[int, str], Supervisor]] = {}
 

@@ -1,4 +1,4 @@
-"""The operator's command line: `shm-store`, or `python -m shm_store`."""
+"""Internal. The operator's command line: `shm-store`, or `python -m shm_store`."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ class Reservation:
     def __init__(
         self, takes: Sequence[Take], decided: Sequence[Decided], settlements: Settlements, owner: object
     ) -> None:
-        """Begin unsettled; `owner` is what must not end before this reservation."""
+        """Begin unsettled; use `reserve` of a store. `owner` must not end before this reservation."""
         self._takes = takes
         self._decided = decided
         for each in decided:

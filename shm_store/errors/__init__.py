@@ -9,9 +9,9 @@ from shm_store.errors.arguments import (
     CostError,
     CostTypeError,
     StoreError,
-    unusable,
-    unusable_cost,
 )
+from shm_store.errors.arguments import unusable as unusable  # for the library alone
+from shm_store.errors.arguments import unusable_cost as unusable_cost
 from shm_store.errors.operations import (
     AcquireTimeoutError,
     EngineError,
@@ -49,6 +49,4 @@ __all__ = [
     "StripeTimeoutError",
     "TableFullError",
     "UnsupportedPlatformError",
-    "unusable",
-    "unusable_cost",
 ]

@@ -1,1 +1,1 @@
-"""What makes a rate limiter's answers correct HTTP, for any framework."""
+"""Internal. What makes a rate limiter's answers correct HTTP, for any framework."""

@@ -13,6 +13,8 @@ from shm_store.operate.inspection import Inspection
 from shm_store.operate.stats import Stats
 from shm_store.table.segment.layout import WAITS_NS
 
+__all__ = ["Metric", "names", "read"]
+
 Kind = Literal["counter", "gauge", "histogram"]
 
 #: Upper ends of the classes of `lock_wait`, in seconds.

@@ -1,1 +1,1 @@
-"""This process: its identity, its pauses and its forks."""
+"""Internal. This process: its identity, its pauses and its forks."""

@@ -1,1 +1,1 @@
-"""The shared table: its byte map, its segment, its stripes and seats, its buckets, and recovery from death."""
+"""Internal. The shared table: its byte map, its segment, stripes, seats and buckets, and recovery from death."""

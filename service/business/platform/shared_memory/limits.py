@@ -23,9 +23,7 @@ from service.business.data import (
 from service.business.features.limits import LimitNotFoundError, LimitRefusedError, TableUnavailableError
 from shm_store import ConfigurationError, ShmStore, StoreError
 from shm_store.core import digest
-from shm_store.operate import spelling
-from shm_store.operate.entry import Entry
-from shm_store.operate.query import Query
+from shm_store.operate import Entry, Query, spelling
 
 
 class StoreLimits:
