@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Collection, Sequence
-from typing import Final
+from typing import Any, Final
 
-from shm_store.core.algorithms import BY_CODE, FRESH, Algorithm, State, Step, Word
+from shm_store.core.algorithms import BY_CODE, FRESH, Algorithm, State, Step, TakeWithin, Within, Word
 from shm_store.quota import Concurrency, Quota, resized
 from shm_store.table.in_flight import SOUGHT, Flight, InFlightUnits
 from shm_store.table.locking.stripes import Hold
@@ -36,6 +36,9 @@ from shm_store.table.segment.layout import (
 
 # Algorithms that are remembered, one for each quota; all are dropped when there would be more.
 _REMEMBERED: Final = 4_096
+#: What stands for a quota: of a call, for whatever quota the hint has; of a hint, for one that no take has told yet.
+ANY: Final[Any] = object()
+
 _slot: Final = struct.Struct("@8Q")
 _read, _write = _slot.unpack_from, _slot.pack_into
 
@@ -43,7 +46,8 @@ _read, _write = _slot.unpack_from, _slot.pack_into
 class Found:
     """A bucket, or whatever else decides on the takes of a key.
 
-    Hints keep those of buckets, for other operations and threads. So only the operation that made one changes it.
+    Hints keep those of buckets, for other operations and threads. So only the operation that made one changes it. One
+    that a hint keeps has what the transaction needs for takes within a stretch of time.
 
     Attributes:
         key: Where the key belongs.
@@ -57,22 +61,36 @@ class Found:
         step: Decides on a take.
         counts: What counts the bucket, or the units in flight; None if nothing does.
         state: The state before the operation, under the limit that it has or adopts.
+        after: The state after it.
         flags: The flags of the tag that it is to get; None if its slot says its limit already.
         victim: The former use of the slot that a new key gets; None for any other key.
         owners: Other processes with units in flight. A denial stands only while they live.
         allowed: Counts the allowed takes of its stripe.
         is_refused: Whether it denies because a set is full.
+        ends_ns: The end of the stretch in which takes change one word, or two; 0 if no hint keeps this.
+        tagged: The tag in the slot.
+        within: Decides on a take within the stretch.
+        word: The word that such a take changes, or the first.
+        index: The index of that in the segment.
+        second_index: That of the second; None if there is none.
     """
 
     __slots__ = (
         *("key", "place", "stripe", "asked", "most", "tag", "at", "number", "step"),
-        *("counts", "state", "flags", "victim", "owners", "is_refused", "allowed"),
+        *("counts", "state", "after", "flags", "victim", "owners", "is_refused", "allowed"),
+        *("ends_ns", "tagged", "within", "word", "index", "second_index"),
     )
 
     step: Step
     allowed: Word
+    after: State
+    tagged: Word
+    within: TakeWithin
+    word: Word
+    index: int
+    second_index: int | None
 
-    def __init__(self, place: Place, asked: Quota | Concurrency) -> None:
+    def __init__(self, place: Place, asked: Any) -> None:  # noqa: ANN401 - of some hints, nothing that equals a quota
         """Seek what decides on the takes of a key."""
         self.key = self.place = place
         self.stripe = place.stripe
@@ -80,6 +98,7 @@ class Found:
         self.tag = SOUGHT
         self.at = 0
         self.number = -1
+        self.ends_ns = 0
         self.state = FRESH
         self.counts: Algorithm | Flight | None = None
         self.flags: int | None = None
@@ -90,6 +109,11 @@ class Found:
     def counted(self, counts: Algorithm | Flight) -> None:
         """Have `counts` decide."""
         self.counts, self.step, self.most = counts, counts.step, counts.burst
+
+    def stretch(self, within: Within) -> None:
+        """Have takes within a stretch of time change its words alone."""
+        self.within, self.index, self.ends_ns = within.take, self.at + within.word, within.ends_ns
+        self.second_index = None if within.second is None else self.at + within.second
 
     def is_of(self, other: Found) -> bool:
         """Return whether both are of the same key and limit."""
@@ -151,19 +175,21 @@ class Finding:
             TableFullError: The key is new, and its set has no slot to give up.
         """
         place, asked = sought.place, sought.asked
-        found = Found(place, asked)
+        # One that a hint keeps is of use to other threads as it is.
+        found = Found(place, asked) if sought.ends_ns else sought
         found.allowed = self._outcomes[place.stripe][0]
         if now_ns < self._records[place.stripe][BLOCKED] and self._is_blocked(found, now_ns):
             return found
         if isinstance(asked, Concurrency):
             self._in_flight.find(found, asked.limit, now_ns, dead, lambda: self._kept(place, call))
             return found
-        found.counted(self.algorithm(asked))
+        algorithm = self.algorithm(asked)
+        found.counted(algorithm)
         number = self._slots.number(place)
         if number is None:
-            self._admit(found, now_ns, call)
+            self._admit(found, algorithm, now_ns, call)
         else:
-            self._read(found, number, now_ns)
+            self._read(found, algorithm, number, now_ns)
         return found
 
     def full(self, sought: Found) -> Found:
@@ -204,7 +230,7 @@ class Finding:
         assert flags is not None
         tag = next_tag(self._records[found.stripe], flags) if found.tag == SOUGHT else found.tag
         found.tag, found.flags = tag, None
-        words = (*found.state, *_quota_words(counts), tag)
+        words = (*found.state, *counts.quota, tag)
         return [each for word, value in enumerate(words, found.at) for each in (word, value)]
 
     def fill(self, found: Found, state: State) -> None:
@@ -213,7 +239,7 @@ class Finding:
         assert victim is not None
         assert counts is not None
         assert flags is not None
-        found.tag, found.flags = self.occupy(found.place, victim, (*state, *_quota_words(counts)), flags), None
+        found.tag, found.flags = self.occupy(found.place, victim, (*state, *counts.quota), flags), None
 
     def admit(self, hold: Hold, place: Place, record: Record, kept: Collection[int] = ()) -> int:
         """Give a new key its slot, from which nothing is taken now; return the slot's tag.
@@ -257,10 +283,8 @@ class Finding:
         found.number = block.number if own is None else own
         return True
 
-    def _read(self, found: Found, number: int, now_ns: int) -> None:
+    def _read(self, found: Found, asked: Algorithm, number: int, now_ns: int) -> None:
         """Take over what the slot of a key holds, and the limit that it has or adopts."""
-        asked = found.counts
-        assert isinstance(asked, Algorithm)
         found.number = number
         at = found.at = self._slots.at(found.place.set_index, number)
         words = _read(self._memory, at * WORD)
@@ -285,12 +309,10 @@ class Finding:
         if found.flags is None:
             found.tag = tag
 
-    def _admit(self, found: Found, now_ns: int, call: Sequence[Found]) -> None:
+    def _admit(self, found: Found, asked: Algorithm, now_ns: int, call: Sequence[Found]) -> None:
         """Choose the slot of a new key."""
-        asked, place = found.counts, found.place
-        assert isinstance(asked, Algorithm)
-        kept = self._kept(place, call)
-        victim = self._victims.choose(place, now_ns, kept)
+        place = found.place
+        victim = self._victims.choose(place, now_ns, self._kept(place, call) if call else ())
         found.number = victim.number
         if victim.is_refused:
             _denying(found, victim.idle_at_ns - now_ns)
@@ -327,7 +349,3 @@ def _adopted(asked: Algorithm, stored: Algorithm, tag: int) -> Algorithm:
     if tag & UNASKED:
         return resized(asked, stored.limit, stored.interval_ns)
     return stored if tag & OVERRIDE else asked
-
-
-def _quota_words(counts: Algorithm | Flight) -> tuple[int, ...]:
-    return counts.quota if isinstance(counts, Flight) else (counts.limit, counts.interval_ns, counts.burst)

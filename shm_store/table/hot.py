@@ -11,13 +11,16 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
+from shm_store.core.algorithms import Decision
 from shm_store.core.limiter import TakeCall
 from shm_store.core.validation import require_key
+from shm_store.errors import StoreError
 from shm_store.process import forks
 from shm_store.quota import Quota
 from shm_store.rate_info import RateInfo
+from shm_store.table.finding import ANY, Found
 from shm_store.table.known import Hint
 from shm_store.table.locking.seats import Seats
 from shm_store.table.locking.stripes import Stripes
@@ -26,8 +29,6 @@ from shm_store.table.records.record import ARITHMETIC
 from shm_store.table.segment.layout import BUSY, IDLE, OTHER, SEAT_PHASES, WORD
 from shm_store.table.segment.mapping import Segment
 
-#: A quota that stands for whatever quota the hint has.
-ANY: Final[Any] = object()
 _read: Final = struct.Struct("@4Q").unpack_from
 
 
@@ -55,23 +56,25 @@ def bind(  # noqa: C901, PLR0915 - one closure, whose calls are what it saves
         stores: Whether units are taken; else it answers what a take would.
     """
     pop = seats.pool.pop
-    records, memory, words, read = stripes.records, segment.memory, segment.words, _read
     # The only cost that passes at once. In a child that has not caught up with its fork, `settled` is 0, and none does.
     only = (object(), 1)
     settled = forks.settled
 
+    def denial(found: Found, now_ns: int, cost: int) -> Decision:
+        return found.step(_read(segment.memory, found.at * WORD), now_ns, cost)
+
+    # Each name that it has from here costs 3 ns, used or not; so does each element of a hint.
     def take(key: str, cost: int = 1, quota: Quota | None = None) -> RateInfo:  # noqa: C901, PLR0912, PLR0915 - in line
         # From here to BUSY there is nothing, but for `pop`, at which a signal handler may fork.
         if cost is not only[settled[()]] and (type(cost) is not int or cost < 1 or not settled[()]):
             return slowly(key, cost, quota)
         try:
-            # fmt: off
-            (
-                phase, acquire, release, tagged, tag, asked, ends_ns, word, within, bound, limit, full_ns,
-                allowed, denied, let, kept, found,
-            ) = hints[key]
-            # fmt: on
-            if quota is not asked and quota is not ANY and (default if quota is None else quota) != asked:
+            phase, acquire, release, tagged, tag, asked, ends_ns, word, second, within, limit, allowed, let, rest = (
+                hints[key]
+            )
+            # Equal quotas are mostly one object; to compare two costs 30 ns.
+            wanted = default if quota is None else quota
+            if wanted is not asked and wanted is not ANY and wanted != asked:
                 return slowly(key, cost, quota)
             # CPython switches threads, and runs signal handlers, at calls and jumps: not within this line.
             seat, seats.spare = seats.spare, None
@@ -83,67 +86,60 @@ def bind(  # noqa: C901, PLR0915 - one closure, whose calls are what it saves
             # A key that has no hash is no text. Another such error may be that of a signal handler.
             require_key(key)
             raise
-        tries = 0
+        now_ns = tries = remaining = reset_ns = retry_ns = 0
+        is_allowed: bool | None = None
         while True:
             try:
                 # BUSY, and IDLE below: a global name would cost 2 ns more.
                 seat[phase] = 1
                 if acquire(False):
-                    is_allowed: bool | None = True
-                    retry_ns = 0
                     now_ns = clock()
-                    try:
-                        if tagged[()] != tag or now_ns >= ends_ns:
-                            is_allowed = None
-                        elif within is None:
-                            units = word[()] + cost  # type: ignore[index]
-                            remaining = limit - units
-                            reset_ns = full_ns - now_ns
-                            if units <= bound:
-                                if stores:
-                                    word[()] = units
-                            elif denied is None or cost > limit:
-                                is_allowed = None
-                            else:
-                                is_allowed = False
-                                remaining = max(remaining + cost, 0)
-                                retry_ns = reset_ns
-                        elif cost > limit:
-                            is_allowed = None
-                        elif word is None or (after := within(word[()], now_ns, cost)) is None:
-                            state = read(memory, found.at * WORD)
-                            is_allowed, remaining, reset_ns, retry_ns, after = found.step(state, now_ns, cost)
-                            if is_allowed and stores:
-                                ordered = found.counts.ordered(state, after)
-                                if ordered is None:
-                                    is_allowed = None
-                                else:
-                                    for index in ordered:
-                                        words[found.at + index] = after[index]
-                        else:
-                            units, remaining, reset_ns = after
+                    if tagged[()] != tag or now_ns >= ends_ns:
+                        is_allowed = None
+                    elif within is None:
+                        units = word[()] + cost
+                        remaining = limit - units
+                        reset_ns = ends_ns - now_ns
+                        if remaining >= 0:
+                            is_allowed = True
                             if stores:
                                 word[()] = units
-                        # `+=` would cost 15 ns more.
-                        if is_allowed and stores:
-                            allowed[()] = allowed[()] + 1
-                            if let is not None:
-                                let[()] = let[()] + 1
-                        elif is_allowed is None or not stores:
-                            records[phase - SEAT_PHASES][OTHER] += 1
                         else:
-                            denied[()] = denied[()] + 1
-                            if kept is not None:
-                                kept[()] = kept[()] + 1
-                    except ARITHMETIC as error:
-                        # Nothing in between is the user's code: words of the table are damaged.
-                        raise stripes.damaged(error) from error
+                            is_allowed = None if cost > limit else False
+                            remaining = max(0, remaining + cost)
+                            retry_ns = reset_ns
+                    elif (after := within(word[()], now_ns, cost)) is not None:
+                        units, remaining, reset_ns, later = after
+                        is_allowed = True
+                        if stores:
+                            word[()] = units
+                            if second is not None:
+                                second[()] = later
+                    elif cost > limit or rest[0] is None:
+                        is_allowed = None
+                    else:
+                        is_allowed, remaining, reset_ns, retry_ns, _ = denial(rest[2], now_ns, cost)
+                    if is_allowed and stores:
+                        # `+=` would cost 15 ns more.
+                        allowed[()] = allowed[()] + 1
+                        if let is not None:
+                            let[()] = let[()] + 1
+                    elif is_allowed is None or not stores:
+                        stripes.records[phase - SEAT_PHASES][OTHER] += 1
+                    else:
+                        denied, kept, _ = rest
+                        denied[()] = denied[()] + 1  # type: ignore[index] # where it is None, another place denies
+                        if kept is not None:
+                            kept[()] = kept[()] + 1
                     release()
                     seat[phase] = 0
                     break
                 seat[phase] = 0
-            except BaseException:
+            except BaseException as error:
                 stripes.settle(seat, (phase - SEAT_PHASES,), held=0)
+                # Not of the clock, which is the user's code. No `try` of its own: see `Stripes`.
+                if now_ns and isinstance(error, ARITHMETIC) and not isinstance(error, StoreError):
+                    raise stripes.damaged(error) from error
                 raise
             tries += 1
             if tries == TRIES or not stripes.waits.is_free_soon(phase - SEAT_PHASES):

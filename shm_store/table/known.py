@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, TypeAlias
 
-from shm_store.core.algorithms import NEVER, Algorithm, State, Word
-from shm_store.quota import Concurrency, Quota
+from shm_store.core.algorithms import Algorithm, TakeWithin, Word
 from shm_store.table.finding import Found
 from shm_store.table.locking.stripes import Stripes
 from shm_store.table.records.labels import Labels
@@ -20,26 +19,6 @@ _SHORT: Final = 256
 _WIDE: Final = 4
 
 
-class Counter(NamedTuple):
-    """A word that counts the units of a key up to a bound, until an instant; of a window, or of a lease.
-
-    Attributes:
-        ends_ns: Until when.
-        word: Its position in the slot; None if there is no such word.
-        most: The bound.
-        limit: Most units at once.
-        full_ns: When the limit is full again.
-        denies: Whether a take beyond the bound is denied; else another place decides it.
-    """
-
-    ends_ns: int
-    word: int | None
-    most: int
-    limit: int
-    full_ns: int
-    denies: bool = True
-
-
 #: How the hot path takes from a key. A plain tuple: unpacking a NamedTuple costs some 50 ns more.
 Hint: TypeAlias = tuple[
     int,  # index of the stripe's phase in a seat
@@ -47,19 +26,18 @@ Hint: TypeAlias = tuple[
     Callable[[], None],  # release
     Word,  # the slot's tag,
     int,  # and what it was
-    Quota | Concurrency,  # the quota of the takes
-    int,  # until when a take changes one word alone,
-    "Word | None",  # which is this one,
-    Any,  # as `Within.take` says; None if it counts units up; any other function if it changes several words
-    int,  # to this bound
+    Any,  # the quota of the takes; nothing equals it if no take has told it yet
+    int,  # until when a take changes one word alone, or two,
+    Word,  # which is this one,
+    "Word | None",  # and this one after it
+    "TakeWithin | None",  # as `Within.take` says; None if it counts units up to the limit, for as long as the stretch
     int,  # most units at once
-    int,  # when all are there again, if it counts units up
-    Word,  # the stripe's counters: allowed,
-    "Word | None",  # and denied; None if another place decides what is not allowed
-    "Word | None",  # the counters of the key: allowed,
-    "Word | None",  # and denied
-    Found,  # the bucket
+    Word,  # the stripe's counter `allowed`
+    "Word | None",  # the key's counter `allowed`
+    "Rest",
 ]
+#: What few takes need: the stripe's counter `denied`, None if another place denies; the key's counter; the bucket.
+Rest: TypeAlias = "tuple[Word | None, Word | None, Found]"
 
 
 class Known:
@@ -95,61 +73,58 @@ class Known:
             if hint is None:
                 return None
             self._keep(key, hint)
-        return hint[-1]
+        return hint[-1][-1]
 
-    def remember(self, found: Found, state: State) -> None:
-        """Keep a hint to a bucket, unless its key is long.
+    def remember(self, found: Found) -> None:
+        """Keep a hint to the bucket of a key, unless it is new, or its key is long.
+
+        Most keys of a flood come once: they push out no hint.
 
         Args:
-            found: The bucket.
-            state: Its state after the operation.
+            found: What an operation has found, and no other has.
         """
         key, counts = found.key.key, found.counts
-        if key is None or not is_short(key) or not isinstance(counts, Algorithm):
+        # The flags are those of a tag that is not stored: of a peek, which changes nothing.
+        if key is None or found.victim is not None or found.flags is not None or not isinstance(counts, Algorithm):
             return
-        within = counts.within(state, lambda index: word(self._words, found.at + index))
-        if within is None:
-            # A take changes several words.
-            self._note(key, found, Counter(NEVER, None, counts.burst, counts.burst, NEVER), found.step)
-        elif counts.counts_in_window:
-            counter = Counter(within.ends_ns, within.word, counts.burst, counts.burst, within.ends_ns)
-            self._note(key, found, counter, None)
-        else:
-            counter = Counter(within.ends_ns, within.word, counts.burst, counts.burst, NEVER)
-            self._note(key, found, counter, within.take)
+        within = counts.within(found.after, lambda index: word(self._words, found.at + index))
+        if within is None or not is_short(key):
+            return
+        found.stretch(within)
+        self._note(key, found, is_counted=counts.counts_in_window)
 
-    def remember_lease(self, key: str, found: Found, counter: Counter) -> None:
-        """Keep a hint to a lease, unless its key is long."""
+    def remember_lease(self, key: str, found: Found, *, denies: bool) -> None:
+        """Keep a hint to a lease, unless its key is long.
+
+        Args:
+            key: The key.
+            found: The lease, with its stretch of time.
+            denies: Whether it denies what it does not allow; else another place decides.
+        """
         if is_short(key):
-            self._note(key, found, counter, None)
+            self._note(key, found, denies=denies)
 
-    def _note(
-        self,
-        key: str,
-        found: Found,
-        counter: Counter,
-        take: Callable[..., object] | None,
-    ) -> None:
-        stripe, at = found.stripe, found.at
+    def _note(self, key: str, found: Found, *, is_counted: bool = False, denies: bool = True) -> None:
+        stripe, within = found.stripe, found.within
         semaphore = self._stripes.semaphores[stripe]
         allowed, denied = self._stripes.outcomes[stripe]
+        found.tagged, found.word = word(self._words, found.at + TAG), word(self._words, found.index)
+        let, kept = self._usage(found)
         hint = (
             SEAT_PHASES + stripe,
             semaphore.acquire,
             semaphore.release,
-            word(self._words, at + TAG),
+            found.tagged,
             found.tag,
             found.asked,
-            counter.ends_ns,
-            None if counter.word is None else word(self._words, at + counter.word),
-            take,
-            counter.most,
-            counter.limit,
-            counter.full_ns,
+            found.ends_ns,
+            found.word,
+            None if found.second_index is None else word(self._words, found.second_index),
+            None if is_counted else within,
+            found.most,
             allowed,
-            denied if counter.denies else None,
-            *self._usage(found),
-            found,
+            let,
+            (denied if denies else None, kept, found),
         )
         self._keep(key, hint)
 

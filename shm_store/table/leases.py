@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import msgspec
 
+from shm_store.core.algorithms import Decision, State, Step, TakeWithin, Within
 from shm_store.core.limiter import TakeCall
 from shm_store.errors import TableFullError
 from shm_store.quota import Quota
 from shm_store.rate_info import RateInfo
 from shm_store.table import hot
 from shm_store.table.finding import Found
-from shm_store.table.known import Counter
 from shm_store.table.locking.stripes import Hold
 from shm_store.table.records.record import Lease, decode
 from shm_store.table.records.slots import Place, Slot
@@ -106,20 +106,22 @@ class Leasing:
         slots = self._table.slots
         place = slots.place_of_lease(slots.locate(key), quota, self._issuer)
 
-        def body(hold: Hold) -> tuple[RateInfo, Found, Counter | None] | Pending:
+        def body(hold: Hold) -> tuple[RateInfo, Found, Lease] | Pending:
             return self._spend(hold, place, cost, patience_ns, quota)
 
         outcome = self._table.stripes.run(place.stripe, body)
         if isinstance(outcome, Pending):
             return outcome
-        info, found, counter = outcome
-        if counter is not None:
-            self._known.remember_lease(key, found, counter)
+        info, found, lease = outcome
+        found.most = lease.limit
+        found.stretch(Within(LEASE_SPENT, lease.ends_ns, _within(lease)))
+        found.step = _denying(lease)
+        self._known.remember_lease(key, found, denies=lease.code == DENIAL)
         return info
 
     def _spend(
         self, hold: Hold, place: Place, cost: int, patience_ns: int, quota: Quota
-    ) -> tuple[RateInfo, Found, Counter | None] | Pending:
+    ) -> tuple[RateInfo, Found, Lease] | Pending:
         slot = self._table.slots.find(place)
         lease, is_pending = self._lease(slot), False
         # No generation: left by a death in the middle of a removal. A hint to it would outlast it (I7).
@@ -129,7 +131,7 @@ class Leasing:
                 if info.allowed:
                     slot.words[LEASE_SPENT] += cost
                 self._count(hold, place, slot, allowed=info.allowed)
-                return info, _found(place, slot, quota), _counter(lease)
+                return info, _found(place, slot, quota), lease
             is_pending = lease.code == PENDING
         hold.records[place.stripe][OTHER] += 1
         if is_pending:
@@ -224,14 +226,28 @@ def _spent(lease: Lease, cost: int, now_ns: int) -> RateInfo | None:
     return None
 
 
-def _counter(lease: Lease) -> Counter | None:
-    """Return how the hot path takes from a lease."""
-    if lease.code == UNITS:
-        return Counter(lease.ends_ns, LEASE_SPENT, lease.most, lease.limit, lease.resets_ns, denies=False)
-    # The hot path has one instant for both: when to come back, and when the limit is full again.
-    if lease.resets_ns == lease.again_ns:
-        return Counter(lease.ends_ns, LEASE_SPENT, lease.most, lease.limit, lease.resets_ns)
-    return None
+def _within(lease: Lease) -> TakeWithin:
+    """Return what decides on takes from a lease, by the units that are spent."""
+    most, limit, resets_ns = lease.most if lease.code == UNITS else 0, lease.limit, lease.resets_ns
+
+    def take(spent: int, now_ns: int, cost: int) -> tuple[int, int, int, int] | None:
+        spent += cost
+        if spent > most:
+            return None
+        return spent, limit - spent, resets_ns - now_ns if resets_ns > now_ns else 0, 0
+
+    return take
+
+
+def _denying(lease: Lease) -> Step:
+    """Return what answers the takes that a denial denies."""
+
+    def step(state: State, now_ns: int, cost: int) -> Decision:
+        info = _spent(lease, cost, now_ns)
+        assert info is not None
+        return False, info.remaining, info.reset_after_ns, info.retry_after_ns, state
+
+    return step
 
 
 def _found(place: Place, slot: Slot, quota: Quota) -> Found:

@@ -6,9 +6,12 @@ a slot goes through the journal (I6).
 
 from __future__ import annotations
 
+import struct
+from typing import Final
+
 from shm_store.core.algorithms import FRESH, Algorithm, State
 from shm_store.quota import Quota, resized
-from shm_store.table.finding import Finding, Found
+from shm_store.table.finding import ANY, Finding, Found
 from shm_store.table.in_flight import InFlightUnits
 from shm_store.table.locking.journal import Journal
 from shm_store.table.locking.stripes import Hold
@@ -23,10 +26,31 @@ from shm_store.table.segment.layout import (
     IN_FLIGHT_UNITS,
     OTHER,
     OVERRIDE,
-    SLOT_WORDS,
     TAG,
     UNASKED,
+    WORD,
 )
+
+# The state of a slot, and its tag.
+_read: Final = struct.Struct("@4Q24xQ").unpack_from
+
+
+class Receipt:
+    """What one take has taken, until it is settled.
+
+    Attributes:
+        found: What it was taken from.
+        state: The state after the take.
+        is_settled: Whether it is settled, or may be.
+    """
+
+    __slots__ = ("found", "is_settled", "state")
+
+    def __init__(self, found: Found, state: State) -> None:
+        """Begin unsettled."""
+        self.found = found
+        self.state = state
+        self.is_settled = False
 
 
 class Operations:
@@ -42,16 +66,20 @@ class Operations:
         self._in_flight = in_flight
         self._journal = journal
 
-    def get(self, hold: Hold, place: Place) -> tuple[int, int]:
-        """Return (limit, remaining) of a key; (0, 0) if it is absent or expired."""
+    def get(self, hold: Hold, place: Place) -> tuple[tuple[int, int], Found | None]:
+        """Return (limit, remaining) of a key, (0, 0) if it is absent or expired; and its bucket as it is."""
         slot = self._slots.find(place)
         hold.records[place.stripe][OTHER] += 1
         if slot is None:
-            return self._in_flight.get(place)
+            return self._in_flight.get(place), None
         if self._slots.is_expired(slot, hold.now_ns):
-            return 0, 0
+            return (0, 0), None
         algorithm, state = self._bucket(slot, hold.now_ns)
-        return algorithm.burst, max(algorithm.burst - algorithm.spent(state, hold.now_ns), 0)
+        found = Found(place, ANY)
+        found.counted(algorithm)
+        found.number, found.at, found.tag, found.after = slot.number, slot.at, slot.words[TAG], state
+        answer = algorithm.burst, max(algorithm.burst - algorithm.spent(state, hold.now_ns), 0)
+        return answer, found if found.tag > FLAGS else None
 
     def set(self, hold: Hold, place: Place, quota: Quota, *, keep_spent: bool) -> bool:
         """Store an override, all of it or nothing; return whether it changed anything.
@@ -131,30 +159,34 @@ class Operations:
         hold.records[place.stripe][OTHER] += 1
         return is_lifted
 
-    def settle(self, hold: Hold, found: Found, taken: State, units: int) -> None:
+    def settle(self, hold: Hold, receipt: Receipt, units: int) -> None:
         """Give back units of a take, as far as its bucket still misses them; take more if `units` is negative.
 
         Args:
             hold: The stripe.
-            found: What the units were taken from.
-            taken: The state that the take left.
+            receipt: The take; it is settled from now on.
             units: The units to give back. What was used already is taken as far as there is any, under whatever limit
                 the key has by now.
         """
+        found = receipt.found
         hold.records[found.stripe][OTHER] += 1
+        if receipt.is_settled:
+            return
+        # Before the store: an exception in between may lose units, and must not give them back twice.
+        receipt.is_settled = True
         if units < 0:
             self._charge(hold, found, -units)
             return
-        words = self._words[found.at : found.at + SLOT_WORDS]
+        first, idle_at, third, fourth, tag = _read(self._slots.memory, found.at * WORD)
         # Another tag: reset, evicted, or given another limit since. What it still misses of the take is not known.
-        if words[TAG] != found.tag:
+        if tag != found.tag:
             return
-        counts = found.counts
+        state, counts = (first, idle_at, third, fourth), found.counts
         if isinstance(counts, Algorithm):
-            state = words[0], words[1], words[2], words[3]
-            after = counts.refund(state, taken, hold.now_ns, units)
+            after = counts.refund(state, receipt.state, hold.now_ns, units)
             self._advance(hold, found.at, counts, state, after)
             return
+        words = self._slots.words(found.at)
         words[IN_FLIGHT_UNITS] = max(words[IN_FLIGHT_UNITS] - units, 0)
         if words[IN_FLIGHT_UNITS] == 0:
             words[IDLE_AT] = hold.now_ns

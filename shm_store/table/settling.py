@@ -6,32 +6,11 @@ import os
 from collections.abc import Sequence
 from types import FrameType
 
-from shm_store.core.algorithms import State
 from shm_store.core.backend import Part
 from shm_store.errors import StoreError
 from shm_store.process.unwinding import operations
-from shm_store.table.finding import Found
-from shm_store.table.locking.stripes import Hold, Stripes
-from shm_store.table.operations import Operations
-from shm_store.table.segment.layout import OTHER
-
-
-class Receipt:
-    """What one take has taken, until it is settled.
-
-    Attributes:
-        found: What it was taken from.
-        state: The state after the take.
-        is_settled: Whether it is settled, or may be.
-    """
-
-    __slots__ = ("found", "is_settled", "state")
-
-    def __init__(self, found: Found, state: State) -> None:
-        """Begin unsettled."""
-        self.found = found
-        self.state = state
-        self.is_settled = False
+from shm_store.table.locking.stripes import Stripes
+from shm_store.table.operations import Operations, Receipt
 
 
 class Settling:
@@ -69,16 +48,6 @@ class Settling:
         return not any(operations(caller))
 
     def _settle(self, receipt: Receipt, units: int) -> None:
-        if receipt.is_settled:
-            return
-        found, settle = receipt.found, self._operations.settle
-
-        def body(hold: Hold) -> None:
-            if receipt.is_settled:
-                hold.records[found.stripe][OTHER] += 1
-                return
-            # Before the store: an exception in between may lose units, and must not give them back twice.
-            receipt.is_settled = True
-            settle(hold, found, receipt.state, units)
-
-        self._stripes.run(found.stripe, body)
+        if not receipt.is_settled:
+            settle = self._operations.settle
+            self._stripes.run(receipt.found.stripe, lambda hold: settle(hold, receipt, units))

@@ -11,9 +11,10 @@ import struct
 from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
-from shm_store.core.algorithms import FRESH, Algorithm, Decision, State
+from shm_store.core.algorithms import FRESH, Algorithm, State
 from shm_store.errors import ConfigurationError, StoreError, TableFullError, unusable_cost
 from shm_store.process import forks, identity
+from shm_store.rate_info import RateInfo
 from shm_store.table.finding import Finding, Found
 from shm_store.table.locking.journal import Journal
 from shm_store.table.locking.seats import Seats
@@ -24,7 +25,6 @@ from shm_store.table.segment.layout import (
     BUSY,
     IDLE,
     JOURNAL_WORDS,
-    MIN_TTL_AT,
     OTHER,
     REFUSED,
     SEAT_PHASES,
@@ -33,6 +33,7 @@ from shm_store.table.segment.layout import (
 )
 from shm_store.table.segment.mapping import Segment
 
+_read_state: Final = struct.Struct("@4Q").unpack_from
 # The state of a slot, and its tag.
 _read: Final = struct.Struct("@4Q24xQ").unpack_from
 #: Takes of one call, for each stripe of their keys: a journal has room for all words of so many states.
@@ -72,8 +73,9 @@ class Transaction:
         shadows: int = 0,
         *,
         stores: bool = True,
+        afters: list[State] | None = None,
         dead: Collection[Owner] | None = None,
-    ) -> tuple[list[Decision], bool, bool]:
+    ) -> tuple[list[RateInfo], bool, list[Found]]:
         """Decide on takes together, and take all or nothing.
 
         Args:
@@ -81,40 +83,38 @@ class Transaction:
             costs: The units of each.
             shadows: How many takes, the last ones, are in shadow mode: they deny nothing.
             stores: Whether units are taken; else it only answers what a take would.
+            afters: Gets the state of each take's bucket after all of them.
             dead: Processes that are known to be dead; None before this process has looked.
 
         Returns:
-            Of each take its decision; whether one that is not in shadow mode was denied, so that nothing was taken; and
-            whether any was found otherwise than a hint had it. If nothing was taken, the decision of an allowed take
-            says what is left, and has the state before it.
+            Of each take its answer; whether one that is not in shadow mode was denied, so that nothing was taken; and
+            what was not found as a hint had it. If nothing was taken, the answer of an allowed take says what is left.
 
         Raises:
             CostError: A cost is no integer from 1 to the most units of its bucket.
             TableFullError: A new key's set has no slot to give up.
             ConfigurationError: There are more than TAKES_MAX takes for each stripe.
         """
-        seats, stripes, acquire, memory, words = self._seats, self._stripes, self._acquire, self._memory, self._words
-        release, clock, journal, settled = self._release, self._clock, self._journal, forks.settled
+        seats, stripes, acquire, release = self._seats, self._stripes, self._acquire, self._release
         enforced = len(founds) - shadows
         # A key may come twice: its second take is decided on what the first one leaves.
         states: dict[int, State] | None = None
         if len(founds) == 1:
             order = [founds[0].stripe]
         else:
-            order = [found.stripe for found in founds]
-            order.sort()
-            if len({*order}) < len(order):
-                order, states = sorted({*order}), {}
-        if len(founds) > TAKES_MAX * len(order):
-            remedy = f"take from at most {TAKES_MAX} keys at once for each stripe, or use more stripes"
-            raise ConfigurationError("takes", f"{len(founds)} keys in {len(order)} stripes", remedy)
-        if not settled[()]:
+            order = sorted({found.stripe for found in founds})
+            if len(order) < len(founds):
+                states = {}
+                if len(founds) > TAKES_MAX * len(order):
+                    remedy = f"take from at most {TAKES_MAX} keys at once for each stripe, or use more stripes"
+                    raise ConfigurationError("takes", f"{len(founds)} keys in {len(order)} stripes", remedy)
+        if not forks.settled[()]:
             forks.catch_up()
         # CPython switches threads, and runs signal handlers, at calls and jumps: not within this line.
         seat, seats.spare = seats.spare, None
         if seat is None or stripes.is_closed:
             seat = stripes.lease(seat)
-        held = 0
+        held = now_ns = 0
         try:
             for stripe in order:
                 # In line what `Waits.acquire` tries first.
@@ -122,79 +122,64 @@ class Transaction:
                 if not acquire[stripe](False):
                     stripes.waits.acquire(seat, stripe)
                 held += 1
-            now_ns = clock()
-            try:
-                decisions: list[Decision] = []
-                log: list[int] = []
-                doubtful: Collection[Owner] = ()
-                is_denied = is_searched = False
-                for found, cost in zip(founds, costs):  # noqa: B905 - a keyword costs 100 ns
-                    first, idle_at, third, fourth, tag = _read(memory, found.at * WORD)
-                    # Expired is absent, also where a hint leads (I10).
-                    if tag == found.tag and (idle_at > now_ns or idle_at + words[MIN_TTL_AT] > now_ns):
-                        state = first, idle_at, third, fourth
-                    else:
-                        is_searched = True
-                        found = self._searched(founds, len(decisions), enforced, now_ns, dead)  # noqa: PLW2901
-                        state = first, idle_at, third, fourth = found.state
-                    if states is not None and found.at in states:
-                        state = first, idle_at, third, fourth = states[found.at]
-                    if type(cost) is not int or cost < 1 or cost > found.most:
-                        raise unusable_cost(cost, found.most, len(decisions))
-                    step = found.step
-                    decision = is_allowed, _, _, _, after = step(state, now_ns, cost)
-                    decisions.append(decision)
-                    if is_allowed:
-                        at = found.at
-                        word_0, word_1, word_2, word_3 = after
-                        if word_0 != first:
-                            log += at, word_0
-                        if word_1 != idle_at:
-                            log += at + 1, word_1
-                        if word_2 != third:
-                            log += at + 2, word_2
-                        if word_3 != fourth:
-                            log += at + 3, word_3
-                        if states is not None:
-                            states[at] = after
-                    elif len(decisions) <= enforced:
-                        is_denied = True
-                if is_searched and dead is None:
-                    doubtful = _doubtful(founds, decisions)
-                if doubtful:
-                    self._count_nothing(order)
+            now_ns = self._clock()
+            infos: list[RateInfo] = []
+            log: list[int] = []
+            rare: list[Found] = []
+            doubtful: Collection[Owner] = ()
+            is_denied = False
+            for found, cost in zip(founds, costs):  # noqa: B905 - a keyword costs 100 ns
+                if now_ns < found.ends_ns and found.tagged[()] == found.tag and type(cost) is int and cost > 0:
+                    # Called by a name of its own: as an attribute it would cost 30 ns more.
+                    within = found.within
+                    if states is None and (after := within(found.word[()], now_ns, cost)) is not None:
+                        value, remaining, reset_ns, later = after
+                        log += found.index, value
+                        if found.second_index is not None:
+                            log += found.second_index, later
+                        infos.append(RateInfo(True, found.most, remaining, reset_ns))
+                        continue
+                info = self._decided(founds, len(infos), cost, now_ns, states, log, rare, enforced, dead)
+                infos.append(info)
+                if not info.allowed and len(infos) <= enforced:
+                    is_denied = True
+            if rare and dead is None and (is_denied or shadows):
+                doubtful = _doubtful(founds, infos)
+            if doubtful:
+                self._count_nothing(order)
+            else:
+                if is_denied:
+                    log.clear()
+                    self._leave(founds, infos, now_ns)
+                if rare and (is_denied or not stores):
+                    for found in rare:
+                        found.after = found.state
+                if stores:
+                    if rare:
+                        self._place(seat, order, founds, infos, is_denied=is_denied)
+                    if log:
+                        if len(founds) == 1:
+                            self._store(seat, order, founds[0], log)
+                        else:
+                            self._journal.write(seat, order, log)
+                    if afters is not None:
+                        afters += [_read_state(self._memory, found.at * WORD) for found in founds]
+                if stores and not is_denied and not shadows and self._labels is None:
+                    for found in founds:
+                        counter = found.allowed
+                        counter[()] = counter[()] + 1
                 else:
-                    if is_denied:
-                        log.clear()
-                        self._leave(founds, decisions, now_ns)
-                    if stores:
-                        if is_searched:
-                            self._place(seat, order, founds, decisions, log, is_denied=is_denied)
-                        if len(log) == 2:
-                            # One word is one store: there is no half of it.
-                            words[log[0]] = log[1]
-                        elif log and len(founds) > 1:
-                            journal.write(seat, order, log)
-                        elif log:
-                            self._store(seat, order, founds, decisions, log)
-                    if stores and not is_denied and not shadows and self._labels is None:
-                        for found in founds:
-                            counter = found.allowed
-                            counter[()] = counter[()] + 1
-                    else:
-                        self._count(founds, decisions, enforced, is_denied=is_denied, stores=stores)
-            except StoreError:
-                raise
-            except ARITHMETIC as error:
-                # Nothing in between is the user's code: words of the table are damaged.
-                raise stripes.damaged(error) from error
+                    self._count(founds, infos, enforced, is_denied=is_denied, stores=stores)
             while held:
                 held -= 1
                 stripe = order[held]
                 release[stripe]()
                 seat[SEAT_PHASES + stripe] = IDLE
-        except BaseException:
+        except BaseException as error:
             stripes.settle(seat, order, held=held)
+            # Not of the clock, the user's code. No `try` of its own: the opcode that begins one is in no other.
+            if now_ns and isinstance(error, ARITHMETIC) and not isinstance(error, StoreError):
+                raise stripes.damaged(error) from error
             raise
         # Outside the `try`: settle would return it a second time.
         seats.spare = seat
@@ -203,15 +188,60 @@ class Transaction:
             del seat
             gone = {owner for owner in doubtful if not identity.is_alive(*owner)}
             founds[:] = [Found(found.key, found.asked) for found in founds]
-            return self.run(founds, costs, shadows, stores=stores, dead=gone)
-        return decisions, is_denied, is_searched
+            return self.run(founds, costs, shadows, stores=stores, afters=afters, dead=gone)
+        return infos, is_denied, rare
+
+    def _decided(  # noqa: C901, PLR0917 - what `run` knows; an object for it would cost every take
+        self,
+        founds: list[Found],
+        position: int,
+        cost: int,
+        now_ns: int,
+        states: dict[int, State] | None,
+        log: list[int],
+        rare: list[Found],
+        enforced: int,
+        dead: Collection[Owner] | None,
+    ) -> RateInfo:
+        """Decide a take that is denied, or from a bucket that no hint has as it is now, or that several takes have."""
+        found = founds[position]
+        is_known = now_ns < found.ends_ns and found.tagged[()] == found.tag
+        if is_known:
+            state = _read_state(self._memory, found.at * WORD)
+        else:
+            found = self._searched(founds, position, enforced, now_ns, dead)
+            rare.append(found)
+            state = found.state
+        if states is not None:
+            state = states.get(found.at, state)
+        if type(cost) is not int or cost < 1 or cost > found.most:
+            raise unusable_cost(cost, found.most, position)
+        is_allowed, remaining, reset_ns, retry_ns, after = found.step(state, now_ns, cost)
+        if not is_known:
+            found.after = after
+        # A new key that is alone gets its slot and its state at once.
+        if is_allowed and (found.victim is None or len(founds) > 1):
+            at = found.at
+            first, idle_at, third, fourth = state
+            word_0, word_1, word_2, word_3 = after
+            if word_0 != first:
+                log += at, word_0
+            if word_1 != idle_at:
+                log += at + 1, word_1
+            if word_2 != third:
+                log += at + 2, word_2
+            if word_3 != fourth:
+                log += at + 3, word_3
+            if states is not None:
+                states[at] = after
+        return RateInfo(is_allowed, found.most, remaining, reset_ns, retry_ns)
 
     def _searched(
         self, founds: list[Found], position: int, enforced: int, now_ns: int, dead: Collection[Owner] | None
     ) -> Found:
         """Find what decides on the take at a position, after those before it."""
         sought = founds[position]
-        found = next((each for each in founds[:position] if each.is_of(sought)), None)
+        found = next((each for each in founds[:position] if each.is_of(sought)), None) if position else None
         if found is None:
             try:
                 found = self._finding.find(sought, now_ns, founds if len(founds) > 1 else (), dead or ())
@@ -223,21 +253,20 @@ class Transaction:
         founds[position] = found
         return found
 
-    def _leave(self, founds: list[Found], decisions: list[Decision], now_ns: int) -> None:
+    def _leave(self, founds: list[Found], infos: list[RateInfo], now_ns: int) -> None:
         """Have the allowed takes of a call that takes nothing say what is left without them."""
-        for position, (found, decision) in enumerate(zip(founds, decisions, strict=True)):
-            if decision[0]:
+        for position, (found, info) in enumerate(zip(founds, infos)):  # noqa: B905 - a keyword costs 100 ns
+            if info.allowed:
                 first, idle_at, third, fourth, tag = _read(self._memory, found.at * WORD)
                 state = (first, idle_at, third, fourth) if tag == found.tag else found.state
-                decisions[position] = (True, *found.left(state, now_ns), 0, state)
+                infos[position] = RateInfo(True, found.most, *found.left(state, now_ns))
 
     def _place(
         self,
         seat: memoryview,
         order: Sequence[int],
         founds: list[Found],
-        decisions: list[Decision],
-        log: list[int],
+        infos: list[RateInfo],
         *,
         is_denied: bool,
     ) -> None:
@@ -245,36 +274,40 @@ class Transaction:
 
         Alone, a new key gets its slot and its state at once. With others, it is fresh until the log is stored.
         """
-        for found, decision in zip(founds, decisions, strict=True):
+        for found, info in zip(founds, infos):  # noqa: B905 - a keyword costs 100 ns
             if found.flags is None:
                 continue
             if found.victim is None:
                 # They hold from now on, even if a take is denied.
                 self._journal.write(seat, order, self._finding.change(found))
-            elif decision[0] and not is_denied:
-                alone = len(founds) == 1
-                self._finding.fill(found, decision[4] if alone else FRESH)
-                if alone:
-                    log.clear()
+            elif info.allowed and not is_denied:
+                self._finding.fill(found, found.after if len(founds) == 1 else FRESH)
 
-    def _store(
-        self, seat: memoryview, order: Sequence[int], founds: list[Found], decisions: list[Decision], log: list[int]
-    ) -> None:
+    def _store(self, seat: memoryview, order: Sequence[int], found: Found, log: list[int]) -> None:
         """Store the log of one take, all of it or nothing; word by word if each prefix of these stores is safe."""
-        found, after = founds[0], decisions[0][4]
+        words = self._words
+        if len(log) == 2:
+            # One word is one store: there is no half of it.
+            words[log[0]] = log[1]
+            return
+        if found.ends_ns:
+            # Within a stretch, the words are logged in the order in which they may be stored.
+            for index in range(0, len(log), 2):
+                words[log[index]] = log[index + 1]
+            return
         first, idle_at, third, fourth, tag = _read(self._memory, found.at * WORD)
         if tag == found.tag and isinstance(found.counts, Algorithm):
-            ordered = found.counts.ordered((first, idle_at, third, fourth), after)
+            ordered = found.counts.ordered((first, idle_at, third, fourth), found.after)
             if ordered is not None:
                 for word in ordered:
-                    self._words[found.at + word] = after[word]
+                    words[found.at + word] = found.after[word]
                 return
         self._journal.write(seat, order, log)
 
     def _count(
         self,
         founds: list[Found],
-        decisions: list[Decision],
+        infos: list[RateInfo],
         enforced: int,
         *,
         is_denied: bool,
@@ -283,7 +316,7 @@ class Transaction:
         """Raise a counter of its stripe for each take (I9), and the counters of its key."""
         outcomes, labels = self._stripes.outcomes, self._labels
         for position, found in enumerate(founds):
-            is_allowed = decisions[position][0]
+            is_allowed = infos[position].allowed
             if stores and is_allowed and not is_denied:
                 counter = outcomes[found.stripe][0]
                 counter[()] = counter[()] + 1
@@ -305,7 +338,7 @@ class Transaction:
             self._stripes.records[stripe][OTHER] += 1
 
 
-def _doubtful(founds: list[Found], decisions: list[Decision]) -> set[Owner]:
+def _doubtful(founds: list[Found], infos: list[RateInfo]) -> set[Owner]:
     """Return the processes that must be alive for the denials to stand."""
-    together = zip(founds, decisions, strict=True)
-    return {owner for found, decision in together if not decision[0] for owner in found.owners}
+    together = zip(founds, infos, strict=True)
+    return {owner for found, info in together if not info.allowed for owner in found.owners}

@@ -460,7 +460,7 @@ def test_stretch_of_a_window_ends_with_it(algorithm: Algorithm) -> None:
     within = algorithm.within(state, views_of(words_of(state)))
     assert within is not None
     assert (within.word, within.ends_ns) == (0, 1100)
-    assert within.take(2, 1050, 3) == (5, 0, algorithm.step(state, 1050, 3)[2])
+    assert within.take(2, 1050, 3) == (5, 0, algorithm.step(state, 1050, 3)[2], 0)
     assert within.take(2, 1050, 4) is None
     assert algorithm.within(FRESH, views_of(words_of(FRESH))) is None
 
@@ -473,18 +473,23 @@ def test_stretch_of_a_sliding_window_sees_refunds_in_the_window_before() -> None
     assert within is not None
     assert within.take(1, 1150, 3) is None
     words[3] = 1
-    assert within.take(1, 1150, 3) == (4, 1, SLIDING.step((1, 1300, 1200, 1), 1150, 3)[2])
+    assert within.take(1, 1150, 3) == (4, 1, SLIDING.step((1, 1300, 1200, 1), 1150, 3)[2], 0)
 
 
 def test_stretch_of_gcra_never_ends() -> None:
-    """If its emission interval is whole; with a fraction, two words change together."""
+    """One word changes if its emission interval is whole; with a fraction, the remainder after it."""
     within = GCRA.within(FRESH, views_of(words_of(FRESH)))
-    assert within is not None
-    assert (within.word, within.ends_ns) == (1, NEVER)
-    assert within.take(0, 1000, 5) == (1100, 0, 100)
+    assert (within.word, within.second, within.ends_ns) == (1, None, NEVER)
+    assert within.take(0, 1000, 5) == (1100, 0, 100, 0)
     assert within.take(1100, 1019, 1) is None
-    assert within.take(1100, 1020, 1) == (1120, 0, 100)
-    assert THIRDS.within(FRESH, views_of(words_of(FRESH))) is None
+    assert within.take(1100, 1020, 1) == (1120, 0, 100, 0)
+    words = words_of(THIRDS.step(FRESH, 1000, 1)[-1])
+    assert words.tolist() == [0, 1034, 2, 0]
+    within = THIRDS.within(FRESH, views_of(words))
+    assert (within.word, within.second, within.ends_ns) == (1, 2, NEVER)
+    assert within.take(1034, 1000, 4) == (1167, 0, 167, 1)
+    words[2] = 0
+    assert within.take(1034, 1000, 4) is None
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from typing import Final
 
-from shm_store.core.algorithms.algorithm import FRESH, NEVER, Algorithm, Decision, State, Step, Within, Word, zero
+from shm_store.core.algorithms.algorithm import (
+    FRESH,
+    NEVER,
+    Algorithm,
+    Decision,
+    State,
+    Step,
+    TakeWithin,
+    Within,
+    Word,
+    zero,
+)
 from shm_store.core.algorithms.fixed_window import FixedWindow
 from shm_store.core.algorithms.gcra import Gcra
 from shm_store.core.algorithms.sliding_window import SlidingWindow
@@ -19,6 +30,7 @@ __all__ = [
     "Decision",
     "State",
     "Step",
+    "TakeWithin",
     "Within",
     "Word",
     "zero",

@@ -38,21 +38,28 @@ Word: TypeAlias = "memoryview[int]"
 NEVER: Final = 2**63 - 1
 
 
+#: (value, now_ns, cost) -> (value after it, remaining, reset_after_ns, value of the second word after it), or None if
+#: the take is denied. The value is that of the first word; the last of the answer is 0 if no second word changes.
+TakeWithin: TypeAlias = Callable[[int, int, int], tuple[int, int, int, int] | None]
+
+
 class Within(NamedTuple):
-    """A stretch of time in which takes change one word of a state, and nothing else.
+    """A stretch of time in which takes change one word of a state, or two, and nothing else.
 
     It holds until `ends_ns`, or until the bucket gets another quota. Refunds may come in between.
 
     Attributes:
-        word: The position of that word in the state.
+        word: The position of the first of these words in the state.
         ends_ns: The first instant after the stretch.
-        take: (value, now_ns, cost) -> (value after it, remaining, reset_after_ns), or None if the take is denied. The
-            value is that of the word.
+        take: Decides a take; see `TakeWithin`.
+        second: The position of the other word, which is stored later; between the stores, the state is as `ordered`
+            says. None if there is one word.
     """
 
     word: int
     ends_ns: int
-    take: Callable[[int, int, int], tuple[int, int, int] | None]
+    take: TakeWithin
+    second: int | None = None
 
 
 def zero() -> int:
@@ -81,6 +88,7 @@ class Algorithm(ABC):
         limit: See above.
         interval_ns: See above.
         burst: See above.
+        quota: The three of them.
         epoch: See above.
         step: Decides a take.
     """
@@ -98,6 +106,7 @@ class Algorithm(ABC):
         self.limit = limit
         self.interval_ns = interval_ns
         self.burst = burst
+        self.quota = limit, interval_ns, burst
         self.epoch = epoch
         self.step = self._step()
 
@@ -107,14 +116,15 @@ class Algorithm(ABC):
 
     @abstractmethod
     def within(self, state: State, word: Callable[[int], Word]) -> Within | None:
-        """Return the stretch in which takes change one word of `state`.
+        """Return the stretch in which takes change one word of `state`, or two.
 
         Args:
             state: The state that a take has left.
             word: Returns a view of a word of the stored state.
 
         Returns:
-            None if there is no such stretch: no window is open, or a take changes several words.
+            None if there is no such stretch: no window is open, or takes change more words. Such a bucket is found anew
+            for each take, which costs several times as much.
         """
 
     def ordered(self, state: State, after: State) -> tuple[int, ...] | None:

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ClassVar, Final
 
-from shm_store.core.algorithms.algorithm import FRESH, NEVER, Algorithm, State, Step, Within, Word
+from shm_store.core.algorithms.algorithm import FRESH, NEVER, Algorithm, State, Step, TakeWithin, Within, Word
 
 _WORD_MAX: Final = 2**64 - 1
 
@@ -35,19 +35,15 @@ class Gcra(Algorithm):
         whole_ns, rest = divmod(self.interval_ns, self.limit)
         return _step_in_parts(self.limit, self.interval_ns, self.burst) if rest else _step_whole(whole_ns, self.burst)
 
-    def within(self, state: State, word: Callable[[int], Word]) -> Within | None:  # noqa: ARG002 - one word tells all
-        """Return a stretch that never ends, if the emission interval is whole."""
+    def within(self, state: State, word: Callable[[int], Word]) -> Within:  # noqa: ARG002 - the words tell all
+        """Return a stretch that never ends: a take moves TAT, and the remainder with it if there may be one.
+
+        TAT only grows. So `idle_at` is stored first: see `ordered`.
+        """
         emission_ns, rest = divmod(self.interval_ns, self.limit)
-        most_ns = self.burst * emission_ns
-
-        def take(tat_ns: int, now_ns: int, cost: int) -> tuple[int, int, int] | None:
-            after_ns = (tat_ns if tat_ns > now_ns else now_ns) + cost * emission_ns
-            missing_ns = after_ns - now_ns
-            if missing_ns > most_ns:
-                return None
-            return after_ns, (most_ns - missing_ns) // emission_ns, missing_ns
-
-        return None if rest else Within(1, NEVER, take)
+        if rest:
+            return Within(1, NEVER, _within_in_parts(self.limit, self.interval_ns, self.burst, word(2)), 2)
+        return Within(1, NEVER, _within_whole(emission_ns, self.burst))
 
     def ordered(self, state: State, after: State) -> tuple[int, ...] | None:
         """Return the order in which no prefix of the stores leaves an earlier TAT than both states have.
@@ -134,6 +130,19 @@ def _step_whole(emission_ns: int, burst: int) -> Step:
     return step
 
 
+def _within_whole(emission_ns: int, burst: int) -> TakeWithin:
+    most_ns = burst * emission_ns
+
+    def take(tat_ns: int, now_ns: int, cost: int) -> tuple[int, int, int, int] | None:
+        after_ns = (tat_ns if tat_ns > now_ns else now_ns) + cost * emission_ns
+        missing_ns = after_ns - now_ns
+        if missing_ns > most_ns:
+            return None
+        return after_ns, (most_ns - missing_ns) // emission_ns, missing_ns, 0
+
+    return take
+
+
 def _step_in_parts(limit: int, interval_ns: int, burst: int) -> Step:
     # T and the most that may be missing, as whole nanoseconds and parts of 1 / limit of one.
     emission_ns, emission_parts = divmod(interval_ns, limit)
@@ -159,3 +168,26 @@ def _step_in_parts(limit: int, interval_ns: int, burst: int) -> Step:
         return False, remaining if remaining > 0 else 0, idle_at_ns - now_ns, -(left // limit), state
 
     return step
+
+
+def _within_in_parts(limit: int, interval_ns: int, burst: int, remainder: Word) -> TakeWithin:
+    """Return the same as `_step_in_parts`, of the two words that change."""
+    emission_ns, emission_parts = divmod(interval_ns, limit)
+    most_ns, most_parts = divmod(burst * interval_ns, limit)
+
+    def take(idle_at_ns: int, now_ns: int, cost: int) -> tuple[int, int, int, int] | None:
+        parts = cost * emission_parts
+        if idle_at_ns > now_ns:
+            missing_ns = idle_at_ns - now_ns
+            parts -= remainder[()]
+        else:
+            missing_ns = 0
+        up_ns = -(-parts // limit)
+        parts = up_ns * limit - parts
+        missing_ns += cost * emission_ns + up_ns
+        left = (most_ns - missing_ns) * limit + most_parts + parts
+        if left < 0:
+            return None
+        return now_ns + missing_ns, left // interval_ns, missing_ns, parts
+
+    return take

@@ -60,9 +60,9 @@ class SlidingWindow(Algorithm):
     def within(self, state: State, word: Callable[[int], Word]) -> Within | None:
         """Return the rest of the current window; a refund may change the units of the one before in the meantime."""
         limit, interval_ns, ends_at_ns, before = self.limit, self.interval_ns, state[2], word(3)
-        idle_at_ns = ends_at_ns + interval_ns
+        idle_at_ns, last_ns = ends_at_ns + interval_ns, interval_ns - 1
 
-        def take(units: int, now_ns: int, cost: int) -> tuple[int, int, int] | None:
+        def take(units: int, now_ns: int, cost: int) -> tuple[int, int, int, int] | None:
             units += cost
             left = limit - units
             earlier = before[()]
@@ -71,7 +71,7 @@ class SlidingWindow(Algorithm):
                 left -= earlier * (part_ns if part_ns < interval_ns else interval_ns) // interval_ns
             if left < 0:
                 return None
-            return units, left, idle_at_ns - (interval_ns - 1) // units - now_ns
+            return units, left, idle_at_ns - last_ns // units - now_ns, 0
 
         return Within(0, ends_at_ns, take) if ends_at_ns else None
 

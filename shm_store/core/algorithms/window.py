@@ -41,11 +41,11 @@ class Windowed(Algorithm):
         """Return the rest of the window."""
         limit, ends_at_ns = self.limit, state[2]
 
-        def take(units: int, now_ns: int, cost: int) -> tuple[int, int, int] | None:
+        def take(units: int, now_ns: int, cost: int) -> tuple[int, int, int, int] | None:
             units += cost
             if units > limit:
                 return None
-            return units, limit - units, ends_at_ns - now_ns
+            return units, limit - units, ends_at_ns - now_ns, 0
 
         return Within(0, ends_at_ns, take) if ends_at_ns else None
 

@@ -20,7 +20,7 @@ from shm_store.process.pause import pause
 from shm_store.table.attachment import Attachment
 from shm_store.table.locking.waits import Waits
 from shm_store.table.records.record import ARITHMETIC
-from shm_store.table.segment.layout import IDLE, LOST, OTHER, SEAT_PHASES
+from shm_store.table.segment.layout import BUSY, IDLE, LOST, OTHER, SEAT_PHASES
 
 T = TypeVar("T")
 
@@ -94,12 +94,21 @@ class Stripes:
             BackendError: The registry lock, needed for a new seat or a recovery, could not be had; or the table is
                 damaged.
         """
-        seat = self.lease()
+        if not forks.settled[()]:
+            forks.catch_up()
+        seats = self._seats
+        # CPython switches threads, and runs signal handlers, at calls and jumps: not within this line.
+        seat, seats.spare = seats.spare, None
+        if seat is None or self.is_closed:
+            seat = self.lease(seat)
         held = 0
         hold: Hold | None = None
         try:
             for stripe in stripes:
-                self.waits.acquire(seat, stripe)
+                # In line what `Waits.acquire` tries first.
+                seat[SEAT_PHASES + stripe] = BUSY
+                if not self.semaphores[stripe].acquire(False):
+                    self.waits.acquire(seat, stripe)
                 held += 1
             hold = Hold(seat, stripes, self.records, self._clock())
             result = body(hold)
@@ -109,12 +118,12 @@ class Stripes:
                 seat[SEAT_PHASES + stripes[held]] = IDLE
         except BaseException as error:
             self.settle(seat, stripes, held=held)
-            # Not of the clock, which is the user's code. No `try` of its own: the opcode that begins one is in no other.
+            # Not of the clock, the user's code. No `try` of its own: the opcode that begins one is in no other.
             if hold is not None and isinstance(error, ARITHMETIC) and not isinstance(error, StoreError):
                 raise self.damaged(error) from error
             raise
-        # Outside the `try`: settle would push it a second time.
-        self._seats.pool.append(seat)
+        # Outside the `try`: settle would return it a second time.
+        seats.spare = seat
         return result
 
     def settle(self, seat: memoryview, stripes: Sequence[int], *, held: int) -> None:

@@ -35,6 +35,7 @@ from shm_store.table.segment.mapping import Segment
 _FINGERPRINT_WORDS: Final = FINGERPRINT // WORD
 _ABSENT: Final = bytes(WORD)
 _HALF: Final = struct.Struct("<8xQ").unpack
+_HALVES: Final = struct.Struct("<2Q").unpack
 
 
 class Place(msgspec.Struct, frozen=True, gc=False):
@@ -92,7 +93,11 @@ class Slots:
         """Return where `key` belongs: a keyed hash, so that a client cannot aim for another's slot."""
         hashed = self._hash.copy()
         hashed.update(encoded(key))
-        return self.located(_occupying(hashed.digest()), key)
+        fingerprint = hashed.digest()
+        # In line what `located` does.
+        low, half = _HALVES(fingerprint)
+        set_index = half % self._sets
+        return Place(fingerprint if low else _occupying(fingerprint), set_index, set_index % self._stripes, key)
 
     def located(self, fingerprint: bytes, key: str | None = None) -> Place:
         """Return where the key of a fingerprint belongs."""
@@ -227,10 +232,11 @@ class Slots:
 
     def publish(self, set_index: int, number: int, fingerprint: bytes) -> None:
         """Give a slot, its words in order, to the key of `fingerprint`."""
-        at = self._fingerprint_at(set_index, number)
-        self.memory[at : at + FINGERPRINT] = fingerprint
-        # The last store alone gives the key its slot.
-        self.memory[self._controls_at + set_index * self._set_size + number] = control_of(fingerprint)
+        memory, offset = self.memory, set_index * self._set_size
+        at = self._fingerprints_at + offset + number * FINGERPRINT
+        memory[at : at + FINGERPRINT] = fingerprint
+        # The last store alone gives the key its slot. In line: `control_of`.
+        memory[self._controls_at + offset + number] = fingerprint[0] or 1
 
     def _fingerprint_at(self, set_index: int, number: int) -> int:
         return self._fingerprints_at + set_index * self._set_size + number * FINGERPRINT
@@ -266,5 +272,5 @@ def _occupying(digest: bytes) -> bytes:
 def next_tag(stripe_record: memoryview, flags: int) -> int:
     """Return a tag that no slot of the stripe had before."""
     # Counted before it is used: no two states of a slot's identity or quota ever share a tag.
-    stripe_record[GENERATION] += 1
-    return stripe_record[GENERATION] << GENERATION_SHIFT | flags
+    generation = stripe_record[GENERATION] = stripe_record[GENERATION] + 1
+    return generation << GENERATION_SHIFT | flags

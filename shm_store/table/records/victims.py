@@ -38,6 +38,8 @@ class Victims:
         self._set_slots = segment.header.geometry.set_slots
         self._slots = slots
         self._on_full = on_full
+        # To make one costs as much as to find it.
+        self._of_vacant = [Victim(number, None, 0) for number in range(self._set_slots)]
 
     def choose(self, place: Place, now_ns: int, kept: Collection[int] = ()) -> Victim:
         """Return a vacant slot, else that of the bucket that is idle soonest or has been longest.
@@ -52,7 +54,7 @@ class Victims:
         """
         vacant = self._vacant(place, kept)
         if vacant is not None:
-            return Victim(vacant, None, 0)
+            return self._of_vacant[vacant]
         idle_at, tags = self._slots.column(place.set_index, IDLE_AT), self._slots.column(place.set_index, TAG)
         number = idle_at.index(min(idle_at))
         if number in kept or is_kept(tags[number], idle_at[number], now_ns):
