@@ -9,15 +9,15 @@ from typing import Any, Final, TypeAlias, Unpack
 
 from shm_store.core.limiter import RateLimiter
 from shm_store.core.validation import require_application
-from shm_store.http.answers import Answer, Denial
-from shm_store.http.clients import Clients
+from shm_store.http.client.clients import Clients
 from shm_store.http.exchange import STATUSES, Exchange, Message, Receive, Send
-from shm_store.http.framework import REPEATED, Framework, known_method
-from shm_store.http.headers import Fields, Headers
 from shm_store.http.options import Options
 from shm_store.http.outcome import OUTCOME, Outcome
+from shm_store.http.planning.framework import REPEATED, Framework, known_method
 from shm_store.http.report import Report
 from shm_store.http.request_limiter import RequestLimiter
+from shm_store.http.responses.answers import Answer, Denial
+from shm_store.http.responses.headers import Fields, Headers
 
 __all__ = ["Answer", "Clients", "Denial", "Headers", "Outcome", "RateLimitMiddleware"]
 

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, Unpack
 
 from shm_store.core.limiter import RateLimiter
 from shm_store.core.validation import require_application
-from shm_store.http.answers import UNANSWERED, Answer, Denial
-from shm_store.http.clients import Clients
-from shm_store.http.framework import Framework, known_method
-from shm_store.http.headers import Headers
+from shm_store.http.client.clients import Clients
 from shm_store.http.options import Options
 from shm_store.http.outcome import OUTCOME, Outcome
+from shm_store.http.planning.framework import Framework, known_method
 from shm_store.http.report import Report
 from shm_store.http.request_limiter import RequestLimiter
+from shm_store.http.responses.answers import UNANSWERED, Answer, Denial
+from shm_store.http.responses.headers import Headers
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment

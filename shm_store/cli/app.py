@@ -10,8 +10,9 @@ from typing import Final
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from shm_store.cli import files, keys, listing, output, status, top, upkeep, watching
+from shm_store.cli import output
 from shm_store.cli.codes import ABSENT, CLOSED_PIPE, FAILURE, INTERRUPTED, SUCCESS, AbsentError, RefusedError
+from shm_store.cli.commands import files, keys, listing, status, top, upkeep, watching
 from shm_store.core.quoting import excerpt, named, shown
 from shm_store.errors import ConfigurationError, StoreError
 

@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 
 from shm_store.errors import ConfigurationError, ConfigurationTypeError
 from shm_store.http.options import CLIENT_KEY, unnamed_policy
-from shm_store.http.plan import Further
+from shm_store.http.planning.plan import Further
 from shm_store.policy import Policy
 from shm_store.policy.key_specification import Source
 from shm_store.policy.policy import Absent, Mode, OnError

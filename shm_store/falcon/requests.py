@@ -9,7 +9,7 @@ from typing import Final
 import falcon
 import falcon.asgi
 
-from shm_store.http.framework import Framework
+from shm_store.http.planning.framework import Framework
 
 _METHODS: Final = frozenset(falcon.COMBINED_METHODS)
 _WsgiRequest: Final = falcon.Request

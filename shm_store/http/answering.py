@@ -7,7 +7,10 @@ from typing import Final
 
 from shm_store.durations import NS_PER_SECOND
 from shm_store.errors import ConfigurationError
-from shm_store.http.answers import (
+from shm_store.http.error_log import ErrorLog
+from shm_store.http.planning.framework import Framework
+from shm_store.http.planning.rulesets import Ruleset
+from shm_store.http.responses.answers import (
     UNAVAILABLE_RETRY_AFTER_S,
     Answer,
     Denial,
@@ -15,11 +18,8 @@ from shm_store.http.answers import (
     quota_exceeded,
     temporary_reduced_capacity,
 )
-from shm_store.http.error_log import ErrorLog
-from shm_store.http.framework import Framework
-from shm_store.http.headers import UP_NS, Headers, HeaderWriter, Labels, tightest
-from shm_store.http.negotiation import form
-from shm_store.http.rulesets import Ruleset
+from shm_store.http.responses.headers import UP_NS, Headers, HeaderWriter, Labels, tightest
+from shm_store.http.responses.negotiation import form
 from shm_store.policy.key_specification import is_token
 from shm_store.rate_info import RateInfo
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from shm_store.core.tally import NEAR, RequestTally
 from shm_store.errors import StoreError
-from shm_store.http.rules import Rule
+from shm_store.http.planning.rules import Rule
 from shm_store.rate_info import RateInfo
 
 #: How a request ends; `failed` is answered 503.

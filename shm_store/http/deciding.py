@@ -18,11 +18,11 @@ from shm_store.http.answering import Answering
 from shm_store.http.counting import Fate, count
 from shm_store.http.denial_log import DenialLog
 from shm_store.http.error_log import ErrorLog
-from shm_store.http.headers import Labels
 from shm_store.http.nesting import Nested
 from shm_store.http.outcome import NO_FIELDS, UNLIMITED, Outcome
-from shm_store.http.rules import Rule
-from shm_store.http.rulesets import Charge, Ruleset, covering
+from shm_store.http.planning.rules import Rule
+from shm_store.http.planning.rulesets import Charge, Ruleset, covering
+from shm_store.http.responses.headers import Labels
 from shm_store.http.settlement import RequestReservation, Reserved
 from shm_store.http.taking import Taking, Undecided, settled
 from shm_store.quota import Quota

@@ -14,7 +14,7 @@ from shm_store.core.limiter import Bookkeeping, RateLimiter
 from shm_store.core.quoting import shown
 from shm_store.durations import NS_PER_SECOND
 from shm_store.errors import StoreError
-from shm_store.http.rules import Rule
+from shm_store.http.planning.rules import Rule
 from shm_store.process import forks
 from shm_store.rate_info import RateInfo
 

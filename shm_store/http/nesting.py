@@ -13,8 +13,8 @@ from typing import Final
 import msgspec
 
 from shm_store.http.outcome import NO_FIELDS, UNLIMITED, Nesting, Outcome
-from shm_store.http.plan import RunningPlan
-from shm_store.http.rules import Rule
+from shm_store.http.planning.plan import RunningPlan
+from shm_store.http.planning.rules import Rule
 from shm_store.http.settlement import RequestReservation
 
 _TWICE: Final = (

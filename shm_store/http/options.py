@@ -8,9 +8,9 @@ from typing import Any, Final, TypeAlias, TypedDict
 
 from shm_store.core.validation import require_collection, require_instance
 from shm_store.errors import ConfigurationError, unusable
-from shm_store.http.answers import Deny
-from shm_store.http.clients import Clients
-from shm_store.http.headers import Headers
+from shm_store.http.client.clients import Clients
+from shm_store.http.responses.answers import Deny
+from shm_store.http.responses.headers import Headers
 from shm_store.policy import Policy, RunningPolicies, key_specification
 from shm_store.policy.key_specification import Source, is_plain_function
 from shm_store.policy.policy import Absent, OnError, is_method

@@ -7,9 +7,9 @@ from typing import Final
 
 import msgspec
 
-from shm_store.http.answers import Answer
-from shm_store.http.headers import Fields, Labels, tightest
-from shm_store.http.rules import Rule
+from shm_store.http.planning.rules import Rule
+from shm_store.http.responses.answers import Answer
+from shm_store.http.responses.headers import Fields, Labels, tightest
 from shm_store.http.settlement import RequestReservation
 from shm_store.rate_info import RateInfo
 

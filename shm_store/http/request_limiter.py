@@ -14,13 +14,10 @@ from shm_store.core.tally import RequestTally, Tally
 from shm_store.core.validation import require_flag, require_function, require_instance, require_store
 from shm_store.errors import ConfigurationError
 from shm_store.http.answering import Answering
-from shm_store.http.answers import Deny
-from shm_store.http.clients import Clients
+from shm_store.http.client.clients import Clients
 from shm_store.http.deciding import Deciding, has_room
 from shm_store.http.denial_log import DenialLog
 from shm_store.http.error_log import ErrorLog
-from shm_store.http.framework import Framework
-from shm_store.http.headers import Headers
 from shm_store.http.nesting import Nested
 from shm_store.http.options import (
     CLIENT_KEY,
@@ -33,8 +30,11 @@ from shm_store.http.options import (
     refuse_beside_policies,
 )
 from shm_store.http.outcome import UNLIMITED, Outcome
-from shm_store.http.plan import Further, RunningPlan
-from shm_store.http.rulesets import covering
+from shm_store.http.planning.framework import Framework
+from shm_store.http.planning.plan import Further, RunningPlan
+from shm_store.http.planning.rulesets import covering
+from shm_store.http.responses.answers import Deny
+from shm_store.http.responses.headers import Headers
 from shm_store.policy import Policy, RunningPolicies, coverage, key_specification, paths, require_countable
 from shm_store.policy.key_specification import Source
 from shm_store.policy.policy import Absent, OnError

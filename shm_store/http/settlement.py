@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from shm_store.core.reservation import Reservation
 from shm_store.errors import StoreError, unusable
-from shm_store.http.rules import Rule
+from shm_store.http.planning.rules import Rule
 from shm_store.quota import LIMIT_MAX, require_integer
 
 

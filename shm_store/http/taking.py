@@ -13,8 +13,8 @@ from shm_store.core.limiter import Backed, KeyReserve, RateLimiter
 from shm_store.core.reservation import Reservation
 from shm_store.errors import CostError, StoreError
 from shm_store.http.error_log import ErrorLog
-from shm_store.http.rules import Rule
-from shm_store.http.rulesets import Charge, Ruleset
+from shm_store.http.planning.rules import Rule
+from shm_store.http.planning.rulesets import Charge, Ruleset
 from shm_store.http.settlement import Reserved
 from shm_store.quota import Concurrency
 from shm_store.rate_info import RateInfo

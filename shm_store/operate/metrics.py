@@ -8,6 +8,7 @@ from typing import Final, Literal
 import msgspec
 
 from shm_store.core.tally import Counts, Requests
+from shm_store.core.validation import require_instance
 from shm_store.durations import NS_PER_SECOND
 from shm_store.operate.inspection import Inspection
 from shm_store.operate.stats import Stats
@@ -45,7 +46,12 @@ class Metric(msgspec.Struct, frozen=True):
 
 
 def read(inspection: Inspection) -> list[Metric]:
-    """Return all metrics of a table, as they are now: the same in any process of the host."""
+    """Return all metrics of a table, as they are now: the same in any process of the host.
+
+    Raises:
+        ConfigurationTypeError: It is no Inspection.
+    """
+    require_instance("inspection", inspection, Inspection, "give store.inspect()")
     stats = inspection.stats()
     return [_of_requests(inspection.requests()), *_of_policies(inspection.policies()), *_of_stats(stats)]
 

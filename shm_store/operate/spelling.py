@@ -15,8 +15,6 @@ from shm_store.core.digest import Digest, written
 from shm_store.core.quoting import excerpt, shown
 from shm_store.operate.inspection import Inspection
 
-__all__ = ["Doubt", "close_to", "doubt"]
-
 _DEFAULT: Final = "default"
 _EXAMPLE: Final = "client:203.0.113.7"
 # Keys that are compared at length, of those that begin and end most like the one that was written.

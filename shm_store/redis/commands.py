@@ -21,12 +21,12 @@ from shm_store.quota import Concurrency, Quota
 from shm_store.rate_info import RateInfo
 from shm_store.redis import answers, scripts
 from shm_store.redis.config import RedisConfig
-from shm_store.redis.engine import Engine
 from shm_store.redis.in_flight import Heartbeat, renew
 from shm_store.redis.leases import Issue, Order
 from shm_store.redis.names import Names
 from shm_store.redis.packed import Packed, new_tag, units_of
 from shm_store.redis.scripts import Call
+from shm_store.redis.server.engine import Engine
 from shm_store.redis.terms import NS_PER_US, terms_of
 
 # A process renews its units in flight as often within the time for which they count.

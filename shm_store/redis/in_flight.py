@@ -10,9 +10,9 @@ import msgspec
 
 from shm_store.errors import StoreError
 from shm_store.redis import answers, scripts
-from shm_store.redis.engine import Engine
 from shm_store.redis.names import Names
 from shm_store.redis.scripts import Call
+from shm_store.redis.server.engine import Engine
 
 
 class Heartbeat:

@@ -1,7 +1,7 @@
 """Names on the server: `prefix:{owner}rest`, so that a cluster keeps all buckets of one owner in one slot.
 
-A cluster hashes the text in braces: the owner at the end of a key (`shm_store.http.keys`). The rest is the policy and
-what splits its buckets. A key of another form is an owner as a whole. Different keys have different names.
+A cluster hashes the text in braces: the owner at the end of a key (`shm_store.http.planning.keys`). The rest is the
+policy and what splits its buckets. A key of another form is an owner as a whole. Different keys have different names.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from redis.crc import key_slot
 from shm_store.table.records.labels import encoded
 
 # The beginning of a policy's key: its name, the route, the method, the mark of CORS preflights. And the owners that
-# `shm_store.http.keys` writes.
+# `shm_store.http.planning.keys` writes.
 _SCOPE: Final = r"[^:]+:(?:route=[^:]*:)?(?:method=[^:]*:)?(?:preflight:)?"
 _OWNER: Final = r"(?:client|header|key):.*|global|absent|key-invalid"
 _SCOPED: Final = re.compile(f"({_SCOPE})({_OWNER})", re.DOTALL)

@@ -6,10 +6,11 @@ import secrets
 from functools import partial
 
 from shm_store.errors import ConfigurationError, EngineError
-from shm_store.redis import answers, refusals, scripts
-from shm_store.redis.engine import Engine
+from shm_store.redis import answers, scripts
 from shm_store.redis.names import Names
 from shm_store.redis.scripts import Call
+from shm_store.redis.server import refusals
+from shm_store.redis.server.engine import Engine
 
 
 def check(engine: Engine, prefix: str) -> None:

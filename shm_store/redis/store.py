@@ -12,8 +12,8 @@ from shm_store.quota import Quota
 from shm_store.redis import probe
 from shm_store.redis.commands import Commands
 from shm_store.redis.config import RedisConfig
-from shm_store.redis.engine import Engine
 from shm_store.redis.leases import Issue, Order
+from shm_store.redis.server.engine import Engine
 
 
 class RedisStore(Front[str]):

@@ -23,7 +23,7 @@ PUBLIC: Final = {
     "Limits that hosts share": ("redis", "tiers"),
     "Requests": ("policy", "falcon", "wsgi", "asgi"),
     "Servers and the sweeper": ("gunicorn", "supervisor", "sweeper"),
-    "Operation": ("operate", "operate.metrics", "operate.dump", "operate.spelling", "prometheus", "opentelemetry"),
+    "Operation": ("operate", "operate.metrics", "operate.dump", "prometheus", "opentelemetry"),
 }
 INTRODUCTION: Final = """\
 # What is public

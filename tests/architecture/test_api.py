@@ -46,7 +46,7 @@ def test_public_module_names_what_it_has(module: str) -> None:
 
 
 def test_top_level_is_public_or_a_package_that_says_it_is_internal() -> None:
-    """shm_store holds what docs/api.md lists, and packages whose docstrings begin with `Internal.`"""
+    """shm_store holds what docs/api.md lists, and packages whose docstrings begin with `Internal`."""
     modules = {path.stem: path for path in LIBRARY.glob("*.py") if not path.stem.startswith("__")}
     packages = {path.parent.name: path for path in LIBRARY.glob("*/__init__.py")}
     assert {name for name in modules if f"shm_store.{name}" not in PUBLIC} == set()

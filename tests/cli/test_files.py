@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from shm_store.cli import files, paths
+from shm_store.cli import paths
+from shm_store.cli.commands import files
 from shm_store.operate.dump import dump as dump_table
 from tests.cli.conftest import OpenTable, Run, spend
 from tests.segments import attached

@@ -11,9 +11,9 @@ import msgspec
 import pytest
 from rich.console import Console
 
+from shm_store.cli.commands.sampling import Frame, Rates, Sampler
+from shm_store.cli.commands.screen import columns, drawn
 from shm_store.cli.pacing import affordable
-from shm_store.cli.sampling import Frame, Rates, Sampler
-from shm_store.cli.screen import columns, drawn
 from shm_store.core.tally import Counts, Requests
 from shm_store.operate.entry import Used
 from tests.cli.conftest import OpenTable, Run, command, spend

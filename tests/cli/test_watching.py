@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from shm_store import Concurrency, ShmStore
-from shm_store.cli.watching import Seen, grown, seen
+from shm_store.cli.commands.watching import Seen, grown, seen
 from tests.cli.conftest import OpenTable, Run, command, spend
 
 KEY = "api:hot"

@@ -15,8 +15,8 @@ from redis.sentinel import SentinelConnectionPool
 
 from shm_store.errors import ConfigurationError
 from shm_store.redis import RedisStore
-from shm_store.redis.address import SCHEMES, Address, read
-from shm_store.redis.pools import pool
+from shm_store.redis.server.address import SCHEMES, Address, read
+from shm_store.redis.server.pools import pool
 
 SECRET = "hunter2"  # noqa: S105 - what must not be shown
 

@@ -11,7 +11,7 @@ from types import FrameType
 import pytest
 
 from shm_store.durations import NS_PER_SECOND
-from shm_store.redis.breaker import Breaker
+from shm_store.redis.server.breaker import Breaker
 from tests.clock import Clock
 from tests.fork import ended, in_child
 

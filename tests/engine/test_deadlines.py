@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from shm_store.redis import RedisStore, deadline
+from shm_store.redis import RedisStore
+from shm_store.redis.server import deadline
 from tests.engine.conftest import OpenStore
 from tests.engine.hostile import Listener, Serve, silent, trickling, until
 from tests.engine.test_failures import OPERATIONS, failure

@@ -15,7 +15,7 @@ import redis
 from shm_store.errors import EngineError
 from shm_store.quota import Concurrency, Quota
 from shm_store.redis import Order, RedisStore
-from shm_store.redis.connections import Direct
+from shm_store.redis.server.connections import Direct
 from tests.engine.conftest import OpenStore
 from tests.engine.proxy import Proxy
 from tests.engines import PATIENCE_S, Server, scripts_run

@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from shm_store.redis import RedisStore
-from shm_store.redis.refusals import Account, said
+from shm_store.redis.server.refusals import Account, said
 from tests.engine.conftest import OpenStore
 from tests.engine.test_failures import failure, until_answered
 from tests.engines import PATIENCE_S, Server

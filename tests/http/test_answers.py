@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 
 from shm_store import Quota, ShmStore, StoreClosedError
 from shm_store.falcon import Answer, Denial, Headers, RateLimitMiddleware
-from shm_store.http.answers import quota_exceeded, temporary_reduced_capacity
-from shm_store.http.negotiation import form
+from shm_store.http.responses.answers import quota_exceeded, temporary_reduced_capacity
+from shm_store.http.responses.negotiation import form
 from shm_store.policy import Policy
 from tests.clock import Clock
 from tests.http.failing_store import FailingStore

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from shm_store.errors import ConfigurationError, StoreError
-from shm_store.http.clients import ClientAddressError, Clients, Unknown
+from shm_store.http.client.clients import ClientAddressError, Clients, Unknown
 
 BEHIND = Clients(trusted=["10.0.0.0/8", "2001:db8:aa::/48"])
 

@@ -15,7 +15,7 @@ from shm_store.core.limiter import Bookkeeping
 from shm_store.core.tally import Tally
 from shm_store.falcon import RateLimitMiddleware
 from shm_store.http.denial_log import BURST_MIN_NS, LINES_MAX, DenialLog
-from shm_store.http.rules import Rule
+from shm_store.http.planning.rules import Rule
 from shm_store.policy import Policy
 from shm_store.rate_info import RateInfo
 from tests.clock import Clock

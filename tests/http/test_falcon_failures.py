@@ -36,7 +36,7 @@ from shm_store import (
     UnsupportedPlatformError,
 )
 from shm_store.falcon import Clients, Outcome, RateLimitMiddleware
-from shm_store.http.clients import ClientAddressError
+from shm_store.http.client.clients import ClientAddressError
 from shm_store.policy import Policy, PolicyFile, RunningPolicies
 from shm_store.policy.policy import Mode, OnError
 from tests.http.failing_store import FailingStore

@@ -6,7 +6,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from shm_store.http.forwarded import forwarded_from_right, list_from_right
+from shm_store.http.client.forwarded import forwarded_from_right, list_from_right
 
 
 def _list(value: str) -> list[str]:

@@ -13,7 +13,7 @@ from shm_store import Concurrency, Quota, RateInfo, ShmStore
 from shm_store.durations import NS_PER_SECOND
 from shm_store.errors import ConfigurationError
 from shm_store.falcon import Headers, RateLimitMiddleware
-from shm_store.http.headers import HeaderWriter, Label, Labels, label
+from shm_store.http.responses.headers import HeaderWriter, Label, Labels, label
 from shm_store.quota import LIMIT_MAX
 from tests.http.exchange import INTEGER_MAX, exchange, members
 from tests.http.service import CLIENT

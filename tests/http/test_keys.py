@@ -14,11 +14,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from shm_store.errors import ConfigurationError
-from shm_store.http.clients import Clients
+from shm_store.http.client.clients import Clients
+from shm_store.http.client.remembering import BYTES_MAX
 from shm_store.http.error_log import ErrorLog
-from shm_store.http.framework import REPEATED, Framework
-from shm_store.http.keys import MakeKey, Values, key_function, options_key_function
-from shm_store.http.remembering import BYTES_MAX
+from shm_store.http.planning.framework import REPEATED, Framework
+from shm_store.http.planning.keys import MakeKey, Values, key_function, options_key_function
 from shm_store.policy import Policy
 from shm_store.policy.key_specification import Source, header_prefix
 from shm_store.policy.policy import Absent

@@ -13,7 +13,7 @@ from falcon.routing import DefaultRouter
 
 from shm_store import ConfigurationError, Quota, RateInfo, ShmStore, StoreClosedError
 from shm_store.falcon import Clients, Headers, Outcome, RateLimitMiddleware
-from shm_store.http.clients import Unknown
+from shm_store.http.client.clients import Unknown
 from shm_store.policy import Policy, PolicyFile, RunningPolicies
 from shm_store.policy.policy import Mode
 from tests.clock import Clock

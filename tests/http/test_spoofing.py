@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 import pytest
 
-from shm_store.http.clients import Clients
+from shm_store.http.client.clients import Clients
 
 DIRECT: Final = Clients()
 LIST: Final = Clients(trusted=["10.0.0.0/8", "fd00::/8"])

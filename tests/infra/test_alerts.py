@@ -11,7 +11,7 @@ import msgspec
 import pytest
 import yaml
 
-from shm_store.cli.status import occupancy
+from shm_store.cli.commands.status import occupancy
 from tests.conftest import OpenStore
 from tests.infra.files import ALERTS, DASHBOARD, INFRA, OPERATIONS, ROOT, assert_accepts, read_yaml
 

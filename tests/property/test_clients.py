@@ -12,9 +12,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from shm_store.http.addresses import Address
-from shm_store.http.clients import ClientAddressError, Clients
-from shm_store.http.forwarded import forwarded_from_right
+from shm_store.http.client.addresses import Address
+from shm_store.http.client.clients import ClientAddressError, Clients
+from shm_store.http.client.forwarded import forwarded_from_right
 
 TRUSTED: Final = ("10.0.0.0/8", "fd00::/8", "unix")
 examples: Final = settings(max_examples=int(os.environ.get("EXAMPLES", "150")), deadline=None)

@@ -15,7 +15,7 @@ import pytest
 from shm_store import Concurrency, StoreClosedError
 from shm_store.http.denial_log import DenialLog
 from shm_store.http.error_log import ErrorLog
-from shm_store.http.rules import Rule
+from shm_store.http.planning.rules import Rule
 from shm_store.operate.housekeeping import Housekeeping
 from shm_store.process import forks
 from shm_store.table.host.filelock import REGISTRY, FileLock

@@ -9,8 +9,6 @@ import asyncio
 import importlib
 import inspect
 import io
-import itertools
-import pkgutil
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -21,7 +19,6 @@ import pytest
 from falcon import App
 from falcon.routing import DefaultRouter
 
-import shm_store
 from shm_store import (
     Concurrency,
     Config,
@@ -29,11 +26,9 @@ from shm_store import (
     RateLimiter,
     ShmStore,
     asgi,
-    core,
     falcon,
     gunicorn,
     limited,
-    operate,
     wsgi,
 )
 from shm_store.core.digest import Digest, read
@@ -41,6 +36,7 @@ from shm_store.core.front import Front
 from shm_store.durations import to_ns
 from shm_store.http.options import Options
 from shm_store.opentelemetry import observe
+from shm_store.operate import metrics
 from shm_store.operate.dump import dump, load
 from shm_store.operate.inspection import Inspection
 from shm_store.operate.query import Query
@@ -51,6 +47,7 @@ from shm_store.redis import RedisConfig, RedisStore
 from shm_store.supervisor import supervise
 from shm_store.table.segment.files import remove
 from shm_store.tiers import BookkeepingStore, FallbackStore, LeaseConfig, LeaseStore
+from tests.architecture.api import public_modules
 from tests.conftest import OpenStore
 from tests.segments import new_segment_name
 from tests.wrong import (
@@ -70,43 +67,26 @@ from tests.wrong import (
     refused,
 )
 
-#: The modules that a user imports; without `__all__`, their own public names count.
-PUBLIC: Final = (
-    "shm_store",
-    "shm_store.durations",
-    "shm_store.core.digest",
-    "shm_store.operate.dump",
-    "shm_store.asgi",
-    "shm_store.falcon",
-    "shm_store.gunicorn",
-    "shm_store.operate.inspection",
-    "shm_store.opentelemetry",
-    "shm_store.policy",
-    "shm_store.prometheus",
-    "shm_store.operate.query",
-    "shm_store.redis",
-    "shm_store.supervisor",
-    "shm_store.sweeper",
-    "shm_store.tiers",
-    "shm_store.wsgi",
-)
+#: The modules that a user imports, and digests, which operators write.
+PUBLIC: Final = (*public_modules(), "shm_store.core.digest")
 #: Callables that need no case.
 LEFT_OUT: Final = frozenset(
     (
         # The library makes these, of arguments that it has checked.
         *("RateInfo", "Stats", "Reservation", "Reservation.commit"),
-        *("Quota.algorithm_for", "operate.query.Found", "operate.query.select", "operate.query.Query.matches"),
+        *("Quota.algorithm_for", "operate.Found", "operate.select", "operate.Query.matches"),
         *("core.digest.written", "core.digest.check_beginning"),
-        *("redis.Issue", "redis.Order", "operate.dump.Loaded"),
+        *("redis.Issue", "redis.Order", "operate.dump.Loaded", "operate.metrics.Metric"),
+        *map("operate.{}".format, ("Counts", "Entry", "Process", "Requests", "Used")),
         *(
             "ShmStore",
             "redis.RedisStore",
-            "operate.inspection.Inspection",
+            "operate.Inspection",
             "policy.PolicyFile",
             "policy.PolicyFile.replace",
         ),
         # The limiter checks the answer of an application's function when it sends it: the request stays denied.
-        *("asgi.Answer", "asgi.Denial", "asgi.Outcome", "falcon.Problem"),
+        *("falcon.Answer", "falcon.Denial", "falcon.Outcome", "falcon.Problem"),
         # Frameworks and middleware call these with requests.
         *map("falcon.RateLimitMiddleware.{}".format, dir(falcon.RateLimitMiddleware)),
         *map("falcon.RequestLimiter.{}".format, dir(falcon.RequestLimiter)),
@@ -326,6 +306,7 @@ CASES: Final[dict[str, dict[str, Case]]] = {
         config=Kind((Config,), also=is_none, others=CONFIG.others),
         policies=Kind(PATH.types, also=is_none),
     ),
+    "operate.metrics.read": _cases(lambda _, inspection: metrics.read(inspection), inspection=Kind((Inspection,))),
     "prometheus.TableCollector": _cases(
         lambda _, inspection: TableCollector(inspection), inspection=Kind((Inspection,))
     ),
@@ -334,19 +315,19 @@ CASES: Final[dict[str, dict[str, Case]]] = {
         inspection=Kind((Inspection,), others=(Inspection,)),
         meter=Kind((), also=is_none),
     ),
-    "operate.inspection.Inspection.attach": _cases(
+    "operate.Inspection.attach": _cases(
         lambda _, **given: Inspection.attach(**{"name": NEW.name} | given), name=NAME, owner=OWNER
     ),
-    "operate.inspection.Inspection.entry": _cases(lambda made, key: made.inspection.entry(key), key=TEXT),
-    "operate.inspection.Inspection.digest": _cases(lambda made, key: made.inspection.digest(key), key=TEXT),
-    "operate.inspection.Inspection.select": _cases(
+    "operate.Inspection.entry": _cases(lambda made, key: made.inspection.entry(key), key=TEXT),
+    "operate.Inspection.digest": _cases(lambda made, key: made.inspection.digest(key), key=TEXT),
+    "operate.Inspection.select": _cases(
         lambda made, query: made.inspection.select(query), query=Kind((Query,), others=("limit", Query))
     ),
     "core.digest.Digest": _cases(lambda _, digits: Digest(digits), "digest", digits=DIGITS),
     "core.digest.read": _cases(
         lambda _, written: read(written), "key", written=Kind((str,), ("#", "#x", "#" + "0" * 15))
     ),
-    "operate.query.Query": _cases(
+    "operate.Query": _cases(
         lambda _, **given: Query(**given),
         policy=TEXT,
         key=Kind((str,), ("#x", "#x*", "#" + "0" * 15)),
@@ -408,7 +389,7 @@ CASES: Final[dict[str, dict[str, Case]]] = {
     | _cases(lambda _, burst: falcon.limit("5/s", algorithm="gcra", burst=burst), burst=BURST)
     | _cases(lambda _, decorated: falcon.limit("5/s")(decorated), decorated=RESPONDER),
     "falcon.exempt": _cases(lambda _, responder: falcon.exempt(responder), "decorated", responder=RESPONDER),
-    "asgi.Clients": _cases(
+    "falcon.Clients": _cases(
         lambda _, **given: falcon.Clients(**given),
         "clients: {}",
         trusted=Kind((*LISTS, list), (["x"], ["10.0.0.1/8"], ["0.0.0.0/0"]), others=([5], [None])),
@@ -418,12 +399,12 @@ CASES: Final[dict[str, dict[str, Case]]] = {
         ipv4_prefix=integer(1, 32),
         unknown=choice(optional=True),
     ),
-    "asgi.Clients.key": _cases(
+    "falcon.Clients.key": _cases(
         lambda _, peer="10.0.0.1", forwarded="": falcon.Clients(hops=1).key(peer, forwarded),
         peer=Kind((object, bool)),
         forwarded=Kind((str,), also=is_none),
     ),
-    "asgi.Headers": _cases(
+    "falcon.Headers": _cases(
         lambda _, **given: falcon.Headers(**given),
         "headers: {}",
         version=choice(optional=True),
@@ -496,15 +477,6 @@ def test_every_argument_of_every_public_callable_has_a_case() -> None:
     assert {each for each in arguments - covered if each[0] not in LEFT_OUT and each[1] != "self"} == set()
 
 
-def test_every_module_that_exports_names_is_public() -> None:
-    """A module that is new, and has `__all__`, is held to the same; errors are not called by users."""
-    paths = {"shm_store.": shm_store.__path__, "shm_store.core.": core.__path__, "shm_store.operate.": operate.__path__}
-    found = itertools.chain.from_iterable(pkgutil.iter_modules(path, prefix) for prefix, path in paths.items())
-    modules = [importlib.import_module(module.name) for module in found if "._" not in module.name]
-    exporting = {module.__name__ for module in modules if hasattr(module, "__all__")}
-    assert exporting - {*PUBLIC, "shm_store.core.algorithms", "shm_store.errors"} == set()
-
-
 def _arguments(called: Any) -> Iterator[str]:  # noqa: ANN401 - any callable
     for parameter in inspect.signature(called).parameters.values():
         yield from Options.__annotations__ if parameter.kind is parameter.VAR_KEYWORD else (parameter.name,)
@@ -516,8 +488,7 @@ def _public() -> Iterator[tuple[str, Any]]:
     for module in map(importlib.import_module, PUBLIC):
         where = module.__name__.partition(".")[2]
         own = [name for name, each in vars(module).items() if getattr(each, "__module__", "") == module.__name__]
-        # `configure` is not among what gunicorn's file imports by a star.
-        for name in {*getattr(module, "__all__", own), *own}:
+        for name in getattr(module, "__all__", own):
             called = getattr(module, name)
             path = f"{where}.{name}".lstrip(".")
             if name.startswith("_") or not callable(called) or called in seen:

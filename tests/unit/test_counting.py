@@ -10,7 +10,7 @@ from shm_store import RateInfo
 from shm_store.core.tally import Counts, Requests, RequestTally, Tally
 from shm_store.errors import StoreClosedError
 from shm_store.http.counting import Fate, count
-from shm_store.http.rules import Rule
+from shm_store.http.planning.rules import Rule
 
 ROOM: Final = RateInfo(True, 10, 2, 1)
 NEAR: Final = RateInfo(True, 10, 1, 1)

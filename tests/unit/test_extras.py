@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
         ("shm_store.falcon", "falcon", "falcon"),
         ("shm_store.falcon.middleware", "falcon", "falcon"),
         ("shm_store.redis", "redis", "redis"),
-        ("shm_store.redis.address", "redis", "redis"),
+        ("shm_store.redis.server.address", "redis", "redis"),
         ("shm_store.tiers", "redis", "redis"),
         ("shm_store.prometheus", "prometheus_client", "prometheus"),
         ("shm_store.opentelemetry", "opentelemetry", "opentelemetry"),

@@ -13,7 +13,7 @@ import pytest
 
 from shm_store import StoreClosedError, gunicorn
 from shm_store.falcon.requests import FALCON
-from shm_store.http.clients import Clients
+from shm_store.http.client.clients import Clients
 from shm_store.http.request_limiter import RequestLimiter
 from shm_store.policy import Policy
 from tests.http.failing_store import FailingStore

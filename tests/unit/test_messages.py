@@ -28,10 +28,10 @@ from shm_store import (
 from shm_store.core.quoting import SHOWN_MAX, excerpt, named, shown
 from shm_store.core.tally import Tally
 from shm_store.falcon.requests import FALCON
-from shm_store.http.clients import Clients
+from shm_store.http.client.clients import Clients
 from shm_store.http.denial_log import DenialLog
 from shm_store.http.error_log import ErrorLog
-from shm_store.http.rules import made
+from shm_store.http.planning.rules import made
 from shm_store.policy import Policy
 from tests.http.failing_store import FailingStore
 

@@ -41,7 +41,7 @@ def read(store: str) -> Place:
         raise ConfigurationError("store", masked("store", store), remedy)
     try:
         # A service that keeps its limits in a segment needs no redis-py, whose import takes a third of a start.
-        from shm_store.redis import address  # noqa: PLC0415
+        from shm_store.redis.server import address  # noqa: PLC0415
     except ImportError:
         missing = "run pip install '.[redis]' in a checkout of shm-store, or use shm://NAME"
         raise ConfigurationError("store", masked("store", store), missing) from None

@@ -13,10 +13,10 @@ import msgspec
 from shm_store.cli import pacing
 from shm_store.cli.attaching import inspected
 from shm_store.cli.codes import SUCCESS
+from shm_store.cli.commands.sampling import Frame, Sampler
+from shm_store.cli.commands.screen import drawn, most_denied, most_used
 from shm_store.cli.options import DEFAULT_NAME, Count, Hash, Interval, JsonLines, Name, Owner
 from shm_store.cli.output import console, show_json_line
-from shm_store.cli.sampling import Frame, Sampler
-from shm_store.cli.screen import drawn, most_denied, most_used
 from shm_store.cli.terminal import Terminal
 
 # Keys of each kind in a JSON object; text has as many as the screen has lines.

@@ -12,9 +12,9 @@ import msgspec
 
 from shm_store.core.validation import require_collection, require_instance
 from shm_store.errors import ConfigurationError, unusable
-from shm_store.http import addresses
-from shm_store.http.addresses import Address, unmapped
-from shm_store.http.forwarded import forwarded_from_right, list_from_right
+from shm_store.http.client import addresses
+from shm_store.http.client.addresses import Address, unmapped
+from shm_store.http.client.forwarded import forwarded_from_right, list_from_right
 from shm_store.policy.key_specification import header_prefix
 from shm_store.quota import require_choice, require_integer
 

@@ -13,8 +13,8 @@ from urllib.parse import quote
 
 import msgspec
 
-from shm_store.http.headers import Fields
-from shm_store.http.negotiation import Form
+from shm_store.http.responses.headers import Fields
+from shm_store.http.responses.negotiation import Form
 from shm_store.rate_info import RateInfo
 
 PROBLEM_JSON: Final = "application/problem+json"

@@ -6,11 +6,11 @@ import msgspec
 
 from shm_store.core.tally import Tally
 from shm_store.errors import StoreError
-from shm_store.http.clients import Clients
+from shm_store.http.client.clients import Clients
 from shm_store.http.error_log import ErrorLog
-from shm_store.http.framework import Framework
-from shm_store.http.headers import Label, label
-from shm_store.http.keys import BY_CLIENT, MakeKey, key_function, options_key_function
+from shm_store.http.planning.framework import Framework
+from shm_store.http.planning.keys import BY_CLIENT, MakeKey, key_function, options_key_function
+from shm_store.http.responses.headers import Label, label
 from shm_store.policy import Policy, paths
 from shm_store.policy.paths import Covered, Exempt
 from shm_store.quota import Concurrency, Quota

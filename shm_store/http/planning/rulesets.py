@@ -6,10 +6,10 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from typing import Any, NamedTuple
 
 from shm_store.core.limiter import KeyReserve
-from shm_store.http.answers import Answer
-from shm_store.http.headers import Labels
-from shm_store.http.remembering import Remembered
-from shm_store.http.rules import Rule
+from shm_store.http.client.remembering import Remembered
+from shm_store.http.planning.rules import Rule
+from shm_store.http.responses.answers import Answer
+from shm_store.http.responses.headers import Labels
 from shm_store.policy import paths
 
 # More combinations of rules than one application has.

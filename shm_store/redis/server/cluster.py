@@ -10,10 +10,10 @@ import redis
 from redis.crc import key_slot
 from redis.exceptions import AskError, ClusterDownError, MovedError, TryAgainError
 
-from shm_store.redis import deadline
 from shm_store.redis.answers import NoAnswerError
-from shm_store.redis.connections import Direct
 from shm_store.redis.scripts import PROBE, Call
+from shm_store.redis.server import deadline
+from shm_store.redis.server.connections import Direct
 
 Node = tuple[str, int]
 # How often a call follows a slot to another node, and waits for keys of a slot that are on their way.

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from shm_store.http.addresses import OWS, Address, entry, is_unix, node
+from shm_store.http.client.addresses import OWS, Address, entry, is_unix, node
 
 # RFC 9110 section 5.6.2: a token.
 _NAME: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
@@ -28,8 +28,8 @@ _ESCAPED: Final = re.compile(r"\\(.)")
 def list_from_right(value: str) -> Iterator[Address | None]:
     """Yield the addresses of a list such as that of `X-Forwarded-For`, from the right.
 
-    An entry is an address as `shm_store.http.addresses.entry` reads it, or `unix:`, which is yielded as None: a proxy
-    writes it for a client on a UNIX socket. The walk ends at the first other entry, an empty one included: its proxy
+    An entry is an address as `addresses.entry` reads it, or `unix:`, which is yielded as None: a proxy writes it for a
+    client on a UNIX socket. The walk ends at the first other entry, an empty one included: its proxy
     did not know its client.
 
     >>> [str(address) for address in list_from_right("6.6.6.6, unknown, [2001:db8::1]:4711, 203.0.113.7")]

@@ -11,10 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from shm_store.cli import figures
+from shm_store.cli.commands.sampling import REMEMBERED_S, Frame, Rates
+from shm_store.cli.commands.status import in_columns, occupancy, sweeper
 from shm_store.cli.escaping import visible
 from shm_store.cli.output import row, table
-from shm_store.cli.sampling import REMEMBERED_S, Frame, Rates
-from shm_store.cli.status import in_columns, occupancy, sweeper
 from shm_store.operate.entry import Used
 
 # From here on both lists of keys stand side by side.

@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from typing import Any, Final
 
 # Of each thread, each greenlet and each task its own.
-_end_s: Final[ContextVar[float]] = ContextVar("shm_store.redis.deadline", default=math.inf)
+_end_s: Final[ContextVar[float]] = ContextVar("shm_store.redis.server.deadline", default=math.inf)
 _SLACK_S: Final = 0.001
 _LONGEST_S: Final = 3_600.0
 _now_s: Final = time.monotonic

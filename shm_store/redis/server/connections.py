@@ -8,9 +8,9 @@ from typing import Any, Final, Protocol, TypeAlias
 import redis
 from redis.exceptions import NoScriptError
 
-from shm_store.redis import replies
 from shm_store.redis.answers import NoAnswerError
 from shm_store.redis.scripts import Call, bulk
+from shm_store.redis.server import replies
 
 # Of one of the kinds of `pools`.
 Connection: TypeAlias = Any

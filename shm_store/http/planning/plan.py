@@ -10,12 +10,12 @@ from typing import Any, Final
 from shm_store.core.limiter import Backed, RateLimiter
 from shm_store.core.tally import Tally
 from shm_store.errors import ConfigurationError
-from shm_store.http.clients import Clients
+from shm_store.http.client.clients import Clients
 from shm_store.http.error_log import ErrorLog
-from shm_store.http.framework import Framework
-from shm_store.http.keys import by_client
-from shm_store.http.rules import Rule, made
-from shm_store.http.rulesets import Charge, Ruleset, covering
+from shm_store.http.planning.framework import Framework
+from shm_store.http.planning.keys import by_client
+from shm_store.http.planning.rules import Rule, made
+from shm_store.http.planning.rulesets import Charge, Ruleset, covering
 from shm_store.policy import Policy, RunningPolicies, paths, require_countable, require_possible
 
 _KEPT: Final = "policies stay as they were: %s"

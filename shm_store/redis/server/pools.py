@@ -12,8 +12,8 @@ from redis.connection import parse_url
 from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelManagedConnection, SentinelManagedSSLConnection
 
-from shm_store.redis import deadline
-from shm_store.redis.address import Address
+from shm_store.redis.server import deadline
+from shm_store.redis.server.address import Address
 
 
 class _Punctual:

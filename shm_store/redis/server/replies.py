@@ -13,7 +13,7 @@ from redis import exceptions
 from redis.connection import DefaultParser
 
 from shm_store.redis.answers import NoAnswerError
-from shm_store.redis.deadline import Socket
+from shm_store.redis.server.deadline import Socket
 
 # Not every release of redis-py reads these on a connection that is not its cluster client's.
 _OF_CLUSTERS: Final = {

@@ -18,10 +18,10 @@ from contextlib import suppress
 from typing import Any, Final, TypeAlias, TypeVar
 
 from shm_store.errors import ConfigurationError
-from shm_store.http.clients import Clients
+from shm_store.http.client.clients import Clients
+from shm_store.http.client.remembering import Remembered
 from shm_store.http.error_log import ErrorLog
-from shm_store.http.framework import REPEATED, Framework
-from shm_store.http.remembering import Remembered
+from shm_store.http.planning.framework import REPEATED, Framework
 from shm_store.policy import Policy
 from shm_store.policy.key_specification import CLIENT, GLOBAL, HEADER, KeySpecification, Source, header_prefix
 

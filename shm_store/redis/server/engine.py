@@ -11,12 +11,12 @@ from redis.connection import parse_url
 from shm_store.durations import NS_PER_SECOND
 from shm_store.errors import EngineError, StoreClosedError
 from shm_store.process import forks
-from shm_store.redis import address, deadline, pools, refusals
-from shm_store.redis.breaker import Breaker
-from shm_store.redis.cluster import Clustered
 from shm_store.redis.config import RedisConfig
-from shm_store.redis.connections import Connections, Direct
 from shm_store.redis.scripts import Call
+from shm_store.redis.server import address, deadline, pools, refusals
+from shm_store.redis.server.breaker import Breaker
+from shm_store.redis.server.cluster import Clustered
+from shm_store.redis.server.connections import Connections, Direct
 
 # Names until there is one for each node of a cluster: also where one node has few of the slots.
 _TRIES: Final = 10_000

@@ -12,8 +12,8 @@ from rich.text import Text
 from shm_store.cli import figures
 from shm_store.cli.attaching import did_you_mean, inspected, no_key, opened, shown_key
 from shm_store.cli.codes import SUCCESS, AbsentError, RefusedError
+from shm_store.cli.commands.listing import marks, shown_name
 from shm_store.cli.escaping import one_line
-from shm_store.cli.listing import marks, shown_name
 from shm_store.cli.options import DEFAULT_NAME, KEY_HELP, AnyKey, Hash, Json, Name, Owner
 from shm_store.cli.output import fields, show, show_json
 from shm_store.core import digest

@@ -1,0 +1,1 @@
+"""The commands of `shm-store`, one module for each kind, and the parts of `top`."""

@@ -1,0 +1,1 @@
+"""Which client a request is from: addresses, proxies, and their keys."""

@@ -1,0 +1,1 @@
+"""What the client receives: header fields, and answers in place of the application's."""
