@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Collection, Sequence
-from typing import Any, Final
+from typing import Final
 
-from shm_store.core.algorithms import BY_CODE, FRESH, Algorithm, State, Step, TakeWithin, Within, Word
+from shm_store.core.algorithms import BY_CODE, Algorithm, State, Word
 from shm_store.quota import Concurrency, Quota, resized
-from shm_store.table.in_flight import SOUGHT, Flight, InFlightUnits
+from shm_store.table.found import SOUGHT, Found
+from shm_store.table.in_flight import InFlightUnits
 from shm_store.table.locking.stripes import Hold
 from shm_store.table.records.labels import Labels
 from shm_store.table.records.record import Owner, Record
@@ -36,94 +37,9 @@ from shm_store.table.segment.layout import (
 
 # Algorithms that are remembered, one for each quota; all are dropped when there would be more.
 _REMEMBERED: Final = 4_096
-#: What stands for a quota: of a call, for whatever quota the hint has; of a hint, for one that no take has told yet.
-ANY: Final[Any] = object()
 
 _slot: Final = struct.Struct("@8Q")
 _read, _write = _slot.unpack_from, _slot.pack_into
-
-
-class Found:
-    """A bucket, or whatever else decides on the takes of a key.
-
-    Hints keep those of buckets, for other operations and threads. So only the operation that made one changes it. One
-    that a hint keeps has what the transaction needs for takes within a stretch of time.
-
-    Attributes:
-        key: Where the key belongs.
-        place: The place of its slot: that of the key, or of the units that this process has in flight.
-        stripe: The stripe of both.
-        asked: The limit of the takes.
-        most: Most units at once.
-        tag: The tag of its slot; SOUGHT before it is found or stored, and for what has no slot.
-        at: The first word of its slot, 0 without one.
-        number: The number of the slot in its set, -1 without one.
-        step: Decides on a take.
-        counts: What counts the bucket, or the units in flight; None if nothing does.
-        state: The state before the operation, under the limit that it has or adopts.
-        after: The state after it.
-        flags: The flags of the tag that it is to get; None if its slot says its limit already.
-        victim: The former use of the slot that a new key gets; None for any other key.
-        owners: Other processes with units in flight. A denial stands only while they live.
-        allowed: Counts the allowed takes of its stripe.
-        is_refused: Whether it denies because a set is full.
-        ends_ns: The end of the stretch in which takes change one word, or two; 0 if no hint keeps this.
-        tagged: The tag in the slot.
-        within: Decides on a take within the stretch.
-        word: The word that such a take changes, or the first.
-        index: The index of that in the segment.
-        second_index: That of the second; None if there is none.
-    """
-
-    __slots__ = (
-        *("key", "place", "stripe", "asked", "most", "tag", "at", "number", "step"),
-        *("counts", "state", "after", "flags", "victim", "owners", "is_refused", "allowed"),
-        *("ends_ns", "tagged", "within", "word", "index", "second_index"),
-    )
-
-    step: Step
-    allowed: Word
-    after: State
-    tagged: Word
-    within: TakeWithin
-    word: Word
-    index: int
-    second_index: int | None
-
-    def __init__(self, place: Place, asked: Any) -> None:  # noqa: ANN401 - of some hints, nothing that equals a quota
-        """Seek what decides on the takes of a key."""
-        self.key = self.place = place
-        self.stripe = place.stripe
-        self.asked = asked
-        self.tag = SOUGHT
-        self.at = 0
-        self.number = -1
-        self.ends_ns = 0
-        self.state = FRESH
-        self.counts: Algorithm | Flight | None = None
-        self.flags: int | None = None
-        self.victim: Victim | None = None
-        self.owners: Collection[Owner] = ()
-        self.is_refused = False
-
-    def counted(self, counts: Algorithm | Flight) -> None:
-        """Have `counts` decide."""
-        self.counts, self.step, self.most = counts, counts.step, counts.burst
-
-    def stretch(self, within: Within) -> None:
-        """Have takes within a stretch of time change its words alone."""
-        self.within, self.index, self.ends_ns = within.take, self.at + within.word, within.ends_ns
-        self.second_index = None if within.second is None else self.at + within.second
-
-    def is_of(self, other: Found) -> bool:
-        """Return whether both are of the same key and limit."""
-        return self.key.fingerprint == other.key.fingerprint and self.asked == other.asked
-
-    def left(self, state: State, now_ns: int) -> tuple[int, int]:
-        """Return the units that a state leaves, and the time until all are there."""
-        if self.counts is None:
-            return 0, 0
-        return max(self.most - self.counts.spent(state, now_ns), 0), max(self.counts.full_at(state) - now_ns, 0)
 
 
 class Finding:

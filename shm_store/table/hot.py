@@ -20,7 +20,7 @@ from shm_store.errors import StoreError
 from shm_store.process import forks
 from shm_store.quota import Quota
 from shm_store.rate_info import RateInfo
-from shm_store.table.finding import ANY, Found
+from shm_store.table.found import ANY, Found
 from shm_store.table.known import Hint
 from shm_store.table.locking.seats import Seats
 from shm_store.table.locking.stripes import Stripes

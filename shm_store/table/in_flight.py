@@ -7,53 +7,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING, Final
 
-from shm_store.core.algorithms import State, Step
 from shm_store.process import forks, identity
+from shm_store.table.found import SOUGHT, Flight, Found
 from shm_store.table.records.record import Owner, owner_of
 from shm_store.table.records.slots import Place, Slots
 from shm_store.table.records.victims import Victims
-from shm_store.table.segment.layout import FLAGS, IDLE_AT, IN_FLIGHT, IN_FLIGHT_LIMIT, IN_FLIGHT_UNITS, NEVER_IDLE, TAG
-
-if TYPE_CHECKING:
-    from shm_store.table.finding import Found
-
-
-#: The tag of what is still to be found, and of what has no slot: no slot has it.
-SOUGHT: Final = -1
-
-
-class Flight:
-    """Counts the units of a key that a process has in flight, beside those of others; as an Algorithm does of a bucket.
-
-    Attributes:
-        burst: Most units in flight, of all processes.
-        quota: The words of the slot that say the limit and the process.
-        step: Decides on a take.
-    """
-
-    def __init__(self, limit: int, owner: Owner, others: int) -> None:
-        """Count for `owner`, where other processes have so many units."""
-        self.burst = limit
-        self.quota = limit, *owner
-        self._free = free = limit - others
-
-        def step(state: State, _now_ns: int, cost: int) -> tuple[bool, int, int, int, State]:
-            left = free - state[0] - cost
-            if left < 0:
-                return False, max(left + cost, 0), 0, 0, state
-            return True, left, 0, 0, (state[0] + cost, NEVER_IDLE, 0, 0)
-
-        self.step: Step = step
-
-    def spent(self, state: State, _now_ns: int) -> int:
-        """Return the units that are not available."""
-        return self.burst - self._free + state[0]
-
-    def full_at(self, _state: State) -> int:
-        """Return 0: no process knows when units in flight end."""
-        return 0
+from shm_store.table.segment.layout import FLAGS, IDLE_AT, IN_FLIGHT, IN_FLIGHT_LIMIT, IN_FLIGHT_UNITS, TAG
 
 
 class InFlightUnits:

@@ -16,7 +16,7 @@ from shm_store.errors import TableFullError
 from shm_store.quota import Quota
 from shm_store.rate_info import RateInfo
 from shm_store.table import hot
-from shm_store.table.finding import Found
+from shm_store.table.found import Found
 from shm_store.table.locking.stripes import Hold
 from shm_store.table.records.record import Lease, decode
 from shm_store.table.records.slots import Place, Slot

@@ -11,7 +11,8 @@ from typing import Final
 
 from shm_store.core.algorithms import FRESH, Algorithm, State
 from shm_store.quota import Quota, resized
-from shm_store.table.finding import ANY, Finding, Found
+from shm_store.table.finding import Finding
+from shm_store.table.found import ANY, Found
 from shm_store.table.in_flight import InFlightUnits
 from shm_store.table.locking.journal import Journal
 from shm_store.table.locking.stripes import Hold

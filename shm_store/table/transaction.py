@@ -15,7 +15,9 @@ from shm_store.core.algorithms import FRESH, Algorithm, State
 from shm_store.errors import ConfigurationError, StoreError, TableFullError, unusable_cost
 from shm_store.process import forks, identity
 from shm_store.rate_info import RateInfo
-from shm_store.table.finding import Finding, Found
+from shm_store.table.counting import Counting
+from shm_store.table.finding import Finding
+from shm_store.table.found import Found
 from shm_store.table.locking.journal import Journal
 from shm_store.table.locking.seats import Seats
 from shm_store.table.locking.stripes import Stripes
@@ -25,10 +27,7 @@ from shm_store.table.segment.layout import (
     BUSY,
     IDLE,
     JOURNAL_WORDS,
-    OTHER,
-    REFUSED,
     SEAT_PHASES,
-    SHADOW,
     WORD,
 )
 from shm_store.table.segment.mapping import Segment
@@ -62,6 +61,7 @@ class Transaction:
         self._journal = journal
         self._finding = finding
         self._labels = labels
+        self._counting = Counting(stripes, labels)
         self._clock = clock
         self._acquire = [semaphore.acquire for semaphore in segment.semaphores]
         self._release = [semaphore.release for semaphore in segment.semaphores]
@@ -146,7 +146,7 @@ class Transaction:
             if rare and dead is None and (is_denied or shadows):
                 doubtful = _doubtful(founds, infos)
             if doubtful:
-                self._count_nothing(order)
+                self._counting.nothing(order)
             else:
                 if is_denied:
                     log.clear()
@@ -169,7 +169,7 @@ class Transaction:
                         counter = found.allowed
                         counter[()] = counter[()] + 1
                 else:
-                    self._count(founds, infos, enforced, is_denied=is_denied, stores=stores)
+                    self._counting.takes(founds, infos, enforced, is_denied=is_denied, stores=stores)
             while held:
                 held -= 1
                 stripe = order[held]
@@ -303,39 +303,6 @@ class Transaction:
                     words[found.at + word] = found.after[word]
                 return
         self._journal.write(seat, order, log)
-
-    def _count(
-        self,
-        founds: list[Found],
-        infos: list[RateInfo],
-        enforced: int,
-        *,
-        is_denied: bool,
-        stores: bool,
-    ) -> None:
-        """Raise a counter of its stripe for each take (I9), and the counters of its key."""
-        outcomes, labels = self._stripes.outcomes, self._labels
-        for position, found in enumerate(founds):
-            is_allowed = infos[position].allowed
-            if stores and is_allowed and not is_denied:
-                counter = outcomes[found.stripe][0]
-                counter[()] = counter[()] + 1
-            elif stores and not is_allowed and position < enforced:
-                counter = outcomes[found.stripe][1]
-                counter[()] = counter[()] + 1
-                if found.is_refused:
-                    self._stripes.records[found.stripe][REFUSED] += 1
-            else:
-                record = self._stripes.records[found.stripe]
-                record[OTHER] += 1
-                if stores and not is_allowed:
-                    record[SHADOW] += 1
-            if labels is not None and found.number >= 0 and stores and (not is_allowed or not is_denied):
-                labels.count(found.place.set_index, found.number, allowed=is_allowed)
-
-    def _count_nothing(self, order: Sequence[int]) -> None:
-        for stripe in order:
-            self._stripes.records[stripe][OTHER] += 1
 
 
 def _doubtful(founds: list[Found], infos: list[RateInfo]) -> set[Owner]:

@@ -479,6 +479,7 @@ def test_stretch_of_a_sliding_window_sees_refunds_in_the_window_before() -> None
 def test_stretch_of_gcra_never_ends() -> None:
     """One word changes if its emission interval is whole; with a fraction, the remainder after it."""
     within = GCRA.within(FRESH, views_of(words_of(FRESH)))
+    assert within is not None
     assert (within.word, within.second, within.ends_ns) == (1, None, NEVER)
     assert within.take(0, 1000, 5) == (1100, 0, 100, 0)
     assert within.take(1100, 1019, 1) is None

@@ -1,0 +1,53 @@
+"""Counting: what a transaction counts of its takes, in their stripes (I9) and by their keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from shm_store.rate_info import RateInfo
+from shm_store.table.found import Found
+from shm_store.table.locking.stripes import Stripes
+from shm_store.table.records.labels import Labels
+from shm_store.table.segment.layout import OTHER, REFUSED, SHADOW
+
+
+class Counting:
+    """The counters of one table."""
+
+    def __init__(self, stripes: Stripes, labels: Labels | None) -> None:
+        """Count in the records of `stripes`, and in `labels` if there are any."""
+        self._records = stripes.records
+        self._outcomes = stripes.outcomes
+        self._labels = labels
+
+    def takes(
+        self, founds: list[Found], infos: list[RateInfo], enforced: int, *, is_denied: bool, stores: bool
+    ) -> None:
+        """Raise a counter of its stripe for each take, and a counter of its key.
+
+        Args:
+            founds: What has decided on each take.
+            infos: The answers.
+            enforced: How many of them, the first ones, are not in shadow mode.
+            is_denied: Whether one of these was denied.
+            stores: Whether units were to be taken.
+        """
+        for position, found in enumerate(founds):
+            is_allowed = infos[position].allowed
+            if not stores or (is_allowed and is_denied):
+                self._records[found.stripe][OTHER] += 1
+                continue
+            if is_allowed or position < enforced:
+                counter = self._outcomes[found.stripe][0 if is_allowed else 1]
+                counter[()] = counter[()] + 1
+                self._records[found.stripe][REFUSED] += found.is_refused
+            else:
+                self._records[found.stripe][OTHER] += 1
+                self._records[found.stripe][SHADOW] += 1
+            if self._labels is not None and found.number >= 0:
+                self._labels.count(found.place.set_index, found.number, allowed=is_allowed)
+
+    def nothing(self, stripes: Iterable[int]) -> None:
+        """Count a hold of stripes that decided nothing."""
+        for stripe in stripes:
+            self._records[stripe][OTHER] += 1

@@ -1,0 +1,132 @@
+"""Found: what decides on the takes of a key, as an operation has found it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any, Final
+
+from shm_store.core.algorithms import FRESH, Algorithm, State, Step, TakeWithin, Within, Word
+from shm_store.table.records.record import Owner
+from shm_store.table.records.slots import Place
+from shm_store.table.records.victims import Victim
+from shm_store.table.segment.layout import NEVER_IDLE
+
+#: The tag of what is still to be found, and of what has no slot: no slot has it.
+SOUGHT: Final = -1
+#: What stands for a quota: of a call, for whatever quota the hint has; of a hint, for one that no take has told yet.
+ANY: Final[Any] = object()
+
+
+class Flight:
+    """Counts the units of a key that a process has in flight, beside those of others; as an Algorithm does of a bucket.
+
+    Attributes:
+        burst: Most units in flight, of all processes.
+        quota: The words of the slot that say the limit and the process.
+        step: Decides on a take.
+    """
+
+    def __init__(self, limit: int, owner: Owner, others: int) -> None:
+        """Count for `owner`, where other processes have so many units."""
+        self.burst = limit
+        self.quota = limit, *owner
+        self._free = free = limit - others
+
+        def step(state: State, _now_ns: int, cost: int) -> tuple[bool, int, int, int, State]:
+            left = free - state[0] - cost
+            if left < 0:
+                return False, max(left + cost, 0), 0, 0, state
+            return True, left, 0, 0, (state[0] + cost, NEVER_IDLE, 0, 0)
+
+        self.step: Step = step
+
+    def spent(self, state: State, _now_ns: int) -> int:
+        """Return the units that are not available."""
+        return self.burst - self._free + state[0]
+
+    def full_at(self, _state: State) -> int:
+        """Return 0: no process knows when units in flight end."""
+        return 0
+
+
+class Found:
+    """A bucket, or whatever else decides on the takes of a key.
+
+    Hints keep those of buckets, for other operations and threads. So only the operation that made one changes it. One
+    that a hint keeps has what the transaction needs for takes within a stretch of time.
+
+    Attributes:
+        key: Where the key belongs.
+        place: The place of its slot: that of the key, or of the units that this process has in flight.
+        stripe: The stripe of both.
+        asked: The limit of the takes.
+        most: Most units at once.
+        tag: The tag of its slot; SOUGHT before it is found or stored, and for what has no slot.
+        at: The first word of its slot, 0 without one.
+        number: The number of the slot in its set, -1 without one.
+        step: Decides on a take.
+        counts: What counts the bucket, or the units in flight; None if nothing does.
+        state: The state before the operation, under the limit that it has or adopts.
+        after: The state after it.
+        flags: The flags of the tag that it is to get; None if its slot says its limit already.
+        victim: The former use of the slot that a new key gets; None for any other key.
+        owners: Other processes with units in flight. A denial stands only while they live.
+        allowed: Counts the allowed takes of its stripe.
+        is_refused: Whether it denies because a set is full.
+        ends_ns: The end of the stretch in which takes change one word, or two; 0 if no hint keeps this.
+        tagged: The tag in the slot.
+        within: Decides on a take within the stretch.
+        word: The word that such a take changes, or the first.
+        index: The index of that in the segment.
+        second_index: That of the second; None if there is none.
+    """
+
+    __slots__ = (
+        *("key", "place", "stripe", "asked", "most", "tag", "at", "number", "step"),
+        *("counts", "state", "after", "flags", "victim", "owners", "is_refused", "allowed"),
+        *("ends_ns", "tagged", "within", "word", "index", "second_index"),
+    )
+
+    step: Step
+    allowed: Word
+    after: State
+    tagged: Word
+    within: TakeWithin
+    word: Word
+    index: int
+    second_index: int | None
+
+    def __init__(self, place: Place, asked: Any) -> None:  # noqa: ANN401 - of some hints, nothing that equals a quota
+        """Seek what decides on the takes of a key."""
+        self.key = self.place = place
+        self.stripe = place.stripe
+        self.asked = asked
+        self.tag = SOUGHT
+        self.at = 0
+        self.number = -1
+        self.ends_ns = 0
+        self.state = FRESH
+        self.counts: Algorithm | Flight | None = None
+        self.flags: int | None = None
+        self.victim: Victim | None = None
+        self.owners: Collection[Owner] = ()
+        self.is_refused = False
+
+    def counted(self, counts: Algorithm | Flight) -> None:
+        """Have `counts` decide."""
+        self.counts, self.step, self.most = counts, counts.step, counts.burst
+
+    def stretch(self, within: Within) -> None:
+        """Have takes within a stretch of time change its words alone."""
+        self.within, self.index, self.ends_ns = within.take, self.at + within.word, within.ends_ns
+        self.second_index = None if within.second is None else self.at + within.second
+
+    def is_of(self, other: Found) -> bool:
+        """Return whether both are of the same key and limit."""
+        return self.key.fingerprint == other.key.fingerprint and self.asked == other.asked
+
+    def left(self, state: State, now_ns: int) -> tuple[int, int]:
+        """Return the units that a state leaves, and the time until all are there."""
+        if self.counts is None:
+            return 0, 0
+        return max(self.most - self.counts.spent(state, now_ns), 0), max(self.counts.full_at(state) - now_ns, 0)
