@@ -14,12 +14,12 @@ from shm_store.core.validation import not_a_quota, require_key
 from shm_store.errors import ConfigurationError, CostError, TableFullError
 from shm_store.quota import Concurrency, Quota
 from shm_store.rate_info import RateInfo
-from shm_store.table import hot
-from shm_store.table.found import ANY, Found
 from shm_store.table.handle import close_dropped
 from shm_store.table.operations import Receipt
 from shm_store.table.records.slots import Place
 from shm_store.table.table import Table
+from shm_store.table.takes import hot
+from shm_store.table.takes.found import ANY, Found
 
 T = TypeVar("T")
 

@@ -15,9 +15,9 @@ from shm_store.errors import BackendError, OwnershipError, StoreError
 from shm_store.process import forks
 from shm_store.process.unwinding import operations
 from shm_store.table.attachment import Attachment
-from shm_store.table.known import Known
 from shm_store.table.locking.stripes import Stripes
 from shm_store.table.records.tallies import Tallies
+from shm_store.table.takes.known import Known
 
 # Beyond the lock timeout, for an operation that has its stripe.
 _CLOSE_GRACE_NS: Final = NS_PER_SECOND // 10

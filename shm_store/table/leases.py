@@ -15,8 +15,6 @@ from shm_store.core.limiter import TakeCall
 from shm_store.errors import TableFullError
 from shm_store.quota import Quota
 from shm_store.rate_info import RateInfo
-from shm_store.table import hot
-from shm_store.table.found import Found
 from shm_store.table.locking.stripes import Hold
 from shm_store.table.records.record import Lease, decode
 from shm_store.table.records.slots import Place, Slot
@@ -33,6 +31,8 @@ from shm_store.table.segment.layout import (
     UNITS,
 )
 from shm_store.table.table import Table
+from shm_store.table.takes import hot
+from shm_store.table.takes.found import Found
 
 __all__ = ["DENIAL", "UNITS", "Deposit", "Lease", "Leasing", "Pending"]
 

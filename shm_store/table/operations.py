@@ -11,9 +11,6 @@ from typing import Final
 
 from shm_store.core.algorithms import FRESH, Algorithm, State
 from shm_store.quota import Quota, resized
-from shm_store.table.finding import Finding
-from shm_store.table.found import ANY, Found
-from shm_store.table.in_flight import InFlightUnits
 from shm_store.table.locking.journal import Journal
 from shm_store.table.locking.stripes import Hold
 from shm_store.table.records.record import Block, Bucket, Record
@@ -31,6 +28,9 @@ from shm_store.table.segment.layout import (
     UNASKED,
     WORD,
 )
+from shm_store.table.takes.finding import Finding
+from shm_store.table.takes.found import ANY, Found
+from shm_store.table.takes.in_flight import InFlightUnits
 
 # The state of a slot, and its tag.
 _read: Final = struct.Struct("@4Q24xQ").unpack_from

@@ -13,10 +13,7 @@ from shm_store.core.reservation import Settlements
 from shm_store.durations import NS_PER_SECOND
 from shm_store.process import forks
 from shm_store.table.attachment import Attachment, on_open
-from shm_store.table.finding import Finding
 from shm_store.table.handle import Handle, close_dropped
-from shm_store.table.in_flight import InFlightUnits
-from shm_store.table.known import Known
 from shm_store.table.locking.seats import Role
 from shm_store.table.locking.stripes import Hold, Stripes
 from shm_store.table.operations import Operations
@@ -27,7 +24,10 @@ from shm_store.table.records.victims import Victims
 from shm_store.table.segment.layout import MIN_TTL_AT, OTHER, TTL_INTERVAL_AT, WORD
 from shm_store.table.settling import Settling
 from shm_store.table.sweeps import Sweeps
-from shm_store.table.transaction import Transaction
+from shm_store.table.takes.finding import Finding
+from shm_store.table.takes.in_flight import InFlightUnits
+from shm_store.table.takes.known import Known
+from shm_store.table.takes.transaction import Transaction
 
 
 class Table:

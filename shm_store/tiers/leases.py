@@ -20,8 +20,8 @@ from shm_store.quota import Quota
 from shm_store.rate_info import RateInfo
 from shm_store.redis import Issue, Order
 from shm_store.store import ShmStore
-from shm_store.table.known import is_short
 from shm_store.table.leases import DENIAL, UNITS, Deposit, Lease, Pending
+from shm_store.table.takes.known import is_short
 from shm_store.tiers.bookkeeping import BookkeepingStore
 from shm_store.tiers.config import LeaseConfig
 from shm_store.tiers.server import Server

@@ -9,7 +9,7 @@ import pytest
 
 from shm_store import ShmStore, StripeTimeoutError
 from shm_store.http.request_limiter import RequestLimiter
-from shm_store.table.transaction import Transaction
+from shm_store.table.takes.transaction import Transaction
 from tests.service.asking import CLIENT, RIGHT, TOKEN, Ask, MakeApp, listed, path_of, ping
 
 WRONG: Final = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from shm_store.table import known
+from shm_store.table.takes import known
 from tests.conftest import OpenStore
 
 

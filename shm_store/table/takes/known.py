@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
 from shm_store.core.algorithms import Algorithm, TakeWithin, Word
-from shm_store.table.found import Found
 from shm_store.table.locking.stripes import Stripes
 from shm_store.table.records.labels import Labels
 from shm_store.table.segment.layout import LABEL_ALLOWED, LABEL_DENIED, SEAT_PHASES, TAG, word
+from shm_store.table.takes.found import Found
 
 #: Hints of one generation, 2 kB each at most; there are two. A key that is longer than 256 bytes has none.
 HINTS_MAX: Final = 8_192

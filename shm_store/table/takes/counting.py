@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from shm_store.rate_info import RateInfo
-from shm_store.table.found import Found
 from shm_store.table.locking.stripes import Stripes
 from shm_store.table.records.labels import Labels
 from shm_store.table.segment.layout import OTHER, REFUSED, SHADOW
+from shm_store.table.takes.found import Found
 
 
 class Counting:

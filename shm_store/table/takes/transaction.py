@@ -12,12 +12,9 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 from shm_store.core.algorithms import FRESH, Algorithm, State
-from shm_store.errors import ConfigurationError, StoreError, TableFullError, unusable_cost
+from shm_store.errors import ConfigurationError, StoreError, unusable_cost
 from shm_store.process import forks, identity
 from shm_store.rate_info import RateInfo
-from shm_store.table.counting import Counting
-from shm_store.table.finding import Finding
-from shm_store.table.found import Found
 from shm_store.table.locking.journal import Journal
 from shm_store.table.locking.seats import Seats
 from shm_store.table.locking.stripes import Stripes
@@ -31,6 +28,9 @@ from shm_store.table.segment.layout import (
     WORD,
 )
 from shm_store.table.segment.mapping import Segment
+from shm_store.table.takes.counting import Counting
+from shm_store.table.takes.finding import Finding
+from shm_store.table.takes.found import Found
 
 _read_state: Final = struct.Struct("@4Q").unpack_from
 # The state of a slot, and its tag.
@@ -209,7 +209,7 @@ class Transaction:
         if is_known:
             state = _read_state(self._memory, found.at * WORD)
         else:
-            found = self._searched(founds, position, enforced, now_ns, dead)
+            found = self._finding.find_among(founds, position, enforced, now_ns, dead or ())
             rare.append(found)
             state = found.state
         if states is not None:
@@ -235,23 +235,6 @@ class Transaction:
             if states is not None:
                 states[at] = after
         return RateInfo(is_allowed, found.most, remaining, reset_ns, retry_ns)
-
-    def _searched(
-        self, founds: list[Found], position: int, enforced: int, now_ns: int, dead: Collection[Owner] | None
-    ) -> Found:
-        """Find what decides on the take at a position, after those before it."""
-        sought = founds[position]
-        found = next((each for each in founds[:position] if each.is_of(sought)), None) if position else None
-        if found is None:
-            try:
-                found = self._finding.find(sought, now_ns, founds if len(founds) > 1 else (), dead or ())
-            except TableFullError:
-                # One in shadow mode must not deny the others, nor fail them.
-                if position < enforced:
-                    raise
-                found = self._finding.full(sought)
-        founds[position] = found
-        return found
 
     def _leave(self, founds: list[Found], infos: list[RateInfo], now_ns: int) -> None:
         """Have the allowed takes of a call that takes nothing say what is left without them."""

@@ -20,14 +20,14 @@ from shm_store.errors import StoreError
 from shm_store.process import forks
 from shm_store.quota import Quota
 from shm_store.rate_info import RateInfo
-from shm_store.table.found import ANY, Found
-from shm_store.table.known import Hint
 from shm_store.table.locking.seats import Seats
 from shm_store.table.locking.stripes import Stripes
 from shm_store.table.locking.waits import TRIES
 from shm_store.table.records.record import ARITHMETIC
 from shm_store.table.segment.layout import BUSY, IDLE, OTHER, SEAT_PHASES, WORD
 from shm_store.table.segment.mapping import Segment
+from shm_store.table.takes.found import ANY, Found
+from shm_store.table.takes.known import Hint
 
 _read: Final = struct.Struct("@4Q").unpack_from
 

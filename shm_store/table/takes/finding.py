@@ -12,9 +12,8 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 from shm_store.core.algorithms import BY_CODE, Algorithm, State, Word
+from shm_store.errors import TableFullError
 from shm_store.quota import Concurrency, Quota, resized
-from shm_store.table.found import SOUGHT, Found
-from shm_store.table.in_flight import InFlightUnits
 from shm_store.table.locking.stripes import Hold
 from shm_store.table.records.labels import Labels
 from shm_store.table.records.record import Owner, Record
@@ -34,6 +33,8 @@ from shm_store.table.segment.layout import (
     UNASKED,
     WORD,
 )
+from shm_store.table.takes.found import SOUGHT, Found
+from shm_store.table.takes.in_flight import InFlightUnits
 
 # Algorithms that are remembered, one for each quota; all are dropped when there would be more.
 _REMEMBERED: Final = 4_096
@@ -78,6 +79,34 @@ class Finding:
         self._asked: dict[Quota, Algorithm] = {}
         self._stored: dict[tuple[int, int, int, int], Algorithm] = {}
 
+    def find_among(
+        self, founds: list[Found], position: int, enforced: int, now_ns: int, dead: Collection[Owner]
+    ) -> Found:
+        """Find what decides on the take at a position of a call, after those before it, and put it there.
+
+        Args:
+            founds: What the call has found, and what it still seeks.
+            position: The position.
+            enforced: How many takes, the first ones, are not in shadow mode.
+            now_ns: The time.
+            dead: Processes that are known to be dead: their units in flight are free.
+
+        Raises:
+            TableFullError: The key is new, its set has no slot to give up, and the take is not in shadow mode.
+        """
+        sought = founds[position]
+        found = next((each for each in founds[:position] if each.is_of(sought)), None) if position else None
+        if found is None:
+            try:
+                found = self.find(sought, now_ns, founds if len(founds) > 1 else (), dead)
+            except TableFullError:
+                # One in shadow mode must not deny the others, nor fail them.
+                if position < enforced:
+                    raise
+                found = _denying(Found(sought.key, sought.asked), 0)
+        founds[position] = found
+        return found
+
     def find(self, sought: Found, now_ns: int, call: Sequence[Found] = (), dead: Collection[Owner] = ()) -> Found:
         """Find what decides on the takes of a key now.
 
@@ -107,10 +136,6 @@ class Finding:
         else:
             self._read(found, algorithm, number, now_ns)
         return found
-
-    def full(self, sought: Found) -> Found:
-        """Return what denies a take in shadow mode of a key for which there is no slot."""
-        return _denying(Found(sought.place, sought.asked), 0)
 
     def algorithm(self, quota: Quota) -> Algorithm:
         """Return what counts by a quota, with windows that begin where UTC's do if they are aligned."""

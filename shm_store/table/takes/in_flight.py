@@ -9,11 +9,11 @@ import os
 from collections.abc import Callable, Collection
 
 from shm_store.process import forks, identity
-from shm_store.table.found import SOUGHT, Flight, Found
 from shm_store.table.records.record import Owner, owner_of
 from shm_store.table.records.slots import Place, Slots
 from shm_store.table.records.victims import Victims
 from shm_store.table.segment.layout import FLAGS, IDLE_AT, IN_FLIGHT, IN_FLIGHT_LIMIT, IN_FLIGHT_UNITS, TAG
+from shm_store.table.takes.found import SOUGHT, Flight, Found
 
 
 class InFlightUnits:
