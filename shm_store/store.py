@@ -26,6 +26,9 @@ from shm_store.table.table import Table
 
 __all__ = ["ShmStore"]
 
+#: See `shm_store.process.unwinding`.
+IS_STORE_OPERATION = True
+
 
 class ShmStore(Front[str | Digest]):
     """A rate limiter whose buckets live in shared memory; implements `RateLimiter` and `Bookkeeping`.

@@ -29,6 +29,9 @@ from shm_store.durations import Duration
 from shm_store.quota import Concurrency, Quota
 from shm_store.rate_info import RateInfo
 
+#: See `shm_store.process.unwinding`.
+IS_STORE_OPERATION = True
+
 
 class Front(Generic[K_contra]):
     """What every store of this package is to its users; implements `RateLimiter` and `Backed`.

@@ -12,6 +12,9 @@ from shm_store.durations import NS_PER_SECOND, Duration, to_ns
 from shm_store.quota import INTERVAL_MAX_NS, Quota
 from shm_store.rate_info import RateInfo
 
+#: See `shm_store.process.unwinding`.
+IS_STORE_OPERATION = True
+
 # No sleep lasts longer: some platforms cannot tell one of centuries from one of no time.
 _NAP_NS: Final = 86_400 * NS_PER_SECOND
 

@@ -19,3 +19,6 @@ __all__ = [
     "select",
     "tables",
 ]
+
+#: See `shm_store.process.unwinding`.
+IS_STORE_OPERATION = True

@@ -11,6 +11,9 @@ from shm_store.errors import BackendError
 from shm_store.process import shortages
 from shm_store.process.namespaces import Host, Namespaces
 
+#: See `shm_store.process.unwinding`.
+IS_STORE_OPERATION = True
+
 # /proc/PID/stat after the command, which is in parentheses and may hold anything: state is field 3, start time 22.
 _STATE = 0
 # The kernel's own bound; a larger one was never a pid.

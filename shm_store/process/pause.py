@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import signal
 
+#: See `shm_store.process.unwinding`.
+IS_STORE_OPERATION = True
+
 
 def pause(seconds: float) -> None:
     """Sleep; what a signal handler raises meanwhile comes through.

@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno
 from typing import Final
 
+#: See `shm_store.process.unwinding`.
+IS_STORE_OPERATION = True
+
 _REMEDIES: Final = {
     errno.EMFILE: "allow the process more open files (ulimit -n)",
     errno.ENFILE: "allow the host more open files (sysctl fs.file-max)",

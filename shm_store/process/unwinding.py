@@ -4,49 +4,38 @@ A signal handler, a finalizer or a clock may call `os.fork` while its thread is 
 on, it would store a stale count, and release what its parent holds. So the operation's frames are traced in the child:
 the first opcode that one of them would execute raises an error instead, and so does all that would handle the error.
 The code that forks is not traced: it may end the child, replace its program, or use the store.
+
+A module whose functions are operations, or parts of one, has `IS_STORE_OPERATION`, or its package has it. Code that
+calls the code of users, such as middleware, has not: a child goes on with that.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import FrameType
 from typing import Any, Final, TypeVar
 
 from shm_store.errors import ForkInOperationError
 
 T = TypeVar("T")
-
-#: The packages and modules whose functions are operations, or parts of one.
-OPERATIONS: Final = tuple(
-    f"shm_store.{name}"
-    for name in (
-        "store",
-        "core.front",
-        "core.waiting",
-        "table",
-        "redis",
-        "tiers",
-        "process.identity",
-        "process.pause",
-        "process.shortages",
-        "operate.activity",
-        "operate.audit",
-        "operate.census",
-        "operate.entries",
-        "operate.snapshot",
-    )
-)
+_MARK: Final = "IS_STORE_OPERATION"
 
 
 def operations(frame: FrameType | None) -> Iterator[FrameType]:
     """Yield the frames of operations among `frame` and its callers, innermost first."""
     while frame is not None:
-        name = frame.f_globals.get("__name__", "")
-        if name.startswith("shm_store.") and any(name == each or name.startswith(each + ".") for each in OPERATIONS):
+        if _is_operation(frame.f_globals):
             yield frame
         frame = frame.f_back
+
+
+def _is_operation(names: Mapping[str, Any]) -> bool:
+    """Whether the module of these names, or its package, has `IS_STORE_OPERATION`."""
+    # Not `hasattr`: a package of the program may have a `__getattr__`.
+    package = sys.modules.get(getattr(names.get("__spec__"), "parent", ""))
+    return _MARK in names or _MARK in getattr(package, "__dict__", ())
 
 
 def begin() -> None:

@@ -8,3 +8,6 @@ with needed("shm_store.redis", "redis", extra="redis"):
     from shm_store.redis.store import RedisStore
 
 __all__ = ["Issue", "Order", "RedisConfig", "RedisStore"]
+
+#: See `shm_store.process.unwinding`.
+IS_STORE_OPERATION = True

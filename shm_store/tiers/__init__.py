@@ -6,3 +6,6 @@ from shm_store.tiers.fallback import FallbackStore
 from shm_store.tiers.leases import LeaseStore
 
 __all__ = ["BookkeepingStore", "FallbackStore", "LeaseConfig", "LeaseStore"]
+
+#: See `shm_store.process.unwinding`.
+IS_STORE_OPERATION = True

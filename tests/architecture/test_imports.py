@@ -8,7 +8,6 @@ from typing import Final
 
 import pytest
 
-from shm_store.process.unwinding import OPERATIONS
 from tests.architecture.modules import Imports, read_imports, within
 
 ROOT: Final = Path(__file__).parents[2]
@@ -146,9 +145,13 @@ def test_layers_place_every_module(imports: Imports) -> None:
     assert [module for module in imports if within(module, "shm_store") and _layer(module) is None] == []
 
 
-def test_operations_are_modules(imports: Imports) -> None:
-    """A child leaves the operations of its parent by the names of modules, each of which is there."""
-    assert [name for name in OPERATIONS if name not in imports] == []
+def test_packages_of_operations_are_whole() -> None:
+    """A child leaves every operation of its parent: a package within one of operations is one, too."""
+    packages = {path.parent.relative_to(ROOT).as_posix(): path for path in (ROOT / "shm_store").rglob("__init__.py")}
+    marked = {name for name, path in packages.items() if "IS_STORE_OPERATION = " in path.read_text("utf-8")}
+    within_one = {name for name in packages if name.rpartition("/")[0] in marked}
+    assert within_one <= marked
+    assert marked >= {"shm_store/table", "shm_store/redis", "shm_store/tiers", "shm_store/operate"}
 
 
 def test_read_imports_sees_every_form(tmp_path: Path) -> None:

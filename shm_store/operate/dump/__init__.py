@@ -4,3 +4,6 @@ from shm_store.operate.dump.loading import Loaded, load
 from shm_store.operate.dump.saving import dump
 
 __all__ = ["Loaded", "dump", "load"]
+
+#: See `shm_store.process.unwinding`.
+IS_STORE_OPERATION = True
