@@ -1,1 +1,1 @@
-"""Internal. What makes a rate limiter's answers correct HTTP, for any framework."""
+"""Internal. Limits on requests, and correct HTTP for their answers, in any framework."""

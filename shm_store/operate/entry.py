@@ -57,7 +57,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def policy(self) -> str:
-        """What the key begins with up to the first colon: the name of its policy, for keys that a middleware makes."""
+        """The beginning of the key, up to the first colon: in keys that a middleware makes, the name of its policy."""
         return "" if self.key is None else self.key.partition(":")[0]
 
     @property

@@ -1,6 +1,6 @@
-"""What is public, as docs/api.md lists it: `python -m tests.architecture.api` writes that page.
+"""The public names: `python -m tests.architecture.api` lists them in docs/api.md.
 
-A module of PUBLIC names in `__all__` what is public of it; all other modules are internal.
+`__all__` of a module of PUBLIC has its public names; all other modules are internal.
 """
 
 from __future__ import annotations

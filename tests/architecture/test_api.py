@@ -1,4 +1,4 @@
-"""What is public is listed in docs/api.md, and described; nothing else is for users."""
+"""docs/api.md lists and describes all public names, and no others."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_top_level_is_public_or_a_package_that_says_it_is_internal() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_pages_import_what_is_public(page: Path) -> None:
-    """What a page tells users to import is public."""
+    """Users import public names: a page tells them no other."""
     assert [each for each in _imports(page.read_text("utf-8")) if not _is_public(*each)] == []
 
 

@@ -1,1 +1,1 @@
-"""What the client receives: header fields, and answers in place of the application's."""
+"""The client's side: header fields on responses, and the answers to denied requests."""
