@@ -9,7 +9,7 @@ from typing import Self
 from shm_store.config import Config
 from shm_store.core.digest import Digest
 from shm_store.core.front import Front
-from shm_store.core.limiter import GetCall, TakeAllCall, TakeCall
+from shm_store.core.limiter import GetCall, ReserveCall, TakeAllCall, TakeCall
 from shm_store.core.tally import RequestTally, Tally
 from shm_store.core.validation import require_clock, require_instance, require_key
 from shm_store.durations import Duration, to_ns
@@ -60,6 +60,7 @@ class ShmStore(Front[str | Digest]):
     peek: TakeCall
     get: GetCall
     take_all: TakeAllCall
+    reserve: ReserveCall
     backend: TableBackend
 
     def __init__(self, table: Table, clock: Callable[[], int]) -> None:
@@ -72,6 +73,7 @@ class ShmStore(Front[str | Digest]):
         self.peek = self.backend.bind_peek(plain.peek)
         self.get = self.backend.bind_get(plain.get)
         self.take_all = self.backend.bind_take_all(plain.take_all)
+        self.reserve = self.backend.bind_reserve(plain.reserve)
 
     @classmethod
     def open(cls, config: Config | None = None, *, clock: Callable[[], int] = time.monotonic_ns) -> Self:

@@ -41,6 +41,21 @@ class TakeAllCall(Protocol):
         ...
 
 
+class ReserveCall(Protocol):
+    """The call signature of `reserve`."""
+
+    def __call__(
+        self,
+        key: str | Sequence[KeyReserve],
+        cost: int = 1,
+        quota: Quota | Concurrency | None = None,
+        *,
+        shadow: Collection[int] = (),
+    ) -> Reservation:
+        """Take what may be given back in part."""
+        ...
+
+
 class RateLimiter(Protocol):
     """One limit per key, which all processes that open the same store share. `ShmStore` says more about each method.
 

@@ -9,7 +9,8 @@ from typing import TypeVar
 from shm_store.core.algorithms import State
 from shm_store.core.backend import Decided, Take
 from shm_store.core.digest import Digest
-from shm_store.core.limiter import GetCall, KeyTake, TakeAllCall, TakeCall
+from shm_store.core.limiter import GetCall, KeyReserve, KeyTake, ReserveCall, TakeAllCall, TakeCall
+from shm_store.core.reservation import Reservation
 from shm_store.core.validation import not_a_quota, require_key
 from shm_store.errors import ConfigurationError, CostError, TableFullError
 from shm_store.quota import Concurrency, Quota
@@ -156,8 +157,9 @@ class TableBackend:
             costs: list[int] = []
             try:
                 for key, quota, cost in takes:
-                    found = hints[key][-1][-1]
-                    if quota is not found.asked and (default if quota is None else quota) != found.asked:
+                    found = hints[key][0]
+                    wanted = default if quota is None else quota
+                    if wanted is not found.asked and wanted != found.asked:
                         return slowly(takes, shadow=shadow)
                     founds.append(found)
                     costs.append(cost)
@@ -172,6 +174,38 @@ class TableBackend:
             return infos
 
         return take_all
+
+    def bind_reserve(self, slowly: ReserveCall) -> ReserveCall:
+        """Return the fast `reserve` of a store, for one key that is known; it leaves to `slowly` what is unusual."""
+        hints, run, default, settlements = self._known.recent, self._transaction.run, self.quota, self._settlements
+
+        def reserve(
+            key: str | Sequence[KeyReserve],
+            cost: int = 1,
+            quota: Quota | Concurrency | None = None,
+            *,
+            shadow: Collection[int] = (),
+        ) -> Reservation:
+            asked = default if quota is None else quota
+            try:
+                found = hints[key][0]  # type: ignore[index] # no hint is of a list
+            except (LookupError, TypeError):
+                return slowly(key, cost, quota, shadow=shadow)
+            if shadow != () or (asked is not found.asked and asked != found.asked):
+                return slowly(key, cost, quota, shadow=shadow)
+            founds, afters = [found], list[State]()
+            try:
+                (info,), is_denied, rare = run(founds, [cost], afters=afters)
+            except TableFullError:
+                return slowly(key, cost, quota, shadow=shadow)
+            if rare:
+                self._remember(rare)
+            # To call the classes would cost 0.1 µs more each.
+            take = tuple.__new__(Take, (key, asked, cost, False))
+            decided = tuple.__new__(Decided, (info, not is_denied, Receipt(founds[0], afters[0])))
+            return Reservation([take], [decided], settlements, self)
+
+        return reserve
 
     def place(self, key: str) -> Place:
         """Return where a key belongs."""

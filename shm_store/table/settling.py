@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from types import FrameType
 
 from shm_store.core.backend import Part
@@ -33,11 +34,13 @@ class Settling:
 
     def settle(self, parts: Sequence[Part]) -> None:
         """Settle each part once; see `Settler.settle`."""
-        failed = None
+        failed, settle = None, self._operations.settle
         for _, decided, units in parts:
-            assert isinstance(decided.receipt, Receipt)
+            receipt = decided.receipt
+            assert isinstance(receipt, Receipt)
             try:
-                self._settle(decided.receipt, units)
+                if not receipt.is_settled:
+                    self._stripes.run_all((receipt.found.stripe,), partial(settle, receipt, units))
             except StoreError as error:
                 failed = error
         if failed is not None:
@@ -46,8 +49,3 @@ class Settling:
     def abandon(self, _parts: Sequence[Part], caller: FrameType) -> bool:
         """Return whether a finalizer may settle: not in the middle of an operation of its thread."""
         return not any(operations(caller))
-
-    def _settle(self, receipt: Receipt, units: int) -> None:
-        if not receipt.is_settled:
-            settle = self._operations.settle
-            self._stripes.run(receipt.found.stripe, lambda hold: settle(hold, receipt, units))

@@ -44,7 +44,8 @@ class Journal:
         """
         length = len(log)
         if length <= _SHORT:
-            _PACKERS[length](self._memory, self._lengths_at + stripes[0] * _STRIPE, length, *log)
+            pack = _PACKERS[length]
+            pack(self._memory, self._lengths_at + stripes[0] * _STRIPE, length, *log)
         else:
             self._log(stripes, log)
         seat[SEAT_COMMITTED] = 1
@@ -89,8 +90,8 @@ class Journal:
 
     def _store(self, log: list[int]) -> None:
         words, each = self._words, iter(log)
-        for at, value in zip(each, each):  # noqa: B905 - a keyword costs 100 ns
-            words[at] = value
+        for at in each:
+            words[at] = next(each)
 
 
 def _pairs(log: list[int]) -> Iterator[tuple[int, int]]:

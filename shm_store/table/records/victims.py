@@ -52,8 +52,11 @@ class Victims:
         Raises:
             TableFullError: There is none to give up.
         """
-        vacant = self._vacant(place, kept)
-        if vacant is not None:
+        controls = self._slots.controls(place.set_index)
+        vacant = controls.find(VACANT)
+        while vacant in kept:
+            vacant = controls.find(VACANT, vacant + 1)
+        if vacant >= 0:
             return self._of_vacant[vacant]
         idle_at, tags = self._slots.column(place.set_index, IDLE_AT), self._slots.column(place.set_index, TAG)
         number = idle_at.index(min(idle_at))
@@ -70,10 +73,3 @@ class Victims:
     def full(self) -> TableFullError:
         """Return what to raise about a key that gets no slot."""
         return TableFullError(self._name, self._set_slots)
-
-    def _vacant(self, place: Place, kept: Collection[int]) -> int | None:
-        controls = self._slots.controls(place.set_index)
-        number = controls.find(VACANT)
-        while number in kept:
-            number = controls.find(VACANT, number + 1)
-        return None if number < 0 else number

@@ -95,7 +95,11 @@ class Finding:
             TableFullError: The key is new, its set has no slot to give up, and the take is not in shadow mode.
         """
         sought = founds[position]
-        found = next((each for each in founds[:position] if each.is_of(sought)), None) if position else None
+        found = None
+        if position:
+            # Not one that a hint keeps: others read it meanwhile.
+            earlier = (each for each in founds[:position] if each.is_of(sought) and not each.ends_ns)
+            found = next(earlier, None)
         if found is None:
             try:
                 found = self.find(sought, now_ns, founds if len(founds) > 1 else (), dead)
@@ -201,16 +205,16 @@ class Finding:
 
     def occupy(self, place: Place, victim: Victim, words: Sequence[int], flags: int) -> int:
         """Give a slot to a new key, with these words, and return its tag."""
-        number, stripe_record = victim.number, self._records[place.stripe]
+        slots, number, stripe_record = self._slots, victim.number, self._records[place.stripe]
         if victim.kind is not None:
-            self._slots.vacate(place.set_index, number)
+            slots.vacate(place.set_index, number)
             stripe_record[victim.kind] += 1
         tag = next_tag(stripe_record, flags)
-        _write(self._memory, self._slots.at(place.set_index, number) * WORD, *words, tag)
+        _write(self._memory, slots.at(place.set_index, number) * WORD, *words, tag)
         if self._labels is not None:
             self._labels.write(place.set_index, number, place.key)
         # The fingerprint last: until then the slot is vacant, whatever its words say.
-        self._slots.publish(place.set_index, number, place.fingerprint)
+        slots.publish(place.set_index, number, place.fingerprint)
         return tag
 
     def _is_blocked(self, found: Found, now_ns: int) -> bool:

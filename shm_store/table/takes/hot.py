@@ -69,7 +69,7 @@ def bind(  # noqa: C901, PLR0915 - one closure, whose calls are what it saves
         if cost is not only[settled[()]] and (type(cost) is not int or cost < 1 or not settled[()]):
             return slowly(key, cost, quota)
         try:
-            phase, acquire, release, tagged, tag, asked, ends_ns, word, second, within, limit, allowed, let, rest = (
+            found, phase, acquire, release, tagged, tag, asked, ends_ns, word, second, within, limit, allowed, let = (
                 hints[key]
             )
             # Equal quotas are mostly one object; to compare two costs 30 ns.
@@ -115,10 +115,10 @@ def bind(  # noqa: C901, PLR0915 - one closure, whose calls are what it saves
                             word[()] = units
                             if second is not None:
                                 second[()] = later
-                    elif cost > limit or rest[0] is None:
+                    elif cost > limit or found.denied is None:
                         is_allowed = None
                     else:
-                        is_allowed, remaining, reset_ns, retry_ns, _ = denial(rest[2], now_ns, cost)
+                        is_allowed, remaining, reset_ns, retry_ns, _ = denial(found, now_ns, cost)
                     if is_allowed and stores:
                         # `+=` would cost 15 ns more.
                         allowed[()] = allowed[()] + 1
@@ -127,7 +127,7 @@ def bind(  # noqa: C901, PLR0915 - one closure, whose calls are what it saves
                     elif is_allowed is None or not stores:
                         stripes.records[phase - SEAT_PHASES][OTHER] += 1
                     else:
-                        denied, kept, _ = rest
+                        denied, kept = found.denied, found.kept
                         denied[()] = denied[()] + 1  # type: ignore[index] # where it is None, another place denies
                         if kept is not None:
                             kept[()] = kept[()] + 1

@@ -21,6 +21,7 @@ _WIDE: Final = 4
 
 #: How the hot path takes from a key. A plain tuple: unpacking a NamedTuple costs some 50 ns more.
 Hint: TypeAlias = tuple[
+    Found,  # the bucket, with what few takes need
     int,  # index of the stripe's phase in a seat
     Callable[[bool], bool],  # acquire
     Callable[[], None],  # release
@@ -34,10 +35,7 @@ Hint: TypeAlias = tuple[
     int,  # most units at once
     Word,  # the stripe's counter `allowed`
     "Word | None",  # the key's counter `allowed`
-    "Rest",
 ]
-#: What few takes need: the stripe's counter `denied`, None if another place denies; the key's counter; the bucket.
-Rest: TypeAlias = "tuple[Word | None, Word | None, Found]"
 
 
 class Known:
@@ -73,7 +71,7 @@ class Known:
             if hint is None:
                 return None
             self._keep(key, hint)
-        return hint[-1][-1]
+        return hint[0]
 
     def remember(self, found: Found) -> None:
         """Keep a hint to the bucket of a key, unless it is new, or its key is long.
@@ -109,8 +107,10 @@ class Known:
         semaphore = self._stripes.semaphores[stripe]
         allowed, denied = self._stripes.outcomes[stripe]
         found.tagged, found.word = word(self._words, found.at + TAG), word(self._words, found.index)
-        let, kept = self._usage(found)
+        let, found.kept = self._usage(found)
+        found.denied = denied if denies else None
         hint = (
+            found,
             SEAT_PHASES + stripe,
             semaphore.acquire,
             semaphore.release,
@@ -124,7 +124,6 @@ class Known:
             found.most,
             allowed,
             let,
-            (denied if denies else None, kept, found),
         )
         self._keep(key, hint)
 

@@ -97,14 +97,17 @@ class Transaction:
         """
         seats, stripes, acquire, release = self._seats, self._stripes, self._acquire, self._release
         enforced = len(founds) - shadows
-        # A key may come twice: its second take is decided on what the first one leaves.
+        # A key may come twice: its second take is decided on what the first one leaves, by the index of its slot.
         states: dict[int, State] | None = None
         if len(founds) == 1:
             order = [founds[0].stripe]
         else:
-            order = sorted({found.stripe for found in founds})
-            if len(order) < len(founds):
-                states = {}
+            order = [found.stripe for found in founds]
+            order.sort()
+            if len({*order}) < len(order):
+                order = sorted({*order})
+                if len({found.key.fingerprint for found in founds}) < len(founds):
+                    states = {}
                 if len(founds) > TAKES_MAX * len(order):
                     remedy = f"take from at most {TAKES_MAX} keys at once for each stripe, or use more stripes"
                     raise ConfigurationError("takes", f"{len(founds)} keys in {len(order)} stripes", remedy)
@@ -157,13 +160,16 @@ class Transaction:
                 if stores:
                     if rare:
                         self._place(seat, order, founds, infos, is_denied=is_denied)
-                    if log:
-                        if len(founds) == 1:
-                            self._store(seat, order, founds[0], log)
-                        else:
-                            self._journal.write(seat, order, log)
+                    if len(log) == 2:
+                        # One word is one store: there is no half of it.
+                        self._words[log[0]] = log[1]
+                    elif log and len(founds) == 1:
+                        self._store(seat, order, founds[0], log)
+                    elif log:
+                        self._journal.write(seat, order, log)
                     if afters is not None:
-                        afters += [_read_state(self._memory, found.at * WORD) for found in founds]
+                        for found in founds:
+                            afters.append(_read_state(self._memory, found.at * WORD))
                 if stores and not is_denied and not shadows and self._labels is None:
                     for found in founds:
                         counter = found.allowed
@@ -269,10 +275,6 @@ class Transaction:
     def _store(self, seat: memoryview, order: Sequence[int], found: Found, log: list[int]) -> None:
         """Store the log of one take, all of it or nothing; word by word if each prefix of these stores is safe."""
         words = self._words
-        if len(log) == 2:
-            # One word is one store: there is no half of it.
-            words[log[0]] = log[1]
-            return
         if found.ends_ns:
             # Within a stretch, the words are logged in the order in which they may be stored.
             for index in range(0, len(log), 2):
