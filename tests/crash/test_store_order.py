@@ -11,7 +11,7 @@ from __future__ import annotations
 import dis
 import itertools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Final
@@ -29,6 +29,14 @@ if TYPE_CHECKING:
 LIMIT = 5
 INTERVAL_S = 3
 SLOTS = 8
+
+
+#: Its emission interval is no whole number of nanoseconds: a take changes two words.
+GCRA: Final = Quota(7, INTERVAL_S, burst=LIMIT, algorithm="gcra")
+WHOLE: Final = Quota(3, INTERVAL_S, burst=LIMIT, algorithm="gcra")
+SLIDING: Final = Quota(LIMIT, INTERVAL_S, algorithm="sliding-window")
+#: A quota of each algorithm, and of each number of words that a take changes.
+EACH: Final = (Quota(LIMIT, INTERVAL_S), Quota(LIMIT, INTERVAL_S, algorithm="fixed-window"), WHOLE, GCRA, SLIDING)
 
 
 class DiedError(Exception):
@@ -128,6 +136,92 @@ def take_in_window(world: World) -> tuple[Callable[[], object], Check]:
         assert world.admitted("a") in ((1,) if world.done else (1, 2))
 
     return lambda: world.dying.take("a"), check
+
+
+def hot_take(quota: Quota, cost: int = 1) -> Scenario:
+    """By a hint of the process that dies."""
+
+    def scenario(world: World) -> tuple[Callable[[], object], Check]:
+        _know(world, {"a": quota})
+        left = quota.most - 2
+
+        def check() -> None:
+            # For so long at most, half a take of gcra may deny what it has not taken.
+            world.clock.advance(1e-9)
+            assert world.admitted("a", quota) in ((left - cost,) if world.done else (left - cost, left))
+
+        return lambda: world.dying.take("a", cost, quota), check
+
+    return scenario
+
+
+def hot_take_a_fraction_too_early(world: World) -> tuple[Callable[[], object], Check]:
+    """A seventh of a nanosecond before the second unit comes back, half of a take does not bring it back."""
+    _know(world, {"a": GCRA})
+    world.hinted.take("a", LIMIT - 2, GCRA)
+    world.clock.advance(2 * INTERVAL_S * 10**9 // 7 / 10**9)
+
+    def check() -> None:
+        assert world.admitted("a", GCRA) in ((0,) if world.done else (0, 1))
+
+    return lambda: world.dying.take("a", 1, GCRA), check
+
+
+def hot_take_of_an_override(world: World) -> tuple[Callable[[], object], Check]:
+    world.hinted.set("a", 9, "1h")
+    _know(world, {"a": None})
+
+    def check() -> None:
+        assert world.admitted("a") in ((9 - 4,) if world.done else (9 - 4, 9 - 2))
+
+    return lambda: world.dying.take("a", 2), check
+
+
+def denied_hot_take(quota: Quota) -> Scenario:
+    def scenario(world: World) -> tuple[Callable[[], object], Check]:
+        _know(world, {"a": quota})
+
+        def check() -> None:
+            assert world.admitted("a", quota) == quota.most - 2
+
+        return lambda: world.dying.take("a", quota.most - 1, quota), check
+
+    return scenario
+
+
+def take_all_of_known_keys(world: World) -> tuple[Callable[[], object], Check]:
+    """Of each algorithm, and twice from one key; all or none."""
+    quotas = {f"{quota.algorithm} {quota.limit}": quota for quota in EACH}
+    _know(world, quotas)
+
+    def check() -> None:
+        world.clock.advance(1e-9)
+        spent = {quota.most - world.admitted(key, quota) for key, quota in quotas.items()}
+        assert spent in (({4},) if world.done else ({4}, {2}))
+
+    takes = [(key, quota, 1) for key, quota in quotas.items()]
+    return lambda: world.dying.take_all(takes + takes), check
+
+
+def take_all_of_other_quotas(world: World) -> tuple[Callable[[], object], Check]:
+    """A key may have its new limit, and nothing taken by it; what is taken is taken of all."""
+    _know(world, {"a": EACH[0], "b": GCRA, "same": SLIDING})
+    new = {"a": Quota(9, "3s"), "b": Quota(11, "3s", burst=9, algorithm="gcra"), "same": SLIDING}
+
+    def check() -> None:
+        world.clock.advance(1e-9)
+        left = [world.admitted(key, quota) for key, quota in new.items()]
+        assert left in (([5, 5, 1],) if world.done else ([5, 5, 1], [7, 7, 3]))
+
+    return lambda: world.dying.take_all([(key, quota, 2) for key, quota in new.items()]), check
+
+
+def _know(world: World, quotas: Mapping[str, Quota | None]) -> None:
+    """Spend two units of each key, and have both processes know all of them."""
+    for store in (world.hinted, world.dying):
+        for key, quota in quotas.items():
+            store.take(key, 1, quota)
+            store.peek(key, 1, quota)
 
 
 def take_that_refills(world: World) -> tuple[Callable[[], object], Check]:
@@ -387,6 +481,14 @@ def sweep_of_blocks(world: World) -> tuple[Callable[[], object], Check]:
 
 SCENARIOS: dict[str, tuple[Scenario, int]] = {
     "take in the window": (take_in_window, 1),
+    **{f"hot take of {quota.algorithm}, {quota.limit}": (hot_take(quota), 4) for quota in EACH},
+    "hot take of several units": (hot_take(EACH[0], 2), 4),
+    "hot take of several units of gcra": (hot_take(GCRA, 3), 5),
+    "hot take a fraction too early": (hot_take_a_fraction_too_early, 5),
+    "hot take of an override": (hot_take_of_an_override, 4),
+    **{f"denied hot take of {quota.algorithm}, {quota.limit}": (denied_hot_take(quota), 3) for quota in EACH},
+    "take_all of known keys": (take_all_of_known_keys, 30),
+    "take_all of other quotas": (take_all_of_other_quotas, 40),
     "take that refills": (take_that_refills, 2),
     "first take": (first_take, 7),
     "first take into a full set": (first_take_into_a_full_set(victim_returns=False), 9),
