@@ -18,6 +18,7 @@ from shm_store.operate.entries import digest_of
 from shm_store.operate.inspection import Inspection
 from shm_store.operate.stats import Stats, SweeperState
 from shm_store.quota import INTERVAL_MAX_NS, INTERVAL_MIN_NS, Quota
+from shm_store.table import bound
 from shm_store.table.backend import TableBackend
 from shm_store.table.leases import Leasing
 from shm_store.table.locking.seats import Role
@@ -69,11 +70,11 @@ class ShmStore(Front[str | Digest]):
         super().__init__(TableBackend(table), settlements=table.handle.settlements, clock=clock)
         self._table = table
         plain = Front(self.backend, settlements=table.handle.settlements)
-        self.take = self.backend.bind_take()
-        self.peek = self.backend.bind_peek(plain.peek)
-        self.get = self.backend.bind_get(plain.get)
-        self.take_all = self.backend.bind_take_all(plain.take_all)
-        self.reserve = self.backend.bind_reserve(plain.reserve)
+        self.take = bound.take(self.backend)
+        self.peek = bound.peek(self.backend, plain.peek)
+        self.get = bound.get(self.backend, plain.get)
+        self.take_all = bound.take_all(self.backend, plain.take_all)
+        self.reserve = bound.reserve(self.backend, plain.reserve)
 
     @classmethod
     def open(cls, config: Config | None = None, *, clock: Callable[[], int] = time.monotonic_ns) -> Self:

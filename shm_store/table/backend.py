@@ -1,16 +1,14 @@
-"""The table as the back end of a store: what the front asks of it, and what a store calls past the front."""
+"""The table as the back end of a store: what the front asks of it."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from operator import itemgetter
 from typing import TypeVar
 
 from shm_store.core.algorithms import State
 from shm_store.core.backend import Decided, Take
 from shm_store.core.digest import Digest
-from shm_store.core.limiter import GetCall, KeyReserve, KeyTake, ReserveCall, TakeAllCall, TakeCall
-from shm_store.core.reservation import Reservation
 from shm_store.core.validation import not_a_quota, require_key
 from shm_store.errors import ConfigurationError, CostError, TableFullError
 from shm_store.quota import Concurrency, Quota
@@ -19,14 +17,20 @@ from shm_store.table.handle import close_dropped
 from shm_store.table.operations import Receipt
 from shm_store.table.records.slots import Place
 from shm_store.table.table import Table
-from shm_store.table.takes import hot
-from shm_store.table.takes.found import ANY, Found
+from shm_store.table.takes.found import Found
 
 T = TypeVar("T")
 
 
 class TableBackend:
-    """Keeps buckets in one table; implements `Backend`. See there for the attributes."""
+    """Keeps buckets in one table; implements `Backend`. See there for the other attributes.
+
+    Attributes:
+        table: The table.
+        transaction: Decides on takes.
+        known: What this store remembers of keys.
+        settlements: Its settlements.
+    """
 
     keys: tuple[type, ...] = (str, Digest)
     is_split = False
@@ -34,10 +38,10 @@ class TableBackend:
 
     def __init__(self, table: Table) -> None:
         """Keep them in `table`, which is closed with this."""
-        self._table = table
-        self._transaction = table.transaction
-        self._settlements = table.handle.settlements
-        self._known = table.new_known()
+        self.table = table
+        self.transaction = table.transaction
+        self.settlements = table.handle.settlements
+        self.known = table.new_known()
         self.name = table.config.name
         self.quota = table.config.quota
         self.realm = f"shm://{self.name}"
@@ -47,7 +51,7 @@ class TableBackend:
     @property
     def pid(self) -> int:
         """The process."""
-        return self._table.settling.pid
+        return self.table.settling.pid
 
     def partition(self, keys: Sequence[str]) -> list[list[int]]:
         """Return the positions of all keys as one group."""
@@ -64,8 +68,8 @@ class TableBackend:
         """Answer what a take would answer, and change nothing."""
         close_dropped()
         founds = [self._sought(take.key, take.quota)]
-        infos, _, rare = self._transaction.run(founds, [take.cost], stores=False)
-        self._remember(rare)
+        infos, _, rare = self.transaction.run(founds, [take.cost], stores=False)
+        self.remember(rare)
         return infos[0]
 
     def reserve(self, takes: Sequence[Take]) -> list[Decided]:
@@ -81,12 +85,12 @@ class TableBackend:
     def get(self, key: str | Digest) -> tuple[int, int]:
         """Return (limit, remaining); (0, 0) if there is no bucket."""
         place = self.any_place(key)
-        answer, found = self._table.stripes.run(place.stripe, lambda hold: self._table.operations.get(hold, place))
+        answer, found = self.table.stripes.run(place.stripe, lambda hold: self.table.operations.get(hold, place))
         if found is not None and isinstance(key, str):
-            known = self._known.found(key)
+            known = self.known.found(key)
             # A hint to the bucket as it is knows more: the quota of takes.
             if known is None or known.tag != found.tag:
-                self._known.remember(found)
+                self.known.remember(found)
         return answer
 
     def set(self, key: str | Digest, quota: Quota, *, keep_spent: bool) -> bool:
@@ -95,15 +99,15 @@ class TableBackend:
         Raises:
             ConfigurationError: No bucket has the digest.
         """
-        place, operations = self.whole_place(key), self._table.operations
-        return self._table.stripes.run(
+        place, operations = self.whole_place(key), self.table.operations
+        return self.table.stripes.run(
             place.stripe, lambda hold: operations.set(hold, place, quota, keep_spent=keep_spent)
         )
 
     def reset(self, key: str | Digest) -> bool:
         """Forget a bucket and its override; return whether there was one."""
         place = self.any_place(key)
-        return self._table.stripes.run(place.stripe, lambda hold: self._table.operations.reset(hold, place))
+        return self.table.stripes.run(place.stripe, lambda hold: self.table.operations.reset(hold, place))
 
     def block(self, key: str | Digest, wait_ns: int) -> None:
         """Deny every take of a key for so long.
@@ -112,109 +116,25 @@ class TableBackend:
             ConfigurationError: No bucket has the digest.
         """
         place = self.whole_place(key)
-        self._table.stripes.run(place.stripe, lambda hold: self._table.operations.block(hold, place, wait_ns))
+        self.table.stripes.run(place.stripe, lambda hold: self.table.operations.block(hold, place, wait_ns))
 
     def unblock(self, key: str | Digest) -> bool:
         """End the block of a key; return whether there was one."""
         place = self.any_place(key)
-        return self._table.stripes.run(place.stripe, lambda hold: self._table.operations.unblock(hold, place))
+        return self.table.stripes.run(place.stripe, lambda hold: self.table.operations.unblock(hold, place))
 
     def close(self) -> None:
         """Let go of the segment."""
-        self._table.close()
-
-    def bind_take(self) -> TakeCall:
-        """Return the fast `take` of a store. It refers to this, and this must not refer to it: that were a cycle."""
-        return self._bound(self._take)
-
-    def bind_peek(self, slowly: TakeCall) -> TakeCall:
-        """Return the fast `peek` of a store, which leaves to `slowly` what is unusual."""
-        return self._bound(slowly, stores=False)
-
-    def bind_get(self, slowly: GetCall) -> GetCall:
-        """Return the fast `get` of a store, which leaves to `slowly` what is unusual."""
-        look = self._bound(_unknown, stores=False)
-
-        def get(key: str | Digest) -> tuple[int, int]:
-            # No hint has the hash of a Digest.
-            info = look(key, 1, ANY)  # type: ignore[arg-type]
-            remaining = info.remaining + info.allowed
-            # A full bucket may have expired.
-            if info is _UNKNOWN or remaining == info.limit:
-                return slowly(key)
-            return info.limit, remaining
-
-        return get
-
-    def bind_take_all(self, slowly: TakeAllCall) -> TakeAllCall:
-        """Return the fast `take_all` of a store, for keys that are all known; it leaves to `slowly` what is unusual."""
-        hints, run, default = self._known.recent, self._transaction.run, self.quota
-
-        def take_all(takes: Sequence[KeyTake], *, shadow: Collection[int] = ()) -> list[RateInfo]:
-            if shadow != () or type(takes) is not list or not takes:
-                return slowly(takes, shadow=shadow)
-            founds: list[Found] = []
-            costs: list[int] = []
-            try:
-                for key, quota, cost in takes:
-                    found = hints[key][0]
-                    wanted = default if quota is None else quota
-                    if wanted is not found.asked and wanted != found.asked:
-                        return slowly(takes, shadow=shadow)
-                    founds.append(found)
-                    costs.append(cost)
-            except (LookupError, TypeError, ValueError):
-                return slowly(takes, shadow=shadow)
-            try:
-                infos, _, rare = run(founds, costs)
-            except TableFullError:
-                return slowly(takes, shadow=shadow)
-            if rare:
-                self._remember(rare)
-            return infos
-
-        return take_all
-
-    def bind_reserve(self, slowly: ReserveCall) -> ReserveCall:
-        """Return the fast `reserve` of a store, for one key that is known; it leaves to `slowly` what is unusual."""
-        hints, run, default, settlements = self._known.recent, self._transaction.run, self.quota, self._settlements
-
-        def reserve(
-            key: str | Sequence[KeyReserve],
-            cost: int = 1,
-            quota: Quota | Concurrency | None = None,
-            *,
-            shadow: Collection[int] = (),
-        ) -> Reservation:
-            asked = default if quota is None else quota
-            try:
-                found = hints[key][0]  # type: ignore[index] # no hint is of a list
-            except (LookupError, TypeError):
-                return slowly(key, cost, quota, shadow=shadow)
-            if shadow != () or (asked is not found.asked and asked != found.asked):
-                return slowly(key, cost, quota, shadow=shadow)
-            founds, afters = [found], list[State]()
-            try:
-                (info,), is_denied, rare = run(founds, [cost], afters=afters)
-            except TableFullError:
-                return slowly(key, cost, quota, shadow=shadow)
-            if rare:
-                self._remember(rare)
-            # To call the classes would cost 0.1 µs more each.
-            take = tuple.__new__(Take, (key, asked, cost, False))
-            decided = tuple.__new__(Decided, (info, not is_denied, Receipt(founds[0], afters[0])))
-            return Reservation([take], [decided], settlements, self)
-
-        return reserve
+        self.table.close()
 
     def place(self, key: str) -> Place:
         """Return where a key belongs."""
         close_dropped()
-        return self._table.slots.locate(key)
+        return self.table.slots.locate(key)
 
     def any_place(self, key: str | Digest) -> Place:
         """Return the place of a key that may be given by its digest; of one without a bucket, half a fingerprint."""
-        return self._table.place_of(key) if isinstance(key, Digest) else self.place(key)
+        return self.table.place_of(key) if isinstance(key, Digest) else self.place(key)
 
     def whole_place(self, key: str | Digest) -> Place:
         """Return the place of a key for what may need a new slot, which takes more than half a fingerprint.
@@ -227,22 +147,9 @@ class TableBackend:
             raise ConfigurationError("key", str(key), "no bucket has this digest: give the text of the key")
         return place
 
-    def _bound(self, slowly: TakeCall, *, stores: bool = True) -> TakeCall:
-        table = self._table
-        return hot.bind(
-            hints=self._known.recent,
-            segment=table.segment,
-            seats=table.seats,
-            stripes=table.stripes,
-            clock=table.clock,
-            default=self.quota,
-            slowly=slowly,
-            stores=stores,
-        )
-
-    def _take(self, key: str, cost: int = 1, quota: Quota | None = None) -> RateInfo:
+    def take_slowly(self, key: str, cost: int = 1, quota: Quota | None = None) -> RateInfo:
         """Take where the hot path does not lead."""
-        self._settlements.begin()
+        self.settlements.begin()
         close_dropped()
         require_key(key)
         if quota is None:
@@ -252,15 +159,15 @@ class TableBackend:
         founds = [self._sought(key, quota)]
         infos, _, rare = self._run(founds, [cost], 0)
         if founds[0].victim is None:
-            self._remember(rare)
+            self.remember(rare)
         return infos[0]
 
     def _sought(self, key: str, quota: Quota | Concurrency) -> Found:
         """Return what a hint says of a key, or what is still to be found."""
-        found = self._known.found(key)
+        found = self.known.found(key)
         if found is not None and (found.asked is quota or found.asked == quota):
             return found
-        return Found(self._table.slots.locate(key), quota)
+        return Found(self.table.slots.locate(key), quota)
 
     def _decided(self, takes: Sequence[Take], afters: list[State] | None) -> tuple[list[Found], list[RateInfo], bool]:
         """Return of each take what has decided and its answer, and whether one was denied; see `Transaction.run`."""
@@ -276,7 +183,7 @@ class TableBackend:
             return self._shadowed(takes, founds, afters, shadows)
         infos, is_denied, rare = self._run(founds, costs, 0, afters)
         if rare:
-            self._remember(rare)
+            self.remember(rare)
         return founds, infos, is_denied
 
     def _shadowed(
@@ -290,7 +197,7 @@ class TableBackend:
         except CostError as error:
             error.index = order[error.index]
             raise
-        self._remember(rare)
+        self.remember(rare)
         if afters:
             afters[:] = _restored(order, afters)
         return _restored(order, founds), _restored(order, infos), is_denied
@@ -299,27 +206,20 @@ class TableBackend:
         self, founds: list[Found], costs: Sequence[int], shadows: int, afters: list[State] | None = None
     ) -> tuple[list[RateInfo], bool, list[Found]]:
         try:
-            return self._transaction.run(founds, costs, shadows, afters=afters)
+            return self.transaction.run(founds, costs, shadows, afters=afters)
         except TableFullError:
             # Without a sweeper, too, what the dead had in flight makes room.
-            if not sum(map(self._table.sweep_set, {found.key.set_index for found in founds})):
+            if not sum(map(self.table.sweep_set, {found.key.set_index for found in founds})):
                 raise
             founds[:] = [Found(found.key, found.asked) for found in founds]
-            return self._transaction.run(founds, costs, shadows, afters=afters)
+            return self.transaction.run(founds, costs, shadows, afters=afters)
 
-    def _remember(self, rare: list[Found]) -> None:
+    def remember(self, rare: list[Found]) -> None:
         """Keep hints to the buckets that were found anew."""
         for found in rare:
-            self._known.remember(found)
+            self.known.remember(found)
 
 
 def _restored(order: Sequence[int], values: Sequence[T]) -> list[T]:
     """Return values in their places, of which `order` has the positions."""
     return [value for _, value in sorted(zip(order, values, strict=True), key=itemgetter(0))]
-
-
-_UNKNOWN = RateInfo(False, 0, -1, 0)
-
-
-def _unknown(key: str, cost: int = 1, quota: Quota | None = None) -> RateInfo:  # noqa: ARG001 - a TakeCall
-    return _UNKNOWN

@@ -145,7 +145,7 @@ def _key(quota: Quota) -> str:
 
 def _use_two_and_forget(world: World) -> None:
     _use_two(world)
-    world.store.backend._known.clear()
+    world.store.backend.known.clear()
 
 
 def _set_and_use_two(world: World) -> None:

@@ -73,7 +73,7 @@ class HotPath(RuleBasedStateMachine):
     def both(self, which: int, call: Callable[[ShmStore], T]) -> list[T | str]:
         """Return what a call on one of the stores of each table answers, or what it raises."""
         for store in self.tables[1]:
-            store.backend._known.clear()
+            store.backend.known.clear()
         answers: list[T | str] = []
         for stores in self.tables:
             try:

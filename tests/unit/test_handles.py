@@ -360,7 +360,7 @@ def test_operation_that_began_before_close_leaves_no_hint(name: str) -> None:
     with ShmStore.open(_config(name)):
         closing = ShmStore.open(_config(name))
         closing.take("a")
-        hints = closing.backend._known
+        hints = closing.backend.known
         closing.close()
         hints._keep("a", hints)  # type: ignore[arg-type]
         assert not hints.recent

@@ -14,7 +14,7 @@ def test_a_key_has_a_hint_from_its_second_take_on(open_store: OpenStore) -> None
     store.take("once")
     store.take("twice")
     store.take("twice")
-    assert set(store.backend._known.recent) == {"twice"}
+    assert set(store.backend.known.recent) == {"twice"}
     assert store.take("twice").remaining == 6
 
 
@@ -23,7 +23,7 @@ def test_a_long_key_has_none(open_store: OpenStore, key: str) -> None:
     """The bound on hints is one on memory: a key of more than 256 bytes is not remembered."""
     store = open_store(limit=9)
     assert [store.take(key).remaining for _ in range(3)] == [8, 7, 6]
-    assert not store.backend._known.recent
+    assert not store.backend.known.recent
 
 
 def test_hints_are_bounded_and_those_asked_for_stay(open_store: OpenStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,7 +35,7 @@ def test_hints_are_bounded_and_those_asked_for_stay(open_store: OpenStore, monke
         for _ in range(2):
             store.take(f"seldom {number}")
         assert store.take("often").remaining == 998 - number
-        assert "often" in store.backend._known.recent
-        assert len(store.backend._known.recent) <= 4
-        assert len(store.backend._known._old) <= 4
-    assert "seldom 0" not in store.backend._known.recent | store.backend._known._old
+        assert "often" in store.backend.known.recent
+        assert len(store.backend.known.recent) <= 4
+        assert len(store.backend.known._old) <= 4
+    assert "seldom 0" not in store.backend.known.recent | store.backend.known._old

@@ -1,0 +1,133 @@
+"""The functions that a store binds over the methods of its front, for keys that it knows.
+
+Each leaves to a function of the same signature, which is called `slowly`, what is unusual. None refers to its store: so
+it outlives the store, and a store that the program drops is in no cycle of references. A back end must refer to none of
+them, for the same reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Final
+
+from shm_store.core.algorithms import State
+from shm_store.core.backend import Decided, Take
+from shm_store.core.digest import Digest
+from shm_store.core.limiter import GetCall, KeyReserve, KeyTake, ReserveCall, TakeAllCall, TakeCall
+from shm_store.core.reservation import Reservation
+from shm_store.errors import TableFullError
+from shm_store.quota import Concurrency, Quota
+from shm_store.rate_info import RateInfo
+from shm_store.table.backend import TableBackend
+from shm_store.table.operations import Receipt
+from shm_store.table.takes import hot
+from shm_store.table.takes.found import ANY, Found
+
+_UNKNOWN: Final = RateInfo(False, 0, -1, 0)
+
+
+def take(backend: TableBackend) -> TakeCall:
+    """Return the fast `take` of a store. It refers to this, and this must not refer to it: that were a cycle."""
+    return _hot(backend, backend.take_slowly)
+
+
+def peek(backend: TableBackend, slowly: TakeCall) -> TakeCall:
+    """Return the fast `peek` of a store, which leaves to `slowly` what is unusual."""
+    return _hot(backend, slowly, stores=False)
+
+
+def get(backend: TableBackend, slowly: GetCall) -> GetCall:
+    """Return the fast `get` of a store, which leaves to `slowly` what is unusual."""
+    look = _hot(backend, _unknown, stores=False)
+
+    def get(key: str | Digest) -> tuple[int, int]:
+        # No hint has the hash of a Digest.
+        info = look(key, 1, ANY)  # type: ignore[arg-type]
+        remaining = info.remaining + info.allowed
+        # A full bucket may have expired.
+        if info is _UNKNOWN or remaining == info.limit:
+            return slowly(key)
+        return info.limit, remaining
+
+    return get
+
+
+def take_all(backend: TableBackend, slowly: TakeAllCall) -> TakeAllCall:
+    """Return the fast `take_all` of a store, for keys that are all known; it leaves to `slowly` what is unusual."""
+    hints, run, default = backend.known.recent, backend.transaction.run, backend.quota
+
+    def take_all(takes: Sequence[KeyTake], *, shadow: Collection[int] = ()) -> list[RateInfo]:
+        if shadow != () or type(takes) is not list or not takes:
+            return slowly(takes, shadow=shadow)
+        founds: list[Found] = []
+        costs: list[int] = []
+        try:
+            for key, quota, cost in takes:
+                found = hints[key][0]
+                wanted = default if quota is None else quota
+                if wanted is not found.asked and wanted != found.asked:
+                    return slowly(takes, shadow=shadow)
+                founds.append(found)
+                costs.append(cost)
+        except (LookupError, TypeError, ValueError):
+            return slowly(takes, shadow=shadow)
+        try:
+            infos, _, rare = run(founds, costs)
+        except TableFullError:
+            return slowly(takes, shadow=shadow)
+        if rare:
+            backend.remember(rare)
+        return infos
+
+    return take_all
+
+
+def reserve(backend: TableBackend, slowly: ReserveCall) -> ReserveCall:
+    """Return the fast `reserve` of a store, for one key that is known; it leaves to `slowly` what is unusual."""
+    hints, run, default, settlements = backend.known.recent, backend.transaction.run, backend.quota, backend.settlements
+
+    def reserve(
+        key: str | Sequence[KeyReserve],
+        cost: int = 1,
+        quota: Quota | Concurrency | None = None,
+        *,
+        shadow: Collection[int] = (),
+    ) -> Reservation:
+        asked = default if quota is None else quota
+        try:
+            found = hints[key][0]  # type: ignore[index] # no hint is of a list
+        except (LookupError, TypeError):
+            return slowly(key, cost, quota, shadow=shadow)
+        if shadow != () or (asked is not found.asked and asked != found.asked):
+            return slowly(key, cost, quota, shadow=shadow)
+        founds, afters = [found], list[State]()
+        try:
+            (info,), is_denied, rare = run(founds, [cost], afters=afters)
+        except TableFullError:
+            return slowly(key, cost, quota, shadow=shadow)
+        if rare:
+            backend.remember(rare)
+        # To call the classes would cost 0.1 µs more each.
+        take = tuple.__new__(Take, (key, asked, cost, False))
+        decided = tuple.__new__(Decided, (info, not is_denied, Receipt(founds[0], afters[0])))
+        return Reservation([take], [decided], settlements, backend)
+
+    return reserve
+
+
+def _hot(backend: TableBackend, slowly: TakeCall, *, stores: bool = True) -> TakeCall:
+    table = backend.table
+    return hot.bind(
+        hints=backend.known.recent,
+        segment=table.segment,
+        seats=table.seats,
+        stripes=table.stripes,
+        clock=table.clock,
+        default=backend.quota,
+        slowly=slowly,
+        stores=stores,
+    )
+
+
+def _unknown(key: str, cost: int = 1, quota: Quota | None = None) -> RateInfo:  # noqa: ARG001 - a TakeCall
+    return _UNKNOWN
