@@ -7,13 +7,23 @@ import subprocess
 import sys
 from typing import Final
 
-from shm_store import Config, ShmStore
+import pytest
+
+from shm_store import Config, Quota, ShmStore
 from tests.conftest import OpenStore
 from tests.fork import ended, in_child
 from tests.threads import at_once, holding
 
 THREADS: Final = 64
 LIMIT: Final = 4_000
+#: No unit comes back within decades. Of gcra, a take changes one word, or two.
+QUOTAS: Final = [
+    Quota(LIMIT, "36000d"),
+    Quota(LIMIT, "36000d", algorithm="fixed-window"),
+    Quota(LIMIT, "36000d", algorithm="sliding-window"),
+    Quota(1, "7d", burst=LIMIT, algorithm="gcra"),
+    Quota(7, "4233600000000001ns", burst=LIMIT, algorithm="gcra"),
+]
 
 # Run in a process of its own: gevent replaces parts of the standard library for good.
 GREENLETS: Final = """
@@ -61,6 +71,43 @@ def test_threads_admit_exactly_the_limit(open_store: OpenStore) -> None:
     assert len(admitted) == THREADS
     assert sum(admitted) == LIMIT
     assert store.stats().denied == LIMIT
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("quota", QUOTAS, ids=[f"{quota.algorithm}, {quota.limit}" for quota in QUOTAS])
+def test_processes_and_threads_admit_exactly_the_limit(open_store: OpenStore, quota: Quota) -> None:
+    """Four processes of four threads each ask for twice the limit, in each way that leads to the key."""
+    store = open_store(lock_timeout="30s", interval="36000d")
+    # So many that no refund meets a bucket of gcra of which little is spent: it would give back less.
+    assert store.take("a", 4 * THREADS, quota).allowed
+    results, report = os.pipe()
+
+    def work() -> None:
+        admitted: list[int] = []
+        at_once(4, lambda number: admitted.append(_take_many(store, quota, number)))
+        os.write(report, f"{sum(admitted)}\n".encode())
+
+    children = [in_child(work) for _ in range(4)]
+    assert [ended(child) for child in children] == [0] * 4
+    admitted = 4 * THREADS + sum(map(int, os.read(results, 100).split()))
+    # A take of two units may have been denied where there was one.
+    assert admitted + sum(store.take("a", 1, quota).allowed for _ in range(2)) == LIMIT
+    assert not store.take("a", 1, quota).allowed
+    assert store.inspect().faults() == []
+
+
+def _take_many(store: ShmStore, quota: Quota, number: int) -> int:
+    """Ask for an eighth of the limit; return how many units were allowed."""
+    equal = Quota(quota.limit, quota.interval, quota.burst, quota.algorithm) if number % 2 else quota
+    units = 0
+    for turn in range(LIMIT // 8 // 5):
+        units += store.take("a", 1, quota).allowed + 2 * store.take("a", 2, equal).allowed
+        assert store.get("a")[1] <= LIMIT
+        units += store.take_all([("a", quota, 1), ("b", quota, 1)])[0].allowed if turn % 2 else 0
+        reservation = store.reserve("a", 2, quota)
+        units += reservation.allowed
+        reservation.commit(1)
+    return units
 
 
 def test_first_takes_of_fresh_threads(segment_name: str) -> None:
