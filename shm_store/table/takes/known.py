@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
-from shm_store.core.algorithms import Algorithm, TakeWithin, Word
+from shm_store.core.algorithms import FRESH, Algorithm, TakeWithin, Word
 from shm_store.table.locking.stripes import Stripes
 from shm_store.table.records.labels import Labels
 from shm_store.table.segment.layout import LABEL_ALLOWED, LABEL_DENIED, SEAT_PHASES, TAG, word
@@ -89,6 +89,8 @@ class Known:
         if within is None or not is_short(key):
             return
         found.stretch(within)
+        # Only the operation needs them, and they take 300 bytes.
+        found.state = found.after = FRESH
         self._note(key, found, is_counted=counts.counts_in_window)
 
     def remember_lease(self, key: str, found: Found, *, denies: bool) -> None:
