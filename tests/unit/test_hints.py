@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from shm_store import Quota
 from shm_store.table.takes import known
 from tests.conftest import OpenStore
 
@@ -16,6 +17,40 @@ def test_a_key_has_a_hint_from_its_second_take_on(open_store: OpenStore) -> None
     store.take("twice")
     assert set(store.backend.known.recent) == {"twice"}
     assert store.take("twice").remaining == 6
+
+
+@pytest.mark.parametrize("call", ["peek", "get"])
+def test_a_look_at_a_bucket_makes_a_hint(open_store: OpenStore, call: str) -> None:
+    """Also one that changes nothing: a later take tells the quota that `get` does not know."""
+    store = open_store(limit=9)
+    store.take("key")
+    getattr(store, call)("key")
+    assert set(store.backend._known.recent) == {"key"}
+    assert store.get("key") == (9, 8)
+    other = Quota(5, "1min")
+    store.peek("key", 1, other)
+    assert store.backend._known.recent["key"][0].asked != other
+    assert [store.take("key").remaining for _ in range(2)] == [7, 6]
+    assert store.get("key") == (9, 6)
+
+
+def test_get_leaves_a_hint_that_knows_the_quota(open_store: OpenStore) -> None:
+    """A full bucket is looked up anew by each `get`, which knows less than the take that made the hint."""
+    store = open_store(limit=9)
+    for _ in range(2):
+        store.reserve("key").refund()
+    assert store.get("key") == (9, 9)
+    assert store.backend._known.recent["key"][0].asked == store.quota
+
+
+def test_keys_on_one_stripe_are_taken_from_by_their_hints(open_store: OpenStore) -> None:
+    """Only a key that comes twice is decided on what its first take leaves."""
+    store = open_store(limit=9, stripes=1)
+    takes = [(key, None, 2) for key in ("a", "b", "a")]
+    for _ in range(2):
+        answers = store.take_all(takes)
+    assert [info.remaining for info in answers] == [3, 5, 1]
+    assert [store.get(key)[1] for key in ("a", "b")] == [1, 5]
 
 
 @pytest.mark.parametrize("key", ["k" * 257, "é" * 65, "\U0001f600" * 65])
