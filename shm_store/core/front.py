@@ -103,7 +103,7 @@ class Front(Generic[K_contra]):
         Raises:
             CostError: As by `take`; its `index` is the position of the take.
             ConfigurationError: A take is malformed, a key comes with two quotas, or one call cannot take from all keys:
-                see `is_split`; a stripe of a table takes 167.
+                see `is_split`; a stripe of a table takes 125.
         """
         self._settlements.begin()
         checked = checked_takes(takes, shadow, self.quota, QUOTAS)

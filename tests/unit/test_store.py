@@ -323,8 +323,22 @@ def test_take_all_of_more_keys_than_a_stripe_takes_is_refused(open_store: OpenSt
     for key, _, _ in takes[125:known]:
         store.take(key)
     with pytest.raises(ConfigurationError, match="at most 125 keys at once"):
-        store.take_all(takes[:known] if known > 167 else takes)
+        store.take_all(takes[:known] if known > 125 else takes)
     assert {store.get(key) for key, _, _ in takes[:known]} == {(5, 4)}
+
+
+def test_reserve_in_a_full_set_gives_no_other_key_its_own_slot_of_units(open_store: OpenStore) -> None:
+    """The slot of a process that has no unit in flight is idle, but not in the call that takes one."""
+    store, limit = open_store(initial_size=4), Concurrency(2)
+    store.reserve("a", 1, limit).commit()
+    for key in "bcd":
+        store.take(key)
+    reservation = store.reserve([("a", limit, 2), ("new", None, 2)])
+    assert reservation.allowed
+    assert (store.get("a"), store.get("new")) == ((2, 0), (5, 3))
+    assert not store.reserve("a", 1, limit).allowed
+    reservation.commit(0, 2)
+    assert store.reserve("a", 2, limit).allowed
 
 
 def test_take_all_of_a_full_set_evicts_none_of_its_own(open_store: OpenStore) -> None:

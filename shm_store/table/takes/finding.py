@@ -274,7 +274,8 @@ class Finding:
         return {number for number in own if number is not None}
 
     def _slot_place(self, found: Found) -> Place:
-        return self._in_flight.place(found.place) if isinstance(found.asked, Concurrency) else found.place
+        # By the key: what has been found has the place of its slot already.
+        return self._in_flight.place(found.key) if isinstance(found.asked, Concurrency) else found.key
 
 
 def _denying(found: Found, wait_ns: int) -> Found:
