@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 import pytest
 
 from shm_store import Concurrency, Quota, ShmStore
@@ -44,6 +47,27 @@ def test_label_counts_what_is_denied_in_shadow_mode(open_store: OpenStore) -> No
     for _ in range(7):
         store.take_all([("a", None, 1)], shadow=[0])
     assert (_entry(store, "a").allowed, _entry(store, "a").denied) == (5, 2)
+
+
+def test_label_counts_no_denial_of_a_key_without_a_slot(open_store: OpenStore) -> None:
+    """A process that gets no units in flight gets no slot: the key whose slot it would have got was not denied."""
+    store, limit = open_store(label_size=32, initial_size=2), Concurrency(1)
+    reading, writing = os.pipe()
+
+    def hold() -> None:
+        with store.reserve("a", 1, limit):
+            os.write(writing, b"1")
+            signal.pause()
+
+    child = in_child(hold)
+    os.read(reading, 1)
+    store.take("b")
+    assert not store.reserve("a", 1, limit).allowed
+    assert (_entry(store, "b").allowed, _entry(store, "b").denied) == (1, 0)
+    os.kill(child, signal.SIGKILL)
+    assert ended(child) == -signal.SIGKILL
+    os.close(reading)
+    os.close(writing)
 
 
 def test_label_begins_anew_with_a_new_key(open_store: OpenStore, clock: Clock) -> None:

@@ -44,7 +44,8 @@ class Counting:
             else:
                 self._records[found.stripe][OTHER] += 1
                 self._records[found.stripe][SHADOW] += 1
-            if self._labels is not None and found.number >= 0:
+            # With flags that are not stored, it is the slot of another key: this one was denied, and got none.
+            if self._labels is not None and found.number >= 0 and found.flags is None:
                 self._labels.count(found.place.set_index, found.number, allowed=is_allowed)
 
     def nothing(self, stripes: Iterable[int]) -> None:
