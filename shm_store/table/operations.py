@@ -199,7 +199,9 @@ class Operations:
         slot = self._slots.find(found.place)
         if slot is None or self._slots.is_expired(slot, hold.now_ns):
             return
-        algorithm, state = self._bucket(slot, hold.now_ns)
+        words = slot.words.tolist()
+        # As it is stored: of one that has been idle for the minimum TTL, too, as an override may be, under this tag.
+        algorithm, state = self._finding.stored(words), (words[0], words[1], words[2], words[3])
         cost = min(units, algorithm.burst - algorithm.spent(state, hold.now_ns))
         if cost > 0:
             after = algorithm.step(state, hold.now_ns, cost)[-1]

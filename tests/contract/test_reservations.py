@@ -83,6 +83,23 @@ def test_reservation_takes_nothing_of_an_expired_bucket(open_store: OpenStore, c
     assert store.take("a").remaining == 4
 
 
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_reservation_takes_of_an_override_that_was_idle_for_long(
+    open_store: OpenStore, clock: Clock, algorithm: str
+) -> None:
+    """What is left of its last windows counts no more, and the rest of the cost is taken once."""
+    store = open_store(min_ttl="1s")
+    quota = Quota(5, "3s", algorithm=algorithm)
+    store.take("a", 1, quota)
+    store.set("a", 5, 3)
+    store.take("a", 4, quota)
+    clock.advance(3)
+    reservation = store.reserve("a", 1, quota)
+    clock.advance(60)
+    reservation.commit(3)
+    assert store.get("a") == (5, 3)
+
+
 def test_reservation_is_settled_once(store: RateLimiter) -> None:
     """The first settlement counts."""
     reservation = store.reserve("a", 3)
