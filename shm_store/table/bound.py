@@ -24,6 +24,7 @@ from shm_store.table.takes import hot
 from shm_store.table.takes.found import ANY, Found
 
 _UNKNOWN: Final = RateInfo(False, 0, -1, 0)
+_LISTS: Final = (list, tuple)
 
 
 def take(backend: TableBackend) -> TakeCall:
@@ -57,12 +58,16 @@ def take_all(backend: TableBackend, slowly: TakeAllCall) -> TakeAllCall:
     hints, run, default = backend.known.recent, backend.transaction.run, backend.quota
 
     def take_all(takes: Sequence[KeyTake], *, shadow: Collection[int] = ()) -> list[RateInfo]:
-        if shadow != () or type(takes) is not list or not takes:
+        if shadow != () or type(takes) not in _LISTS or not takes:
             return slowly(takes, shadow=shadow)
         founds: list[Found] = []
         costs: list[int] = []
         try:
-            for key, quota, cost in takes:
+            for each in takes:
+                # A list is refused, however well the key is known.
+                if type(each) is not tuple:
+                    return slowly(takes, shadow=shadow)
+                key, quota, cost = each
                 found = hints[key][0]
                 wanted = default if quota is None else quota
                 if wanted is not found.asked and wanted != found.asked:

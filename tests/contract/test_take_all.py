@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from shm_store import Concurrency, ConfigurationError, CostError, Quota, RateLimiter
+from shm_store import Concurrency, ConfigurationError, ConfigurationTypeError, CostError, Quota, RateLimiter
 from tests.clock import Clock
 from tests.contract.conftest import OpenStore
 
@@ -110,6 +112,16 @@ def test_take_all_refuses_what_is_malformed(
         store.take_all(takes, shadow=shadow)
     assert caught.value.setting == setting
     assert store.get("a") == (0, 0)
+
+
+def test_take_all_refuses_a_take_that_is_no_tuple(store: RateLimiter) -> None:
+    """However well the store knows the key."""
+    for _ in range(3):
+        takes: Any = [["a", None, 1]]
+        with pytest.raises(ConfigurationTypeError, match=r"takes\[0\]"):
+            store.take_all(takes)
+        store.take("a")
+    assert store.get("a") == (5, 2)
 
 
 def test_take_all_refuses_a_key_that_is_no_text(store: RateLimiter) -> None:
