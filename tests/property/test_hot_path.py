@@ -168,6 +168,14 @@ class HotPath(RuleBasedStateMachine):
     def wait(self, milliseconds: int) -> None:
         self.clock.advance(milliseconds / 1000)
 
+    @rule(which=WHICH, key=KEYS, more=st.integers(-1, 1), times=st.integers(1, 2))
+    def use_until(self, which: int, key: str, more: int, times: int) -> None:
+        """Until a window ends, or a unit is there again, to the nanosecond."""
+        self.take(which, key, 1, 0, is_copy=False, times=2)
+        info = self.tables[1][which].peek(key)
+        self.clock.advance((info.retry_after_ns or info.reset_after_ns) / 10**9 + more / 10**9)
+        self.take(which, key, 1, 0, is_copy=False, times=times)
+
     @rule(nanoseconds=st.integers(-1_000_000_000, 3))
     def step(self, nanoseconds: int) -> None:
         """The clock may also step back."""
