@@ -30,7 +30,7 @@ from shm_store.table.segment.layout import (
 from shm_store.table.segment.mapping import Segment
 from shm_store.table.takes.counting import Counting
 from shm_store.table.takes.finding import Finding
-from shm_store.table.takes.found import Found
+from shm_store.table.takes.found import Found, withdraw
 
 _read_state: Final = struct.Struct("@4Q").unpack_from
 # The state of a slot, and its tag.
@@ -96,7 +96,7 @@ class Transaction:
             ConfigurationError: There are more than TAKES_MAX takes for each stripe.
         """
         seats, stripes, acquire, release = self._seats, self._stripes, self._acquire, self._release
-        enforced = len(founds) - shadows
+        enforced, memory = len(founds) - shadows, self._memory
         # A key may come twice: its second take is decided on what the first one leaves, by the index of its slot.
         states: dict[int, State] | None = None
         if len(founds) == 1:
@@ -135,13 +135,22 @@ class Transaction:
                 if now_ns < found.ends_ns and found.tagged[()] == found.tag and type(cost) is int and cost > 0:
                     # Called by a name of its own: as an attribute it would cost 30 ns more.
                     within = found.within
-                    if states is None and (after := within(found.word[()], now_ns, cost)) is not None:
-                        value, remaining, reset_ns, later = after
-                        log += found.index, value
-                        if found.second_index is not None:
-                            log += found.second_index, later
-                        infos.append(RateInfo(True, found.most, remaining, reset_ns))
-                        continue
+                    if states is None:
+                        after = within(found.word[()], now_ns, cost)
+                        if after is not None:
+                            value, remaining, reset_ns, later = after
+                            log += found.index, value
+                            if found.second_index is not None:
+                                log += found.second_index, later
+                            infos.append(RateInfo(True, found.most, remaining, reset_ns))
+                            continue
+                        if cost <= found.most:
+                            state = _read_state(memory, found.at * WORD)
+                            _, remaining, reset_ns, retry_ns, _ = found.step(state, now_ns, cost)
+                            infos.append(RateInfo(False, found.most, remaining, reset_ns, retry_ns))
+                            if len(infos) <= enforced:
+                                is_denied = True
+                            continue
                 info = self._decided(founds, len(infos), cost, now_ns, states, log, rare, enforced, dead)
                 infos.append(info)
                 if not info.allowed and len(infos) <= enforced:
@@ -153,7 +162,7 @@ class Transaction:
             else:
                 if is_denied:
                     log.clear()
-                    self._leave(founds, infos, now_ns)
+                    withdraw(founds, costs, infos, memory, now_ns, is_repeated=states is not None)
                 if rare and (is_denied or not stores):
                     for found in rare:
                         found.after = found.state
@@ -241,14 +250,6 @@ class Transaction:
             if states is not None:
                 states[at] = after
         return RateInfo(is_allowed, found.most, remaining, reset_ns, retry_ns)
-
-    def _leave(self, founds: list[Found], infos: list[RateInfo], now_ns: int) -> None:
-        """Have the allowed takes of a call that takes nothing say what is left without them."""
-        for position, (found, info) in enumerate(zip(founds, infos)):  # noqa: B905 - a keyword costs 100 ns
-            if info.allowed:
-                first, idle_at, third, fourth, tag = _read(self._memory, found.at * WORD)
-                state = (first, idle_at, third, fourth) if tag == found.tag else found.state
-                infos[position] = RateInfo(True, found.most, *found.left(state, now_ns))
 
     def _place(
         self,
