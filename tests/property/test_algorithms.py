@@ -273,6 +273,22 @@ def test_words_stay_words(kind: type[Algorithm], data: st.DataObject, trace: lis
         assert 0 < decision.reset_after_ns <= longest_ns(algorithm)
 
 
+@examples
+@given(data=st.data(), kinds=st.lists(st.sampled_from([*ALGORITHMS.values()]), min_size=2, max_size=12))
+def test_words_stay_words_whatever_quotas_take_turns(data: st.DataObject, kinds: list[type[Algorithm]]) -> None:
+    """Also where the largest quotas count what others have, and the clock steps back and forth."""
+    largest = st.sampled_from([LIMIT_MAX, LIMIT_MAX - 1])
+    turns = [data.draw(bound(kind, largest, any_intervals)) for kind in kinds]
+    state, now_ns, old = FRESH, 10**18, turns[0]
+    for algorithm in turns:
+        state = algorithm.requoted(state, old, now_ns)
+        for thousandths in data.draw(st.lists(st.sampled_from([0, -999, 999, 1000]), min_size=1, max_size=4)):
+            now_ns = max(now_ns + thousandths * algorithm.interval_ns // 1000, 0)
+            state = algorithm.step(state, now_ns, algorithm.burst)[-1]
+        old = algorithm
+        assert all(0 <= word < 2**64 for word in state)
+
+
 @every_kind
 @examples
 @given(data=st.data(), trace=steps)

@@ -36,6 +36,8 @@ Word: TypeAlias = "memoryview[int]"
 
 #: An instant that no clock reaches.
 NEVER: Final = 2**63 - 1
+# The largest limit.
+_UNITS_MAX: Final = 2**63 - 1
 
 
 #: (value, now_ns, cost) -> (value after it, remaining, reset_after_ns, value of the second word after it), or None if
@@ -161,7 +163,8 @@ class Algorithm(ABC):
         """Return a state of `old` under this quota, which holds at once: units that are spent now stay spent."""
         if type(old) is type(self):
             return self._requoted(state, old, now_ns)
-        return self.opened(old.spent(state, now_ns), now_ns)
+        # More than any limit has would change nothing, and not fit into the words after some turns.
+        return self.opened(min(old.spent(state, now_ns), _UNITS_MAX), now_ns)
 
     @abstractmethod
     def _requoted(self, state: State, old: Algorithm, now_ns: int) -> State:
