@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import NamedTuple, Protocol, TypeAlias, TypeVar
 
+import msgspec
+
 from shm_store.core.digest import Digest
 from shm_store.quota import Concurrency, Quota
 from shm_store.rate_info import RateInfo
@@ -30,22 +32,22 @@ class Take(NamedTuple):
     shadow: bool = False
 
 
-class Decided(NamedTuple):
-    """What became of one take of a reservation.
+class Decided(msgspec.Struct):
+    """What became of one take of a reservation. A back end adds what it needs for the settlement.
 
     Attributes:
+        take: The take.
         info: The answer.
         is_taken: Whether the units were taken: in shadow mode, what is denied is not, and denies nothing.
-        receipt: An object of the back end's own for the settlement; the front does not look at it.
     """
 
+    take: Take
     info: RateInfo
     is_taken: bool
-    receipt: object = None
 
 
 #: One take to settle: units to give back, or below zero to take besides. Of units in flight always the cost.
-Part: TypeAlias = tuple[Take, Decided, int]
+Part: TypeAlias = tuple[Decided, int]
 
 
 class Settler(Protocol):
@@ -59,9 +61,8 @@ class Settler(Protocol):
     name: str
     is_remote: bool
 
-    @property
     def pid(self) -> int:
-        """The process that uses it; in a child of that process, the child once it has begun an operation."""
+        """Return the process that calls; cheaper than the system does, where it can."""
 
     def settle(self, parts: Sequence[Part]) -> None:
         """Settle each part at most once, whatever became of an earlier call for it.

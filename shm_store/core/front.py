@@ -134,7 +134,7 @@ class Front(Generic[K_contra]):
         """
         self._settlements.begin()
         takes = takes_of(key, cost, quota, shadow, self.quota)
-        return Reservation(takes, self.backend.reserve(takes), self._settlements, self.backend)
+        return Reservation(self.backend.reserve(takes), self._settlements, self.backend)
 
     def acquire(self, key: str, timeout: Duration | None = None, cost: int = 1, quota: Quota | None = None) -> RateInfo:
         """Take units as soon as they are there; return the denial at once if that cannot be in time.

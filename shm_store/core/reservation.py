@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 from collections import deque
 from collections.abc import Sequence
@@ -11,9 +10,9 @@ from types import FrameType, TracebackType
 from typing import Self
 from weakref import WeakSet
 
-from shm_store.core.backend import Decided, Part, Settler, Take
+from shm_store.core.backend import Decided, Part, Settler
 from shm_store.errors import ConfigurationError, StoreClosedError, StoreError, unusable
-from shm_store.quota import LIMIT_MAX, Concurrency
+from shm_store.quota import LIMIT_MAX, Concurrency, Quota
 from shm_store.rate_info import RateInfo
 
 
@@ -39,25 +38,24 @@ class Reservation:
     _parts: list[Part] | None = None
     _is_in_flight = False
 
-    def __init__(
-        self, takes: Sequence[Take], decided: Sequence[Decided], settlements: Settlements, owner: object
-    ) -> None:
+    def __init__(self, decided: Sequence[Decided], settlements: Settlements, owner: object) -> None:
         """Begin unsettled; use `reserve` of a store. `owner` must not end before this reservation."""
-        self._takes = takes
         self._decided = decided
+        is_in_flight = False
         for each in decided:
             if not each.is_taken and not self._is_allowed():
                 self.allowed = False
                 return
+            # To ask for a class that it is not would take five times as long.
+            if type(each.take.quota) is not Quota:
+                is_in_flight = True
         self._owner = owner
-        self._pid = settlements.settler.pid
+        self._pid = settlements.settler.pid()
         self._settlements = settlements
-        for take in takes:
-            # The others have nothing that ends with the store, and to remember them takes a microsecond.
-            if isinstance(take.quota, Concurrency):
-                self._is_in_flight = True
-                settlements.in_flight.add(self)
-                return
+        # The others have nothing that ends with the store, and to remember them takes a microsecond.
+        if is_in_flight:
+            self._is_in_flight = True
+            settlements.in_flight.add(self)
 
     @property
     def infos(self) -> list[RateInfo]:
@@ -84,7 +82,7 @@ class Reservation:
         for units in used:
             if type(units) is not int or not 0 <= units <= LIMIT_MAX:
                 raise unusable("used", units, self._remedy(), int)
-        if used and len(used) != len(self._takes):
+        if used and len(used) != len(self._decided):
             raise ConfigurationError("used", used, self._remedy())
         settlements = self._settlements
         if settlements is None:
@@ -92,37 +90,38 @@ class Reservation:
         if self._parts is None and (used or self._is_in_flight):
             self._parts = self._unused(used)
         # A forked child has nothing of its parent's to give back.
-        if self._parts and self._pid == os.getpid():
+        if self._parts and self._pid == settlements.settler.pid():
             settlements.settle(self._parts)
         # Last: a later call, or the end of this object, finishes a settlement that an exception has cut short.
         self._settlements = None
 
     def refund(self) -> None:
         """Settle: give back all of it."""
-        self.commit(*[0] * len(self._takes))
+        self.commit(*[0] * len(self._decided))
 
     def in_flight(self) -> list[Part]:
         """Return what is in flight and must end when the store closes: nothing in a forked child."""
-        if self._settlements is None or self._pid != os.getpid():
+        if self._settlements is None or self._pid != self._settlements.settler.pid():
             return []
         return self._unused(())
 
     def _is_allowed(self) -> bool:
-        return all(each.info.allowed or take.shadow for take, each in zip(self._takes, self._decided, strict=True))
+        return all(each.info.allowed or each.take.shadow for each in self._decided)
 
     def _unused(self, used: Sequence[int]) -> list[Part]:
         parts = []
-        for index, take in enumerate(self._takes):
-            # Units in flight end as a whole; of a quota the cost stands if the caller names no units.
-            ends = self._is_in_flight and isinstance(take.quota, Concurrency)
-            cost, decided = take.cost, self._decided[index]
-            kept = 0 if ends else used[index] if used else cost
-            if kept != cost and decided.is_taken:
-                parts.append((take, decided, cost - kept))
+        for position, decided in enumerate(self._decided):
+            cost = decided.take.cost
+            # Of a quota the cost stands if the caller names no units; units in flight end as a whole.
+            units = cost - used[position] if used else 0
+            if self._is_in_flight and isinstance(decided.take.quota, Concurrency):
+                units = cost
+            if units and decided.is_taken:
+                parts.append((decided, units))
         return parts
 
     def _remedy(self) -> str:
-        return f"give {len(self._takes)} integers from 0 to {LIMIT_MAX}, one for each take"
+        return f"give {len(self._decided)} integers from 0 to {LIMIT_MAX}, one for each take"
 
     def __enter__(self) -> Self:
         return self
@@ -142,7 +141,7 @@ class Reservation:
         if settlements is None:
             return
         parts = self._unused(()) if self._parts is None and self._is_in_flight else self._parts
-        if parts and self._pid == os.getpid():
+        if parts and self._pid == settlements.settler.pid():
             # No caller is left that an error could reach.
             with contextlib.suppress(StoreError):
                 settlements.abandon(parts, sys._getframe())  # noqa: SLF001 - documented, underscore and all
@@ -195,7 +194,7 @@ class Settlements:
         except StoreClosedError:
             raise
         except StoreError:
-            self._later.append((os.getpid(), parts))
+            self._later.append((self.settler.pid(), parts))
             raise
 
     def abandon(self, parts: list[Part], caller: FrameType) -> None:
@@ -207,7 +206,7 @@ class Settlements:
         if self.settler.abandon(parts, caller):
             self.settle(parts)
         else:
-            self._later.append((os.getpid(), parts))
+            self._later.append((self.settler.pid(), parts))
 
     def close(self) -> None:
         """End what is in flight: a store that is closed gives up what it holds. May be called again."""
@@ -223,5 +222,5 @@ class Settlements:
         for _ in range(count):
             with contextlib.suppress(IndexError, StoreError):
                 pid, parts = self._later.popleft()
-                if pid == os.getpid():
+                if pid == self.settler.pid():
                     self.settle(parts)

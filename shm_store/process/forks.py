@@ -44,6 +44,7 @@ def _cleared_in_children() -> tuple[memoryview, bool]:
     return memoryview(page)[:1].cast("B", ()), True
 
 
+_own_pid = os.getpid()
 #: 1 if all registered objects are of this very process. 0 in a child until `catch_up`; 0 for ever if the kernel does
 #: not clear memory in children, so that each operation calls `catch_up`, which then compares pids.
 settled, _clears = _cleared_in_children()
@@ -71,6 +72,7 @@ def catch_up() -> None:
     Raises:
         StoreError: As by `after_fork` of one of them.
     """
+    global _own_pid  # noqa: PLW0603 - of the process, as `settled` is
     if not settled[()]:
         pid = os.getpid()
         with _locks.setdefault(pid, threading.RLock()):
@@ -79,7 +81,13 @@ def catch_up() -> None:
                 if forked is not None and _forked.get(forked) != pid:
                     forked.after_fork()
                     _forked[forked] = pid
+        _own_pid = pid
         settled[()] = _clears
+
+
+def own_pid() -> int:
+    """Return the pid of this process; nearly always without a system call."""
+    return _own_pid if settled[()] else os.getpid()
 
 
 def _in_child() -> None:

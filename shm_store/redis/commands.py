@@ -5,7 +5,6 @@ Arguments and answers are MessagePack, which the server's Lua reads and writes b
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from types import FrameType
@@ -34,7 +33,7 @@ _RENEWALS: Final = 3
 _encode: Final = msgspec.msgpack.Encoder().encode
 
 
-class Receipt:
+class Receipt(Decided):
     """The record of one take that a settlement needs.
 
     Attributes:
@@ -43,13 +42,9 @@ class Receipt:
         is_settled: Whether the server was told, or may have been: units that come back twice would be there twice.
     """
 
-    __slots__ = ("is_settled", "state", "tag")
-
-    def __init__(self, tag: str, state: Sequence[int]) -> None:
-        """Begin unsettled."""
-        self.tag = tag
-        self.state = state
-        self.is_settled = False
+    tag: str
+    state: Sequence[int]
+    is_settled: bool = False
 
 
 class Commands:
@@ -79,7 +74,7 @@ class Commands:
         told = partial(renew, engine, self._names, self._in_flight_ttl)
         self._heartbeat = Heartbeat(told, config.seconds("in_flight_ttl") / _RENEWALS)
         self._packed = Packed(self._min_ttl)
-        self.pid = os.getpid()
+        self.pid = forks.own_pid
         forks.register(self)
 
     def check(self, limit: Quota | Concurrency) -> None:
@@ -105,13 +100,13 @@ class Commands:
         """Take from all buckets or from none, and return what a settlement needs; renew what is in flight."""
         call = new_tag()
         answers_to = zip(takes, self._run(takes, call, is_reserved=True), strict=True)
-        decided = []
+        decided: list[Decided] = []
         for position, (take, (answer, is_taken, tag, *state)) in enumerate(answers_to, 1):
             if isinstance(take.quota, Concurrency):
                 tag = f"{call.decode()}-{position}:{take.cost}"  # noqa: PLW2901 - the server has none for it
                 if is_taken:
                     self._heartbeat.add(tag, take.key)
-            decided.append(Decided(answers.info(answer), is_taken, Receipt(tag, state)))
+            decided.append(Receipt(take, answers.info(answer), is_taken, tag, state))
         return decided
 
     def settle(self, parts: Sequence[Part]) -> None:
@@ -121,22 +116,22 @@ class Commands:
         """
         names: list[bytes] = []
         told = []
-        for take, decided, units in parts:
+        for decided, units in parts:
             receipt = _receipt(decided)
-            is_flight = isinstance(take.quota, Concurrency)
+            is_flight = isinstance(receipt.take.quota, Concurrency)
             if is_flight:
                 self._heartbeat.discard(receipt.tag)
             if not receipt.is_settled:
                 receipt.is_settled = True
                 told.append((len(names) + 1, is_flight, units, receipt.tag, *receipt.state))
-                names += self._own(take)
+                names += self._own(receipt.take)
         if told:
             arguments = _encode(told), self._settings(new_tag())
             self._engine.run(Call(scripts.SETTLE, names, arguments, answers.done), again=False)
 
     def abandon(self, parts: Sequence[Part], caller: FrameType) -> bool:  # noqa: ARG002 - of the protocol
         """Return False: no garbage collector waits for a server. From now on what is in flight would end by itself."""
-        for _, decided, _ in parts:
+        for decided, _ in parts:
             self._heartbeat.discard(_receipt(decided).tag)
         return False
 
@@ -168,7 +163,6 @@ class Commands:
 
     def after_fork(self) -> None:
         """Leave to the parent what it has in flight."""
-        self.pid = os.getpid()
         self._heartbeat.after_fork()
 
     def close(self) -> None:
@@ -229,5 +223,5 @@ class Commands:
 
 
 def _receipt(decided: Decided) -> Receipt:
-    assert isinstance(decided.receipt, Receipt)
-    return decided.receipt
+    assert isinstance(decided, Receipt)
+    return decided

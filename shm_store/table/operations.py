@@ -10,6 +10,7 @@ import struct
 from typing import Final
 
 from shm_store.core.algorithms import FRESH, Algorithm, State
+from shm_store.core.backend import Decided
 from shm_store.quota import Quota, resized
 from shm_store.table.locking.journal import Journal
 from shm_store.table.locking.stripes import Hold
@@ -36,7 +37,7 @@ from shm_store.table.takes.in_flight import InFlightUnits
 _read: Final = struct.Struct("@4Q24xQ").unpack_from
 
 
-class Receipt:
+class Receipt(Decided, gc=False):
     """What one take has taken, until it is settled.
 
     Attributes:
@@ -45,13 +46,9 @@ class Receipt:
         is_settled: Whether it is settled, or may be.
     """
 
-    __slots__ = ("found", "is_settled", "state")
-
-    def __init__(self, found: Found, state: State) -> None:
-        """Begin unsettled."""
-        self.found = found
-        self.state = state
-        self.is_settled = False
+    found: Found
+    state: State
+    is_settled: bool = False
 
 
 class Operations:
@@ -62,6 +59,7 @@ class Operations:
     ) -> None:
         """Bind to the parts of the table, and to the words of its segment."""
         self._slots = slots
+        self._memory = slots.memory
         self._words = words
         self._finding = finding
         self._in_flight = in_flight
@@ -160,14 +158,14 @@ class Operations:
         hold.records[place.stripe][OTHER] += 1
         return is_lifted
 
-    def settle(self, receipt: Receipt, units: int, hold: Hold) -> None:
+    def settle(self, hold: Hold, receipt: Receipt, units: int) -> None:
         """Give back units of a take, as far as its bucket still misses them; take more if `units` is negative.
 
         Args:
+            hold: The stripe.
             receipt: The take; it is settled from now on.
             units: The units to give back. What was used already is taken as far as there is any, under whatever limit
                 the key has by now.
-            hold: The stripe.
         """
         found = receipt.found
         hold.records[found.stripe][OTHER] += 1
@@ -178,7 +176,7 @@ class Operations:
         if units < 0:
             self._charge(hold, found, -units)
             return
-        first, idle_at, third, fourth, tag = _read(self._slots.memory, found.at * WORD)
+        first, idle_at, third, fourth, tag = _read(self._memory, found.at * WORD)
         # Another tag: reset, evicted, or given another limit since. What it still misses of the take is not known.
         if tag != found.tag:
             return

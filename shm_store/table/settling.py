@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from functools import partial
 from types import FrameType
 
 from shm_store.core.backend import Part
 from shm_store.errors import StoreError
+from shm_store.process import forks
 from shm_store.process.unwinding import operations
 from shm_store.table.locking.stripes import Stripes
 from shm_store.table.operations import Operations, Receipt
@@ -19,7 +18,7 @@ class Settling:
 
     Attributes:
         name: The name of the segment.
-        pid: The process.
+        pid: Returns the process.
         is_remote: False: a settlement takes microseconds.
     """
 
@@ -28,19 +27,18 @@ class Settling:
     def __init__(self, name: str, stripes: Stripes, operations: Operations) -> None:
         """Settle by `operations`, under `stripes`."""
         self.name = name
-        self.pid = os.getpid()
+        self.pid = forks.own_pid
         self._stripes = stripes
         self._operations = operations
 
     def settle(self, parts: Sequence[Part]) -> None:
         """Settle each part once; see `Settler.settle`."""
-        failed, settle = None, self._operations.settle
-        for _, decided, units in parts:
-            receipt = decided.receipt
+        failed = None
+        for receipt, units in parts:
             assert isinstance(receipt, Receipt)
             try:
                 if not receipt.is_settled:
-                    self._stripes.run_all((receipt.found.stripe,), partial(settle, receipt, units))
+                    self._stripes.run(receipt.found.stripe, self._operations.settle, receipt, units)
             except StoreError as error:
                 failed = error
         if failed is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from typing import Final, Self
@@ -196,7 +195,6 @@ class Table:
     def after_fork(self) -> None:
         """Count in records of the child's own, and as a process of its own."""
         self._in_flight.after_fork()
-        self.settling.pid = os.getpid()
         self.tallies.after_fork()
 
 

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from types import FrameType
-from typing import ClassVar, Final, NamedTuple, TypeVar
+from typing import ClassVar, Final, TypeVar
 
 from shm_store.core.backend import Backend, Decided, Part, Settler, Take
 from shm_store.errors import EngineError
@@ -60,11 +60,10 @@ class FallbackStore(BookkeepingStore):
         return FallbackBackend(self._shared, self._table, self._hosts)
 
 
-class _Receipt(NamedTuple):
-    """The settler of one take, and the take and the answer as that settler knows them."""
+class _Receipt(Decided):
+    """The settler of one take, and what became of that as the settler knows it."""
 
     settler: Settler
-    take: Take
     decided: Decided
 
 
@@ -87,11 +86,7 @@ class FallbackBackend:
         self.name, self.quota, self.realm, self.is_split = shared.name, shared.quota, shared.realm, shared.is_split
         # An override applies on the server alone.
         self.partition, self.set, self.reset, self.close = shared.partition, shared.set, shared.reset, shared.close
-
-    @property
-    def pid(self) -> int:
-        """The process that uses it."""
-        return self._shared.pid
+        self.pid = shared.pid
 
     def check(self, limit: Quota | Concurrency) -> None:
         """Raise ConfigurationError if the server cannot count by a limit, or the table by its part of it."""
@@ -171,12 +166,10 @@ class FallbackBackend:
 
 
 def _by(backend: Backend[str], takes: Sequence[Take]) -> list[Decided]:
-    outcome = zip(takes, backend.reserve(takes), strict=True)
-    return [Decided(each.info, each.is_taken, _Receipt(backend, take, each)) for take, each in outcome]
+    return [_Receipt(each.take, each.info, each.is_taken, backend, each) for each in backend.reserve(takes)]
 
 
 def _settler_of(parts: Sequence[Part]) -> tuple[Settler, list[Part]]:
     """Return what has taken all parts of one call, and the parts as it knows them."""
-    receipts = [decided.receipt for _, decided, _ in parts if isinstance(decided.receipt, _Receipt)]
-    own = [(receipt.take, receipt.decided, units) for receipt, (_, _, units) in zip(receipts, parts, strict=True)]
-    return receipts[0].settler, own
+    receipts = [(decided, units) for decided, units in parts if isinstance(decided, _Receipt)]
+    return receipts[0][0].settler, [(receipt.decided, units) for receipt, units in receipts]

@@ -234,7 +234,7 @@ def test_units_in_flight_of_the_dead_count_no_longer(running: Server, open_store
     living, dead = store.reserve("k", 1, quota), store.reserve("k", 2, quota)
     names = store.backend._names.flight("k")
     with running.client() as client:
-        store.backend._heartbeat.discard(dead._decided[0].receipt.tag)  # type: ignore[attr-defined]
+        store.backend._heartbeat.discard(dead._decided[0].tag)  # type: ignore[attr-defined]
         for member, score in client.zrange(names[0], 0, -1, withscores=True):
             client.zadd(names[0], {member: score + HOUR * 10**6})
         for name in names:

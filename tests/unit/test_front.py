@@ -19,11 +19,10 @@ FIVE = Quota(5, "1h")
 THREE = Concurrency(3)
 
 
-class Receipt:
+class Receipt(Decided):
     """Remembers whether a take was settled."""
 
-    def __init__(self) -> None:
-        self.is_settled = False
+    is_settled: bool = False
 
 
 class Units:
@@ -31,8 +30,7 @@ class Units:
 
     keys: tuple[type, ...] = (str,)
     name, realm, quota, is_split = "units", "units", FIVE, False
-    # The process that imports this module.
-    pid = os.getpid()
+    pid = staticmethod(os.getpid)
 
     def __init__(self, *, is_remote: bool = False, settles_dropped: bool = True) -> None:
         self.is_remote, self.settles_dropped = is_remote, settles_dropped
@@ -57,18 +55,18 @@ class Units:
         is_taken = all(info.allowed for info in infos)
         for take in takes if is_taken else ():
             self.spent[take.key] = self.spent.get(take.key, 0) + take.cost
-        return [Decided(info, is_taken, Receipt()) for info in infos]
+        return [Receipt(take, info, is_taken) for take, info in zip(takes, infos, strict=True)]
 
     def settle(self, parts: Sequence[Part]) -> None:
         if self.is_closed:
             raise StoreClosedError(self.name)
         if self.is_failing:
             raise EngineError(self.name, "settle", "it fails", "wait")
-        for take, decided, units in parts:
-            assert isinstance(decided.receipt, Receipt)
-            if not decided.receipt.is_settled:
-                decided.receipt.is_settled = True
-                self.spent[take.key] -= units
+        for decided, units in parts:
+            assert isinstance(decided, Receipt)
+            if not decided.is_settled:
+                decided.is_settled = True
+                self.spent[decided.take.key] -= units
 
     def abandon(self, _parts: Sequence[Part], caller: FrameType) -> bool:
         assert caller.f_code.co_name == "__del__"

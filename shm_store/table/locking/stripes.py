@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Sequence
-from typing import Final, TypeVar
+from typing import Final, TypeVar, TypeVarTuple
 
 import msgspec
 
@@ -23,6 +23,7 @@ from shm_store.table.records.record import ARITHMETIC
 from shm_store.table.segment.layout import BUSY, IDLE, LOST, OTHER, SEAT_PHASES
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 _WORD_MAX: Final = 2**64 - 1
 _CLOSE_POLL_S: Final = 0.0005
@@ -72,23 +73,20 @@ class Stripes:
         self.records = attachment.records
         self.outcomes = attachment.outcomes
 
-    def run(self, stripe: int, body: Callable[[Hold], T]) -> T:
-        """Do the same as `run_all` for one stripe."""
-        return self.run_all((stripe,), body)
+    def run(self, stripe: int, body: Callable[[Hold, *Ts], T], *arguments: *Ts) -> T:
+        """Return what `body` returns, called while a stripe is held.
 
-    def run_all(self, stripes: tuple[int, ...], body: Callable[[Hold], T]) -> T:
-        """Return what `body` returns, called while all of `stripes` are held.
-
-        `body` raises the mark of each stripe, by one at least, unless it raises an exception. It calls no code of the
+        `body` raises the mark of the stripe, by one at least, unless it raises an exception. It calls no code of the
         user: an error of arithmetic that it raises is damage of the table.
 
         Args:
-            stripes: The stripes, in ascending order: all processes acquire them in it, so none waits in a circle.
+            stripe: The stripe.
             body: What to do.
+            arguments: What to call it with, after the hold.
 
         Raises:
-            StripeTimeoutError: One of them stayed taken for the lock timeout.
-            ReentryError: An operation that this call has interrupted holds one of them.
+            StripeTimeoutError: It stayed taken for the lock timeout.
+            ReentryError: An operation that this call has interrupted holds it.
             SeatsExhaustedError: There is no seat for this process.
             StoreClosedError: The handle was closed before the operation had a seat.
             BackendError: The registry lock, needed for a new seat or a recovery, could not be had; or the table is
@@ -103,21 +101,20 @@ class Stripes:
             seat = self.lease(seat)
         held = 0
         hold: Hold | None = None
+        semaphore = self.semaphores[stripe]
         try:
-            for stripe in stripes:
-                # In line what `Waits.acquire` tries first.
-                seat[SEAT_PHASES + stripe] = BUSY
-                if not self.semaphores[stripe].acquire(False):
-                    self.waits.acquire(seat, stripe)
-                held += 1
-            hold = Hold(seat, stripes, self.records, self._clock())
-            result = body(hold)
-            while held:
-                held -= 1
-                self.semaphores[stripes[held]].release()
-                seat[SEAT_PHASES + stripes[held]] = IDLE
+            # In line what `Waits.acquire` tries first.
+            seat[SEAT_PHASES + stripe] = BUSY
+            if not semaphore.acquire(False):
+                self.waits.acquire(seat, stripe)
+            held = 1
+            hold = Hold(seat, (stripe,), self.records, self._clock())
+            result = body(hold, *arguments)
+            held = 0
+            semaphore.release()
+            seat[SEAT_PHASES + stripe] = IDLE
         except BaseException as error:
-            self.settle(seat, stripes, held=held)
+            self.settle(seat, (stripe,), held=held)
             # Not of the clock, the user's code. No `try` of its own: the opcode that begins one is in no other.
             if hold is not None and isinstance(error, ARITHMETIC) and not isinstance(error, StoreError):
                 raise self.damaged(error) from error

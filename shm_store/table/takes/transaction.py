@@ -131,7 +131,9 @@ class Transaction:
             rare: list[Found] = []
             doubtful: Collection[Owner] = ()
             is_denied = False
-            for found, cost in zip(founds, costs):  # noqa: B905 - a keyword costs 100 ns
+            for found in founds:
+                # `zip` would cost 100 ns more.
+                cost = costs[len(infos)]
                 if now_ns < found.ends_ns and found.tagged[()] == found.tag and type(cost) is int and cost > 0:
                     # Called by a name of its own: as an attribute it would cost 30 ns more.
                     within = found.within
@@ -178,7 +180,7 @@ class Transaction:
                         self._journal.write(seat, order, log)
                     if afters is not None:
                         for found in founds:
-                            afters.append(_read_state(self._memory, found.at * WORD))
+                            afters.append(_read_state(memory, found.at * WORD))
                 if stores and not is_denied and not shadows and self._labels is None:
                     for found in founds:
                         counter = found.allowed
