@@ -25,6 +25,8 @@ from shm_store.table.takes.found import ANY, Found
 
 _UNKNOWN: Final = RateInfo(False, 0, -1, 0)
 _LISTS: Final = (list, tuple)
+# What says that no take is in shadow mode: a call says nothing, and middleware has a list.
+_NONE: Final[tuple[Collection[int], ...]] = ((), [])
 
 
 def take(backend: TableBackend) -> TakeCall:
@@ -58,7 +60,7 @@ def take_all(backend: TableBackend, slowly: TakeAllCall) -> TakeAllCall:
     hints, run, default = backend.known.recent, backend.transaction.run, backend.quota
 
     def take_all(takes: Sequence[KeyTake], *, shadow: Collection[int] = ()) -> list[RateInfo]:
-        if shadow != () or type(takes) not in _LISTS or not takes:
+        if shadow not in _NONE or type(takes) not in _LISTS or not takes:
             return slowly(takes, shadow=shadow)
         founds: list[Found] = []
         costs: list[int] = []
@@ -103,7 +105,7 @@ def reserve(backend: TableBackend, slowly: ReserveCall) -> ReserveCall:
             found = hints[key][0]  # type: ignore[index] # no hint is of a list
         except (LookupError, TypeError):
             return slowly(key, cost, quota, shadow=shadow)
-        if shadow != () or (asked is not found.asked and asked != found.asked):
+        if shadow not in _NONE or (asked is not found.asked and asked != found.asked):
             return slowly(key, cost, quota, shadow=shadow)
         founds = [found]
         afters: list[State] = []

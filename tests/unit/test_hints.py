@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+
 import pytest
 
-from shm_store import Quota
+from shm_store import Quota, RateInfo
+from shm_store.core.limiter import KeyTake
+from shm_store.table import bound
 from shm_store.table.takes import known
 from tests.conftest import OpenStore
 
@@ -50,6 +54,20 @@ def test_keys_on_one_stripe_are_taken_from_by_their_hints(open_store: OpenStore)
     store.take_all(takes)
     assert [info.remaining for info in store.take_all(takes)] == [3, 5, 1]
     assert [store.get(key)[1] for key in ("a", "b")] == [1, 5]
+
+
+@pytest.mark.parametrize("shadow", [(), []])
+def test_takes_of_known_keys_need_no_slow_call(open_store: OpenStore, shadow: Collection[int]) -> None:
+    """Also those of middleware, which has a list of the takes in shadow mode."""
+    store = open_store(limit=9)
+
+    def slowly(takes: Sequence[KeyTake], *, shadow: Collection[int] = ()) -> list[RateInfo]:
+        raise AssertionError(takes, shadow)
+
+    takes = [("a", None, 1), ("b", None, 1)]
+    for _ in range(2):
+        store.take_all(takes)
+    assert [info.remaining for info in bound.take_all(store.backend, slowly)(takes, shadow=shadow)] == [6, 6]
 
 
 @pytest.mark.parametrize("key", ["k" * 257, "é" * 65, "\U0001f600" * 65])
