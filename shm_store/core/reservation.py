@@ -56,6 +56,9 @@ class Reservation:
         if is_in_flight:
             self._is_in_flight = True
             settlements.in_flight.add(self)
+            if settlements.is_closed:
+                # By another thread, meanwhile: it may have looked before this one was there.
+                settlements.end(self)
 
     @property
     def infos(self) -> list[RateInfo]:
@@ -212,11 +215,21 @@ class Settlements:
         """End what is in flight: a store that is closed gives up what it holds. May be called again."""
         self.is_closed = True
         self._catch_up(len(self._later))
-        for reservation in list(self.in_flight):
-            if parts := reservation.in_flight():
-                with contextlib.suppress(StoreError):
-                    self.settler.settle(parts)
+        for reservation in self._in_flight():
+            self.end(reservation)
         self._later.clear()
+
+    def end(self, reservation: Reservation) -> None:
+        """End what a reservation has in flight."""
+        if parts := reservation.in_flight():
+            with contextlib.suppress(StoreError):
+                self.settler.settle(parts)
+
+    def _in_flight(self) -> list[Reservation]:
+        while True:
+            # Another thread may add one meanwhile, in an operation that it began before.
+            with contextlib.suppress(RuntimeError):
+                return [*self.in_flight]
 
     def _catch_up(self, count: int) -> None:
         for _ in range(count):

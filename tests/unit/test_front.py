@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 from collections.abc import Sequence
 from types import FrameType
 from typing import Any
+from weakref import WeakSet
 
 import pytest
 
-from shm_store import Concurrency, ConfigurationError, EngineError, Quota, RateInfo, StoreClosedError
+from shm_store import (
+    Concurrency,
+    ConfigurationError,
+    EngineError,
+    Quota,
+    RateInfo,
+    Reservation,
+    StoreClosedError,
+)
 from shm_store.core.backend import Decided, Part, Take
 from shm_store.core.front import Front
 from tests.fork import FORKS, Fork, ended, in_child
@@ -154,6 +164,41 @@ def test_close_ends_units_in_flight_alone() -> None:
         reservation.refund()
     assert units.spent == {"in flight": 0, "spent": 2}
     front.close()
+
+
+def test_close_ends_what_another_thread_takes_meanwhile() -> None:
+    """In an operation that it began before: whether the store has begun to look at what is in flight, or not."""
+    units = Units()
+    front = Front(units)
+    takes = [Take(f"k{number}", THREE) for number in range(2)]
+    held = [front.reserve("a", 2, THREE)]
+    looks = 0
+
+    def add(frame: FrameType, event: str, _argument: object) -> None:
+        nonlocal looks
+        if event == "call" and frame.f_code is WeakSet.__iter__.__code__ and looks < len(takes):
+            take = takes[looks]
+            looks += 1
+            held.append(Reservation(units.reserve([take]), front._settlements, units))
+
+    sys.setprofile(add)
+    try:
+        front.close()
+    finally:
+        sys.setprofile(None)
+    assert len(held) == 3
+    assert units.spent == {"a": 0, "k0": 0, "k1": 0}
+
+
+def test_reservation_of_a_store_that_was_closed_meanwhile_holds_nothing() -> None:
+    """An operation may be under way in another thread when the store is closed."""
+    units = Units()
+    front = Front(units)
+    take = Take("a", THREE)
+    decided = units.reserve([take])
+    front._settlements.close()
+    reservation = Reservation(decided, front._settlements, units)
+    assert (reservation.allowed, units.spent) == (True, {"a": 0})
 
 
 def test_closed_front_refuses_before_it_looks_at_arguments() -> None:
