@@ -24,8 +24,8 @@ class Reservation:
     killed process stay spent, and its units in flight are free.
 
     A settlement returns only units that the bucket still misses: none after a refill, so that no unit is there twice,
-    and none after a reset, an eviction or a change of the quota. With `gcra`, refunds of other takes count as a refill,
-    so that a little less than the unused units may come back.
+    and none after a reset, an eviction, a change of the quota, or a block of the key. With `gcra`, refunds of other
+    takes count as a refill, so that a little less than the unused units may come back.
 
     Attributes:
         allowed: Whether the units were taken; those of takes in shadow mode apart.
