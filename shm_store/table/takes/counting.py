@@ -33,8 +33,9 @@ class Counting:
             stores: Whether units were to be taken.
         """
         records, outcomes, labels = self._records, self._outcomes, self._labels
-        for position, (found, info) in enumerate(zip(founds, infos)):  # noqa: B905 - a keyword costs 100 ns
-            is_allowed, stripe = info.allowed, found.stripe
+        # `zip` would cost 100 ns more.
+        for position, found in enumerate(founds):
+            is_allowed, stripe = infos[position].allowed, found.stripe
             if not stores or (is_allowed and is_denied):
                 records[stripe][OTHER] += 1
                 continue

@@ -149,7 +149,9 @@ def withdraw(
         now_ns: The time.
         is_repeated: Whether a key may come twice, so that an answer counts earlier takes of its key as well.
     """
-    for position, (found, info) in enumerate(zip(founds, infos)):  # noqa: B905 - a keyword costs 100 ns
+    # `zip` would cost 100 ns more.
+    for position, found in enumerate(founds):
+        info = infos[position]
         if info.allowed:
             # A bucket that a hint keeps is as its slot says.
             state = _read_state(memory, found.at * WORD) if found.ends_ns else found.state

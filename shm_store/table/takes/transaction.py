@@ -266,13 +266,14 @@ class Transaction:
 
         Alone, a new key gets its slot and its state at once. With others, it is fresh until the log is stored.
         """
-        for found, info in zip(founds, infos):  # noqa: B905 - a keyword costs 100 ns
+        # `zip` would cost 100 ns more.
+        for position, found in enumerate(founds):
             if found.flags is None:
                 continue
             if found.victim is None:
                 # They hold from now on, even if a take is denied.
                 self._journal.write(seat, order, self._finding.change(found))
-            elif info.allowed and not is_denied:
+            elif not is_denied and infos[position].allowed:
                 self._finding.fill(found, found.after if len(founds) == 1 else FRESH)
 
     def _store(self, seat: memoryview, order: Sequence[int], found: Found, log: list[int]) -> None:
