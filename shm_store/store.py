@@ -173,7 +173,7 @@ class ShmStore(Front[str | Digest]):
         Holds one stripe at a time, for a few microseconds: it may forget a concurrent take or not.
         """
         self._settlements.require_open()
-        return self._table.reset_all()
+        return self._table.sweeps.reset_all()
 
     def garbage_collect(self) -> int:
         """Reclaim the slots of expired buckets in one pass over the table; return how many.
@@ -181,7 +181,7 @@ class ShmStore(Front[str | Digest]):
         Holds one stripe at a time, for a few microseconds.
         """
         self._settlements.require_open()
-        return sum(map(self._table.sweep_set, range(self._table.segment.header.geometry.sets)))
+        return self._table.sweeps.sweep_all()
 
     def stats(self) -> Stats:
         """Return host-wide counters and occupancy, read without taking any stripe."""

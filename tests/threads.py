@@ -9,7 +9,6 @@ from functools import partial
 
 from shm_store import ShmStore
 from shm_store.table.locking.stripes import Hold
-from shm_store.table.segment.layout import OTHER
 
 
 def at_once(count: int, work: Callable[[int], object]) -> None:
@@ -31,11 +30,10 @@ def holding(
     """
     entered, leave = threading.Event(), threading.Event()
 
-    def body(hold: Hold) -> None:
+    def body(_hold: Hold) -> None:
         entered.set()
         leave.wait()
         last()
-        hold.records[0][OTHER] += 1
 
     def end() -> None:
         leave.set()

@@ -100,7 +100,7 @@ class Housekeeping:
     def sweep_set(self, set_index: int) -> int:
         """Reclaim the expired buckets of one set; none if its stripe stayed taken, or if it is damaged."""
         try:
-            return self._table.sweep_set(set_index)
+            return self._table.sweeps.sweep_set(set_index)
         except (StripeTimeoutError, BackendError, OwnershipError):
             return 0
 

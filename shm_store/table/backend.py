@@ -47,8 +47,8 @@ class TableBackend:
         self.quota = table.config.quota
         self.realm = f"shm://{self.name}"
         self.pid = forks.own_pid
-        self.settle = table.settling.settle
-        self.abandon = table.settling.abandon
+        self.settle = table.operations.settle
+        self.abandon = table.operations.abandon
 
     def partition(self, keys: Sequence[str]) -> list[list[int]]:
         """Return the positions of all keys as one group."""
@@ -205,7 +205,7 @@ class TableBackend:
             return self.transaction.run(founds, costs, shadows, afters=afters)
         except TableFullError:
             # Without a sweeper, too, what the dead had in flight makes room.
-            if not sum(map(self.table.sweep_set, {found.key.set_index for found in founds})):
+            if not sum(map(self.table.sweeps.sweep_set, {found.key.set_index for found in founds})):
                 raise
             founds[:] = [Found(found.key, found.asked) for found in founds]
             return self.transaction.run(founds, costs, shadows, afters=afters)

@@ -25,7 +25,6 @@ from shm_store.table.segment.layout import (
     FLAGS,
     LEASE,
     LEASE_SPENT,
-    OTHER,
     PENDING,
     TAG,
     UNITS,
@@ -133,7 +132,6 @@ class Leasing:
                 self._count(hold, place, slot, allowed=info.allowed)
                 return info, _found(place, slot, quota), lease
             is_pending = lease.code == PENDING
-        hold.records[place.stripe][OTHER] += 1
         if is_pending:
             return Pending(place)
         number = unspent = 0
@@ -157,7 +155,6 @@ class Leasing:
             slot = self._table.slots.find(place)
             if slot is None or slot.words[TAG] != tag:
                 # What was issued is lost.
-                hold.records[place.stripe][OTHER] += 1
                 return None
             self._count(hold, place, slot, allowed=lease.code == UNITS)
             return self._put(hold, place, slot, lease)
@@ -168,8 +165,7 @@ class Leasing:
     def give_up(self, place: Place, tag: int) -> int:
         """End a lease; return how many units of it were not spent, and are not any more."""
 
-        def body(hold: Hold) -> int:
-            hold.records[place.stripe][OTHER] += 1
+        def body(_hold: Hold) -> int:
             slot = self._table.slots.find(place)
             lease = self._lease(slot)
             if slot is None or lease is None or slot.words[TAG] != tag:
@@ -184,8 +180,7 @@ class Leasing:
         slots = self._table.slots
         place = slots.locate(key)
 
-        def body(hold: Hold) -> None:
-            hold.records[place.stripe][OTHER] += 1
+        def body(_hold: Hold) -> None:
             for slot in slots.of_key(place, LEASE):
                 slots.vacate(place.set_index, slot.number)
 
@@ -200,7 +195,7 @@ class Leasing:
         return record if isinstance(record, Lease) else None
 
     def _count(self, hold: Hold, place: Place, slot: Slot, *, allowed: bool) -> None:
-        hold.records[place.stripe][ALLOWED if allowed else DENIED] += 1
+        hold.record[ALLOWED if allowed else DENIED] += 1
         if self._table.labels is not None:
             self._table.labels.count(place.set_index, slot.number, allowed=allowed)
 

@@ -1,19 +1,24 @@
 """Operations on one key that take nothing: read it, store its override, forget it, block it, settle what was taken.
 
-Each function runs under the stripe of the key's set, of which it raises a counter (I9). What changes several words of
-a slot goes through the journal (I6).
+Each function runs under the stripe of the key's set. What changes several words of a slot goes through the journal
+(I6).
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
+from types import FrameType
 from typing import Final
 
 from shm_store.core.algorithms import FRESH, Algorithm, State
-from shm_store.core.backend import Decided
+from shm_store.core.backend import Decided, Part
+from shm_store.errors import StoreError
+from shm_store.process import forks
+from shm_store.process.unwinding import operations
 from shm_store.quota import Quota, resized
 from shm_store.table.locking.journal import Journal
-from shm_store.table.locking.stripes import Hold
+from shm_store.table.locking.stripes import Hold, Stripes
 from shm_store.table.records.record import Block, Bucket, Record
 from shm_store.table.records.slots import Place, Slot, Slots, next_tag
 from shm_store.table.segment.layout import (
@@ -23,7 +28,6 @@ from shm_store.table.segment.layout import (
     IDLE_AT,
     IN_FLIGHT,
     IN_FLIGHT_UNITS,
-    OTHER,
     OVERRIDE,
     TAG,
     UNASKED,
@@ -52,15 +56,24 @@ class Receipt(Decided, gc=False):
 
 
 class Operations:
-    """The operations of one table."""
+    """The operations of one table, and the `Settler` of what was taken from it.
+
+    Attributes:
+        name: The name of the segment.
+        pid: Returns the process.
+        is_remote: False: a settlement takes microseconds.
+    """
+
+    is_remote = False
 
     def __init__(
-        self, slots: Slots, words: memoryview, finding: Finding, in_flight: InFlightUnits, journal: Journal
+        self, slots: Slots, stripes: Stripes, finding: Finding, in_flight: InFlightUnits, journal: Journal
     ) -> None:
-        """Bind to the parts of the table, and to the words of its segment."""
+        self.name = stripes.name
+        self.pid = forks.own_pid
         self._slots = slots
         self._memory = slots.memory
-        self._words = words
+        self._stripes = stripes
         self._finding = finding
         self._in_flight = in_flight
         self._journal = journal
@@ -68,7 +81,6 @@ class Operations:
     def get(self, hold: Hold, place: Place) -> tuple[tuple[int, int], Found | None]:
         """Return (limit, remaining) of a key, (0, 0) if it is absent or expired; and its bucket as it is."""
         slot = self._slots.find(place)
-        hold.records[place.stripe][OTHER] += 1
         if slot is None:
             return self._in_flight.get(place), None
         if self._slots.is_expired(slot, hold.now_ns):
@@ -96,7 +108,6 @@ class Operations:
         Raises:
             TableFullError: The key is new, and its set has no slot to give up.
         """
-        hold.records[place.stripe][OTHER] += 1
         limit, interval_ns = quota.limit, quota.interval_ns
         unasked = Bucket(FRESH, limit, interval_ns, limit, is_override=True, is_unasked=True)
         slot = self._slots.find(place)
@@ -121,7 +132,6 @@ class Operations:
 
     def reset(self, hold: Hold, place: Place) -> bool:
         """Forget a key, and the units in flight of it; return whether it was there and not expired."""
-        hold.records[place.stripe][OTHER] += 1
         own = self._slots.find(place)
         existed = False
         for slot in [*([] if own is None else [own]), *self._slots.of_key(place, IN_FLIGHT)]:
@@ -135,7 +145,7 @@ class Operations:
         Raises:
             TableFullError: The key's set has no slot to give up.
         """
-        record, ends_ns = hold.records[place.stripe], hold.now_ns + wait_ns
+        record, ends_ns = hold.record, hold.now_ns + wait_ns
         bucket, block = self._slots.find(place), self._slots.place_of_block(place)
         # The last store alone makes the block. Before it, hints of the bucket end, and each process looks for blocks.
         if bucket is not None:
@@ -146,7 +156,6 @@ class Operations:
             self._finding.admit(hold, block, Block(ends_ns), () if bucket is None else (bucket.number,))
         else:
             slot.words[IDLE_AT] = ends_ns
-        record[OTHER] += 1
 
     def unblock(self, hold: Hold, place: Place) -> bool:
         """End the block of a key; return whether there was one."""
@@ -155,20 +164,28 @@ class Operations:
         for slot in self._slots.of_key(place, BLOCK):
             is_lifted = is_lifted or hold.now_ns < slot.words[IDLE_AT]
             self._slots.vacate(place.set_index, slot.number)
-        hold.records[place.stripe][OTHER] += 1
         return is_lifted
 
-    def settle(self, hold: Hold, receipt: Receipt, units: int) -> None:
-        """Give back units of a take, as far as its bucket still misses them; take more if `units` is negative.
+    def settle(self, parts: Sequence[Part]) -> None:
+        """Settle each part once; see `Settler.settle`."""
+        failed = None
+        for receipt, units in parts:
+            assert isinstance(receipt, Receipt)
+            try:
+                if not receipt.is_settled:
+                    self._stripes.run(receipt.found.stripe, self._settle, receipt, units)
+            except StoreError as error:
+                failed = error
+        if failed is not None:
+            raise failed
 
-        Args:
-            hold: The stripe.
-            receipt: The take; it is settled from now on.
-            units: The units to give back. What was used already is taken as far as there is any, under whatever limit
-                the key has by now.
-        """
+    def abandon(self, _parts: Sequence[Part], caller: FrameType) -> bool:
+        """Return whether a finalizer may settle: not in the middle of an operation of its thread."""
+        return not any(operations(caller))
+
+    def _settle(self, hold: Hold, receipt: Receipt, units: int) -> None:
+        """Refund units of a take that its bucket still misses; if `units` is negative, charge as many as it has."""
         found = receipt.found
-        hold.records[found.stripe][OTHER] += 1
         if receipt.is_settled:
             return
         # Before the store: an exception in between may lose units, and must not give them back twice.
@@ -213,19 +230,12 @@ class Operations:
         return algorithm, FRESH if is_past else (words[0], words[1], words[2], words[3])
 
     def _advance(self, hold: Hold, at: int, algorithm: Algorithm, state: State, after: State) -> None:
-        """Store what has become of a state."""
-        ordered = algorithm.ordered(state, after)
-        if ordered is None:
-            log = [each for word, value in enumerate(after) if value != state[word] for each in (at + word, value)]
-            self._journal.write(hold.seat, hold.stripes, log)
-        else:
-            for word in ordered:
-                self._words[at + word] = after[word]
+        self._journal.advance(hold.seat, (hold.stripe,), algorithm, at=at, state=state, after=after)
 
     def rewrite(self, hold: Hold, slot: Slot, record: Record) -> int:
         """Store another record in the slot of a key, all of it or nothing, and return its tag."""
-        tag = next_tag(hold.records[hold.stripes[0]], record.flags)
+        tag = next_tag(hold.record, record.flags)
         words = (*record.words(), tag)
         log = [each for word, value in enumerate(words, slot.at) for each in (word, value)]
-        self._journal.write(hold.seat, hold.stripes, log)
+        self._journal.write(hold.seat, (hold.stripe,), log)
         return tag

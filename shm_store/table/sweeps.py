@@ -14,7 +14,7 @@ from shm_store.process import identity
 from shm_store.table.locking.stripes import Hold, Stripes
 from shm_store.table.records.record import Owner, is_reclaimable, owner_of
 from shm_store.table.records.slots import Slot, Slots
-from shm_store.table.segment.layout import BLOCK, IDLE_AT, IN_FLIGHT, KIND_MASK, OTHER, SWEPT, TAG
+from shm_store.table.segment.layout import BLOCK, IDLE_AT, IN_FLIGHT, KIND_MASK, SWEPT, TAG
 
 # Slots that are vacated in one hold of a stripe, which is then about as long as that of a first take.
 _AT_ONCE: Final = 4
@@ -29,13 +29,21 @@ class Sweeps:
         self._stripes = stripes
         self._clock = clock
 
+    def sweep_all(self) -> int:
+        """Reclaim the unused slots of all sets; return how many."""
+        return sum(map(self.sweep_set, range(self._slots.geometry.sets)))
+
+    def reset_all(self) -> int:
+        """Vacate all slots, but for blocks; return how many."""
+        return sum(map(self._reset_set, range(self._slots.geometry.sets)))
+
     def sweep_set(self, set_index: int) -> int:
         """Vacate the slots of a set that are expired, or whose units in flight are of the dead; return how many."""
         dead = self._dead(set_index)
         body = partial(self._sweep, set_index, dead)
         return self._by_few(set_index, self._reclaimable(set_index, dead), body)
 
-    def reset_set(self, set_index: int) -> int:
+    def _reset_set(self, set_index: int) -> int:
         """Vacate the slots of a set whatever is in them, but for blocks; return how many."""
         numbers = [number for number, first in enumerate(self._slots.controls(set_index)) if first]
         return self._by_few(set_index, numbers, partial(self._reset, set_index))
@@ -67,23 +75,22 @@ class Sweeps:
 
     def _sweep(self, set_index: int, dead: Collection[Owner], numbers: Iterable[int], hold: Hold) -> int:
         gone = [slot for slot in self._found(set_index, numbers) if self._is_reclaimable(slot, hold.now_ns, dead)]
-        self._vacate(set_index, gone, hold)
-        hold.records[hold.stripes[0]][SWEPT] += len(gone)
+        self._vacate(set_index, gone)
+        hold.record[SWEPT] += len(gone)
         return len(gone)
 
-    def _reset(self, set_index: int, numbers: Iterable[int], hold: Hold) -> int:
+    def _reset(self, set_index: int, numbers: Iterable[int], _hold: Hold) -> int:
         gone = [slot for slot in self._found(set_index, numbers) if slot.words[TAG] & KIND_MASK != BLOCK]
-        self._vacate(set_index, gone, hold)
+        self._vacate(set_index, gone)
         return len(gone)
 
     def _found(self, set_index: int, numbers: Iterable[int]) -> list[Slot]:
         """Return those of the slots that are still not vacant."""
         return [self._slots.slot(set_index, number) for number in numbers if self._slots.is_occupied(set_index, number)]
 
-    def _vacate(self, set_index: int, gone: Iterable[Slot], hold: Hold) -> None:
+    def _vacate(self, set_index: int, gone: Iterable[Slot]) -> None:
         for slot in gone:
             self._slots.vacate(set_index, slot.number)
-        hold.records[hold.stripes[0]][OTHER] += 1
 
     def _is_reclaimable(self, slot: Slot, now_ns: int, dead: Collection[Owner]) -> bool:
         return is_reclaimable(slot.words, now_ns, self._slots.min_ttl_ns, dead)

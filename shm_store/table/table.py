@@ -20,8 +20,7 @@ from shm_store.table.records.labels import Labels
 from shm_store.table.records.slots import Place, Slots
 from shm_store.table.records.tallies import Tallies
 from shm_store.table.records.victims import Victims
-from shm_store.table.segment.layout import MIN_TTL_AT, OTHER, TTL_INTERVAL_AT, WORD
-from shm_store.table.settling import Settling
+from shm_store.table.segment.layout import MIN_TTL_AT, TTL_INTERVAL_AT, WORD
 from shm_store.table.sweeps import Sweeps
 from shm_store.table.takes.finding import Finding
 from shm_store.table.takes.in_flight import InFlightUnits
@@ -43,9 +42,8 @@ class Table:
         labels: What operators read of the slots; None if the segment has none.
         finding: Finds buckets, and gives slots to new keys.
         transaction: Decides on takes.
-        operations: What to run on one key that takes nothing.
+        operations: What to run on one key that takes nothing; settles what was taken.
         sweeps: Reclaims slots.
-        settling: Settles what was taken.
         tallies: How policies decide.
         handle: What ends with this table.
     """
@@ -74,11 +72,10 @@ class Table:
         self.transaction: Final = Transaction(
             self.segment, self.seats, self.stripes, journal, self.finding, labels=self.labels, clock=clock
         )
-        self.operations: Final = Operations(self.slots, self.segment.words, self.finding, self._in_flight, journal)
+        self.operations: Final = Operations(self.slots, self.stripes, self.finding, self._in_flight, journal)
         self.sweeps: Final = Sweeps(self.slots, self.stripes, clock)
-        self.settling: Final = Settling(self.segment.name, self.stripes, self.operations)
         self.tallies: Final = Tallies(self.segment)
-        self.handle: Final = Handle(attachment, self.stripes, Settlements(self.settling), self.tallies)
+        self.handle: Final = Handle(attachment, self.stripes, Settlements(self.operations), self.tallies)
         forks.register(self)
 
     @classmethod
@@ -141,11 +138,9 @@ class Table:
         """Return where the key of a digest belongs, with its text and its whole fingerprint if a slot has them."""
         half = self.slots.place_of_digest(digest)
 
-        def body(hold: Hold) -> Place:
-            hold.records[half.stripe][OTHER] += 1
-            return self._labelled(half) or self.slots.bucket_of_half(half) or half
-
-        return self.stripes.run(half.stripe, body)
+        return self.stripes.run(
+            half.stripe, lambda _hold: self._labelled(half) or self.slots.bucket_of_half(half) or half
+        )
 
     def _labelled(self, half: Place) -> Place | None:
         labels = self.labels
@@ -168,18 +163,9 @@ class Table:
 
         def body(hold: Hold) -> bool:
             number, now_ns = self.slots.number(place), hold.now_ns
-            hold.records[place.stripe][OTHER] += 1
             return number is None or labels.begins_burst(place.set_index, number, now_ns, now_ns + length_ns)
 
         return self.stripes.run(place.stripe, body)
-
-    def sweep_set(self, set_index: int) -> int:
-        """Reclaim the unused slots of one set; return how many."""
-        return self.sweeps.sweep_set(set_index)
-
-    def reset_all(self) -> int:
-        """Forget every bucket and override, and what is in flight; keep blocks; return how many slots were vacated."""
-        return sum(map(self.sweeps.reset_set, range(self.segment.header.geometry.sets)))
 
     def new_known(self) -> Known:
         """Return hints, none so far, that end with this handle."""

@@ -10,7 +10,7 @@ import pytest
 from shm_store import StripeTimeoutError
 from shm_store.operate import audit
 from shm_store.table.locking.stripes import Hold
-from shm_store.table.segment.layout import IDLE, OTHER, SEAT_PHASES
+from shm_store.table.segment.layout import IDLE, SEAT_PHASES
 from tests.clock import Clock
 from tests.conftest import OpenStore
 from tests.dead import dead_seat
@@ -49,6 +49,5 @@ def test_stopped_holder_keeps_its_stripe(open_store: OpenStore, clock: Clock) ->
     assert audit.faults(store._table.segment, clock()) == []
 
 
-def _stop(hold: Hold) -> None:
+def _stop(_hold: Hold) -> None:
     os.kill(os.getpid(), signal.SIGSTOP)
-    hold.records[0][OTHER] += 1

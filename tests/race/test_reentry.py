@@ -13,7 +13,6 @@ import pytest
 
 from shm_store import Config, ReentryError, ShmStore
 from shm_store.table.locking.stripes import Hold
-from shm_store.table.segment.layout import OTHER
 from tests.conftest import OpenStore
 from tests.crash.opcodes import OPERATIONS, World, at_opcode
 from tests.segments import new_segment_name
@@ -150,11 +149,9 @@ def test_another_thread_that_holds_the_stripe_is_waited_for(open_store: OpenStor
     keys = {store._table.slots.locate(key).stripe: key for key in map(str, range(64))}
     with holding(store) as end:
 
-        def outer(held: Hold) -> int:
+        def outer(_hold: Hold) -> int:
             threading.Timer(0.05, end).start()
-            left = store.take(keys[0]).remaining
-            held.records[1][OTHER] += 1
-            return left
+            return store.take(keys[0]).remaining
 
         assert store._table.stripes.run(1, outer) == 4
 
@@ -167,11 +164,7 @@ def test_stripe_of_another_segment_is_waited_for(open_store: OpenStore) -> None:
     assert semaphore.acquire(False)
     threading.Timer(0.05, semaphore.release).start()
 
-    def outer(held: Hold) -> bool:
-        held.records[0][OTHER] += 1
-        return other.take("a").allowed
-
-    assert store._table.stripes.run(0, outer)
+    assert store._table.stripes.run(0, lambda _hold: other.take("a").allowed)
     other.unlink()
     other.close()
 

@@ -33,7 +33,6 @@ from shm_store.operate.inspection import Inspection
 from shm_store.table.attachment import Attachment
 from shm_store.table.locking.seats import Role
 from shm_store.table.locking.stripes import Hold
-from shm_store.table.segment.layout import OTHER
 from shm_store.table.segment.lifetime import unlink
 from tests.clock import Clock
 from tests.fork import FORKS, Fork, ended, in_child
@@ -186,9 +185,8 @@ def test_store_dropped_in_the_middle_of_an_operation_is_closed_by_the_next(name:
         held = [ShmStore.attach(name), Housekeeping.attach(name, Role.MASTER)]
         before = footprint(name)
 
-        def body(hold: Hold) -> None:
+        def body(_hold: Hold) -> None:
             held.clear()
-            hold.records[0][OTHER] += 1
 
         store._table.stripes.run(0, body)
         assert footprint(name) == before
@@ -234,9 +232,8 @@ def test_warning_that_is_an_error_closes_all_the_same(name: str, monkeypatch: py
         dropped.clear()
         dropped.append(ShmStore.attach(name))
 
-        def body(hold: Hold) -> None:
+        def body(_hold: Hold) -> None:
             dropped.clear()
-            hold.records[0][OTHER] += 1
 
         store._table.stripes.run(0, body)
         assert store.take("a").allowed

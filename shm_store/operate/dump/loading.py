@@ -181,14 +181,13 @@ def _require_proportion(file: BinaryIO, contents: Contents, config: Config) -> N
 def _put(table: Table, saved: Saved) -> bool:
     """Give a slot back to its key; return whether there was room."""
     place, record = table.slots.located(saved.fingerprint), saved.record
-    hold = Hold(table.seats.view(0), (place.stripe,), table.stripes.records, table.clock())
+    hold = Hold(table.seats.view(0), place.stripe, table.stripes.records[place.stripe], table.clock())
     try:
         table.finding.admit(hold, place, record)
     except TableFullError:
         return False
     if isinstance(record, Block):
-        stripe_record = hold.records[place.stripe]
-        stripe_record[BLOCKED] = max(stripe_record[BLOCKED], record.ends_ns)
+        hold.record[BLOCKED] = max(hold.record[BLOCKED], record.ends_ns)
     number = table.slots.number(place)
     if table.labels is not None and number is not None:
         text = None if saved.key_length == UNKNOWN else saved.key

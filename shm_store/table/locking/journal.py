@@ -12,14 +12,13 @@ from array import array
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from shm_store.core.algorithms import Algorithm, State
 from shm_store.table.segment.layout import JOURNAL, JOURNAL_LENGTH, JOURNAL_WORDS, SEAT_COMMITTED, STRIPE_WORDS, WORD
 from shm_store.table.segment.mapping import Segment
 
 # Logs of so many words at most are written by one call, in half the time.
 _SHORT: Final = 64
 _PACKERS: Final = tuple(struct.Struct(f"@{1 + words}Q").pack_into for words in range(_SHORT + 1))
-
-
 _STRIPE: Final = STRIPE_WORDS * WORD
 
 
@@ -51,6 +50,18 @@ class Journal:
         seat[SEAT_COMMITTED] = 1
         self._store(log)
         seat[SEAT_COMMITTED] = 0
+
+    def advance(
+        self, seat: memoryview, stripes: Sequence[int], algorithm: Algorithm, *, at: int, state: State, after: State
+    ) -> None:
+        """Store the next state of the bucket at `at`: in the algorithm's order if it has one, else by `write` (I6)."""
+        ordered = algorithm.ordered(state, after)
+        if ordered is None:
+            log = [each for word, value in enumerate(after) if value != state[word] for each in (at + word, value)]
+            self.write(seat, stripes, log)
+            return
+        for word in ordered:
+            self._words[at + word] = after[word]
 
     def finish(self, seat: memoryview, stripes: Sequence[int]) -> None:
         """Make the stores that `seat` has committed and not finished, if any; may be repeated after a death.

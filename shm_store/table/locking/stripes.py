@@ -1,8 +1,8 @@
-"""Stripes: acquiring some, running a function under them, and releasing them, whatever happens in between.
+"""Stripes: acquiring one, running a function under it, and releasing it, whatever happens in between.
 
 The protocol of a hold, seen from the outside (docs/design.md, section "Locks and death"): the holder's seat is BUSY
 from before it tries the semaphore until after it has released it. While it holds, it raises one of the stripe's
-counters, the visible mark of a completed hold (I3, I4, I9).
+counters, the visible mark of a completed hold (I3, I4, I9). `Transaction` holds several by the same protocol.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ _CLOSE_POLL_S: Final = 0.0005
 
 
 class Hold(msgspec.Struct, frozen=True, gc=False):
-    """The stripes of an operation, while it holds them.
+    """The stripe of an operation, while it holds it.
 
     Attributes:
         seat: Its seat.
-        stripes: Which stripes it holds.
-        records: The records of all stripes, to be written for those only.
-        now_ns: The time, read once it had them all.
+        stripe: The stripe.
+        record: The record of the stripe.
+        now_ns: The time, read once it had the stripe.
     """
 
     seat: memoryview
-    stripes: tuple[int, ...]
-    records: list[memoryview]
+    stripe: int
+    record: memoryview
     now_ns: int
 
 
@@ -49,6 +49,7 @@ class Stripes:
     """The stripes of one segment, as one handle uses them.
 
     Attributes:
+        name: The name of the segment.
         semaphores: The stripes' semaphores.
         records: Their records.
         outcomes: Of each its counters `allowed` and `denied`, for the hot path.
@@ -63,7 +64,7 @@ class Stripes:
             clock: Reads the time in nanoseconds.
             lock_timeout_ns: The bound of every wait for a stripe.
         """
-        self._name = attachment.segment.name
+        self.name = attachment.segment.name
         self._seats = attachment.seats
         self._recovery = attachment.recovery
         self._clock = clock
@@ -74,18 +75,12 @@ class Stripes:
         self.outcomes = attachment.outcomes
 
     def run(self, stripe: int, body: Callable[[Hold, *Ts], T], *arguments: *Ts) -> T:
-        """Return what `body` returns, called while a stripe is held.
+        """Return what `body` returns, called with the hold of the stripe and `arguments`; raise the stripe's mark (I9).
 
-        `body` raises the mark of the stripe, by one at least, unless it raises an exception. It calls no code of the
-        user: an error of arithmetic that it raises is damage of the table.
-
-        Args:
-            stripe: The stripe.
-            body: What to do.
-            arguments: What to call it with, after the hold.
+        `body` calls no code of the user: an error of arithmetic that it raises is damage of the table.
 
         Raises:
-            StripeTimeoutError: It stayed taken for the lock timeout.
+            StripeTimeoutError: The stripe stayed taken for the lock timeout.
             ReentryError: An operation that this call has interrupted holds it.
             SeatsExhaustedError: There is no seat for this process.
             StoreClosedError: The handle was closed before the operation had a seat.
@@ -108,7 +103,8 @@ class Stripes:
             if not semaphore.acquire(False):
                 self.waits.acquire(seat, stripe)
             held = 1
-            hold = Hold(seat, (stripe,), self.records, self._clock())
+            hold = Hold(seat, stripe, self.records[stripe], self._clock())
+            hold.record[OTHER] += 1
             result = body(hold, *arguments)
             held = 0
             semaphore.release()
@@ -154,10 +150,10 @@ class Stripes:
     def damaged(self, error: BaseException) -> BackendError:
         """Return the error to raise instead of an error of arithmetic on words of the table."""
         return BackendError(
-            self._name,
+            self.name,
             "reading the table",
             f"a word of it has a value that was never written ({error})",
-            f"drop the table with: shm-store unlink --name {self._name} --force, and restart its users",
+            f"drop the table with: shm-store unlink --name {self.name} --force, and restart its users",
         )
 
     def lease(self, seat: memoryview | None = None) -> memoryview:
@@ -174,7 +170,7 @@ class Stripes:
         if seat is None:
             with self._seats.mending:
                 if self._seats.closed:
-                    raise StoreClosedError(self._name)
+                    raise StoreClosedError(self.name)
                 self.mend()
                 seat = self._seats.unused()
                 if seat is None:
@@ -182,7 +178,7 @@ class Stripes:
         # With the seat: so `close` waits for this operation, or this operation sees that.
         if self.is_closed:
             self._seats.pool.append(seat)
-            raise StoreClosedError(self._name)
+            raise StoreClosedError(self.name)
         return seat
 
     def close(self, deadline_ns: int) -> None:

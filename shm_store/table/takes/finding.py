@@ -11,18 +11,17 @@ import struct
 from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
-from shm_store.core.algorithms import BY_CODE, Algorithm, State, Word
+from shm_store.core.algorithms import Algorithm, State, Word
 from shm_store.errors import TableFullError
 from shm_store.quota import Concurrency, Quota, resized
 from shm_store.table.locking.stripes import Hold
 from shm_store.table.records.labels import Labels
-from shm_store.table.records.record import Owner, Record
+from shm_store.table.records.record import Bucket, DamagedError, Owner, Record, decode
 from shm_store.table.records.slots import Place, Slots, next_tag
 from shm_store.table.records.victims import Victim, Victims
 from shm_store.table.segment.layout import (
     BLOCK_ENDS,
     BLOCKED,
-    BUCKET,
     CODE_MASK,
     CODE_SHIFT,
     FLAGS,
@@ -155,18 +154,18 @@ class Finding:
         """Return what counts a bucket, by the words of its slot.
 
         Raises:
-            ValueError: They are not those of a bucket.
+            DamagedError: They are not those of a bucket.
         """
         tag, limit, interval_ns, burst = words[TAG], *words[LIMIT:TAG]
         key = tag & (KIND_MASK | CODE_MASK << CODE_SHIFT), limit, interval_ns, burst
         algorithm = self._stored.get(key)
         if algorithm is None:
-            kind = BY_CODE.get(tag >> CODE_SHIFT & CODE_MASK)
-            if tag & KIND_MASK != BUCKET or kind is None or (burst != limit and not kind.has_burst):
-                raise ValueError(f"tag {tag} with {limit}, {interval_ns} and {burst}")
+            record = decode(words)
+            if not isinstance(record, Bucket):
+                raise DamagedError(f"tag {tag}, which no bucket has")
             if len(self._stored) >= _REMEMBERED:
                 self._stored.clear()
-            algorithm = self._stored[key] = kind(limit, interval_ns, burst, self._epoch)
+            algorithm = self._stored[key] = record.algorithm(self._epoch)
         return algorithm
 
     def change(self, found: Found) -> list[int]:

@@ -286,12 +286,10 @@ class Transaction:
             return
         first, idle_at, third, fourth, tag = _read(self._memory, found.at * WORD)
         if tag == found.tag and isinstance(found.counts, Algorithm):
-            ordered = found.counts.ordered((first, idle_at, third, fourth), found.after)
-            if ordered is not None:
-                for word in ordered:
-                    words[found.at + word] = found.after[word]
-                return
-        self._journal.write(seat, order, log)
+            state = first, idle_at, third, fourth
+            self._journal.advance(seat, order, found.counts, at=found.at, state=state, after=found.after)
+        else:
+            self._journal.write(seat, order, log)
 
 
 def _doubtful(founds: list[Found], infos: list[RateInfo]) -> set[Owner]:
