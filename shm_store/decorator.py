@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable
 from types import FunctionType
 from typing import Any, Final, ParamSpec, TypeVar, cast
 
+from shm_store.core.backend import Backed
 from shm_store.core.front import Front
-from shm_store.core.limiter import Backed
 from shm_store.core.waiting import timeout_ns
 from shm_store.durations import Duration
 from shm_store.errors import AcquireTimeoutError, ConfigurationError, ConfigurationTypeError, unusable

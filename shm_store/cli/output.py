@@ -42,6 +42,14 @@ def show_json(document: object, *, err: bool = False) -> None:
     print(_json(document, indent=2), file=sys.stderr if err else sys.stdout)
 
 
+def report(said: str, document: object, *, json: bool, err: bool = False) -> None:
+    """Print what was done, in one line for people or as a JSON document."""
+    if json:
+        show_json(document, err=err)
+    else:
+        print(said, file=sys.stderr if err else sys.stdout)
+
+
 def show_json_line(document: object) -> None:
     """Print one JSON document in a line, at once."""
     print(_json(document, indent=None), flush=True)

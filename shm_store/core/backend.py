@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import FrameType
-from typing import NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import msgspec
 
@@ -80,7 +80,29 @@ class Settler(Protocol):
         """
 
 
-class Backend(Settler, Protocol[K_contra]):
+@runtime_checkable
+class Backed(Protocol):
+    """A store that knows what its back end can do, as every store of this package does.
+
+    Any other store is taken for one that can do everything.
+    """
+
+    @property
+    def realm(self) -> str:
+        """The name of the place of its buckets: stores with one name have the same buckets."""
+
+    def check(self, limit: Quota | Concurrency) -> None:
+        """Raise ConfigurationError if the store cannot count by a limit; contact no server."""
+
+    @property
+    def is_split(self) -> bool:
+        """Whether one call cannot take from all keys together, but from those charged to one client it always can."""
+
+    def partition(self, keys: Sequence[str]) -> list[list[int]]:
+        """Return the positions of keys, in groups from each of which one call can take; contact no server."""
+
+
+class Backend(Settler, Backed, Protocol[K_contra]):
     """What keeps buckets, and decides. The arguments are checked, but for costs.
 
     A call raises `CostError` about a cost, `ConfigurationError` about a quota it cannot count by, and any `StoreError`.
@@ -88,20 +110,10 @@ class Backend(Settler, Protocol[K_contra]):
     Attributes:
         keys: The types of what may name a key to `get`, `set` and `reset`.
         quota: The default quota.
-        realm: See `Backed.realm`.
-        is_split: See `Backed.is_split`.
     """
 
     keys: tuple[type, ...]
     quota: Quota
-    realm: str
-    is_split: bool
-
-    def partition(self, keys: Sequence[str]) -> list[list[int]]:
-        """See `Backed.partition`."""
-
-    def check(self, limit: Quota | Concurrency) -> None:
-        """Raise ConfigurationError if it cannot count by a limit; contact no server."""
 
     def decide(self, takes: Sequence[Take]) -> list[RateInfo]:
         """Take from all buckets, or from none; there is at least one take."""

@@ -42,9 +42,9 @@ class Front(Generic[K_contra]):
     Attributes:
         backend: What keeps the buckets.
         quota: The default quota, for calls that name no other.
-        realm: The name of the place of the buckets: stores with one name have the same buckets.
-        is_split: Whether one call cannot take from all keys together, as in a cluster.
-        partition: Return the positions of keys, in groups from each of which one call can take; contact no server.
+        realm: See `Backed`, as for the next two.
+        is_split: See `Backed`.
+        partition: See `Backed`.
 
     Raises:
         StoreError: By any operation; see the store.

@@ -1,4 +1,4 @@
-"""Protocols of stores: RateLimiter, which every store implements, and two that some implement."""
+"""Protocols of stores: RateLimiter, which every store implements, and Bookkeeping, which some implement."""
 
 from __future__ import annotations
 
@@ -75,17 +75,12 @@ class RateLimiter(Protocol):
     def peek(self) -> TakeCall:
         """Answer what the same take would answer, and change nothing."""
 
-    def take_all(self, takes: Sequence[KeyTake], *, shadow: Collection[int] = ()) -> list[RateInfo]:
+    @property
+    def take_all(self) -> TakeAllCall:
         """Take from several buckets, from all of them or from none."""
 
-    def reserve(
-        self,
-        key: str | Sequence[KeyReserve],
-        cost: int = 1,
-        quota: Quota | Concurrency | None = None,
-        *,
-        shadow: Collection[int] = (),
-    ) -> Reservation:
+    @property
+    def reserve(self) -> ReserveCall:
         """Take from one bucket, or as `take_all` does, units that may be refunded in part; limit units in flight."""
 
     def acquire(self, key: str, timeout: Duration | None = None, cost: int = 1, quota: Quota | None = None) -> RateInfo:
@@ -105,28 +100,6 @@ class RateLimiter(Protocol):
 
     def close(self) -> None:
         """Let go of the store; every later call raises `StoreClosedError`."""
-
-
-@runtime_checkable
-class Backed(Protocol):
-    """A store that knows what its back end can do, as every store of this package does.
-
-    Any other store is taken for one that can do everything.
-    """
-
-    @property
-    def realm(self) -> str:
-        """The name of the place of its buckets: stores with one name have the same buckets."""
-
-    def check(self, limit: Quota | Concurrency) -> None:
-        """Raise ConfigurationError if the store cannot count by a limit; contact no server."""
-
-    @property
-    def is_split(self) -> bool:
-        """Whether one call cannot take from all keys together, but from those charged to one client it always can."""
-
-    def partition(self, keys: Sequence[str]) -> list[list[int]]:
-        """Return the positions of keys, in groups from each of which one call can take; contact no server."""
 
 
 @runtime_checkable

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import ClassVar, Final
 
 import msgspec
 
@@ -69,16 +69,17 @@ class _Counters:
     jumps back, and such a statement contains neither.
     """
 
-    __slots__ = ("_base", "_names")
+    __slots__ = ("_base",)
 
-    def __init__(self, names: tuple[str, ...], words: memoryview | None) -> None:
-        self._names = names
+    names: ClassVar[tuple[str, ...]]
+
+    def __init__(self, words: memoryview | None = None) -> None:
         self.bind(words)
 
     def bind(self, words: memoryview | None) -> None:
         """Count in `words` from now on, which keep their values; in memory of this process if None."""
-        words = memoryview(bytearray(len(self._names) * _WORD)).cast("Q") if words is None else words
-        for index, name in enumerate(self._names):
+        words = memoryview(bytearray(len(self.names) * _WORD)).cast("Q") if words is None else words
+        for index, name in enumerate(self.names):
             setattr(self, name, words[index : index + 1].cast("B").cast("Q", ()))
         self._base = self._read()
 
@@ -87,7 +88,7 @@ class _Counters:
         return [now - base for now, base in zip(self._read(), self._base, strict=True)]
 
     def _read(self) -> tuple[int, ...]:
-        return tuple(getattr(self, name)[()] for name in self._names)
+        return tuple(getattr(self, name)[()] for name in self.names)
 
 
 class Tally(_Counters):
@@ -95,16 +96,14 @@ class Tally(_Counters):
 
     __slots__ = COUNTS
 
+    names = COUNTS
+
     allowed: memoryview
     denied: memoryview
     overruled: memoryview
     shadow_denied: memoryview
     errors: memoryview
     near_limit: memoryview
-
-    def __init__(self, words: memoryview | None = None) -> None:
-        """Count in `words`, which keep their values; in memory of this process if None."""
-        super().__init__(COUNTS, words)
 
     @property
     def counts(self) -> Counts:
@@ -117,14 +116,12 @@ class RequestTally(_Counters):
 
     __slots__ = REQUESTS
 
+    names = REQUESTS
+
     allowed: memoryview
     denied: memoryview
     failed: memoryview
     unlimited: memoryview
-
-    def __init__(self, words: memoryview | None = None) -> None:
-        """Count in `words`, which keep their values; in memory of this process if None."""
-        super().__init__(REQUESTS, words)
 
     @property
     def counts(self) -> Requests:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from shm_store.core.limiter import Backed, KeyReserve, RateLimiter
+from shm_store.core.backend import Backed
+from shm_store.core.limiter import KeyReserve, RateLimiter
 from shm_store.core.reservation import Reservation
 from shm_store.errors import CostError, StoreError
 from shm_store.http.error_log import ErrorLog

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Iterator
 from heapq import nlargest
+from typing import Any
 
 import msgspec
 
@@ -112,19 +113,16 @@ def _entries(table: Table, slots: Iterable[Snapshot]) -> Iterator[Entry]:
 def _bucket(table: Table, slot: Snapshot, bucket: Bucket, now_ns: int) -> Entry:
     algorithm = bucket.algorithm()
     state = bucket.state if bucket.idle_at_ns > now_ns else FRESH
-    allowed, denied = _usage(slot)
-    return Entry(
-        key=text_of_slot(table, slot),
-        digest=digest_of(slot.fingerprint),
-        algorithm="" if bucket.is_unasked else algorithm.name,
+    return _entry(
+        table,
+        slot,
+        "" if bucket.is_unasked else algorithm.name,
         limit=bucket.limit,
         interval=bucket.interval_ns / NS_PER_SECOND,
         burst=bucket.burst,
-        remaining=max(bucket.burst - algorithm.spent(state, now_ns), 0),
-        reset_after=max(algorithm.full_at(state) - now_ns, 0) / NS_PER_SECOND,
+        remaining=bucket.burst - algorithm.spent(state, now_ns),
+        reset_after_ns=algorithm.full_at(state) - now_ns,
         override=bucket.is_override,
-        allowed=allowed,
-        denied=denied,
     )
 
 
@@ -135,53 +133,45 @@ def _blocked(entry: Entry, block: Entry) -> Entry:
 
 
 def _in_flight(table: Table, slot: Snapshot, flight: InFlight) -> Entry:
-    allowed, denied = _usage(slot)
-    return Entry(
-        key=text_of_slot(table, slot),
-        digest=digest_of(slot.fingerprint),
-        algorithm="concurrency",
-        limit=flight.limit,
-        interval=0.0,
-        burst=flight.limit,
-        remaining=max(flight.limit - flight.units, 0),
-        reset_after=0.0,
-        allowed=allowed,
-        denied=denied,
-        pid=flight.owner.pid,
-    )
+    remaining = flight.limit - flight.units
+    return _entry(table, slot, "concurrency", limit=flight.limit, remaining=remaining, pid=flight.owner.pid)
 
 
 def _lease(table: Table, slot: Snapshot, lease: Lease, now_ns: int) -> Entry:
-    allowed, denied = _usage(slot)
-    return Entry(
-        key=text_of_slot(table, slot),
-        digest=digest_of(slot.fingerprint),
-        algorithm="lease",
-        limit=lease.limit,
-        interval=0.0,
-        burst=lease.limit,
-        remaining=max(lease.most - lease.spent, 0),
-        reset_after=max(lease.resets_ns - now_ns, 0) / NS_PER_SECOND,
-        allowed=allowed,
-        denied=denied,
-    )
+    remaining, reset_after_ns = lease.most - lease.spent, lease.resets_ns - now_ns
+    return _entry(table, slot, "lease", limit=lease.limit, remaining=remaining, reset_after_ns=reset_after_ns)
 
 
 def _block(table: Table, slot: Snapshot, block: Block, now_ns: int) -> Entry:
-    wait = (block.ends_ns - now_ns) / NS_PER_SECOND
-    allowed, denied = _usage(slot)
+    wait_ns = block.ends_ns - now_ns
+    return _entry(table, slot, "", reset_after_ns=wait_ns, blocked_for=wait_ns / NS_PER_SECOND)
+
+
+def _entry(
+    table: Table,
+    slot: Snapshot,
+    algorithm: str,
+    *,
+    limit: int = 0,
+    burst: int | None = None,
+    interval: float = 0.0,
+    remaining: int = 0,
+    reset_after_ns: int = 0,
+    **more: Any,  # noqa: ANN401 - fields of Entry
+) -> Entry:
+    allowed, denied = (None, None) if slot.label is None else (slot.label[LABEL_ALLOWED], slot.label[LABEL_DENIED])
     return Entry(
         key=text_of_slot(table, slot),
         digest=digest_of(slot.fingerprint),
-        algorithm="",
-        limit=0,
-        interval=0.0,
-        burst=0,
-        remaining=0,
-        reset_after=wait,
-        blocked_for=wait,
+        algorithm=algorithm,
+        limit=limit,
+        interval=interval,
+        burst=limit if burst is None else burst,
+        remaining=max(remaining, 0),
+        reset_after=max(reset_after_ns, 0) / NS_PER_SECOND,
         allowed=allowed,
         denied=denied,
+        **more,
     )
 
 
@@ -196,7 +186,3 @@ def digest_of(fingerprint: bytes) -> str:
 def text_of_slot(table: Table, slot: Snapshot) -> str | None:
     """Return the key of a slot; None where keys are not kept."""
     return None if slot.label is None else text_of(slot.label, table.segment.header.geometry.label_size)
-
-
-def _usage(slot: Snapshot) -> tuple[int | None, int | None]:
-    return (None, None) if slot.label is None else (slot.label[LABEL_ALLOWED], slot.label[LABEL_DENIED])

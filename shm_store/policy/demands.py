@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from itertools import combinations, product
 from typing import Final
 
-from shm_store.core.limiter import Backed
+from shm_store.core.backend import Backed
 from shm_store.core.quoting import shown
 from shm_store.core.validation import require_collection, require_instance, require_store
 from shm_store.errors import ConfigurationError

@@ -1,15 +1,14 @@
-"""Processes: their identity, a pid and a start time since pids are reused, and whether they are alive."""
+"""Processes: their identity, a pid and a start time since pids are reused, whether they are alive, and their host."""
 
 from __future__ import annotations
 
 import os
 import uuid
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from shm_store.errors import BackendError
 from shm_store.process import shortages
-from shm_store.process.namespaces import Host, Namespaces
 
 #: See `shm_store.process.unwinding`.
 IS_STORE_OPERATION = True
@@ -25,6 +24,30 @@ _ENDED = (b"Z", b"X", b"x")
 _STOPPED = (b"T", b"t")
 _BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
 _MOUNT_PROC: Final = "mount /proc of this pid namespace (mount -t proc proc /proc)"
+
+
+class Namespaces(NamedTuple):
+    """The inode numbers of the namespaces in which the pids and instants of a table are valid.
+
+    Attributes:
+        pids: Of its pid namespace.
+        time: Of its time namespace; 0 if the kernel has none.
+    """
+
+    pids: int
+    time: int
+
+
+class Host(NamedTuple):
+    """The host and the namespaces in which a table is valid.
+
+    Attributes:
+        boot_id: The 16 bytes that name this boot of the host.
+        namespaces: The namespaces of this process.
+    """
+
+    boot_id: bytes
+    namespaces: Namespaces
 
 
 def start_ticks(pid: int) -> int | None:

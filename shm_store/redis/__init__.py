@@ -3,8 +3,8 @@
 from shm_store.core.extras import needed
 
 with needed("shm_store.redis", "redis", extra="redis"):
+    from shm_store.core.issuing import Issue, Order
     from shm_store.redis.config import RedisConfig
-    from shm_store.redis.leases import Issue, Order
     from shm_store.redis.store import RedisStore
 
 __all__ = ["Issue", "Order", "RedisConfig", "RedisStore"]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal, TypeAlias
+import contextlib
+from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar
 
 import msgspec
 import redis
@@ -11,6 +12,8 @@ from shm_store.core.algorithms import BY_CODE
 from shm_store.core.quoting import shown
 from shm_store.rate_info import RateInfo
 from shm_store.redis.terms import NS_PER_US
+
+T = TypeVar("T")
 
 Reply: TypeAlias = Any
 Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
@@ -48,36 +51,24 @@ def info(answer: Told) -> RateInfo:
 
 def told(reply: Reply) -> Told | TooMuch:
     """Read the reply to a take."""
-    try:
-        return _told.decode(reply)
-    except _WRONG:
-        return _cost(reply, 1)
+    return _read(_told, reply)
 
 
 def all_told(reply: Reply, count: int) -> list[Told] | TooMuch:
     """Read the reply to so many takes."""
-    try:
-        answers = _all_told.decode(reply)
-    except _WRONG:
-        return _cost(reply, count)
+    answers = _read(_all_told, reply, count)
     return _counted(answers, count, reply)
 
 
 def all_reserved(reply: Reply, count: int) -> list[Reserved] | TooMuch:
     """Read the reply to so many takes that are reserved."""
-    try:
-        answers = _all_reserved.decode(reply)
-    except _WRONG:
-        return _cost(reply, count)
+    answers = _read(_all_reserved, reply, count)
     return _counted(answers, count, reply)
 
 
 def issued(reply: Reply) -> Issued | TooMuch:
     """Read the reply to an order of a host."""
-    try:
-        return _issued.decode(reply)
-    except _WRONG:
-        return _cost(reply, 1)
+    return _read(_issued, reply)
 
 
 def pair(reply: Reply) -> tuple[int, int]:
@@ -110,17 +101,19 @@ def whether(reply: Reply) -> bool:
     return reply == 1
 
 
-def _cost(reply: Reply, count: int) -> TooMuch:
+def _read(decoder: msgspec.msgpack.Decoder[T], reply: Reply, count: int = 1) -> T | TooMuch:
+    """Read the reply to so many takes, one of which may have a cost that its bucket cannot have."""
     try:
-        answer = _too_much.decode(reply)
+        return decoder.decode(reply)
     except _WRONG:
-        raise NoAnswerError(reply) from None
-    if not 1 <= answer[1] <= count:
-        raise NoAnswerError(reply)
-    return answer
+        with contextlib.suppress(*_WRONG):
+            answer = _too_much.decode(reply)
+            if 1 <= answer[1] <= count:
+                return answer
+    raise NoAnswerError(reply)
 
 
-def _counted(answers: list[Any], count: int, reply: Reply) -> list[Any]:
-    if len(answers) != count:
+def _counted(answers: list[T] | TooMuch, count: int, reply: Reply) -> list[T] | TooMuch:
+    if isinstance(answers, list) and len(answers) != count:
         raise NoAnswerError(reply)
     return answers

@@ -14,6 +14,7 @@ import msgspec
 
 from shm_store.core.algorithms import BY_CODE
 from shm_store.core.backend import Decided, Part, Take
+from shm_store.core.issuing import Issue, Order
 from shm_store.errors import ConfigurationError, CostError
 from shm_store.process import forks
 from shm_store.quota import Concurrency, Quota
@@ -21,7 +22,6 @@ from shm_store.rate_info import RateInfo
 from shm_store.redis import answers, scripts
 from shm_store.redis.config import RedisConfig
 from shm_store.redis.in_flight import Heartbeat, renew
-from shm_store.redis.leases import Issue, Order
 from shm_store.redis.names import Names
 from shm_store.redis.packed import Packed, new_tag, units_of
 from shm_store.redis.scripts import Call

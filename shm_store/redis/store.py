@@ -6,13 +6,13 @@ from collections.abc import Callable
 from typing import Self
 
 from shm_store.core.front import Front
+from shm_store.core.issuing import Issue, Order
 from shm_store.core.validation import require_clock, require_instance, take_of
 from shm_store.durations import NS_PER_SECOND
 from shm_store.quota import Quota
 from shm_store.redis import probe
 from shm_store.redis.commands import Commands
 from shm_store.redis.config import RedisConfig
-from shm_store.redis.leases import Issue, Order
 from shm_store.redis.server.engine import Engine
 
 

@@ -10,7 +10,10 @@ import weakref
 from collections.abc import Callable
 from typing import Final
 
+import msgspec
+
 from shm_store.core.backend import Backend
+from shm_store.core.issuing import Issue, Order
 from shm_store.core.limiter import TakeCall
 from shm_store.core.validation import require_clock, require_instance, take_of
 from shm_store.durations import NS_PER_SECOND, Duration
@@ -18,7 +21,6 @@ from shm_store.errors import EngineError, StoreError
 from shm_store.process import forks
 from shm_store.quota import Quota
 from shm_store.rate_info import RateInfo
-from shm_store.redis import Issue, Order
 from shm_store.store import ShmStore
 from shm_store.table.leases import DENIAL, UNITS, Deposit, Lease, Pending
 from shm_store.table.takes.known import is_short
@@ -166,7 +168,7 @@ class LeaseStore(BookkeepingStore):
             if deposit is not None:
                 self._remember(key, quota, deposit)
             self._return_one()
-            return RateInfo(True, lease.limit, lease.limit - lease.spent, issue.info.reset_after_ns)
+            return msgspec.structs.replace(issue.info, remaining=lease.limit - lease.spent)
         if issue.info.remaining or (cost > 1 and not issue.algorithm.counts_in_window):
             # For fewer units there may be room, or there will be before.
             self._leasing.give_up(pending.place, tag)

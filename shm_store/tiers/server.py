@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Protocol, runtime_checkable
 
 from shm_store.core.backend import Backend
+from shm_store.core.issuing import Issue, Order
 from shm_store.quota import Quota
-from shm_store.redis import Issue, Order
 
 
 @runtime_checkable

@@ -22,7 +22,7 @@ LAYERS: Final = (
     ("table.records", "table.locking", "table.attachment"),
     ("table",),
     ("operate",),
-    ("redis", "store", "whole"),
+    ("redis", "store"),
     ("decorator", "tiers"),
     ("policy", "sweeper", "supervisor"),
     ("http",),
@@ -33,7 +33,7 @@ PURE: Final = tuple(
     f"shm_store.{name}"
     for name in (
         *("errors", "durations", "quota"),
-        *("core.algorithms", "core.quoting", "process.namespaces", "table.segment.layout"),
+        *("core.algorithms", "core.quoting", "table.segment.layout"),
         *("table.segment.geometry", "table.records.record"),
     )
 )

@@ -16,7 +16,7 @@ import pytest
 
 from shm_store import BackendError, Config, LayoutMismatchError, OwnershipError, ShmStore
 from shm_store.cli import main
-from shm_store.process.namespaces import Host
+from shm_store.process.identity import Host
 from shm_store.table.segment import header, layout
 from shm_store.table.segment.geometry import Geometry
 from shm_store.table.segment.lifetime import unlink

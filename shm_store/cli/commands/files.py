@@ -13,7 +13,7 @@ from shm_store.cli.attaching import no_segment
 from shm_store.cli.codes import NO_ROOM, SUCCESS, RefusedError
 from shm_store.cli.figures import things
 from shm_store.cli.options import DEFAULT_NAME, Json, Name, Owner, permissions, whole
-from shm_store.cli.output import complain, show_json
+from shm_store.cli.output import complain, report
 from shm_store.errors import NoRoomError
 from shm_store.operate.dump import dump as dump_table
 from shm_store.operate.dump import load as load_table
@@ -51,10 +51,7 @@ def dump(file: _ToFile, name: Name = DEFAULT_NAME, *, owner: Owner = None, json:
         if count is None:
             raise no_segment(name)
     is_taken = file == _STANDARD
-    if json:
-        show_json({"name": name, "slots": count}, err=is_taken)
-    else:
-        print(f"{things(count, 'slot')} saved", file=sys.stderr if is_taken else sys.stdout)
+    report(f"{things(count, 'slot')} saved", {"name": name, "slots": count}, json=json, err=is_taken)
     return SUCCESS
 
 
@@ -85,10 +82,8 @@ def load(
             lost = f"there is no room for {error.dropped:,} of {things(error.slots, 'slot')}"
             complain(f"load: {lost}; give a larger --initial-size, or --drop-excess to leave them out")
             return NO_ROOM
-    if json:
-        show_json({"name": name, "loaded": loaded.loaded, "dropped": loaded.dropped})
-    else:
-        print(f"{things(loaded.loaded, 'slot')} loaded into segment {name!r}")
+    document = {"name": name, "loaded": loaded.loaded, "dropped": loaded.dropped}
+    report(f"{things(loaded.loaded, 'slot')} loaded into segment {name!r}", document, json=json)
     if loaded.dropped:
         complain(f"there was no room for {loaded.dropped:,} more")
     return SUCCESS

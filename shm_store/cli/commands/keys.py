@@ -15,7 +15,7 @@ from shm_store.cli.codes import SUCCESS, AbsentError, RefusedError
 from shm_store.cli.commands.listing import marks, shown_name
 from shm_store.cli.escaping import one_line
 from shm_store.cli.options import DEFAULT_NAME, KEY_HELP, AnyKey, Hash, Json, Name, Owner
-from shm_store.cli.output import fields, show, show_json
+from shm_store.cli.output import fields, report, show, show_json
 from shm_store.core import digest
 from shm_store.durations import NS_PER_SECOND, to_ns, to_text
 from shm_store.operate.entry import Entry
@@ -167,10 +167,7 @@ def _reset_all(store: ShmStore, name: str, *, yes: bool, json: bool) -> int:
     if not yes and not _agrees(f"Forget all keys of segment {name!r}, what they have spent and their own quotas?"):
         raise typer.Abort
     count = store.reset_all()
-    if json:
-        show_json({"name": name, "reset": count})
-    else:
-        show(Text(f"{figures.things(count, 'slot')} vacated"))
+    report(f"{figures.things(count, 'slot')} vacated", {"name": name, "reset": count}, json=json)
     return SUCCESS
 
 

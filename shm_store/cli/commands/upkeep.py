@@ -11,7 +11,7 @@ from shm_store.cli.codes import ABSENT, SUCCESS
 from shm_store.cli.escaping import one_line
 from shm_store.cli.figures import things
 from shm_store.cli.options import DEFAULT_NAME, Json, Name, Owner
-from shm_store.cli.output import show_json
+from shm_store.cli.output import report, show_json
 from shm_store.table.segment.lifetime import unlink as unlink_segment
 
 
@@ -34,10 +34,7 @@ def sweep(name: Name = DEFAULT_NAME, *, owner: Owner = None, json: Json = False)
     """Reclaim the slots of expired buckets, as the sweeper does."""
     with opened(name, owner) as store:
         swept = store.garbage_collect()
-    if json:
-        show_json({"name": name, "swept": swept})
-    else:
-        print(f"{things(swept, 'slot')} reclaimed")
+    report(f"{things(swept, 'slot')} reclaimed", {"name": name, "swept": swept}, json=json)
     return SUCCESS
 
 
@@ -56,8 +53,5 @@ def unlink(
     """
     if not unlink_segment(name, force=force, owner=owner):
         raise no_segment(name)
-    if json:
-        show_json({"name": name, "removed": True})
-    else:
-        print(f"segment {name!r} removed")
+    report(f"segment {name!r} removed", {"name": name, "removed": True}, json=json)
     return SUCCESS

@@ -7,7 +7,8 @@ import logging
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
 
-from shm_store.core.limiter import Backed, RateLimiter
+from shm_store.core.backend import Backed
+from shm_store.core.limiter import RateLimiter
 from shm_store.core.tally import Tally
 from shm_store.errors import ConfigurationError
 from shm_store.http.client.clients import Clients

@@ -18,8 +18,8 @@ from itertools import compress
 from shm_store.errors import BackendError, OwnershipError, SeatsExhaustedError
 from shm_store.process import forks, identity, shortages
 from shm_store.process.pause import pause
+from shm_store.process.unwinding import operations
 from shm_store.table.host.filelock import LockTimeoutError
-from shm_store.table.locking.reentry import interrupted
 from shm_store.table.segment import header
 from shm_store.table.segment.layout import (
     IDLE,
@@ -154,11 +154,11 @@ class Seats:
             phase: The stripe's phase in a seat. One that is not IDLE holds the stripe, or will try to in this instant.
         """
         # In a forked child, operations of the parent have other seats.
-        return any(self.owns(other) and other[phase] != IDLE for other in interrupted() if other is not seat)
+        return any(self.owns(other) and other[phase] != IDLE for other in _interrupted() if other is not seat)
 
     def in_use(self) -> set[int]:
         """Return the numbers of the seats that operations of other threads use, or that an exception has lost."""
-        others = {id(seat) for seat in (*self.pool, self.spare, *interrupted())}
+        others = {id(seat) for seat in (*self.pool, self.spare, *_interrupted())}
         return {index for index, seat in tuple(self._own.items()) if id(seat) not in others}
 
     def close(self, deadline_ns: int) -> bool:
@@ -228,6 +228,19 @@ class Seats:
                 self.free(index)
                 return index
         raise SeatsExhaustedError(self._segment.name, len(pids))
+
+
+def _interrupted() -> Iterator[memoryview]:
+    """Yield the seats of the operations that this thread is in the middle of, the caller's included, in any segment.
+
+    They do not go on before the code that has interrupted them returns: a signal handler, a finalizer or a clock. So
+    that code must not wait for them. To look at the frames of other threads crashes CPython 3.11.
+    """
+    for frame in operations(sys._getframe()):  # noqa: SLF001 - documented, underscore and all
+        # `Stripes` and the hot path have their seat in a variable of this name.
+        found = frame.f_locals.get("seat") if "seat" in frame.f_code.co_varnames else None
+        if isinstance(found, memoryview):
+            yield found
 
 
 def _references(own: dict[int, memoryview]) -> list[tuple[memoryview, int]]:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from shm_store.config import Config
 from shm_store.errors import LayoutMismatchError
 from shm_store.process import identity
-from shm_store.process.namespaces import Host, Namespaces
+from shm_store.process.identity import Host, Namespaces
 from shm_store.table.segment import layout
 from shm_store.table.segment.geometry import Geometry
 

@@ -1,4 +1,4 @@
-"""Leases: the units that a host orders, and those that the server issues to it."""
+"""Issuing: the units of a shared limit that a host orders of a server, and those that the server issues to it."""
 
 from __future__ import annotations
 
