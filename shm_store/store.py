@@ -139,12 +139,9 @@ class ShmStore(Front[str | Digest]):
         return self.backend.unblock(key)
 
     def leasing(self, ask: TakeCall, issuer: str, quota: Quota) -> Leasing:
-        """Return what takes from the leases that `issuer` has issued to this table.
+        """Return what takes from the leases that the server `issuer` has issued to this table.
 
-        Args:
-            ask: Called where no lease decides.
-            issuer: The server.
-            quota: The quota of calls that name none.
+        It calls `ask` where no lease decides. `quota` is that of calls that name none.
         """
         self._settlements.require_open()
         return Leasing(self._table, quota, ask, issuer)

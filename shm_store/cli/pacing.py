@@ -20,11 +20,7 @@ class Pace:
     """While it is entered, signals come where `wait` is called, and nowhere else."""
 
     def __init__(self, reactions: Mapping[signal.Signals, Callable[[], None]] | None = None) -> None:
-        """End at SIGINT, SIGQUIT and SIGTERM.
-
-        Args:
-            reactions: What to do about other signals while it waits.
-        """
+        """End at SIGINT, SIGQUIT and SIGTERM; `reactions` are to other signals while it waits."""
         self._reactions = reactions or {}
         self._signals = _ENDS.union(self._reactions)
         self._before: set[int] = set()

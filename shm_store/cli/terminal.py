@@ -24,7 +24,6 @@ class Terminal:
     """
 
     def __init__(self) -> None:
-        """Touch nothing yet."""
         self._console = console()
         self._live = Live(
             console=self._console, screen=True, auto_refresh=False, redirect_stdout=False, redirect_stderr=False

@@ -72,12 +72,7 @@ class Settler(Protocol):
         """
 
     def abandon(self, parts: Sequence[Part], caller: FrameType) -> bool:
-        """Return whether a finalizer may settle what the program has dropped; otherwise a later operation does.
-
-        Args:
-            parts: The parts of one call.
-            caller: The frame of the finalizer, which runs between any two bytecodes.
-        """
+        """Return whether a finalizer, whose frame is `caller`, may settle now; otherwise a later operation does."""
 
 
 @runtime_checkable

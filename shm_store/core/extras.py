@@ -26,12 +26,7 @@ class MissingExtraError(ModuleNotFoundError):
 
 @contextmanager
 def needed(part: str, *packages: str, extra: str) -> Iterator[None]:
-    """Guard the imports in its body: an error about one of `packages` names the extra that brings them.
-
-    Args:
-        part: What needs the packages, in the user's words.
-        packages: Top-level modules.
-        extra: The extra.
+    """Guard the imports in its body: an error about one of `packages` names `part`, which needs them, and the extra.
 
     Raises:
         MissingExtraError: One of the packages is missing, or lacks a name that is imported.

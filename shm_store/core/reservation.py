@@ -162,7 +162,6 @@ class Settlements:
     """
 
     def __init__(self, settler: Settler) -> None:
-        """Begin with none."""
         self.settler = settler
         self.in_flight: WeakSet[Reservation] = WeakSet()
         self.is_closed = False

@@ -33,15 +33,7 @@ def acquire(
 
     It holds nothing in the wait, and polls nothing: each denial has the time until the same take would be allowed, and
     the next take comes then. Of several threads that wait for one unit, one gets it, and the others go on waiting.
-
-    Args:
-        take: Takes from a store; the next arguments are those of the take.
-        key: The key.
-        timeout: Longest wait; None for any.
-        cost: Units to take.
-        quota: The quota.
-        clock: The store's clock, in nanoseconds.
-        sleep: Waits for so many seconds; `time.sleep` if None.
+    `sleep` waits for so many seconds; it is `time.sleep` if None.
     """
     # Looked up now, not at import: gevent replaces it, under gunicorn after this module was imported.
     sleep = sleep or time.sleep

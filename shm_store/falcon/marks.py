@@ -55,7 +55,6 @@ class Marks(Further):
     first: str | None = None
 
     def __init__(self, policies: tuple[Policy, ...], *, exempt: bool) -> None:
-        """Mark with both."""
         super().__init__(policies)
         self.exempt = exempt
 
@@ -76,22 +75,11 @@ def limit(
 ) -> Callable[[_Responder], _Responder]:
     """Limit a responder, a suffixed one too: `@limit("5/minute")` above `def on_post(self, req, resp)`.
 
+    The arguments are those of a Policy. Without a `name`, the policy's is made of the responder's module and name.
+
     The middleware must be given the application's router. Several decorators of one responder limit together.
     Responders that have equal decorators, with one name, share a limit; so do classes that inherit one. A policy of the
     middleware that has the same name takes precedence.
-
-    Args:
-        quota: As of a Policy, like all others.
-        name: The policy's name; made of the responder's module and name if None.
-        algorithm: See Policy.
-        burst: See Policy.
-        concurrency: See Policy.
-        key: See Policy.
-        absent: See Policy.
-        cost: See Policy.
-        mode: See Policy.
-        on_error: See Policy.
-        refund: See Policy.
 
     Raises:
         ConfigurationError: A value cannot be used, another limit has the name, or what is decorated is no function.

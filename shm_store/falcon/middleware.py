@@ -134,9 +134,7 @@ class RateLimitMiddleware(Report):
     def at_start(self, app: object, log: logging.Logger) -> None:
         """Log the same, and a router that is missing or another, when a server's hook has the complete application.
 
-        Args:
-            app: The application that the server calls; it may wrap the Falcon application.
-            log: The server's log, for lines that no handler of `shm_store.falcon` has written.
+        See `Starting.at_start`. The application may be wrapped in others.
         """
         found = application_of(app, self)
         router = None if found is None else router_of(found)

@@ -22,17 +22,11 @@ class Startup:
     """Checks the routes of one application, once for each set of policies."""
 
     def __init__(self, policies: RunningPolicies) -> None:
-        """Check `policies`, also after they were replaced."""
         self._policies = policies
         self._checked: tuple[Policy, ...] | None = None
 
     def check(self, router: object, log: logging.Logger = _log) -> None:
-        """Log each route and method of the policies that the application does not have.
-
-        Args:
-            router: The application's router, with all its routes.
-            log: The log, where the middleware's own has no handler.
-        """
+        """Log each route and method of the policies that the application of this router does not have."""
         policies = self._policies.current
         if policies is self._checked:
             return

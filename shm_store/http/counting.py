@@ -21,14 +21,9 @@ def count(
     infos: Iterable[RateInfo],
     undecided: Mapping[Rule, StoreError | None] | None = None,
 ) -> None:
-    """Count one request.
+    """Count one request; `requests` is None if the request itself is counted already.
 
-    Args:
-        requests: Counts the request itself; None if it is counted already.
-        fate: How it ends.
-        rules: The rules that have decided.
-        infos: Their answers.
-        undecided: The rules that have not; see Undecided.
+    The rules have decided, and these are their answers; those in `undecided` have not, see Undecided.
     """
     each = iter(infos)
     for rule in rules:

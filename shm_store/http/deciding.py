@@ -43,17 +43,6 @@ class Deciding:
         denial_log: DenialLog,
         mounts: Callable[[Any], Collection[str]],
     ) -> None:
-        """Decide by the buckets of a store.
-
-        Args:
-            store: The store.
-            answering: Writes the answers and fields.
-            nested: The limiter among others that a request meets.
-            requests: Counts the requests.
-            error_log: Counts and logs what fails.
-            denial_log: Logs denials.
-            mounts: Returns where the application is mounted.
-        """
         self._store = store
         self._answering = answering
         self._allowed = answering.allowed
@@ -76,13 +65,8 @@ class Deciding:
     ) -> Outcome:
         """Take from the buckets of all rules that cover a request, or from none of them.
 
-        Args:
-            request: The request.
-            method: Its method.
-            path: Its path.
-            ruleset: The rules. A rule does not apply to a request without its key.
-            may_follow: Whether further rules may follow. Then the request is not counted, and its units are reserved.
-            before: The outcome so far.
+        A rule does not apply to a request without its key. If further rules may follow, the request is not counted, and
+        its units are reserved. `before` is the outcome so far.
         """
         charge = undecided = reservation = None
         infos: Sequence[RateInfo] | None = None

@@ -40,13 +40,7 @@ class Exchange:
     """
 
     def __init__(self, receive: Receive, send: Send, gives_back: Callable[[int], bool]) -> None:
-        """Begin.
-
-        Args:
-            receive: The server's.
-            send: The server's.
-            gives_back: Returns whether units are given back for a status.
-        """
+        """Begin; `receive` and `send` are of the server, `gives_back` returns whether a status refunds units."""
         self._receive = receive
         self._send = send
         self._gives_back = gives_back

@@ -37,13 +37,7 @@ class Nested:
     """One limiter among those that a request may meet."""
 
     def __init__(self, running: RunningPlan, log: logging.Logger, exists: Callable[[str], bool]) -> None:
-        """Be the limiter of `running`.
-
-        Args:
-            running: The limiter's plan.
-            log: Gets one warning of each kind, and for each policy, in a process.
-            exists: Returns whether the limiter has a policy of a name.
-        """
+        """Be the limiter of `running`; the log gets each warning once in a process, `exists` knows its policies."""
         self._limiter_id = running.limiter_id
         self._realm = running.realm
         self._log = log

@@ -30,7 +30,6 @@ class Nesting:
     __slots__ = ("met", "writer")
 
     def __init__(self) -> None:
-        """Begin with none."""
         self.met: set[int] = set()
         self.writer: int | None = None
 

@@ -9,7 +9,6 @@ class Report:
     """Counts of the requests of this process."""
 
     def __init__(self, limiter: RequestLimiter) -> None:
-        """Report on what `limiter` has decided."""
         self._limiter = limiter
 
     @property

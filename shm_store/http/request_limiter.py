@@ -79,24 +79,9 @@ class RequestLimiter:
         deny: Deny | None = None,
         log_keys: bool = False,
     ) -> None:
-        """Limit requests.
+        """Limit requests to any RateLimiter's buckets, by the arguments of Options.
 
-        Args:
-            store: Any RateLimiter.
-            framework: How to read requests.
-            further: Returns the known policies that `decide_at` may receive.
-            key: See Options, as for all that follow.
-            absent: See Options.
-            quota: See Options.
-            cost: See Options.
-            on_error: See Options.
-            policies: See Options.
-            exempt: See Options.
-            exempt_methods: See Options.
-            clients: See Options.
-            headers: See Options.
-            deny: See Options.
-            log_keys: See Options.
+        `framework` reads requests. `further` returns the known policies that `decide_at` may receive.
 
         Raises:
             ConfigurationError: An option cannot be used; the error names it and the remedy.
@@ -185,13 +170,8 @@ class RequestLimiter:
     def decide(self, request: object, method: str, path: str, before: Outcome = UNLIMITED) -> Outcome:
         """Decide on a request that is not routed yet, by the policies that need no route.
 
-        If one that does may follow, the units stay reserved until `decide_late` or `settle`.
-
-        Args:
-            request: The request.
-            method: Its method.
-            path: Its path.
-            before: The outcome that is inherited from another limiter.
+        If one that does may follow, the units stay reserved until `decide_late` or `settle`. `before` is the outcome
+        that is inherited from another limiter.
         """
         if self._has_exempt and self._is_exempt(method, path):
             return before
@@ -212,16 +192,7 @@ class RequestLimiter:
         *,
         before: Outcome = UNLIMITED,
     ) -> Outcome:
-        """Decide by all policies and `further` ones.
-
-        Args:
-            request: The request.
-            method: Its method.
-            path: Its path.
-            route: Its route; None if it has none.
-            further: Further policies.
-            before: The outcome that is inherited from another limiter.
-        """
+        """Decide by all policies and `further` ones; the request may have no route. See `decide` for `before`."""
         plan = self._running.current()
         try:
             ruleset = plan.at(route, further, self._running.rules_of)
@@ -235,12 +206,7 @@ class RequestLimiter:
     def decide_late(self, request: object, method: str, path: str, route: str | None, before: Outcome) -> Outcome:
         """Decide, when a request is routed, by the policies that need the route.
 
-        Args:
-            request: The request.
-            method: Its method.
-            path: Its path.
-            route: Its route.
-            before: What `decide` has returned. If the request is denied now, what that has taken is given back.
+        `before` is what `decide` has returned. If the request is denied now, the units that it has taken are refunded.
         """
         plan = self._running.current()
         rules = plan.late(route)

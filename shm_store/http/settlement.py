@@ -26,11 +26,9 @@ class RequestReservation:
     """
 
     def __init__(self, exists: Callable[[str], bool], outer: RequestReservation | None = None) -> None:
-        """Begin with nothing.
+        """Begin with nothing; `exists` returns whether there is a policy of a name, whatever requests it covers.
 
-        Args:
-            exists: Returns whether there is a policy of a name, whatever requests it covers.
-            outer: The reservation of a limiter around this one. It has what `commit` says here, and is settled there.
+        The reservation `outer`, of a limiter around this one, gets what `commit` says here, and is settled there.
         """
         self._exists = exists
         self._outer = outer

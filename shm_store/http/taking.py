@@ -55,7 +55,6 @@ class Taking:
     """Takes from one store."""
 
     def __init__(self, store: RateLimiter, log: ErrorLog) -> None:
-        """Take from `store`, and log its failures."""
         self._store = store
         self._log = log
         self._partition = store.partition if isinstance(store, Backed) and store.is_split else None
@@ -90,10 +89,7 @@ class Taking:
     ) -> tuple[Charge, Sequence[RateInfo], Sequence[Reserved]]:
         """Take in one slot after another; refund those before one that denies.
 
-        Args:
-            charge: The takes.
-            undecided: The rules whose keys cannot be made; all others that do not decide are added.
-            reserve: Whether to reserve although no rule asks for it.
+        All rules that do not decide are added to `undecided`. `reserve` reserves even if no rule asks for it.
 
         Returns:
             The charge of the rules that have decided, their answers, and the reservations to settle. There are no
@@ -145,13 +141,7 @@ class Taking:
     def _in_slot(
         self, charge: Charge, slot: Sequence[int], *, reserve: bool, is_denied: bool = False
     ) -> tuple[dict[int, RateInfo], Reserved | None]:
-        """Decide by the rules of one slot: take for all, or for none.
-
-        Args:
-            charge: The takes of the request.
-            slot: The positions of the rules of the slot.
-            reserve: Whether to reserve.
-            is_denied: Whether the request is denied whatever these rules answer: then nothing is taken.
+        """Decide by the rules at some positions: take for all, or for none; for none if the request `is_denied`.
 
         Raises:
             StoreError: The store failed; nothing was taken.

@@ -36,12 +36,7 @@ from shm_store.table.segment.mapping import Segment
 
 
 def faults(segment: Segment, now_ns: int) -> list[str]:
-    """Return what is wrong, one line each, beginning with the invariant it breaks.
-
-    Args:
-        segment: The segment.
-        now_ns: Its clock's time.
-    """
+    """Return what is wrong now, one line each, beginning with the invariant it breaks."""
     return [*_stripes(segment), *_seats(segment), *_sets(segment, now_ns)]
 
 

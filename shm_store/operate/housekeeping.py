@@ -30,11 +30,6 @@ class Housekeeping:
     def attach(cls, name: str, role: Role, owner: str | int | None = None) -> Housekeeping | None:
         """Attach the segment `name`; None when there is none.
 
-        Args:
-            name: The segment's name.
-            role: What this process does with the table.
-            owner: A user, by name or uid, whose table this process trusts besides those of root and of its own user.
-
         Raises:
             ConfigurationError: The name can name no segment, or there is no such owner.
             LayoutMismatchError: The file is no table of this version.

@@ -39,12 +39,7 @@ class Inspection:
     """
 
     def __init__(self, table: Table, *, owned: bool) -> None:
-        """Read `table`; use `attach`, or `ShmStore.inspect`.
-
-        Args:
-            table: The table.
-            owned: Whether `close` closes it.
-        """
+        """Read `table`, which `close` closes if it is `owned`; use `attach`, or `ShmStore.inspect`."""
         remedy = "use Inspection.attach(name), or ShmStore.inspect()"
         self._open: Table | None = require_instance("table", table, Table, remedy)
         self._owned = owned
@@ -90,11 +85,7 @@ class Inspection:
         return entries.all_entries(self._table)
 
     def entry(self, key: str | Digest) -> list[Entry]:
-        """Return the entries of one key: of its bucket or block, and of the units that processes have in flight of it.
-
-        Args:
-            key: Its text, or its digest.
-        """
+        """Return the entries of a key, by text or digest: of its bucket or block, and of units in flight."""
         slots = self._table.slots
         if isinstance(key, Digest):
             return entries.entry_of(self._table, slots.place_of_digest(key))

@@ -37,12 +37,9 @@ class Snapshot(msgspec.Struct, frozen=True, gc=False):
 
 
 def of_set(segment: Segment, set_index: int, numbers: Iterable[int] | None = None) -> Iterator[Snapshot]:
-    """Yield the slots of a set that are not vacant; one that changes hands each time it is looked at is left out.
+    """Yield the slots of a set, or those at some `numbers`, that are not vacant.
 
-    Args:
-        segment: The segment.
-        set_index: The set.
-        numbers: The slots to look at; all if None.
+    One that changes hands each time it is looked at is left out.
     """
     geometry = segment.header.geometry
     pending = range(geometry.set_slots) if numbers is None else numbers

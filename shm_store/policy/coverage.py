@@ -18,11 +18,8 @@ def without_effect(
 ) -> Iterator[str]:
     """Yield one line for each setting that limits nothing, and for requests that have no limit.
 
-    Args:
-        policies: All policies.
-        quota: The default quota of the store, for an example; it counts only where no policies are given.
-        exempt: Paths that no policy covers.
-        exempt_methods: Methods that no policy covers.
+    The quota is the default one of the store, for an example: it counts only where no policies are given. No policy
+    covers exempt paths and methods.
     """
     if not policies:
         yield f"policies is empty: no request has a limit; to limit every request, add {_example(quota)}"
@@ -48,12 +45,7 @@ def without_head(policies: Iterable[Policy]) -> Iterator[str]:
 
 
 def not_routed(policies: Iterable[Policy], routes: Mapping[str, Collection[str]]) -> Iterator[str]:
-    """Yield one line for each route and method of policies that the application does not have.
-
-    Args:
-        policies: The policies.
-        routes: The routes of the application, each with the methods that it responds to.
-    """
+    """Yield one line for each route and method of policies that `routes`, with the methods of each, does not have."""
     for policy in policies:
         known = [route for route in policy.routes if route in routes]
         for route in policy.routes:

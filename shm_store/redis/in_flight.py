@@ -23,12 +23,7 @@ class Heartbeat:
     """
 
     def __init__(self, renew: Callable[[str, Sequence[str]], None], period_s: float) -> None:
-        """Begin with nothing.
-
-        Args:
-            renew: Renews units of a key, by their tags.
-            period_s: Seconds between two renewals.
-        """
+        """Begin with nothing; `renew` is called with a key and the tags of its units every `period_s` seconds."""
         self._renew = renew
         self._period_s = period_s
         self.after_fork()

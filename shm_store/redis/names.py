@@ -31,7 +31,6 @@ class Names:
     """The names of keys under one prefix."""
 
     def __init__(self, prefix: str) -> None:
-        """Begin all names with `prefix`."""
         kinds = ("", "/in-flight", "/units", "/leases")
         self._buckets, self._flights, self._units, self._leases = (f"{prefix}{kind}:{{".encode() for kind in kinds)
 

@@ -60,15 +60,7 @@ class Packed:
         return packed
 
     def take(self, name: bytes, quota: Quota, cost: int, tag: bytes, told: bytes) -> Call:
-        """Return a take.
-
-        Args:
-            name: The name of the bucket.
-            quota: The quota.
-            cost: Units.
-            tag: The tag that a new bucket gets.
-            told: The time.
-        """
+        """Return a take from the bucket `name`, which gets the tag if it is new; `told` is the time."""
         script, arguments, head, quota_told = self.quota(quota)
         units = b"%d" % cost
         packed = _TAKE % (head, len(name), name, quota_told, len(units), cost, tag, len(told), told)

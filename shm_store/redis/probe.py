@@ -14,11 +14,7 @@ from shm_store.redis.server.engine import Engine
 
 
 def check(engine: Engine, prefix: str) -> None:
-    """Run one probe; see `RedisStore.check_server`.
-
-    Args:
-        engine: The server.
-        prefix: What all names of the store begin with.
+    """Run one probe of the names that begin with `prefix`; see `RedisStore.check_server`.
 
     Raises:
         ConfigurationError: The server refuses what it would also refuse later.

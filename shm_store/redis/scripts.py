@@ -22,7 +22,6 @@ class Script:
     """
 
     def __init__(self, name: str, *parts: str) -> None:
-        """Join the parts."""
         self.name = name
         self.text = "\n".join(parts)
         self.digest = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()

@@ -114,8 +114,7 @@ class Supervisor:
     def compare(self, identity: tuple[int, int]) -> None:
         """Log, once for each file, that the name leads to another file than a process of this service has open.
 
-        Args:
-            identity: Device and inode of the file that is open.
+        `identity` is the device and the inode of the latter.
         """
         if identity not in self._lost and files.identity(self.name) != identity:
             self._lost.add(identity)

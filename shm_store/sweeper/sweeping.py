@@ -55,11 +55,8 @@ class Stop:
 def run(name: str, wait: Callable[[float], bool], wake: Callable[[], None], owner: str | int | None = None) -> None:
     """Sweep the segment `name`, now or once it exists, until told to stop; end at once if it has a sweeper.
 
-    Args:
-        name: The segment's name.
-        wait: Waits for at most so many seconds; returns whether to stop.
-        wake: Has the starting process look after its segment: it is there, or gone.
-        owner: A user whose table is trusted besides those of root and of this process's user.
+    `wait` waits for at most so many seconds, and returns whether to stop. `wake` has the starting process look after
+    its segment: it is there, or gone.
 
     Raises:
         LayoutMismatchError: What lies under the name is no table of this version.

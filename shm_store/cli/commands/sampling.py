@@ -55,7 +55,6 @@ class Sampler:
     """Looks at a table from time to time."""
 
     def __init__(self, inspection: Inspection) -> None:
-        """Look at what happens from now on."""
         self._inspection = inspection
         self._activity = inspection.activity()
         self._stats, self._policies, self._requests = inspection.stats(), inspection.policies(), inspection.requests()

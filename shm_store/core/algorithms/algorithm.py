@@ -135,10 +135,6 @@ class Algorithm(ABC):
         A process may die between two of these stores. Every prefix of them leaves a state that `step` accepts. It
         allows no take that both `state` and `after` deny. It denies no take that both allow, but for a nanosecond.
 
-        Args:
-            state: The stored state.
-            after: The state that a take or a refund returned for it.
-
         Returns:
             None if there is no such order, and all of them must be stored or none.
         """

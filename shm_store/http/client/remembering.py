@@ -22,7 +22,6 @@ class Remembered(dict[K, V]):
     """
 
     def __init__(self) -> None:
-        """Begin with none."""
         super().__init__()
         self._left = BYTES_MAX
 

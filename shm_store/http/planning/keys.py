@@ -49,12 +49,6 @@ def key_function(policy: Policy, framework: Framework, clients: Clients, error_l
 
     That function raises any exception of the application's own function, and ConfigurationError if it returns an
     awaitable.
-
-    Args:
-        policy: The policy.
-        framework: How to read requests.
-        clients: How to identify the client of a request.
-        error_log: Logs other values than texts that the application's own function returns.
     """
     return _scoped(policy, framework, lambda prefix: _owner(policy, framework, clients, error_log, prefix))
 
@@ -226,10 +220,7 @@ def by_client(
 ) -> tuple[Callable[[Any], Any], Values[V]]:
     """Return a function that reads all that a request says of its client, and the values that depend on that alone.
 
-    Args:
-        framework: How to read requests.
-        clients: How to identify the client of a request.
-        make: Makes the value of what `Clients.key` returns.
+    `make` makes the value of what `Clients.key` returns.
     """
     peer, forwarded, name = framework.peer, framework.forwarded, clients.header
     if clients.reads_header:

@@ -30,7 +30,6 @@ class Further:
     """
 
     def __init__(self, policies: tuple[Policy, ...]) -> None:
-        """Have `policies`."""
         self.policies = policies
 
 
@@ -74,10 +73,7 @@ class Plan:
     ) -> Ruleset:
         """Return all rules that may cover a request of `route` that has `further` policies.
 
-        Args:
-            route: The route; None if it has none.
-            further: The further policies.
-            rules_of: Makes their rules, given the names that are taken.
+        There may be neither. `rules_of` makes the rules of the latter, given the names that are taken.
         """
         found = self._at.get((route, further))
         if found is None:

@@ -83,12 +83,7 @@ def covering(
 ) -> Iterator[Rule]:
     """Yield the rules that cover a request, if they cover its route.
 
-    Args:
-        rules: The rules.
-        request: The request.
-        method: Its method. Frameworks read it without case: `post` does not get past a rule for POST.
-        path: Its path.
-        mounts: Returns where the application is mounted.
+    Methods are compared without case, as frameworks read them: `post` does not get past a rule for POST.
     """
     spelled = None
     for rule in rules:

@@ -192,12 +192,7 @@ class HeaderWriter:
         return not self.partitions and not self._jitter_s
 
     def allowed(self, labels: Labels, infos: Sequence[RateInfo]) -> Fields:
-        """Return the fields of an allowed request.
-
-        Args:
-            labels: The labels of the policies that have decided.
-            infos: Their answers.
-        """
+        """Return the fields of an allowed request, by the labels of its policies and their answers."""
         if labels.heads is None or not self._is_common:
             enforced = labels.enforced(infos)
             return self._limits(labels, infos, _up_s(tightest(enforced).reset_after_ns) if enforced else 0)

@@ -14,13 +14,7 @@ _COUNT_MAX: Final = 2**63 - 1
 
 
 def is_sound(saved: Saved, head: Head, now_ns: int) -> bool:
-    """Return whether the table that `head` describes can have had this slot.
-
-    Args:
-        saved: The slot.
-        head: The head of its file.
-        now_ns: The time.
-    """
+    """Return whether the table that `head` describes can have had this slot now."""
     return (
         len(saved.fingerprint) == FINGERPRINT
         and any(saved.fingerprint[:WORD])

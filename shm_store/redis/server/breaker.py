@@ -17,7 +17,6 @@ class Breaker:
     """
 
     def __init__(self, backoff_ns: int, clock: Callable[[], int] = time.monotonic_ns) -> None:
-        """Begin closed."""
         self.is_open = False
         self._backoff_ns = backoff_ns
         self._clock = clock

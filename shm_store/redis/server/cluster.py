@@ -25,13 +25,7 @@ class Clustered:
     """Connections to the nodes of a cluster, by the slots that each has."""
 
     def __init__(self, seeds: tuple[Node, ...], connect: Callable[[Node], Direct], step_s: float) -> None:
-        """Begin with the nodes that the address names.
-
-        Args:
-            seeds: Where to ask which node has which slot.
-            connect: Makes connections to a node.
-            step_s: The most seconds that one of them has to answer.
-        """
+        """Begin with the nodes of the address, each of which has `step_s` seconds to tell the owners of slots."""
         self._seeds = seeds
         self._connect = connect
         self._step_s = step_s

@@ -55,7 +55,6 @@ class Direct:
     """
 
     def __init__(self, pool: redis.ConnectionPool) -> None:
-        """Connect as `pool` does."""
         self._pool = pool
         # Its ends are appended to and popped from by several threads at once, without a lock.
         self._idle: deque[Connection] = deque()

@@ -52,7 +52,6 @@ class Socket:
     __slots__ = ("_is_asked", "_socket", "_timeout_s")
 
     def __init__(self, socket: Any) -> None:  # noqa: ANN401 - of the system, of TLS, or of gevent
-        """Wrap `socket`."""
         self._socket = socket
         # None if calls do not wait at all.
         self._timeout_s: float | None = math.inf

@@ -95,10 +95,7 @@ class Engine:
         return answer
 
     def run_on_all(self, call_of: Callable[[int], Call]) -> list[Any]:
-        """Return the answers of all nodes to a script.
-
-        Args:
-            call_of: Returns a call of the script by a number, for which the names are in one slot or another.
+        """Return the answers of all nodes to calls that `call_of` makes by number, with names in various slots.
 
         Raises:
             EngineError: A node does not answer.

@@ -89,12 +89,9 @@ class _Sentinel(redis.Redis):
 
 
 def pool(address: Address, node: tuple[str, int] | None, step_s: float) -> redis.ConnectionPool:
-    """Return connections to the server of an address, none of which is connected yet.
+    """Return connections, none of them connected yet, to the server of an address, or to this node of a cluster.
 
-    Args:
-        address: The address.
-        node: Which node of a cluster; None if there is one server.
-        step_s: The most seconds that one Sentinel has to answer.
+    Each Sentinel has `step_s` seconds to answer.
 
     Raises:
         OSError: A file with certificates or keys cannot be read.

@@ -55,7 +55,6 @@ class Account:
     """The user of the server, and the permissions that an administrator must grant it."""
 
     def __init__(self, user: str, prefix: str) -> None:
-        """Have the rules of `user`, whose names begin with `prefix`."""
         self._user = user
         self._prefix = prefix
 
