@@ -79,10 +79,7 @@ class Attachment:
     def attach(cls, name: str, role: Role, owner: str | int | None) -> Attachment | None:
         """Return the segment `name`, whatever its geometry, with one handle more; None if there is none.
 
-        Args:
-            name: The segment's name.
-            role: What this process does with the table.
-            owner: A user whose table this process trusts besides those of root and of its own user.
+        See `lifetime.attach`.
 
         Raises:
             OwnershipError: Another user owns it.
@@ -111,11 +108,7 @@ class Attachment:
         return has_entered
 
     def leave(self, deadline_ns: int) -> None:
-        """Count one handle less; after the last one give back the seats and detach.
-
-        Args:
-            deadline_ns: How long the last one waits for operations of other threads.
-        """
+        """Count one handle less; the last one waits for other threads' operations, returns the seats and detaches."""
         handles = self.handles = self.handles - 1
         if handles == 0:
             if self.seats.close(deadline_ns):

@@ -96,11 +96,7 @@ class Leasing:
     def spend(self, key: str, cost: int, quota: Quota, patience_ns: int) -> RateInfo | Pending:
         """Take from a lease; if it does not decide, mark it as pending, and return the message for the issuer.
 
-        Args:
-            key: The key.
-            cost: Units, from 1 on.
-            quota: The quota of the take.
-            patience_ns: The time after which another process asks, if this one has not stored its answer.
+        If this process has not stored the issuer's answer within `patience_ns`, another one calls the issuer.
         """
         slots = self._table.slots
         place = slots.place_of_lease(slots.locate(key), quota, self._issuer)
@@ -141,12 +137,7 @@ class Leasing:
         return Pending(place, tag, number, unspent)
 
     def deposit(self, pending: Pending, lease: Lease) -> Deposit | None:
-        """Let all processes of the host take from what was issued; return None if there is no room for it any more.
-
-        Args:
-            pending: The lease that has become due.
-            lease: The answer of the issuer.
-        """
+        """Let all processes take from a lease that was issued; return None if there is no room for it any more."""
         tag, place = pending.tag, pending.place
         if tag is None:
             return None

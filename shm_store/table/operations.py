@@ -96,14 +96,8 @@ class Operations:
         """Store an override, all of it or nothing; return whether it changed anything.
 
         It has the algorithm and the burst of the bucket that the key has. Without a bucket, it is unasked: it adopts
-        both from the quota of the key's first take.
-
-        Args:
-            hold: The stripe.
-            place: Where the key belongs.
-            quota: The limit and the interval.
-            keep_spent: Whether the units that are spent stay spent. Then the same override again changes nothing: hints
-                and reservations of the bucket go on. Otherwise the bucket is full, and they end.
+        both from the quota of the key's first take. With `keep_spent` the spent units stay spent, and the same override
+        again changes nothing: hints and reservations of the bucket go on. Otherwise the bucket is full, and they end.
 
         Raises:
             TableFullError: The key is new, and its set has no slot to give up.

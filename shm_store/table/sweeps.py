@@ -24,7 +24,6 @@ class Sweeps:
     """Sweeps of one segment."""
 
     def __init__(self, slots: Slots, stripes: Stripes, clock: Callable[[], int]) -> None:
-        """Bind to the slots and the stripes of the segment; `clock` reads the time in nanoseconds."""
         self._slots = slots
         self._stripes = stripes
         self._clock = clock

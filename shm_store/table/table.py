@@ -29,24 +29,7 @@ from shm_store.table.takes.transaction import Transaction
 
 
 class Table:
-    """A segment with all that works on it, as one handle uses it.
-
-    Attributes:
-        config: The settings of this handle.
-        clock: Reads the time in nanoseconds.
-        segment: The mapping.
-        seats: This process's seats.
-        recovery: Frees what dead processes held.
-        stripes: Runs a function under a stripe.
-        slots: Where keys are.
-        labels: What operators read of the slots; None if the segment has none.
-        finding: Finds buckets, and gives slots to new keys.
-        transaction: Decides on takes.
-        operations: What to run on one key that takes nothing; settles what was taken.
-        sweeps: Reclaims slots.
-        tallies: How policies decide.
-        handle: What ends with this table.
-    """
+    """A segment with all that works on it, as one handle uses it."""
 
     def __init__(self, attachment: Attachment, config: Config, clock: Callable[[], int]) -> None:
         """Bind everything to `attachment`, which does not count this table: use `open` or `attach`."""
@@ -94,13 +77,7 @@ class Table:
 
     @classmethod
     def attach(cls, name: str, clock: Callable[[], int], role: Role, owner: str | int | None = None) -> Self | None:
-        """Return a handle on the segment `name` whatever its geometry; None when there is none.
-
-        Args:
-            name: The segment's name.
-            clock: Returns nanoseconds.
-            role: What this process does with the table.
-            owner: A user whose table this process trusts besides those of root and of its own user.
+        """Return a handle on the segment `name` whatever its geometry; None when there is none. See `lifetime.attach`.
 
         Raises:
             LayoutMismatchError: The file is no table of this version.

@@ -19,10 +19,7 @@ _NAMED_MAX: Final = 8
 def described(fd: int, kind: str, byte: int = 0) -> str:
     """Return which processes hold a lock on the file behind `fd`, for a message: pids and users.
 
-    Args:
-        fd: The file.
-        kind: FLOCK or OPEN_FILE.
-        byte: Which byte is locked, of an OPEN_FILE lock.
+    The kind is FLOCK, or OPEN_FILE with the byte that is locked.
     """
     found = sorted(holders(fd, kind, byte) - {os.getpid()})
     if found:

@@ -47,14 +47,7 @@ class FileLock:
     """
 
     def __init__(self, fd: int, byte: int, timeout_ns: int, *, is_brief: bool = False) -> None:
-        """Open the file behind `fd` anew, to lock one byte of it.
-
-        Args:
-            fd: The file.
-            byte: REGISTRY or SWEEPER.
-            timeout_ns: How long to wait for a stopped holder, and ten times that for any other.
-            is_brief: Whether to wait as long for any other holder, too.
-        """
+        """Open the file behind `fd` anew, to lock one byte of it, REGISTRY or SWEEPER; see Patience for the others."""
         # A new open file description: a lock taken through it is not shared with `fd`'s other users.
         self._file = open(f"/proc/self/fd/{fd}", "r+b", buffering=0)  # noqa: SIM115 - this class is the context manager
         self._byte = byte

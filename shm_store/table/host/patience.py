@@ -52,11 +52,7 @@ class Patience:
         self.tries = 0
 
     def count(self, mark: int = 0) -> None:
-        """Count a try that failed, and the time since the one before.
-
-        Args:
-            mark: A number that differs from the last one if the lock has changed hands.
-        """
+        """Count a failed try, and the time since the last one; another `mark` tells that the lock changed hands."""
         now_ns = time.monotonic_ns()
         step_ns = min(now_ns - self._last_ns, _STANDSTILL_NS)
         self._last_ns = now_ns
@@ -73,11 +69,7 @@ class Patience:
         return self._timeout_ns - self._stuck_ns
 
     def is_over(self, holders: Callable[[], Collection[int]]) -> bool:
-        """Return whether to give up.
-
-        Args:
-            holders: Returns the pids of the processes that may hold the lock; called after the timeout, now and then.
-        """
+        """Return whether to give up; `holders` returns the pids of the processes that may hold the lock."""
         if self.left_ns > 0 and self.waited_ns < _FACTOR_MAX * self._timeout_ns:
             return False
         if self._is_brief or self._stuck_ns >= _FACTOR * self._timeout_ns or self.left_ns > 0:

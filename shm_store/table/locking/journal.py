@@ -26,7 +26,6 @@ class Journal:
     """The journals of one segment's stripes."""
 
     def __init__(self, segment: Segment) -> None:
-        """Bind to `segment`."""
         self._memory = segment.memory
         self._words = segment.words
         self._stripes_at = segment.header.geometry.stripes_at
@@ -66,9 +65,8 @@ class Journal:
     def finish(self, seat: memoryview, stripes: Sequence[int]) -> None:
         """Make the stores that `seat` has committed and not finished, if any; may be repeated after a death.
 
-        Args:
-            seat: A seat that no operation uses; its stripes stay taken during this call.
-            stripes: The stripes it is BUSY on, in ascending order: when it has committed, it holds each of them.
+        No operation uses the seat. It holds each of the `stripes` if it has committed. They are in ascending order, and
+        stay taken during this call.
         """
         if not seat[SEAT_COMMITTED]:
             return

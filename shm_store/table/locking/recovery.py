@@ -33,7 +33,6 @@ class Recovery:
     """
 
     def __init__(self, segment: Segment, seats: Seats) -> None:
-        """Bind to `segment` and its seats."""
         self._segment = segment
         self._seats = seats
         self.journal = Journal(segment)
@@ -43,11 +42,7 @@ class Recovery:
         return bool(self._gone(stripe))
 
     def recover(self, stripe: int, timeout_ns: int) -> bool:
-        """Free the stripe of every gone seat; return whether none is left in doubt.
-
-        Args:
-            stripe: The stripe.
-            timeout_ns: How long to try; one round at least.
+        """Free the stripe of every gone seat; return whether none is left in doubt. There is one round at least.
 
         Raises:
             BackendError: The process has no file descriptor left for the registry lock.
@@ -70,12 +65,7 @@ class Recovery:
             pause(_POLL_S)
 
     def recover_dead(self, timeout_ns: int, pid: int | None = None) -> int:
-        """Free the stripes and the seats of dead processes (of process `pid` alone, if given); return how many seats.
-
-        Args:
-            timeout_ns: How long to try each stripe.
-            pid: Look at the seats of this process only.
-        """
+        """Free the stripes and the seats of dead processes, or of the process `pid` alone; return how many seats."""
         freed = 0
         for index, owner in list(self._seats.taken()):
             if (pid is not None and owner != pid) or self._seats.owner_is_alive(index):

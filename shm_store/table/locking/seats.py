@@ -149,9 +149,8 @@ class Seats:
     def has_interrupted(self, seat: memoryview, phase: int) -> bool:
         """Return whether this thread is in the middle of another operation that is at a stripe.
 
-        Args:
-            seat: The seat of the caller's own operation.
-            phase: The stripe's phase in a seat. One that is not IDLE holds the stripe, or will try to in this instant.
+        `phase` is the index of the stripe's phase in a seat. One that is not IDLE holds the stripe, or will try to in
+        this instant.
         """
         # In a forked child, operations of the parent have other seats.
         return any(self.owns(other) and other[phase] != IDLE for other in _interrupted() if other is not seat)
@@ -165,9 +164,6 @@ class Seats:
         """Give back the seats, waiting for operations of other threads; return whether no operation is left.
 
         An operation that this thread is in the middle of is left: its seat is free again once the process has ended.
-
-        Args:
-            deadline_ns: How long to wait.
         """
         # With the lock: an earlier claim of a seat is done, and a later one is refused.
         with self.mending:

@@ -57,13 +57,6 @@ class Stripes:
     """
 
     def __init__(self, attachment: Attachment, clock: Callable[[], int], lock_timeout_ns: int) -> None:
-        """Bind to the attachment of a handle.
-
-        Args:
-            attachment: The attachment.
-            clock: Reads the time in nanoseconds.
-            lock_timeout_ns: The bound of every wait for a stripe.
-        """
         self.name = attachment.segment.name
         self._seats = attachment.seats
         self._recovery = attachment.recovery
@@ -122,14 +115,11 @@ class Stripes:
     def settle(self, seat: memoryview, stripes: Sequence[int], *, held: int) -> None:
         """Leave the stripes in order after an exception ended the caller's operation of `seat`, and return the seat.
 
+        The first `held` of the stripes are known to be held: for those the exception came between the acquire and the
+        release.
+
         A seat that stays in doubt stays out of the pool; `Seats.lost` finds it again. In a child, whose parent goes on
         with the operation, nothing happens.
-
-        Args:
-            seat: The seat.
-            stripes: The stripes of the operation.
-            held: How many of them, from the first on, are known to be held: for those the exception came between the
-                acquire and the release.
         """
         forks.catch_up()
         if not self._seats.owns(seat):
@@ -157,10 +147,7 @@ class Stripes:
         )
 
     def lease(self, seat: memoryview | None = None) -> memoryview:
-        """Return a seat for one operation, to be pushed back to the pool afterwards.
-
-        Args:
-            seat: One that the operation has taken already.
+        """Return a seat for one operation, to be pushed back to the pool afterwards; `seat` if the operation has one.
 
         Raises:
             StoreClosedError: The handle was closed before the operation had the seat.

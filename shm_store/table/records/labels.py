@@ -23,7 +23,6 @@ class Labels:
     """The labels of one segment that has them."""
 
     def __init__(self, segment: Segment) -> None:
-        """Bind to `segment`."""
         self._memory = segment.memory
         self._words = segment.words
         self._geometry = segment.header.geometry
@@ -42,14 +41,8 @@ class Labels:
     def restore(self, set_index: int, number: int, text: bytes | None, length: int, usage: tuple[int, int]) -> None:
         """Label a slot of a loaded table as a label of its key was in the dump.
 
-        After the fingerprint, against I8: a dump knows keys by that, and no process has attached the table yet.
-
-        Args:
-            set_index: The slot's set.
-            number: Its number in that.
-            text: The kept bytes of the key; None if there are none.
-            length: Bytes of the whole key.
-            usage: Takes that were allowed, and denied.
+        After the fingerprint, against I8: a dump knows keys by that, and no process has attached the table yet. The
+        text is the kept bytes of the key, None if there are none; the length is that of the whole key.
         """
         at = self._geometry.label_at(set_index, number)
         size = self._geometry.label_size

@@ -76,7 +76,6 @@ class Slots:
     """
 
     def __init__(self, segment: Segment) -> None:
-        """Bind to `segment`."""
         self.memory = segment.memory
         self._words = segment.words
         geometry = self.geometry = segment.header.geometry
@@ -114,13 +113,7 @@ class Slots:
         return self._beside(place, b"block")
 
     def place_of_lease(self, place: Place, quota: Quota, issuer: str) -> Place:
-        """Return where the lease of a key by a quota belongs.
-
-        Args:
-            place: Where the key belongs.
-            quota: The quota.
-            issuer: The server that issues it; each has leases of its own.
-        """
+        """Return where the lease of a key by a quota belongs; each server that issues them has leases of its own."""
         terms = quota.limit, quota.interval_ns, quota.most, quota.algorithm, issuer
         return self._beside(place, repr(terms).encode())
 
@@ -180,12 +173,7 @@ class Slots:
         return bool(self.memory[self._controls_at + set_index * self._set_size + number])
 
     def of_key(self, place: Place, kind: int | None = None) -> list[Slot]:
-        """Return the slots of a key: of its bucket, its block, its leases, and its units in flight.
-
-        Args:
-            place: Where the key belongs.
-            kind: BUCKET, BLOCK, LEASE or IN_FLIGHT for the slots of one kind alone.
-        """
+        """Return the slots of a key: of its bucket, block, leases, and units in flight; or of one kind alone."""
         (half,) = _HALF(place.fingerprint)
         # A vacant slot keeps the fingerprint that it had.
         found = [
@@ -248,13 +236,7 @@ def control_of(fingerprint: bytes) -> int:
 
 
 def is_text_of(secret: bytes, text: bytes, fingerprint: bytes) -> bool:
-    """Return whether a fingerprint is of the key with this text, or of a block of that key.
-
-    Args:
-        secret: The key of the table's hash.
-        text: The whole key, as `encoded` returns it.
-        fingerprint: The fingerprint.
-    """
+    """Return whether a fingerprint is of the key with this whole, encoded text, or of a block of that key."""
     hashed = _keyed(secret)
     hashed.update(text)
     return hashed.digest()[WORD:] == fingerprint[WORD:]

@@ -37,7 +37,6 @@ class Tallies:
     """The tallies of one segment, and those of them that this process counts in."""
 
     def __init__(self, segment: Segment) -> None:
-        """Bind to `segment`."""
         self._segment = segment
         self._own: dict[str, Tally] = {}
         self._own_requests: RequestTally | None = None

@@ -42,12 +42,7 @@ class Victims:
         self._of_vacant = [Victim(number, None, 0) for number in range(self._set_slots)]
 
     def choose(self, place: Place, now_ns: int, kept: Collection[int] = ()) -> Victim:
-        """Return a vacant slot, else that of the bucket that is idle soonest or has been longest.
-
-        Args:
-            place: Where the new key belongs.
-            now_ns: The time.
-            kept: Numbers of slots of the set that it must not be.
+        """Return a vacant slot, else that of the bucket that is idle soonest or has been longest; none in `kept`.
 
         Raises:
             TableFullError: There is none to give up.

@@ -80,10 +80,7 @@ def identity(name: str) -> tuple[int, int] | None:
 def open_file(name: str, owner: str | int | None, mode: int | None) -> int:
     """Open the segment's file, which is there and trusted; the descriptor is not inherited.
 
-    Args:
-        name: The segment's name.
-        owner: A user whose table this process trusts, as of `ownership.require_trusted`.
-        mode: The mode of its Config; None without one.
+    See `ownership.require_trusted` for the arguments.
 
     Raises:
         BackendError: The operating system refused.

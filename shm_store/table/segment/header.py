@@ -75,12 +75,7 @@ def publish(fd: int) -> None:
 
 
 def verify(name: str, fd: int, config: Config | None) -> Header:
-    """Return the header, checked.
-
-    Args:
-        name: The segment's name, for errors.
-        fd: The segment's file.
-        config: What its geometry must be; any if None.
+    """Return the header, checked; `config` describes the geometry that it must have, if it is given.
 
     Raises:
         BackendError: /proc does not show where this process runs.
