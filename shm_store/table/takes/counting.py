@@ -15,7 +15,6 @@ class Counting:
     """The counters of one table."""
 
     def __init__(self, stripes: Stripes, labels: Labels | None) -> None:
-        """Count in the records of `stripes`, and in `labels` if there are any."""
         self._records = stripes.records
         self._outcomes = stripes.outcomes
         self._labels = labels
@@ -25,12 +24,8 @@ class Counting:
     ) -> None:
         """Raise a counter of its stripe for each take, and a counter of its key.
 
-        Args:
-            founds: What has decided on each take.
-            infos: The answers.
-            enforced: How many of them, the first ones, are not in shadow mode.
-            is_denied: Whether one of these was denied.
-            stores: Whether units were to be taken.
+        The first `enforced` takes are not in shadow mode, and `is_denied` tells whether one of these was denied.
+        `stores` tells whether units were to be taken.
         """
         records, outcomes, labels = self._records, self._outcomes, self._labels
         # `zip` would cost 100 ns more.

@@ -56,17 +56,6 @@ class Finding:
         outcomes: list[tuple[Word, Word]],
         epoch: Callable[[], int],
     ) -> None:
-        """Find buckets in `slots`.
-
-        Args:
-            slots: The slots of the table.
-            victims: Chooses slots for new keys.
-            in_flight: The units in flight.
-            labels: What operators read of the slots; None if there are no labels.
-            records: The records of the stripes.
-            outcomes: Of each stripe, its counters `allowed` and `denied`.
-            epoch: Returns where UTC's zero is on the clock.
-        """
         self._slots = slots
         self._memory = slots.memory
         self._victims = victims
@@ -83,12 +72,7 @@ class Finding:
     ) -> Found:
         """Find what decides on the take at a position of a call, after those before it, and put it there.
 
-        Args:
-            founds: What the call has found, and what it still seeks.
-            position: The position.
-            enforced: How many takes, the first ones, are not in shadow mode.
-            now_ns: The time.
-            dead: Processes that are known to be dead: their units in flight are free.
+        The first `enforced` takes are not in shadow mode. Units in flight of processes in `dead` are free.
 
         Raises:
             TableFullError: The key is new, its set has no slot to give up, and the take is not in shadow mode.
@@ -113,11 +97,8 @@ class Finding:
     def find(self, sought: Found, now_ns: int, call: Sequence[Found] = (), dead: Collection[Owner] = ()) -> Found:
         """Find what decides on the takes of a key now.
 
-        Args:
-            sought: The key and the limit.
-            now_ns: The time.
-            call: What the operation has found, or is still to find; the key among others.
-            dead: Processes that are known to be dead: their units in flight are free.
+        `call` has what the operation has found, or is still to find, this key included. Units in flight of processes in
+        `dead` are free.
 
         Raises:
             TableFullError: The key is new, and its set has no slot to give up.
@@ -188,13 +169,7 @@ class Finding:
         found.flags = None
 
     def admit(self, hold: Hold, place: Place, record: Record, kept: Collection[int] = ()) -> int:
-        """Give a new key its slot, from which nothing is taken now; return the slot's tag.
-
-        Args:
-            hold: The stripe.
-            place: Where the key belongs.
-            record: What the slot is to hold.
-            kept: The numbers of slots of the set that it must not get.
+        """Give a new key its slot, with this record, and return the slot's tag; it is none of those in `kept`.
 
         Raises:
             TableFullError: Its set has no slot to give up.

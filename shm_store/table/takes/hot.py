@@ -46,17 +46,10 @@ def bind(  # noqa: C901, PLR0915 - one closure, whose calls are what it saves
     default: Quota,
     stores: bool = True,
 ) -> TakeCall:
-    """Return the `take` of one store.
+    """Return the `take` of one store, or with `stores` False its `peek`.
 
-    Args:
-        hints: The recent hints; filled by `slowly`.
-        segment: The segment.
-        seats: The seats of this process.
-        stripes: The stripes, to settle a hold that an exception ended.
-        clock: Reads the time in nanoseconds.
-        slowly: What to call for anything else.
-        default: The quota of calls that name none.
-        stores: Whether units are taken; else it answers what a take would.
+    `slowly` is called for anything unusual; it fills the hints. The stripes settle a hold that an exception ended.
+    `default` is the quota of calls that name none.
     """
     pop = seats.pool.pop
     # The only cost that passes at once. In a child that has not caught up with its fork, `settled` is 0, and none does.

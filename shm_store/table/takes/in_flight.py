@@ -20,7 +20,6 @@ class InFlightUnits:
     """The units in flight of one table."""
 
     def __init__(self, slots: Slots, victims: Victims) -> None:
-        """Bind to the slots of the table, and to what chooses one for a new process."""
         self._slots = slots
         self._victims = victims
         self._owner: Owner | None = None
@@ -44,14 +43,10 @@ class InFlightUnits:
     def find(
         self, found: Found, limit: int, now_ns: int, dead: Collection[Owner], kept: Callable[[], Collection[int]]
     ) -> None:
-        """Have the units in flight of a key decide.
+        """Have the units in flight of a key decide; it gets the slot that this process has, or that it is to get.
 
-        Args:
-            found: The key; it gets the slot that this process has, or that it is to get.
-            limit: Most units in flight.
-            now_ns: The time.
-            dead: Processes that are known to be dead: their units are free, and their slots are vacated.
-            kept: Returns the slots that the process must not get, if it has none yet.
+        Units of processes in `dead` are free, and their slots are vacated. `kept` returns the slots that the process
+        must not get.
 
         Raises:
             TableFullError: The process has no slot yet, and the key's set has none to give up.

@@ -49,13 +49,6 @@ class Known:
     """
 
     def __init__(self, stripes: Stripes, words: memoryview, labels: Labels | None) -> None:
-        """Begin with none.
-
-        Args:
-            stripes: The stripes of the segment.
-            words: Its words.
-            labels: Its labels; None if it has none.
-        """
         self._stripes = stripes
         self._words = words
         self._labels = labels
@@ -74,12 +67,9 @@ class Known:
         return hint[0]
 
     def remember(self, found: Found) -> None:
-        """Keep a hint to the bucket of a key, unless it is new, or its key is long.
+        """Keep a hint to the bucket of a key, unless it is new, or its key is long. No other operation has `found`.
 
         Most keys of a flood come once: they push out no hint.
-
-        Args:
-            found: What an operation has found, and no other has.
         """
         key, counts = found.key.key, found.counts
         # The flags are those of a tag that is not stored: of a peek, which changes nothing.
@@ -94,13 +84,7 @@ class Known:
         self._note(key, found, is_counted=counts.counts_in_window)
 
     def remember_lease(self, key: str, found: Found, *, denies: bool) -> None:
-        """Keep a hint to a lease, unless its key is long.
-
-        Args:
-            key: The key.
-            found: The lease, with its stretch of time.
-            denies: Whether it denies what it does not allow; else another place decides.
-        """
+        """Keep a hint to a lease, unless its key is long; if it `denies`, no other place decides instead."""
         if is_short(key):
             self._note(key, found, denies=denies)
 
