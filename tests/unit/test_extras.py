@@ -20,7 +20,6 @@ ROOT = Path(__file__).parents[2]
         ("shm_store.falcon.middleware", "falcon", "falcon"),
         ("shm_store.redis", "redis", "redis"),
         ("shm_store.redis.server.address", "redis", "redis"),
-        ("shm_store.tiers", "redis", "redis"),
         ("shm_store.prometheus", "prometheus_client", "prometheus"),
         ("shm_store.opentelemetry", "opentelemetry", "opentelemetry"),
     ],
@@ -41,9 +40,11 @@ except ModuleNotFoundError as error:
     assert f"needs {package}, which is not installed: run pip install '.[{extra}]' in a checkout" in said
 
 
-@pytest.mark.parametrize("part", ["shm_store", "shm_store.gunicorn", "shm_store.wsgi", "shm_store.asgi"])
+@pytest.mark.parametrize(
+    "part", ["shm_store", "shm_store.gunicorn", "shm_store.wsgi", "shm_store.asgi", "shm_store.tiers"]
+)
 def test_import_of_what_needs_no_extra_works_without_any(part: str) -> None:
-    """The library, the hooks, and the middleware of plain WSGI and ASGI need no extra."""
+    """The library, its tiers over any server, the hooks, and the middleware of plain WSGI and ASGI need no extra."""
     missing = ("falcon", "gunicorn", "redis", "typer", "rich", "prometheus_client", "opentelemetry")
     script = f"import sys; sys.modules.update(dict.fromkeys({missing!r})); import {part}"
     subprocess.run([sys.executable, "-c", script], check=True)
