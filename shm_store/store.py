@@ -27,8 +27,7 @@ from shm_store.table.table import Table
 
 __all__ = ["ShmStore"]
 
-#: See `shm_store.process.unwinding`.
-IS_STORE_OPERATION = True
+IS_STORE_OPERATION = True  # see `shm_store.process.unwinding`
 
 
 class ShmStore(Front[str | Digest]):

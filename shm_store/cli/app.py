@@ -47,11 +47,7 @@ class _Command(TyperCommand):
     """Names the arguments that are too many, and those that there can be."""
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]  # as in _Commands
-        """Read the arguments.
-
-        Raises:
-            RefusedError: There are too many.
-        """
+        """Read the arguments; raise RefusedError if there are too many."""
         rest = super().parse_args(ctx, args)
         if not rest or ctx.resilient_parsing:
             return rest

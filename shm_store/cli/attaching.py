@@ -22,11 +22,7 @@ _NAMED: Final = 8
 
 @contextmanager
 def inspected(name: str, owner: str | None) -> Iterator[Inspection]:
-    """Look at the segment `name`.
-
-    Raises:
-        AbsentError: There is none.
-    """
+    """Look at the segment `name`; raise AbsentError if there is none."""
     inspection = Inspection.attach(name, owner=owner)
     if inspection is None:
         raise no_segment(name)
@@ -36,11 +32,7 @@ def inspected(name: str, owner: str | None) -> Iterator[Inspection]:
 
 @contextmanager
 def opened(name: str, owner: str | None) -> Iterator[ShmStore]:
-    """Open the segment `name`, to change it.
-
-    Raises:
-        AbsentError: There is none.
-    """
+    """Open the segment `name`, to change it; raise AbsentError if there is none."""
     store = ShmStore.attach(name, owner=owner)
     if store is None:
         raise no_segment(name)

@@ -17,11 +17,7 @@ DEFAULT_NAME: Final = Config().name
 
 
 def whole(option: str, minimum: int) -> Callable[[str | int], int]:
-    """Return what reads the value of `option`, a whole number that is no less than `minimum`.
-
-    Raises:
-        RefusedError: By what it returns: the value is something else.
-    """
+    """Return what reads the value of `option`, a whole number from `minimum` on, or raises RefusedError."""
 
     def read(text: str | int) -> int:
         # A default value comes as it is.
@@ -34,11 +30,7 @@ def whole(option: str, minimum: int) -> Callable[[str | int], int]:
 
 
 def permissions(option: str) -> Callable[[str | int], int]:
-    """Return what reads the value of `option`, permission bits in octal.
-
-    Raises:
-        RefusedError: By what it returns: the value is something else.
-    """
+    """Return what reads the value of `option`, permission bits in octal, or raises RefusedError."""
 
     def read(text: str | int) -> int:
         if isinstance(text, int):
@@ -53,11 +45,7 @@ def permissions(option: str) -> Callable[[str | int], int]:
 
 
 def one_of(option: str, choices: Sequence[str]) -> Callable[[str], str]:
-    """Return what reads the value of `option`, one of `choices`.
-
-    Raises:
-        RefusedError: By what it returns: the value is something else.
-    """
+    """Return what reads the value of `option`, one of `choices`, or raises RefusedError."""
 
     def read(text: str) -> str:
         if text not in choices:

@@ -50,11 +50,7 @@ class Pace:
 
 
 def interval(text: str) -> float:
-    """Return the seconds between two looks that `--interval` asks for.
-
-    Raises:
-        ConfigurationError: It is no duration from 10 ms to a day.
-    """
+    """Return the seconds of `--interval`; raise ConfigurationError unless they are a duration from 10 ms to a day."""
     return to_ns("--interval", text, minimum_ns=_LEAST_NS, maximum_ns=_MOST_NS) / NS_PER_SECOND
 
 

@@ -29,8 +29,7 @@ from shm_store.durations import Duration
 from shm_store.quota import Concurrency, Quota
 from shm_store.rate_info import RateInfo
 
-#: See `shm_store.process.unwinding`.
-IS_STORE_OPERATION = True
+IS_STORE_OPERATION = True  # see `shm_store.process.unwinding`
 
 
 class Front(Generic[K_contra]):

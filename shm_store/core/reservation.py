@@ -174,11 +174,7 @@ class Settlements:
             raise StoreClosedError(self.settler.name)
 
     def begin(self) -> None:
-        """Begin an operation on keys, with what was left for it.
-
-        Raises:
-            StoreClosedError: The store is closed.
-        """
+        """Begin an operation on keys, with what was left for it; raise StoreClosedError if the store is closed."""
         if self.is_closed:
             self.require_open()
         if self._later:
@@ -186,11 +182,7 @@ class Settlements:
             self._catch_up(1 if self.settler.is_remote else len(self._later))
 
     def settle(self, parts: list[Part]) -> None:
-        """Settle the parts of one call; if the store fails, try again later.
-
-        Raises:
-            StoreError: The store failed for one of them.
-        """
+        """Settle the parts of one call; if the store fails, raise its error, and try again later."""
         try:
             self.settler.settle(parts)
         except StoreClosedError:

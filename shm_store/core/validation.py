@@ -32,11 +32,7 @@ LIMITS: Final[Kinds] = (Quota, Concurrency)
 
 
 def take_of(key: str, cost: int, quota: Quota) -> Take:
-    """Return the take of a call that names one key.
-
-    Raises:
-        ConfigurationTypeError: The key or the quota is of another type.
-    """
+    """Return the take of one key; raise ConfigurationTypeError if the key or the quota is of another type."""
     if type(key) is not str:
         require_key(key)
     if not isinstance(quota, Quota):

@@ -12,8 +12,7 @@ from shm_store.durations import NS_PER_SECOND, Duration, to_ns
 from shm_store.quota import INTERVAL_MAX_NS, Quota
 from shm_store.rate_info import RateInfo
 
-#: See `shm_store.process.unwinding`.
-IS_STORE_OPERATION = True
+IS_STORE_OPERATION = True  # see `shm_store.process.unwinding`
 
 # No sleep lasts longer: some platforms cannot tell one of centuries from one of no time.
 _NAP_NS: Final = 86_400 * NS_PER_SECOND
@@ -70,11 +69,7 @@ async def acquire_async(
 
 
 def timeout_ns(timeout: Duration | None) -> int | None:
-    """Return a timeout in nanoseconds; None for none.
-
-    Raises:
-        ConfigurationError: It is no duration.
-    """
+    """Return a timeout in nanoseconds, None for none; raise ConfigurationError if it is no duration."""
     return None if timeout is None else to_ns("timeout", timeout, minimum_ns=0, maximum_ns=INTERVAL_MAX_NS)
 
 

@@ -243,11 +243,7 @@ class Deciding:
 
 
 def has_room(store: RateLimiter, rule: Rule, request: object, method: str) -> bool:
-    """Return whether a rule would allow a request of a method; shadow rules and concurrency limits always do.
-
-    Raises:
-        StoreError: The store failed, or the key cannot be made.
-    """
+    """Return whether a rule would allow a request; shadow rules and concurrency limits always do."""
     if rule.shadow or not isinstance(rule.limit, Quota):
         return True
     key = rule.key_of(request, method)

@@ -75,11 +75,7 @@ def checked_headers(headers: Headers | None) -> Headers:
 
 
 def checked_methods(methods: object) -> frozenset[str]:
-    """Return the methods of a collection.
-
-    Raises:
-        ConfigurationError: It is no collection of methods.
-    """
+    """Return the methods of a collection; raise ConfigurationError if it is no collection of methods."""
     remedy = "give a list of methods in capitals, for example ['OPTIONS']"
     listed = list(require_collection("exempt_methods", methods, remedy))
     for method in listed:
@@ -109,11 +105,7 @@ def refuse_beside_policies(key: object, absent: object, quota: object, cost: obj
 
 
 def unnamed_policy(name: str, options: dict[str, Any]) -> Policy:
-    """Return a policy whose name the caller has not given.
-
-    Raises:
-        ConfigurationError: An option cannot be used; the error names the option and no policy.
-    """
+    """Return a policy whose name the caller has not given; errors name the option and no policy."""
     try:
         return Policy(name=name, **options)
     except ConfigurationError as error:
@@ -123,11 +115,7 @@ def unnamed_policy(name: str, options: dict[str, Any]) -> Policy:
 def default_policy(
     key: KeyFunction | Sequence[Source], absent: Absent, quota: Quota, cost: int, on_error: OnError
 ) -> Policy:
-    """Return the policy of a middleware without policies.
-
-    Raises:
-        ConfigurationError: An option cannot be used.
-    """
+    """Return the policy of a middleware without policies; raise ConfigurationError about an option."""
     require_instance("quota", quota, Quota, "give a Quota, for example Quota.parse('100/minute')")
     sources = [key] if callable(key) else key
     options: dict[str, Any] = {"quota": quota, "key": sources, "absent": absent, "cost": cost, "on_error": on_error}

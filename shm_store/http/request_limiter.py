@@ -215,11 +215,7 @@ class RequestLimiter:
         return self._deciding.decide(request, method, path, plan.early.of(rules), False, before)
 
     def has_room(self, request: object, method: str, path: str) -> bool:
-        """Return whether no quota of a policy that needs no route would deny a request; nothing is charged or counted.
-
-        Raises:
-            StoreError: The store failed, or a key cannot be made.
-        """
+        """Return whether the early policies' quotas would allow a request; nothing is charged or counted."""
         rules = () if self._is_exempt(method, path) else self._running.current().early.rules
         covers = covering(rules, request, method, path, self._mounts)
         return all(has_room(self._store, rule, request, method) for rule in covers)

@@ -20,5 +20,4 @@ __all__ = [
     "tables",
 ]
 
-#: See `shm_store.process.unwinding`.
-IS_STORE_OPERATION = True
+IS_STORE_OPERATION = True  # see `shm_store.process.unwinding`

@@ -28,14 +28,7 @@ class Housekeeping:
 
     @classmethod
     def attach(cls, name: str, role: Role, owner: str | int | None = None) -> Housekeeping | None:
-        """Attach the segment `name`; None when there is none.
-
-        Raises:
-            ConfigurationError: The name can name no segment, or there is no such owner.
-            LayoutMismatchError: The file is no table of this version.
-            OwnershipError: Another user owns it.
-            BackendError: The operating system refused.
-        """
+        """Attach the segment `name`, None when there is none; see `lifetime.attach`."""
         table = Table.attach(name, time.monotonic_ns, role, owner)
         return None if table is None else cls(table)
 
@@ -59,12 +52,7 @@ class Housekeeping:
         return self._table.segment.is_linked()
 
     def announce(self) -> None:
-        """Take a seat now, by which `masters` knows this process.
-
-        Raises:
-            SeatsExhaustedError: Every seat belongs to a living process.
-            BackendError: The registry lock could not be had.
-        """
+        """Take a seat now, by which `masters` knows this process; see `Seats.claim`."""
         forks.catch_up()
         if not self._table.seats.pool:
             self._table.seats.pool.append(self._table.seats.claim())

@@ -64,11 +64,7 @@ def from_tables(tables: object) -> tuple[Policy, ...]:
 
 
 def require_distinct(policies: Iterable[Policy]) -> tuple[Policy, ...]:
-    """Return the policies as a tuple.
-
-    Raises:
-        ConfigurationError: One is no Policy, or two have the same name.
-    """
+    """Return the policies as a tuple; raise ConfigurationError if one is none, or two have the same name."""
     remedy = "give a list of Policy objects"
     names: set[str] = set()
     found = []

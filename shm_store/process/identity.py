@@ -10,8 +10,7 @@ from typing import Final, NamedTuple
 from shm_store.errors import BackendError
 from shm_store.process import shortages
 
-#: See `shm_store.process.unwinding`.
-IS_STORE_OPERATION = True
+IS_STORE_OPERATION = True  # see `shm_store.process.unwinding`
 
 # /proc/PID/stat after the command, which is in parentheses and may hold anything: state is field 3, start time 22.
 _STATE = 0

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import signal
 
-#: See `shm_store.process.unwinding`.
-IS_STORE_OPERATION = True
+IS_STORE_OPERATION = True  # see `shm_store.process.unwinding`
 
 
 def pause(seconds: float) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import errno
 from typing import Final
 
-#: See `shm_store.process.unwinding`.
-IS_STORE_OPERATION = True
+IS_STORE_OPERATION = True  # see `shm_store.process.unwinding`
 
 _REMEDIES: Final = {
     errno.EMFILE: "allow the process more open files (ulimit -n)",

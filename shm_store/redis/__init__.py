@@ -9,5 +9,4 @@ with needed("shm_store.redis", "redis", extra="redis"):
 
 __all__ = ["Issue", "Order", "RedisConfig", "RedisStore"]
 
-#: See `shm_store.process.unwinding`.
-IS_STORE_OPERATION = True
+IS_STORE_OPERATION = True  # see `shm_store.process.unwinding`

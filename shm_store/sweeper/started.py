@@ -33,11 +33,7 @@ class SweeperProcess:
     """A process of its own, which ends with this one."""
 
     def __init__(self, python: str, name: str, owner: str | int | None) -> None:
-        """Start it, run by the interpreter `python`, for the segment `name` of this process or of `owner`.
-
-        Raises:
-            OSError: The operating system refused.
-        """
+        """Start it, run by the interpreter `python`, for the segment `name` of this process or of `owner`."""
         arguments = ["--name", name, "--master", str(os.getpid())]
         if owner is not None:
             arguments += ["--owner", str(owner)]
@@ -69,11 +65,7 @@ class SweeperThread:
     """A daemon thread of this process, for one that has no interpreter to start."""
 
     def __init__(self, name: str, owner: str | int | None, log: logging.Logger, wake: Callable[[], None]) -> None:
-        """Start it for the segment `name`; it calls `wake` where a sweeper process sends SIGCHLD.
-
-        Raises:
-            RuntimeError: The operating system refused.
-        """
+        """Start it for the segment `name`; it calls `wake` where a sweeper process sends SIGCHLD."""
         self.pid = os.getpid()
         self._name, self._owner, self._log, self._wake = name, owner, log, wake
         self._told = threading.Event()

@@ -60,13 +60,7 @@ class Attachment:
 
     @classmethod
     def open(cls, config: Config, role: Role) -> Attachment:
-        """Return the segment that `config` names, with one handle more; create it if there is none.
-
-        Raises:
-            LayoutMismatchError: The segment has another geometry, or is no table.
-            OwnershipError: Another user owns it, or it grants more or less than `config` asks for.
-            BackendError: The operating system refused.
-        """
+        """Return the segment of `config`, with one handle more; create it if there is none, see `lifetime`."""
         attachment = _found(config.name, role)
         if attachment is None:
             attachment = _registered(cls(lifetime.open_or_create(config), role))
@@ -77,15 +71,7 @@ class Attachment:
 
     @classmethod
     def attach(cls, name: str, role: Role, owner: str | int | None) -> Attachment | None:
-        """Return the segment `name`, whatever its geometry, with one handle more; None if there is none.
-
-        See `lifetime.attach`.
-
-        Raises:
-            OwnershipError: Another user owns it.
-            LayoutMismatchError: The file is no table of this version.
-            BackendError: The operating system refused.
-        """
+        """Return the segment `name`, with one handle more; None if there is none, see `lifetime.attach`."""
         attachment = _found(name, role)
         if attachment is not None:
             attachment.checked(None, owner)
@@ -118,11 +104,7 @@ class Attachment:
                 del _attached[self._key]
 
     def unlink(self) -> None:
-        """Remove the segment.
-
-        Raises:
-            BackendError: Another process, or another handle of this one, is attached.
-        """
+        """Remove the segment; raise BackendError if another process, or another handle, is attached."""
         with self._alone():
             lifetime.remove_unused(self.segment.name, self.segment.fd)
 

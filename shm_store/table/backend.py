@@ -90,11 +90,7 @@ class TableBackend:
         return answer
 
     def set(self, key: str | Digest, quota: Quota, *, keep_spent: bool) -> bool:
-        """Store an override; return whether it changed anything.
-
-        Raises:
-            ConfigurationError: No bucket has the digest.
-        """
+        """Store an override; return whether it changed anything. See `whole_place`."""
         place, operations = self.whole_place(key), self.table.operations
         return self.table.stripes.run(
             place.stripe, lambda hold: operations.set(hold, place, quota, keep_spent=keep_spent)
@@ -106,11 +102,7 @@ class TableBackend:
         return self.table.stripes.run(place.stripe, self.table.operations.reset, place)
 
     def block(self, key: str | Digest, wait_ns: int) -> None:
-        """Deny every take of a key for so long.
-
-        Raises:
-            ConfigurationError: No bucket has the digest.
-        """
+        """Deny every take of a key for so long; see `whole_place`."""
         place = self.whole_place(key)
         self.table.stripes.run(place.stripe, self.table.operations.block, place, wait_ns)
 

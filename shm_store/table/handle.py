@@ -52,11 +52,7 @@ class Handle:
         self._known.append(known)
 
     def unlink(self) -> None:
-        """Remove the segment.
-
-        Raises:
-            BackendError: Another process, or another handle of this one, is attached.
-        """
+        """Remove the segment; raise BackendError if another process, or another handle, is attached."""
         self._attachment.unlink()
 
     def close(self) -> None:

@@ -134,11 +134,7 @@ class Operations:
         return existed
 
     def block(self, hold: Hold, place: Place, wait_ns: int) -> None:
-        """Block a key for so long from now on, in place of an earlier block.
-
-        Raises:
-            TableFullError: The key's set has no slot to give up.
-        """
+        """Block a key for `wait_ns` from now on, in place of an earlier block; raise TableFullError without a slot."""
         record, ends_ns = hold.record, hold.now_ns + wait_ns
         bucket, block = self._slots.find(place), self._slots.place_of_block(place)
         # The last store alone makes the block. Before it, hints of the bucket end, and each process looks for blocks.

@@ -63,12 +63,7 @@ class Table:
 
     @classmethod
     def open(cls, config: Config, clock: Callable[[], int]) -> Self:
-        """Return a handle on the segment that `config` names, which is created if there is none.
-
-        Raises:
-            LayoutMismatchError: The segment has another geometry, or is no table.
-            BackendError: The operating system refused.
-        """
+        """Return a handle on the segment of `config`, which is created if there is none; see `lifetime`."""
         close_dropped()
         table = cls._entered(Attachment.open(config, Role.USER), config, clock)
         for hear in on_open:
@@ -77,13 +72,7 @@ class Table:
 
     @classmethod
     def attach(cls, name: str, clock: Callable[[], int], role: Role, owner: str | int | None = None) -> Self | None:
-        """Return a handle on the segment `name` whatever its geometry; None when there is none. See `lifetime.attach`.
-
-        Raises:
-            LayoutMismatchError: The file is no table of this version.
-            OwnershipError: Another user owns it.
-            BackendError: The operating system refused.
-        """
+        """Return a handle on the segment `name` whatever its geometry; None without one, see `lifetime.attach`."""
         close_dropped()
         attachment = Attachment.attach(name, role, owner)
         if attachment is None:

@@ -7,5 +7,4 @@ from shm_store.tiers.leases import LeaseStore
 
 __all__ = ["BookkeepingStore", "FallbackStore", "LeaseConfig", "LeaseStore"]
 
-#: See `shm_store.process.unwinding`.
-IS_STORE_OPERATION = True
+IS_STORE_OPERATION = True  # see `shm_store.process.unwinding`

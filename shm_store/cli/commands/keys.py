@@ -125,11 +125,7 @@ class _Change:
     """
 
     def __init__(self, store: ShmStore, name: str, given: str, *, may_be_new: bool = False) -> None:
-        """Look at the key that was `given`, before the change.
-
-        Raises:
-            AbsentError: It is a digest, and no key of the table has it.
-        """
+        """Look at the key that was `given`, before the change; raise AbsentError if no key has the digest."""
         self.key = digest.read(given)
         self._name = name
         inspection = store.inspect()

@@ -68,11 +68,7 @@ class Sampler:
         return Frame(stats=self._stats, rates=rates, history=(), keys=keys, policies={}, cost=0.0)
 
     def look(self) -> Frame:
-        """Return what has happened since the look before.
-
-        Raises:
-            AbsentError: The segment was removed.
-        """
+        """Return what has happened since the look before; raise AbsentError if the segment was removed."""
         if not self._inspection.is_linked():
             raise AbsentError("the segment was removed")
         # Not the time that passes: on a busy machine most of that belongs to others.

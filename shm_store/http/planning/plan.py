@@ -159,11 +159,7 @@ class RunningPlan:
         return self.plan
 
     def rules_of(self, further: Further, taken: Collection[str]) -> list[Rule]:
-        """Return rules for further policies, but for those of a name that is taken: they would share buckets.
-
-        Raises:
-            ConfigurationError: The store cannot keep a policy.
-        """
+        """Return rules for further policies, but for those of a name that is taken: they would share buckets."""
         require_countable(self._store, further.policies)
         rules = []
         for policy in further.policies:

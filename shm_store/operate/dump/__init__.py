@@ -5,5 +5,4 @@ from shm_store.operate.dump.saving import dump
 
 __all__ = ["Loaded", "dump", "load"]
 
-#: See `shm_store.process.unwinding`.
-IS_STORE_OPERATION = True
+IS_STORE_OPERATION = True  # see `shm_store.process.unwinding`

@@ -101,11 +101,7 @@ class _AnyHead(msgspec.Struct):
 
 
 def write(file: BinaryIO, head: Head, slots: Sequence[Saved]) -> None:
-    """Write a dump; `slots` are in order.
-
-    Raises:
-        OSError: The file cannot be written.
-    """
+    """Write a dump; `slots` are in order."""
     # A raw file may write less than it is given.
     target: Any = io.BufferedWriter(file) if isinstance(file, io.RawIOBase) else file
     checksum = hashlib.blake2b(digest_size=_CHECKSUM)

@@ -114,11 +114,7 @@ class _Loading:
         self.loaded = Loaded(0, 0)
 
     def fill(self, segment: Segment) -> None:
-        """Give every slot back to its key, and count those for which there was no room.
-
-        Raises:
-            NoRoomError: There are some, and they may not be dropped.
-        """
+        """Give every slot back to its key; raise NoRoomError if some have no room, and may not be dropped."""
         # A Config has seconds, which are not exact for months.
         segment.words[TTL_INTERVAL_AT], segment.words[MIN_TTL_AT] = self._head.ttl_interval_ns, self._head.min_ttl_ns
         table = Table(Attachment(segment, Role.USER), self._config, time.monotonic_ns)

@@ -1,4 +1,3 @@
 """The table's use of the operating system: the owners of files, locks, and semaphores."""
 
-#: See `shm_store.process.unwinding`.
-IS_STORE_OPERATION = True
+IS_STORE_OPERATION = True  # see `shm_store.process.unwinding`

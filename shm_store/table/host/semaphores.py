@@ -36,12 +36,7 @@ class Semaphore:
     """
 
     def __init__(self, file: str) -> None:
-        """Open the semaphore.
-
-        Raises:
-            OSError: The process has no file descriptor or no memory left.
-            posix_ipc.Error: It does not exist, or is not ours to use.
-        """
+        """Open the semaphore; raise OSError or `posix_ipc.Error` if the operating system refuses."""
         self._opened = posix_ipc.Semaphore(file)
         # The C library knows that both are one semaphore, and maps it once.
         handle = SemLock._rebuild(0, _SEMAPHORE, 1, file)  # noqa: SLF001 - how a spawned child opens its parent's

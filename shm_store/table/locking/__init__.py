@@ -1,4 +1,3 @@
 """Stripes, the seats that hold them, and recovery from death."""
 
-#: See `shm_store.process.unwinding`.
-IS_STORE_OPERATION = True
+IS_STORE_OPERATION = True  # see `shm_store.process.unwinding`

@@ -42,11 +42,7 @@ class Recovery:
         return bool(self._gone(stripe))
 
     def recover(self, stripe: int, timeout_ns: int) -> bool:
-        """Free the stripe of every gone seat; return whether none is left in doubt. There is one round at least.
-
-        Raises:
-            BackendError: The process has no file descriptor left for the registry lock.
-        """
+        """Free the stripe of every gone seat, in one round at least; return whether none is left in doubt."""
         deadline_ns = time.monotonic_ns() + timeout_ns
         left_ns = timeout_ns
         while True:

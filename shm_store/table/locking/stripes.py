@@ -182,11 +182,7 @@ class Stripes:
             in_use &= self._seats.in_use()
 
     def mend(self) -> None:
-        """Return the seats that exceptions have lost to the pool, unless they are in doubt.
-
-        Raises:
-            BackendError: The process has no file descriptor left for the registry lock.
-        """
+        """Return the seats that exceptions have lost to the pool, unless they are in doubt."""
         forks.catch_up()
         with self._seats.mending:
             for seat in self._seats.lost():

@@ -1,4 +1,3 @@
 """The records of a segment: slots, labels, and tallies."""
 
-#: See `shm_store.process.unwinding`.
-IS_STORE_OPERATION = True
+IS_STORE_OPERATION = True  # see `shm_store.process.unwinding`

@@ -92,11 +92,7 @@ class Bucket(msgspec.Struct, frozen=True, gc=False, tag=True, array_like=True):
         return self.state[IDLE_AT]
 
     def algorithm(self, epoch: Callable[[], int] = zero) -> Algorithm:
-        """Return what counts it, with windows that begin at `epoch` if they are aligned.
-
-        Raises:
-            DamagedError: There is no such algorithm, or it has no burst.
-        """
+        """Return what counts it, by UTC's `epoch` on the clock; raise DamagedError if there is no such algorithm."""
         algorithm = BY_CODE.get(self.code)
         if algorithm is None or (self.burst != self.limit and not algorithm.has_burst):
             raise DamagedError(

@@ -42,11 +42,7 @@ class Victims:
         self._of_vacant = [Victim(number, None, 0) for number in range(self._set_slots)]
 
     def choose(self, place: Place, now_ns: int, kept: Collection[int] = ()) -> Victim:
-        """Return a vacant slot, else that of the bucket that is idle soonest or has been longest; none in `kept`.
-
-        Raises:
-            TableFullError: There is none to give up.
-        """
+        """Return a vacant slot, else the one that is idle soonest or was longest; never one in `kept`, see `full`."""
         controls = self._slots.controls(place.set_index)
         vacant = controls.find(VACANT)
         while vacant in kept:

@@ -2,6 +2,9 @@
 
 A segment's file gets its name only after its owner, its mode and the lock of its creator are in place. Processes open
 what has the name without creating anything, and judge the open file. So a file of a stranger never becomes a table.
+
+Each function raises BackendError if the operating system refuses, OwnershipError about a file of another user, and
+LayoutMismatchError about something else than a file.
 """
 
 from __future__ import annotations
@@ -108,12 +111,7 @@ def open_file(name: str, owner: str | int | None, mode: int | None) -> int:
 
 
 def unnamed(name: str, mode: int, owner: str | int | None) -> int:
-    """Return a new file for the segment, with its mode and owner, which has no name yet.
-
-    Raises:
-        BackendError: The operating system refused.
-        ConfigurationError: There is no such owner.
-    """
+    """Return a new file for the segment, with its mode and owner, which has no name yet."""
     ids = ownership.ids_for(owner)
     try:
         fd = os.open(FOLDER, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, mode)
@@ -143,11 +141,7 @@ def _give(name: str, fd: int, uid: int, gid: int) -> None:
 
 
 def link(name: str, fd: int) -> bool:
-    """Give the segment's name to the file behind `fd`; return whether no other file had it.
-
-    Raises:
-        BackendError: The operating system refused.
-    """
+    """Give the segment's name to the file behind `fd`; return whether no other file had it."""
     try:
         folder = os.open(FOLDER, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -172,12 +166,7 @@ def is_named(name: str, fd: int) -> bool:
 
 
 def fill(name: str, fd: int, config: Config, secret: bytes) -> Header:
-    """Make what belongs to a segment, all but the magic of its header, around the file behind `fd`, which has its name.
-
-    Raises:
-        BackendError: The operating system refused.
-        OwnershipError: A semaphore of that name belongs to another user.
-    """
+    """Make the parts of a segment, all but the magic of its header, around the file behind `fd`, which has its name."""
     geometry = header.geometry_of(config)
     try:
         # Unlike ftruncate, this fails where the space is not there; a later touch would be a SIGBUS.
@@ -194,12 +183,7 @@ def fill(name: str, fd: int, config: Config, secret: bytes) -> Header:
 
 
 def remove(name: str) -> bool:
-    """Remove every file of the segment `name`, whatever it holds; return whether there was any.
-
-    Raises:
-        BackendError: The operating system refused.
-        OwnershipError: One belongs to another user.
-    """
+    """Remove every file of the segment `name`, whatever it holds; return whether there was any."""
     try:
         found = semaphores.remove(name)
     finally:
@@ -208,13 +192,7 @@ def remove(name: str) -> bool:
 
 
 def remove_file(name: str) -> bool:
-    """Remove the segment's own file; return whether there was one.
-
-    Raises:
-        BackendError: The operating system refused.
-        LayoutMismatchError: It is a folder.
-        OwnershipError: It belongs to another user.
-    """
+    """Remove the segment's own file; return whether there was one."""
     path = path_of(name)
     try:
         os.unlink(path)
@@ -237,11 +215,7 @@ def require_folder(name: str) -> None:
 
 
 def path_of(name: str) -> str:
-    """Return the path of the segment's file.
-
-    Raises:
-        ConfigurationError: The name can name no segment.
-    """
+    """Return the path of the segment's file; raise ConfigurationError if the name can name no segment."""
     require_name(name)
     return f"{FOLDER}/{name}"
 

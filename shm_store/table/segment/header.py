@@ -57,11 +57,7 @@ def begin(fd: int) -> None:
 
 
 def write(name: str, fd: int, geometry: Geometry, secret: bytes) -> Header:
-    """Write the header, all but the magic, and return it.
-
-    Raises:
-        BackendError: /proc does not show where this process runs.
-    """
+    """Write the header, all but the magic, and return it."""
     header = Header(geometry.size, geometry, time.monotonic_ns(), identity.host(name), secret)
     fixed = header.pack()
     version = layout.VERSION.to_bytes(layout.WORD, "little")

@@ -1,7 +1,8 @@
 """Waits for the locks on a segment's file: each has a deadline, and an error that names what holds the lock.
 
 Attached processes share a `flock` of the whole file, which an unlink asks for alone. The registry lock and the sweeper
-lock are locks of one byte each (`shm_store/table/host/filelock.py`).
+lock are locks of one byte each (`shm_store/table/host/filelock.py`). A lock that stays taken is a BackendError, and so
+is the lack of a file descriptor.
 """
 
 from __future__ import annotations
@@ -29,11 +30,7 @@ _REMEDY: Final = "end that process: it is stopped, or does not belong to the ser
 
 
 def share(name: str, fd: int) -> None:
-    """Take a share of the `flock` by which an unlink sees that a process is attached.
-
-    Raises:
-        BackendError: Another process keeps the file locked for itself.
-    """
+    """Take a share of the `flock` by which an unlink sees that a process is attached."""
     deadline_ns = time.monotonic_ns() + _SHARE_TIMEOUT_NS
     while not try_share(fd):
         if time.monotonic_ns() >= deadline_ns:
@@ -49,11 +46,7 @@ def try_share(fd: int) -> bool:
 
 
 def is_shared(name: str, fd: int) -> bool:
-    """Return whether another process has a share; this one has its share afterwards.
-
-    Raises:
-        BackendError: Another process keeps the file locked.
-    """
+    """Return whether another process has a share; this one has its share afterwards."""
     is_alone = _flock(fd, fcntl.LOCK_EX)
     # Even if it was refused: the kernel gives up a lock before it converts it.
     share(name, fd)
@@ -77,12 +70,7 @@ def file_lock(name: str, fd: int, byte: int, timeout_ns: int, *, is_brief: bool 
 
 @contextlib.contextmanager
 def registry(name: str, fd: int, operation: str) -> Iterator[None]:
-    """Hold the registry lock of the file.
-
-    Raises:
-        BackendError: It stayed taken, or the process has no file descriptor left.
-        OwnershipError: As by `file_lock`.
-    """
+    """Hold the registry lock of the file; see `file_lock`."""
     try:
         with file_lock(name, fd, REGISTRY, _REGISTRY_TIMEOUT_NS, is_brief=True):
             yield

@@ -38,11 +38,7 @@ class Segment:
     """
 
     def __init__(self, name: str, fd: int, stripes: list[Semaphore], fixed: Header) -> None:
-        """Map the verified segment behind `fd`, which is owned from here on.
-
-        Raises:
-            BackendError: There is no memory for it.
-        """
+        """Map the verified segment behind `fd`, which is owned from here on."""
         self.name = name
         self.header = fixed
         self.semaphores = stripes
@@ -100,19 +96,11 @@ class Segment:
         return locks.registry_stayed_taken(self.name, self.fd, operation, error)
 
     def sweeper_lock(self) -> FileLock:
-        """Return the lock, not yet taken, of the one sweeper of this segment.
-
-        Raises:
-            BackendError: The process has no file descriptor left.
-        """
+        """Return the lock, not yet taken, of the one sweeper of this segment; see `locks.file_lock`."""
         return locks.file_lock(self.name, self.fd, SWEEPER, 0)
 
     def has_sweeper(self) -> bool:
-        """Return whether a living process is this segment's sweeper, whatever its heartbeat; changes nothing.
-
-        Raises:
-            BackendError: The process has no file descriptor left.
-        """
+        """Return whether a living process is this segment's sweeper, whatever its heartbeat."""
         # The kernel frees the lock with its holder, so no pid that was given out again counts.
         lock = self.sweeper_lock()
         try:

@@ -132,11 +132,7 @@ class Finding:
         return algorithm
 
     def stored(self, words: Sequence[int]) -> Algorithm:
-        """Return what counts a bucket, by the words of its slot.
-
-        Raises:
-            DamagedError: They are not those of a bucket.
-        """
+        """Return what counts a bucket, by the words of its slot; raise DamagedError if it is none."""
         tag, limit, interval_ns, burst = words[TAG], *words[LIMIT:TAG]
         key = tag & (KIND_MASK | CODE_MASK << CODE_SHIFT), limit, interval_ns, burst
         algorithm = self._stored.get(key)
@@ -169,11 +165,7 @@ class Finding:
         found.flags = None
 
     def admit(self, hold: Hold, place: Place, record: Record, kept: Collection[int] = ()) -> int:
-        """Give a new key its slot, with this record, and return the slot's tag; it is none of those in `kept`.
-
-        Raises:
-            TableFullError: Its set has no slot to give up.
-        """
+        """Give a new key a slot that is not in `kept`, with a record; return its tag, or raise TableFullError."""
         victim = self._victims.choose(place, hold.now_ns, kept)
         if victim.is_refused:
             raise self._victims.full()
