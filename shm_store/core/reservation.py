@@ -192,11 +192,7 @@ class Settlements:
             raise
 
     def abandon(self, parts: list[Part], caller: FrameType) -> None:
-        """Settle a call whose reservation was dropped, now or with a later operation; see `Settler.abandon`.
-
-        Raises:
-            StoreError: It was tried now, and failed; it is tried again.
-        """
+        """Settle a call whose reservation was dropped, now or with a later operation; see `Settler.abandon`."""
         if self.settler.abandon(parts, caller):
             self.settle(parts)
         else:

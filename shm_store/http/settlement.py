@@ -64,11 +64,7 @@ class RequestReservation:
         return isinstance(name, str) and (name in own or self._exists(name) or is_outer)
 
     def settle(self, status: int) -> None:
-        """Give back what was not used, for a response of that status; only the first settlement counts.
-
-        Raises:
-            StoreError: The store failed for a part of it; the rest is settled.
-        """
+        """Give back unused units, for a response of that status, once; raise the StoreError of a part."""
         self._count()
         self._settle([[self._units(rule, status) for rule in rules] for rules, _ in self._parts])
 
@@ -86,11 +82,7 @@ class RequestReservation:
         return self._undecided
 
     def refund(self) -> None:
-        """Give back everything.
-
-        Raises:
-            StoreError: The store failed for a part of it; the rest is given back.
-        """
+        """Give back everything; raise the StoreError of a part that the store failed."""
         self._settle([[0] * len(rules) for rules, _ in self._parts])
 
     def _count(self) -> None:

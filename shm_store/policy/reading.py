@@ -42,12 +42,7 @@ def read_toml(path: str | PathLike[str], setting: str) -> dict[str, Any]:
 
 
 def parse_toml(text: str) -> dict[str, Any]:
-    """Return the document that a text is.
-
-    Raises:
-        ValueError: It is none.
-        RecursionError: Its arrays or inline tables are nested too deeply.
-    """
+    """Return the document that a text is; raise ValueError or RecursionError if it is none."""
     if _DEEP.search(text):
         raise ValueError("a dotted key has too many parts")
     return tomllib.loads(text)
@@ -59,12 +54,7 @@ def no_toml(error: Exception) -> str:
 
 
 def _read(path: str | PathLike[str]) -> bytes:
-    """Return the bytes of a file.
-
-    Raises:
-        OSError: The system refuses.
-        ValueError: It is no regular file, or too large; or the path can name none.
-    """
+    """Return the bytes of a file; raise OSError, or ValueError if it is no regular file, or too large."""
     with open(os.open(path, _FLAGS), "rb") as file:
         # Judged after it was opened: the path may mean another file by then.
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):

@@ -25,11 +25,7 @@ class Forked(Protocol):
     """An object that a child must not use as its parent does."""
 
     def after_fork(self) -> None:
-        """Leave to the parent what is its own; a failure is repeated by the next operation.
-
-        Raises:
-            StoreError: The operating system refused.
-        """
+        """Leave to the parent what is its own; a StoreError is raised to the next operation, which repeats this."""
         ...
 
 
@@ -67,11 +63,7 @@ def unregister(forked: Forked) -> None:
 
 
 def catch_up() -> None:
-    """Tell all registered objects if this process is a child in which they were not told yet.
-
-    Raises:
-        StoreError: As by `after_fork` of one of them.
-    """
+    """Tell all registered objects if this process is a child in which they were not told yet."""
     global _own_pid  # noqa: PLW0603 - of the process, as `settled` is
     if not settled[()]:
         pid = os.getpid()

@@ -110,23 +110,12 @@ def own_start_ticks() -> int:
 
 
 def host(name: str) -> Host:
-    """Return where this process runs.
-
-    Args:
-        name: The segment that it is for, for errors.
-
-    Raises:
-        BackendError: /proc does not show it.
-    """
+    """Return where this process runs; errors name the segment `name`, see below."""
     return Host(boot_id(name), namespaces(name))
 
 
 def boot_id(name: str) -> bytes:
-    """Return the 16 bytes that name this boot of the host.
-
-    Raises:
-        BackendError: /proc does not show it.
-    """
+    """Return the 16 bytes that name this boot of the host; raise BackendError if /proc does not show it."""
     try:
         return uuid.UUID(Path(_BOOT_ID).read_text().strip()).bytes
     except (OSError, ValueError) as error:
@@ -136,11 +125,7 @@ def boot_id(name: str) -> bytes:
 
 
 def namespaces(name: str) -> Namespaces:
-    """Return the namespaces that this process is in now.
-
-    Raises:
-        BackendError: /proc does not show them, or is that of another pid namespace.
-    """
+    """Return the namespaces of this process; raise BackendError if /proc does not show them, or is of another."""
     try:
         shown = os.readlink("/proc/self")
         found = os.stat("/proc/self/ns/pid").st_ino

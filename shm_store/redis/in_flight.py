@@ -84,10 +84,6 @@ class Heartbeat:
 
 
 def renew(engine: Engine, names: Names, ttl: int, key: str, tags: Sequence[str]) -> None:
-    """Tell the server that units of a key are still in flight.
-
-    Raises:
-        StoreError: It cannot be told.
-    """
+    """Tell the server that units of a key are still in flight."""
     arguments = msgspec.msgpack.encode(tags), b"%d" % ttl
     engine.run(Call(scripts.RENEW, names.flight(key), arguments, answers.done))

@@ -68,11 +68,7 @@ class Packed:
 
 
 def units_of(cost: object, quota: Quota | Concurrency, index: int = 0) -> int:
-    """Return a cost as scripts take it, which know how many units a bucket has: 0 if it is out of range.
-
-    Raises:
-        CostTypeError: It is no integer. No server needs to be asked for that.
-    """
+    """Return a cost for scripts: 0 if it is out of range. No server needs to be asked about one that is no integer."""
     if type(cost) is not int:
         raise CostTypeError(cost, quota.limit if isinstance(quota, Concurrency) else quota.most, index)
     return cost if 1 <= cost <= LIMIT_MAX else 0

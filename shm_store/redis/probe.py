@@ -14,12 +14,7 @@ from shm_store.redis.server.engine import Engine
 
 
 def check(engine: Engine, prefix: str) -> None:
-    """Run one probe of the names that begin with `prefix`; see `RedisStore.check_server`.
-
-    Raises:
-        ConfigurationError: The server refuses what it would also refuse later.
-        EngineError: It cannot be asked, or is out of order.
-    """
+    """Run one probe of the names that begin with `prefix`; see `RedisStore.check_server`."""
     try:
         refused = _refused(engine, Names(prefix))
     except EngineError as error:

@@ -15,11 +15,7 @@ NS_PER_US: Final = 1_000
 
 
 def terms_of(quota: Quota | Concurrency) -> tuple[int, int, int, int]:
-    """Return the code of a quota's algorithm, its limit, its interval in microseconds and its burst.
-
-    Raises:
-        ConfigurationError: The server cannot count by it.
-    """
+    """Return code, limit, interval in microseconds and burst of a quota; raise ConfigurationError about a part."""
     if isinstance(quota, Concurrency):
         _check_units("limit", quota.limit)
         return 0, quota.limit, 0, 0

@@ -117,12 +117,7 @@ def write(file: BinaryIO, head: Head, slots: Sequence[Saved]) -> None:
 
 
 def read(file: BinaryIO) -> Contents:
-    """Read a whole dump, and verify it.
-
-    Raises:
-        ConfigurationError: The file is no dump of this format, or it is damaged.
-        OSError: The file cannot be read.
-    """
+    """Read a whole dump; raise ConfigurationError if it is none of this format, or damaged."""
     reader = _Reader(file)
     head = reader.head()
     slots = [reader.message(Saved) for _ in range(head.slots)]

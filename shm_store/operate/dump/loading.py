@@ -129,12 +129,7 @@ class _Loading:
 
 
 def _described(file: BinaryIO, contents: Contents, name: str) -> Config:
-    """Return the settings of the table that was dumped.
-
-    Raises:
-        BackendError: /proc does not show where this process runs.
-        ConfigurationError: There can be no such table, or its instants mean nothing here.
-    """
+    """Return the settings of the table that was dumped; raise ConfigurationError if there can be none here."""
     head = contents.head
     try:
         config = Config(

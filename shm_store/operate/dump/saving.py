@@ -92,11 +92,7 @@ def _kept(segment: Segment) -> list[Saved]:
 
 
 def _settled(segment: Segment, slot: Snapshot, head: Head) -> Saved | None:
-    """Return a slot; None if a dump leaves out what is in it, or another key has it by now.
-
-    Raises:
-        LayoutMismatchError: The slot is damaged.
-    """
+    """Return a slot; None if a dump leaves out what is in it, or another key has it by now."""
     for _ in range(_TRIES):
         record = decode(slot.words)
         if not isinstance(record, Bucket | Block):

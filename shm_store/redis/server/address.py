@@ -92,11 +92,7 @@ class Address(NamedTuple):
 
 
 def read(url: object) -> Address:
-    """Return what a URL says.
-
-    Raises:
-        ConfigurationError: It is none, or sets what the store's configuration does.
-    """
+    """Return what a URL says; raise ConfigurationError if it is none, or sets what the store's configuration does."""
     if not isinstance(url, str):
         raise ConfigurationTypeError("url", url, _EXAMPLE)
     try:

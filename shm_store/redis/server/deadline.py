@@ -35,11 +35,7 @@ def within(timeout_s: float) -> Iterator[None]:
 
 
 def left_s() -> float:
-    """Return the seconds that are left.
-
-    Raises:
-        TimeoutError: There are none.
-    """
+    """Return the seconds that are left; raise TimeoutError if there are none."""
     left = min(_end_s.get() - _now_s(), _LONGEST_S)
     if left <= 0:
         raise TimeoutError("the operation's timeout has passed")

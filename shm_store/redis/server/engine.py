@@ -35,11 +35,7 @@ class Engine:
     """
 
     def __init__(self, url: str, config: RedisConfig) -> None:
-        """Have the engine that `url` names.
-
-        Raises:
-            ConfigurationError: It names none.
-        """
+        """Have the engine that `url` names; raise ConfigurationError if it names none."""
         self._address = address.read(url)
         self._config = config
         self._timeout_s = config.seconds("timeout")
@@ -62,12 +58,7 @@ class Engine:
         return any(breaker.is_open for breaker in [*self._breakers.values()])
 
     def run(self, call: Call, *, again: bool = True) -> Any:  # noqa: ANN401 - of the script
-        """Return the answer of a script; see `Connections.run`.
-
-        Raises:
-            EngineError: There is none.
-            StoreClosedError: The engine is closed.
-        """
+        """Return the answer of a script, see `Connections.run`; raise EngineError if there is none."""
         if self._is_closed:
             raise StoreClosedError(self.name)
         forks.catch_up()
@@ -95,11 +86,7 @@ class Engine:
         return answer
 
     def run_on_all(self, call_of: Callable[[int], Call]) -> list[Any]:
-        """Return the answers of all nodes to calls that `call_of` makes by number, with names in various slots.
-
-        Raises:
-            EngineError: A node does not answer.
-        """
+        """Return the answers of all nodes to calls that `call_of` makes by number, with names in various slots."""
         answers, left = [self.run(call_of(0))], set[str]()
         if self._connections is not None:
             left = self._connections.nodes() - {self._connections.node(call_of(0))}

@@ -106,12 +106,7 @@ def unlink(name: str, *, force: bool = False, owner: str | int | None = None) ->
 
 
 def remove_unused(name: str, fd: int) -> None:
-    """Remove the segment whose file is behind `fd`, and its semaphores, unless the name leads to another file.
-
-    Raises:
-        BackendError: Another process is attached, or the operating system refused.
-        OwnershipError: It belongs to another user.
-    """
+    """Remove the segment behind `fd`, unless others are attached, or the name leads to another file."""
     with locks.registry(name, fd, "unlink"):
         if locks.is_shared(name, fd):
             remedy = f"stop them first, or run: shm-store unlink --name {name} --force"

@@ -54,12 +54,7 @@ class Segment:
         self.owner = status.st_uid
 
     def verify(self, config: Config | None, owner: str | int | None) -> None:
-        """Check the segment again, for another handle of this process, and configure it.
-
-        Raises:
-            LayoutMismatchError: It is damaged, or not the table `config` describes.
-            OwnershipError: Another user owns it, or it grants more or less than `config` asks for.
-        """
+        """Check the segment again, for another handle of this process, and configure it; see `lifetime`."""
         header.require_same_host(self.name, self.header)
         status = os.fstat(self.fd)
         ownership.require_trusted(self.name, status, owner, config.mode if config else None)
