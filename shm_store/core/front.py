@@ -58,13 +58,7 @@ class Front(Generic[K_contra]):
         settlements: Settlements | None = None,
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        """Serve `backend`.
-
-        Args:
-            backend: What keeps the buckets; it is closed with this store.
-            settlements: Those of the back end, if it has to close them by itself.
-            clock: Returns nanoseconds, by which `acquire` waits.
-        """
+        """Serve `backend`, which is closed with this; `acquire` waits by `clock`, in nanoseconds."""
         self.backend = backend
         self.quota, self.realm, self.is_split = backend.quota, backend.realm, backend.is_split
         self.partition = backend.partition

@@ -31,7 +31,8 @@ def all_entries(table: Table) -> Iterator[Entry]:
 
 def entry_of(table: Table, place: Place) -> list[Entry]:
     """Return the entries of one key: its bucket or its block, and what processes have in flight of it."""
-    return list(_of_half(table, place.set_index, place.fingerprint[WORD:]))
+    slots, half = snapshot.of_set(table.segment, place.set_index), place.fingerprint[WORD:]
+    return list(_entries(table, [slot for slot in slots if slot.fingerprint[WORD:] == half]))
 
 
 def most_denied(table: Table, count: int) -> tuple[list[Entry], int]:
@@ -79,11 +80,6 @@ def _live(table: Table, set_index: int, now_ns: int) -> list[int]:
         for number, (control, tag, idle_at_ns) in enumerate(zip(*columns, strict=True))
         if control and is_live(tag, idle_at_ns, now_ns, min_ttl_ns)
     ]
-
-
-def _of_half(table: Table, set_index: int, half: bytes) -> Iterator[Entry]:
-    slots = snapshot.of_set(table.segment, set_index)
-    return _entries(table, [slot for slot in slots if slot.fingerprint[WORD:] == half])
 
 
 def _entries(table: Table, slots: Iterable[Snapshot]) -> Iterator[Entry]:

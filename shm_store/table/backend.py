@@ -24,21 +24,13 @@ T = TypeVar("T")
 
 
 class TableBackend:
-    """Keeps buckets in one table; implements `Backend`. See there for the other attributes.
-
-    Attributes:
-        table: The table.
-        transaction: Decides on takes.
-        known: What this store remembers of keys.
-        settlements: Its settlements.
-    """
+    """Keeps buckets in one table, closed with it; implements `Backend`. See there for the attributes."""
 
     keys: tuple[type, ...] = (str, Digest)
     is_split = False
     is_remote = False
 
     def __init__(self, table: Table) -> None:
-        """Keep them in `table`, which is closed with this."""
         self.table = table
         self.transaction = table.transaction
         self.settlements = table.handle.settlements

@@ -147,10 +147,7 @@ class LeaseStore(BookkeepingStore):
     def _issued(self, pending: Pending, tag: int, key: str, cost: int, quota: Quota) -> RateInfo:
         number = secrets.randbits(48) + 1
         began_ns = self._clock()
-        config = self._config
-        order = Order(
-            self._host, number, cost, pending.number, pending.unspent, config.hosts, config.share, config.most
-        )
+        order = self._order(number, cost, pending.number, pending.unspent)
         try:
             issue = self._shared.lease(key, quota, order)
         except EngineError:
@@ -245,7 +242,7 @@ class LeaseStore(BookkeepingStore):
         if unspent:
             # Units that the server does not get back return with the next window.
             with contextlib.suppress(EngineError):
-                self._shared.lease(key, quota, self._returning(lease, unspent))
+                self._shared.lease(key, quota, self._order(0, 0, lease.number, unspent))
         return bool(unspent)
 
     def _hand_back(self) -> None:
@@ -260,9 +257,9 @@ class LeaseStore(BookkeepingStore):
                 # The table is closed.
                 return
 
-    def _returning(self, lease: Deposit, unspent: int) -> Order:
+    def _order(self, number: int, cost: int, returned: int, unspent: int) -> Order:
         config = self._config
-        return Order(self._host, 0, 0, lease.number, unspent, config.hosts, config.share, config.most)
+        return Order(self._host, number, cost, returned, unspent, config.hosts, config.share, config.most)
 
 
 _stores: Final[weakref.WeakSet[LeaseStore]] = weakref.WeakSet()

@@ -23,9 +23,6 @@ class _Assumed:
 def assume(owner: str | int | None) -> None:
     """Make `owner` the user whose tables this process and its children trust where a call names none.
 
-    Args:
-        owner: The user's name or uid; None for no such user.
-
     Raises:
         ConfigurationError: `owner` can be no user. Whether there is one of that name, each call looks up anew.
     """

@@ -73,8 +73,7 @@ class Segment:
     def registry_lock(self, within_ns: int | None = None) -> FileLock:
         """Return the lock, not yet taken, under which seats and tallies get owners and stripes are recovered.
 
-        Args:
-            within_ns: How long to wait for any holder. None: a second for one that is stopped, longer for others.
+        It waits `within_ns` for any holder; if that is None, a second for one that is stopped, and longer for others.
 
         Raises:
             BackendError: The process has no file descriptor left.

@@ -141,13 +141,7 @@ def withdraw(
 ) -> None:
     """Have the allowed takes of a call that takes nothing say what is left without them.
 
-    Args:
-        founds: What has decided on each take.
-        costs: The units of each.
-        infos: The answers; those of allowed takes are replaced.
-        memory: The segment.
-        now_ns: The time.
-        is_repeated: Whether a key may come twice, so that an answer counts earlier takes of its key as well.
+    If it `is_repeated`, a key may come twice, so that an answer counts earlier takes of its key as well.
     """
     # `zip` would cost 100 ns more.
     for position, found in enumerate(founds):
