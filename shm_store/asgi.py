@@ -12,7 +12,7 @@ from shm_store.core.validation import require_application
 from shm_store.http.client.clients import Clients
 from shm_store.http.exchange import STATUSES, Exchange, Message, Receive, Send
 from shm_store.http.options import Options
-from shm_store.http.outcome import OUTCOME, Outcome
+from shm_store.http.outcome import OUTCOME, UNLIMITED, Outcome
 from shm_store.http.planning.framework import REPEATED, Framework, known_method
 from shm_store.http.report import Report
 from shm_store.http.request_limiter import RequestLimiter
@@ -73,10 +73,8 @@ class RateLimitMiddleware(Report):
             scope["headers"] = list(scope["headers"])
         method = scope.get("method", "GET")
         limiter, outer = self._limiter, scope.get(OUTCOME)
-        if outer is None:
-            outcome = limiter.decide(scope, method, _path(scope))
-        else:
-            outcome = limiter.decide(scope, method, _path(scope), limiter.nested.inherited(outer))
+        before = UNLIMITED if outer is None else limiter.nested.inherited(outer)
+        outcome = limiter.decide(scope, method, _path(scope), before)
         scope[OUTCOME] = outcome
         if outcome.answer is None:
             await self._serve(scope, receive, send, outcome)

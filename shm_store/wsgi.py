@@ -11,7 +11,7 @@ from shm_store.core.limiter import RateLimiter
 from shm_store.core.validation import require_application
 from shm_store.http.client.clients import Clients
 from shm_store.http.options import Options
-from shm_store.http.outcome import OUTCOME, Outcome
+from shm_store.http.outcome import OUTCOME, UNLIMITED, Outcome
 from shm_store.http.planning.framework import Framework, known_method
 from shm_store.http.report import Report
 from shm_store.http.request_limiter import RequestLimiter
@@ -62,10 +62,8 @@ class RateLimitMiddleware(Report):
         """Decide, and answer or have the application answer."""
         method = environ["REQUEST_METHOD"]
         limiter, outer = self._limiter, environ.get(OUTCOME)
-        if outer is None:
-            outcome = limiter.decide(environ, method, _path(environ))
-        else:
-            outcome = limiter.decide(environ, method, _path(environ), limiter.nested.inherited(outer))
+        before = UNLIMITED if outer is None else limiter.nested.inherited(outer)
+        outcome = limiter.decide(environ, method, _path(environ), before)
         environ[OUTCOME] = outcome
         if outcome.answer is not None:
             return _answered(outcome.answer, method, start_response)

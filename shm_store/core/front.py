@@ -40,10 +40,7 @@ class Front(Generic[K_contra]):
 
     Attributes:
         backend: What keeps the buckets.
-        quota: The default quota, for calls that name no other.
-        realm: See `Backed`, as for the next two.
-        is_split: See `Backed`.
-        partition: See `Backed`.
+        quota: The default quota, for calls that name no other. For `realm`, `is_split` and `partition` see `Backed`.
 
     Raises:
         StoreError: By any operation; see the store.

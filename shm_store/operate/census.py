@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from typing import NamedTuple
 
 from shm_store.durations import NS_PER_SECOND
 from shm_store.operate.stats import Process, Stats, SweeperState, sweeper_state
@@ -14,21 +13,11 @@ from shm_store.table.segment.mapping import Segment
 from shm_store.table.table import Table
 
 
-class _Occupancy(NamedTuple):
-    """Slots by what is in them, and units in flight."""
-
-    occupied: int
-    overrides: int
-    blocks: int
-    in_flight: int
-
-
 def stats(table: Table) -> Stats:
     """Return host-wide counters and occupancy."""
     segment, seats = table.segment, table.seats
     geometry, words = segment.header.geometry, segment.words
     records = table.stripes.records
-    occupancy = _occupancy(table.slots, geometry.sets)
     taken = [index for index, _ in seats.taken()]
 
     def total(counter: int) -> int:
@@ -37,10 +26,7 @@ def stats(table: Table) -> Stats:
     return Stats(
         name=segment.name,
         slots=geometry.slots,
-        occupied=occupancy.occupied,
-        overrides=occupancy.overrides,
-        blocks=occupancy.blocks,
-        in_flight=occupancy.in_flight,
+        **_occupancy(table.slots, geometry.sets),
         stripes=geometry.stripes,
         seats=geometry.seats,
         seats_taken=len(taken),
@@ -100,7 +86,8 @@ def _role(number: int) -> str:
     return names.get(number, f"role {number}")
 
 
-def _occupancy(slots: Slots, sets: int) -> _Occupancy:
+def _occupancy(slots: Slots, sets: int) -> dict[str, int]:
+    """Return the numbers of slots by what is in them, and of units in flight."""
     occupied = overrides = blocks = in_flight = 0
     for index in range(sets):
         controls = slots.controls(index)
@@ -114,4 +101,4 @@ def _occupancy(slots: Slots, sets: int) -> _Occupancy:
                 overrides += bool(tag & layout.OVERRIDE)
                 in_flight += units if kind == layout.IN_FLIGHT else 0
                 blocks += kind == layout.BLOCK
-    return _Occupancy(occupied, overrides, blocks, in_flight)
+    return {"occupied": occupied, "overrides": overrides, "blocks": blocks, "in_flight": in_flight}

@@ -46,18 +46,7 @@ class Inspection:
 
     @classmethod
     def attach(cls, name: str, *, owner: str | int | None = None) -> Self | None:
-        """Look at the segment `name`; None if there is none.
-
-        Args:
-            name: The segment's name.
-            owner: A user, by name or uid, whose table this process trusts besides those of root and of its own user.
-
-        Raises:
-            ConfigurationError: The name can name no segment, or there is no such owner.
-            LayoutMismatchError: The file is no table of this version.
-            OwnershipError: Another user owns it.
-            BackendError: The operating system refused.
-        """
+        """Look at the segment `name`, None if there is none; arguments and errors are those of `ShmStore.attach`."""
         table = Table.attach(name, time.monotonic_ns, Role.USER, owner)
         return None if table is None else cls(table, owned=True)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import msgspec
 
-from shm_store.core.algorithms import Decision, State, Step, TakeWithin, Within
+from shm_store.core.algorithms import FRESH, Decision, State, Step, TakeWithin, Within
 from shm_store.core.limiter import TakeCall
 from shm_store.errors import TableFullError
 from shm_store.quota import Quota
@@ -121,7 +121,7 @@ class Leasing:
         lease, is_pending = self._lease(slot), False
         # No generation: left by a death in the middle of a removal. A hint to it would outlast it (I7).
         if slot is not None and lease is not None and hold.now_ns < lease.ends_ns and slot.words[TAG] > FLAGS:
-            info = _spent(lease, cost, hold.now_ns)
+            info = _decided(lease, cost, hold.now_ns)
             if info is not None:
                 if info.allowed:
                     slot.words[LEASE_SPENT] += cost
@@ -200,16 +200,15 @@ class Leasing:
             return None
 
 
-def _spent(lease: Lease, cost: int, now_ns: int) -> RateInfo | None:
+def _decided(lease: Lease, cost: int, now_ns: int) -> RateInfo | None:
     """Return the answer of a lease to a take; None if the issuer decides."""
-    if lease.code == UNITS and lease.spent + cost <= lease.most:
-        left = lease.limit - lease.spent - cost
-        return RateInfo(True, lease.limit, left, max(lease.resets_ns - now_ns, 0))
-    if lease.code == DENIAL:
-        # It is for a single unit: there is less for more of them.
-        wait_ns = max(lease.again_ns - now_ns, 1)
-        return RateInfo(False, lease.limit, 0, max(lease.resets_ns - now_ns, wait_ns), wait_ns)
-    return None
+    after = _within(lease)(lease.spent, now_ns, cost)
+    if after is not None:
+        return RateInfo(True, lease.limit, after[1], after[2])
+    if lease.code != DENIAL:
+        return None
+    _, remaining, reset_ns, retry_ns, _ = _denying(lease)(FRESH, now_ns, cost)
+    return RateInfo(False, lease.limit, remaining, reset_ns, retry_ns)
 
 
 def _within(lease: Lease) -> TakeWithin:
@@ -228,10 +227,10 @@ def _within(lease: Lease) -> TakeWithin:
 def _denying(lease: Lease) -> Step:
     """Return what answers the takes that a denial denies."""
 
-    def step(state: State, now_ns: int, cost: int) -> Decision:
-        info = _spent(lease, cost, now_ns)
-        assert info is not None
-        return False, info.remaining, info.reset_after_ns, info.retry_after_ns, state
+    def step(state: State, now_ns: int, _cost: int) -> Decision:
+        # It is for a single unit: there is less for more of them.
+        wait_ns = max(lease.again_ns - now_ns, 1)
+        return False, 0, max(lease.resets_ns - now_ns, wait_ns), wait_ns, state
 
     return step
 

@@ -14,6 +14,7 @@ from shm_store import BackendError, ShmStore, StripeTimeoutError
 from shm_store.table.host import patience as module
 from shm_store.table.host.filelock import REGISTRY, FileLock, LockTimeoutError
 from shm_store.table.host.patience import Patience
+from shm_store.table.segment import locks
 from shm_store.table.segment.layout import OTHER
 from tests.conftest import OpenStore
 from tests.fork import ended, in_child
@@ -124,7 +125,8 @@ def test_registry_lock_is_waited_for_as_a_stripe_is(open_store: OpenStore, *, st
     child = _holding(store, stops=stops)
     with pytest.raises(LockTimeoutError) as caught, FileLock(store._table.segment.fd, REGISTRY, 20 * MS):
         pass
-    error = store._table.segment.registry_stayed_taken("taking a seat", caught.value)
+    segment = store._table.segment
+    error = locks.registry_stayed_taken(segment.name, segment.fd, "taking a seat", caught.value)
     os.kill(child, signal.SIGCONT if stops else signal.SIGUSR1)
     assert ended(child) == 0
     waited_ns = caught.value.patience.waited_ns

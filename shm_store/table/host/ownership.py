@@ -70,17 +70,9 @@ def ids_for(owner: str | int | None) -> tuple[int, int]:
 
 
 def require_trusted(name: str, status: os.stat_result, owner: str | int | None, mode: int | None) -> None:
-    """Raise OwnershipError unless this process trusts a table.
+    """Raise OwnershipError unless this process trusts a table, by the status of its open file.
 
-    Args:
-        name: The segment's name.
-        status: That of its open file.
-        owner: Whose tables it trusts besides those of root and of its own user.
-        mode: Its Config's mode, by which it trusts its group and others. None: it trusts by owner alone.
-
-    Raises:
-        ConfigurationError: There is no such owner.
-        OwnershipError: The table is not trusted.
+    It trusts those of root, of its own user and of `owner`. By the mode of its Config, it trusts its group and others.
     """
     if status.st_uid not in {_ROOT, os.geteuid(), uid_of(owner)} and not _is_shared_with_us(status, mode):
         user = _named(status.st_uid)

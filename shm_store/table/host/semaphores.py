@@ -4,6 +4,9 @@ posix_ipc makes, opens, reads and removes them. They are acquired and released t
 on the same semaphore. Unlike that of posix_ipc, its try keeps the GIL. So no other thread of the process runs while a
 stripe is held, unless the interpreter's switch interval ends just then
 (docs/adr/0007-semaphores-are-taken-without-giving-up-the-gil.md).
+
+A semaphore of another user is an OwnershipError. Whatever else the operating system refuses is a BackendError to open,
+and an OSError or a `posix_ipc.Error` to make and to remove.
 """
 
 from __future__ import annotations
@@ -55,13 +58,7 @@ class Semaphore:
 
 
 def create(name: str, count: int, segment: os.stat_result) -> None:
-    """Make the semaphores of the segment `name` anew, all free, with the owner and the mode of its file.
-
-    Raises:
-        OSError: There is no space for them.
-        OwnershipError: An old one belongs to another user.
-        posix_ipc.Error: The operating system refused.
-    """
+    """Make the semaphores of the segment `name` anew, all free, with the owner and the mode of its file."""
     for stripe in range(count):
         # One of an earlier segment may be left, taken for ever; a process that still uses it has it mapped.
         _unlink(name, stripe)
@@ -88,12 +85,7 @@ def _open_up(path: str, segment: os.stat_result) -> None:
 
 
 def open_all(name: str, count: int, segment: os.stat_result) -> list[Semaphore]:
-    """Return the semaphores of the segment `name`, whose file's status is `segment`.
-
-    Raises:
-        BackendError: One is missing, or the operating system refused.
-        OwnershipError: One belongs to another user than the segment, grants more, or is not this user's to open.
-    """
+    """Return the semaphores of the segment `name`, which must be like its file, whose status is `segment`."""
     opened: list[Semaphore] = []
     try:
         for stripe in range(count):
@@ -132,12 +124,7 @@ def exist(name: str) -> bool:
 
 
 def remove(name: str) -> bool:
-    """Remove all semaphores of the segment `name`; return whether there were any.
-
-    Raises:
-        OwnershipError: One belongs to another user.
-        posix_ipc.Error: The operating system refused.
-    """
+    """Remove all semaphores of the segment `name`; return whether there were any."""
     found = [_unlink(name, stripe) for stripe in range(STRIPES_MAX)]
     return any(found)
 

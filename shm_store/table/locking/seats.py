@@ -20,7 +20,7 @@ from shm_store.process import forks, identity, shortages
 from shm_store.process.pause import pause
 from shm_store.process.unwinding import operations
 from shm_store.table.host.filelock import LockTimeoutError
-from shm_store.table.segment import header
+from shm_store.table.segment import header, locks
 from shm_store.table.segment.layout import (
     IDLE,
     LOST,
@@ -207,7 +207,8 @@ class Seats:
                 self._own[index] = seat
                 return seat
         except LockTimeoutError as error:
-            raise self._segment.registry_stayed_taken("taking a seat", error) from error
+            segment = self._segment
+            raise locks.registry_stayed_taken(segment.name, segment.fd, "taking a seat", error) from error
         except OwnershipError:
             raise
         except OSError as error:

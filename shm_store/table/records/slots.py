@@ -186,7 +186,7 @@ class Slots:
     def bucket_of_half(self, place: Place) -> Place | None:
         """Return the place with the whole fingerprint, from the slot of the key's bucket; None without a bucket."""
         for slot in self.of_key(place, BUCKET):
-            at = self._fingerprint_at(place.set_index, slot.number)
+            at = self._fingerprints_at + place.set_index * self._set_size + slot.number * FINGERPRINT
             return self.located(bytes(self.memory[at : at + FINGERPRINT]))
         return None
 
@@ -225,9 +225,6 @@ class Slots:
         memory[at : at + FINGERPRINT] = fingerprint
         # The last store alone gives the key its slot. In line: `control_of`.
         memory[self._controls_at + offset + number] = fingerprint[0] or 1
-
-    def _fingerprint_at(self, set_index: int, number: int) -> int:
-        return self._fingerprints_at + set_index * self._set_size + number * FINGERPRINT
 
 
 def control_of(fingerprint: bytes) -> int:

@@ -81,16 +81,7 @@ def identity(name: str) -> tuple[int, int] | None:
 
 
 def open_file(name: str, owner: str | int | None, mode: int | None) -> int:
-    """Open the segment's file, which is there and trusted; the descriptor is not inherited.
-
-    See `ownership.require_trusted` for the arguments.
-
-    Raises:
-        BackendError: The operating system refused.
-        FileNotFoundError: There is no such file.
-        LayoutMismatchError: It is no regular file, or has another name as well.
-        OwnershipError: Its owner is not trusted, or it is not this user's to open.
-    """
+    """Open the segment's file, if it is there (else FileNotFoundError) and trusted; see `require_trusted`."""
     try:
         fd = os.open(path_of(name), _flags())
     except FileNotFoundError:

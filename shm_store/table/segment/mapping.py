@@ -11,9 +11,8 @@ from typing import Final
 
 from shm_store.config import Config
 from shm_store.durations import NS_PER_SECOND
-from shm_store.errors import BackendError, ReentryError
 from shm_store.table.host import ownership
-from shm_store.table.host.filelock import REGISTRY, SWEEPER, FileLock, LockTimeoutError
+from shm_store.table.host.filelock import REGISTRY, SWEEPER, FileLock
 from shm_store.table.host.semaphores import Semaphore
 from shm_store.table.host.system import fcntl
 from shm_store.table.segment import files, header, layout, locks
@@ -84,10 +83,6 @@ class Segment:
         if within_ns is None:
             return locks.file_lock(self.name, self.fd, REGISTRY, _CLAIM_TIMEOUT_NS)
         return locks.file_lock(self.name, self.fd, REGISTRY, within_ns, is_brief=True)
-
-    def registry_stayed_taken(self, operation: str, error: LockTimeoutError) -> BackendError | ReentryError:
-        """Return the error that an operation waited for the registry lock in vain; it names the holder."""
-        return locks.registry_stayed_taken(self.name, self.fd, operation, error)
 
     def sweeper_lock(self) -> FileLock:
         """Return the lock, not yet taken, of the one sweeper of this segment; see `locks.file_lock`."""
