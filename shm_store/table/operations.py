@@ -134,7 +134,7 @@ class Operations:
         return existed
 
     def block(self, hold: Hold, place: Place, wait_ns: int) -> None:
-        """Block a key for `wait_ns` from now on, in place of an earlier block; raise TableFullError without a slot."""
+        """Block a key until `wait_ns` have passed; raise TableFullError if the block gets no slot."""
         record, ends_ns = hold.record, hold.now_ns + wait_ns
         bucket, block = self._slots.find(place), self._slots.place_of_block(place)
         # The last store alone makes the block. Before it, hints of the bucket end, and each process looks for blocks.

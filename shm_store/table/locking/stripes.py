@@ -115,8 +115,7 @@ class Stripes:
     def settle(self, seat: memoryview, stripes: Sequence[int], *, held: int) -> None:
         """Leave the stripes in order after an exception ended the caller's operation of `seat`, and return the seat.
 
-        The first `held` of the stripes are known to be held: for those the exception came between the acquire and the
-        release.
+        The operation holds the first `held` of the stripes: it had acquired them and not begun to release them.
 
         A seat that stays in doubt stays out of the pool; `Seats.lost` finds it again. In a child, whose parent goes on
         with the operation, nothing happens.

@@ -22,10 +22,9 @@ class Counting:
     def takes(
         self, founds: list[Found], infos: list[RateInfo], enforced: int, *, is_denied: bool, stores: bool
     ) -> None:
-        """Raise a counter of its stripe for each take, and a counter of its key.
+        """Raise counters of its stripe and of its key for each take; without `stores`, no unit was to be taken.
 
-        The first `enforced` takes are not in shadow mode, and `is_denied` tells whether one of these was denied.
-        `stores` tells whether units were to be taken.
+        The first `enforced` takes are not in shadow mode; with `is_denied`, one of these was denied.
         """
         records, outcomes, labels = self._records, self._outcomes, self._labels
         # `zip` would cost 100 ns more.
