@@ -15,10 +15,12 @@ from shm_store import (
     ConfigurationError,
     CostError,
     Quota,
+    RateInfo,
     ShmStore,
     StripeTimeoutError,
     TableFullError,
 )
+from shm_store.durations import NS_PER_SECOND
 from shm_store.operate import audit
 from shm_store.table.locking.stripes import Hold
 from shm_store.table.segment.layout import IN_FLIGHT_UNITS
@@ -324,6 +326,21 @@ def test_take_all_of_more_keys_than_a_stripe_takes_is_refused(open_store: OpenSt
     with pytest.raises(ConfigurationError, match="at most 125 keys at once"):
         store.take_all(takes[:known] if known > 125 else takes)
     assert {store.get(key) for key, _, _ in takes[:known]} == {(5, 4)}
+
+
+@pytest.mark.parametrize("shadow", [(), (0,)])
+def test_units_in_flight_get_no_slot_of_a_live_bucket_where_new_keys_are_denied(
+    open_store: OpenStore, shadow: tuple[int, ...]
+) -> None:
+    """As any new key is: the first process that reserves of it has no slot yet."""
+    store, limit = open_store(initial_size=2, on_full="deny"), Concurrency(3)
+    for key in "ab":
+        store.take(key, 3)
+    reservation = store.reserve([("c", limit, 1)], shadow=shadow)
+    assert reservation.infos == [RateInfo(False, 3, 0, 3 * NS_PER_SECOND, 3 * NS_PER_SECOND)]
+    reservation.commit()
+    assert [store.get(key) for key in "abc"] == [(5, 2), (5, 2), (0, 0)]
+    assert store.stats().refused == (not shadow)
 
 
 def test_reserve_in_a_full_set_gives_no_other_key_its_own_slot_of_units(open_store: OpenStore) -> None:

@@ -112,6 +112,8 @@ class Finding:
         # To ask for a class that it is not would take five times as long.
         if type(asked) is not Quota and isinstance(asked, Concurrency):
             self._in_flight.find(found, asked.limit, now_ns, dead, lambda: self._kept(place, call))
+            if found.victim is not None and found.victim.is_refused:
+                _refused(found, found.victim, now_ns)
             return found
         algorithm = self.algorithm(asked)
         found.counted(algorithm)
@@ -226,12 +228,10 @@ class Finding:
         """Choose the slot of a new key."""
         place = found.place
         victim = self._victims.choose(place, now_ns, self._kept(place, call) if call else ())
-        found.number = victim.number
         if victim.is_refused:
-            _denying(found, victim.idle_at_ns - now_ns)
-            found.number, found.is_refused = -1, True
+            _refused(found, victim, now_ns)
             return
-        found.victim, found.flags = victim, asked.code << CODE_SHIFT
+        found.victim, found.flags, found.number = victim, asked.code << CODE_SHIFT, victim.number
         found.at = self._slots.at(place.set_index, victim.number)
 
     def _kept(self, place: Place, call: Sequence[Found]) -> Collection[int]:
@@ -256,6 +256,12 @@ def _denying(found: Found, wait_ns: int) -> Found:
     found.counts, found.step = None, step
     found.most = asked.limit if isinstance(asked, Concurrency) else asked.most
     return found
+
+
+def _refused(found: Found, victim: Victim, now_ns: int) -> None:
+    """Have a new key be denied until the slot is idle that it would get."""
+    _denying(found, victim.idle_at_ns - now_ns)
+    found.victim, found.flags, found.at, found.number, found.is_refused = None, None, 0, -1, True
 
 
 def _adopted(asked: Algorithm, stored: Algorithm, tag: int) -> Algorithm:
