@@ -27,8 +27,11 @@ class Flight:
     Attributes:
         burst: Most units in flight, of all processes.
         quota: The words of the slot that say the limit and the process.
+        counts_in_window: See `Algorithm`.
         step: Decides on a take.
     """
+
+    counts_in_window = False
 
     def __init__(self, limit: int, owner: Owner, others: int) -> None:
         """Count for `owner`, where other processes have so many units."""
@@ -147,10 +150,14 @@ def withdraw(
     for position, found in enumerate(founds):
         info = infos[position]
         if info.allowed:
-            # A bucket that a hint keeps is as its slot says.
-            state = _read_state(memory, found.at * WORD) if found.ends_ns else found.state
-            cost = costs[position]
-            remaining = found.step(state, now_ns, cost)[1] if is_repeated else info.remaining
-            wait_ns = found.counts.full_at(state) - now_ns  # type: ignore[union-attr] # what counts nothing allows none
-            wait_ns = wait_ns if wait_ns > 0 else 0  # noqa: FURB136 - `max` costs 80 ns more
+            counts, cost = found.counts, costs[position]
+            assert counts is not None
+            remaining, wait_ns = info.remaining, info.reset_after_ns
+            # In an open window, the time until all units are there is the same without the take.
+            if is_repeated or not (found.ends_ns and counts.counts_in_window):
+                # A bucket that a hint keeps is as its slot says.
+                state = _read_state(memory, found.at * WORD) if found.ends_ns else found.state
+                if is_repeated:
+                    remaining = found.step(state, now_ns, cost)[1]
+                wait_ns = max(0, counts.full_at(state) - now_ns)
             infos[position] = RateInfo(True, found.most, remaining + cost, wait_ns)
