@@ -47,6 +47,15 @@ def test_take_all_counts_a_key_as_often_as_it_comes(store: RateLimiter) -> None:
     assert store.get("a") == (5, 1)
 
 
+def test_take_all_that_is_denied_leaves_all_to_a_key_that_comes_twice(store: RateLimiter) -> None:
+    """Each of its answers says what is left without both."""
+    store.take_all([("a", None, 1), ("b", TWO, 2)])
+    for _ in range(2):
+        infos = store.take_all([("a", None, 1), ("b", TWO, 1), ("a", None, 2)])
+        assert [(info.allowed, info.remaining) for info in infos] == [(True, 4), (False, 0), (True, 4)]
+    assert store.get("a") == (5, 4)
+
+
 def test_take_all_of_nothing_is_nothing(store: RateLimiter) -> None:
     """No takes, no answers."""
     assert store.take_all([]) == []
