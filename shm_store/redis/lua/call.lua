@@ -5,27 +5,27 @@
 
 local function decide_flight(flight, limit, cost)
   flight.limit = limit
-  local left = limit - flight.units - cost
+  local terms, left = { limit, 0, limit }, limit - flight.units - cost
   if left < 0 then
-    return { false, limit, max(left + cost, 0), 0, 0 }
+    return answer_of(false, terms, max(left + cost, 0), 0, 0)
   end
   flight.units = flight.units + cost
-  return { true, limit, left, 0, 0 }
+  return answer_of(true, terms, left, 0, 0)
 end
 
 local function decide_bucket(bucket, cost)
   local allowed, remaining, reset_after, retry_after, after = decide(bucket, cost)
   bucket.state = after
-  return { allowed, bucket.terms[3], remaining, reset_after, retry_after }
+  return answer_of(allowed, bucket.terms, remaining, reset_after, retry_after)
 end
 
 -- In a call of several that was denied: what its bucket has, if nothing is taken.
 local function undisturbed(account, is_flight)
   if is_flight then
-    return { true, account.limit, max(account.limit - account.base, 0), 0, 0 }
+    return answer_of(true, { account.limit, 0, account.limit }, max(account.limit - account.base, 0), 0, 0)
   end
   local reset_after = full_at(account) - account.now
-  return { true, account.terms[3], left_of(account), reset_after > 0 and reset_after + account.lag or 0, 0 }
+  return answer_of(true, account.terms, left_of(account), reset_after > 0 and reset_after + account.lag or 0, 0)
 end
 
 local function account_of(accounts, take, call)

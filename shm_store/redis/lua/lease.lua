@@ -28,7 +28,7 @@ if unspent > 0 then
   end
 end
 
-local answer = { true, terms[3], 0, 0, 0, 0, bucket.code, terms[2] }
+local answer, issued = answer_of(true, terms, 0, 0, 0), 0
 if cost > terms[3] then
   answer = { "cost", 1, terms[3] }
 elseif cost > 0 then
@@ -36,12 +36,12 @@ elseif cost > 0 then
   local units = max(cost, min(most, math.floor(left * share / hosts)))
   local allowed, remaining, reset_after, retry_after, after = decide(bucket, units)
   bucket.state = after
-  answer = { allowed, terms[3], remaining, reset_after, retry_after, allowed and units or 0, bucket.code, terms[2] }
+  answer, issued = answer_of(allowed, terms, remaining, reset_after, retry_after), allowed and units or 0
 end
 if bucket.is_requoted or bucket.state ~= bucket.base then
   save(bucket, tag, min_ttl)
 end
-if (answer[6] or 0) > 0 then
+if issued > 0 then
   local state = bucket.state
   if redis.call("HLEN", KEYS[2]) > 2 * hosts + 64 then
     -- Most leases belong to hosts that are gone. Live hosts lose the right to return units of their current lease.
@@ -49,5 +49,10 @@ if (answer[6] or 0) > 0 then
   end
   redis.call("HSET", KEYS[2], host, cmsgpack.pack(number, bucket.tag, state[1], state[2], state[3]))
   redis.call("PEXPIRE", KEYS[2], lasts_ms(bucket, min_ttl))
+end
+if answer[1] ~= "cost" then
+  for _, value in ipairs({ issued, bucket.code, terms[2] }) do
+    answer[#answer + 1] = value
+  end
 end
 return cmsgpack.pack(answer)

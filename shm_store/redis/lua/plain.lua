@@ -30,6 +30,6 @@ do
         "PX", math.ceil((after[2] + min_ttl - own_time) / 1000)
       )
     end
-    return cmsgpack.pack({ allowed, burst, remaining, reset_after, retry_after })
+    return cmsgpack.pack(answer_of(allowed, terms, remaining, reset_after, retry_after))
   end
 end

@@ -12,6 +12,11 @@
 
 local fmod, min, max = math.fmod, math.min, math.max
 
+-- The answer to a take, which `shm_store/redis/answers.py` reads.
+local function answer_of(allowed, terms, remaining, reset_after, retry_after)
+  return { allowed, terms[3], remaining, reset_after, retry_after }
+end
+
 local function fresh()
   return { 0, 0, 0 }
 end
