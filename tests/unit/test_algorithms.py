@@ -17,7 +17,7 @@ from shm_store.redis.terms import terms_of
 from tests.views import views_of, words_of
 
 #: Five units in 100 ns.
-BUCKET, GCRA, FIXED, SLIDING = FIVE = [kind(5, 100, 5) for kind in ALGORITHMS.values()]
+BUCKET, GCRA, FIXED, SLIDING, *_ = FIVE = [kind(5, 100, 5) for kind in ALGORITHMS.values()]
 #: Three units in 100 ns, which is no whole number of nanoseconds for each; five at once.
 THIRDS = Gcra(3, 100, 5)
 HUGE = 2**63 - 1
@@ -182,13 +182,9 @@ def test_trace_is_decided_step_by_step(algorithm: Algorithm, trace: list[tuple[i
 
 
 def test_codes_are_the_ones_that_tables_and_servers_store() -> None:
-    """Each algorithm has its own, in three bits."""
-    assert {code: kind.name for code, kind in BY_CODE.items()} == {
-        0: "token-bucket",
-        1: "gcra",
-        2: "fixed-window",
-        3: "sliding-window",
-    }
+    """Each algorithm has its own, in three bits; those of releases do not change."""
+    names = {code: kind.name for code, kind in BY_CODE.items()}
+    assert names.items() >= {0: "token-bucket", 1: "gcra", 2: "fixed-window", 3: "sliding-window"}.items()
     assert len(BY_CODE) == len(ALGORITHMS)
     assert max(BY_CODE) < 8
 
@@ -280,7 +276,7 @@ def test_new_quota_holds_at_once(
         (FIXED, (3, 1100, 1100, 0), (3, 800, 800, 0)),
         (SLIDING, (3, 1200, 1100, 2), (3, 900, 800, 2)),
     ],
-    ids=ALGORITHMS,
+    ids=lambda given: getattr(given, "name", ""),
 )
 def test_bucket_that_ends_later_than_its_quota_can_make_begins_now(
     algorithm: Algorithm, state: State, expected: State
