@@ -193,7 +193,7 @@ class Operations:
             state = first, idle_at, third, fourth
             after = counts.refund(state, receipt.state, hold.now_ns, units)
             if after is not state:
-                self._advance(hold, found.at, counts, state, after)
+                self._journal.advance(hold.seat, (hold.stripe,), counts, found.at, state, after)
             return
         words = self._slots.words(found.at)
         words[IN_FLIGHT_UNITS] = max(words[IN_FLIGHT_UNITS] - units, 0)
@@ -210,7 +210,7 @@ class Operations:
         cost = min(units, algorithm.burst - algorithm.spent(state, hold.now_ns))
         if cost > 0:
             after = algorithm.step(state, hold.now_ns, cost)[-1]
-            self._advance(hold, slot.at, algorithm, state, after)
+            self._journal.advance(hold.seat, (hold.stripe,), algorithm, slot.at, state, after)
 
     def _bucket(self, slot: Slot, now_ns: int) -> tuple[Algorithm, State]:
         """Return what counts a bucket, and its state; a fresh one if it has been idle for the minimum TTL."""
@@ -218,9 +218,6 @@ class Operations:
         algorithm = self._finding.stored(words)
         is_past = self._slots.is_past(words[IDLE_AT], now_ns)
         return algorithm, FRESH if is_past else (words[0], words[1], words[2], words[3])
-
-    def _advance(self, hold: Hold, at: int, algorithm: Algorithm, state: State, after: State) -> None:
-        self._journal.advance(hold.seat, (hold.stripe,), algorithm, at=at, state=state, after=after)
 
     def rewrite(self, hold: Hold, slot: Slot, record: Record) -> int:
         """Store another record in the slot of a key, all of it or nothing, and return its tag."""

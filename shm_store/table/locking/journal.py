@@ -50,8 +50,14 @@ class Journal:
         self._store(log)
         seat[SEAT_COMMITTED] = 0
 
-    def advance(
-        self, seat: memoryview, stripes: Sequence[int], algorithm: Algorithm, *, at: int, state: State, after: State
+    def advance(  # noqa: PLR0917 - names would cost each settlement
+        self,
+        seat: memoryview,
+        stripes: Sequence[int],
+        algorithm: Algorithm,
+        at: int,
+        state: State,
+        after: State,
     ) -> None:
         """Store the next state of the bucket at `at`: in the algorithm's order if it has one, else by `write` (I6)."""
         ordered = algorithm.ordered(state, after)

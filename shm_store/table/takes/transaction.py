@@ -287,7 +287,7 @@ class Transaction:
         first, idle_at, third, fourth, tag = _read(self._memory, found.at * WORD)
         if tag == found.tag and isinstance(found.counts, Algorithm):
             state = first, idle_at, third, fourth
-            self._journal.advance(seat, order, found.counts, at=found.at, state=state, after=found.after)
+            self._journal.advance(seat, order, found.counts, found.at, state, found.after)
         else:
             self._journal.write(seat, order, log)
 
