@@ -43,11 +43,7 @@ def take_of(key: str, cost: int, quota: Quota) -> Take:
 def takes_of(
     key: str | Sequence[KeyReserve], cost: int, quota: Quota | Concurrency | None, shadow: object, default: Quota
 ) -> list[Take]:
-    """Return what a call of `reserve` takes, whether it names one key or lists takes.
-
-    Raises:
-        ConfigurationError: As by `checked_takes`; the list is empty, or a cost or a quota stands beside it.
-    """
+    """Return what a call of `reserve` takes, whether it names one key or lists takes; see `checked_takes`."""
     if isinstance(key, str):
         asked = default if quota is None else quota
         if shadow == () and isinstance(asked, LIMITS):

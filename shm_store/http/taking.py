@@ -168,11 +168,7 @@ class Taking:
         return over, None
 
     def _look(self, ruleset: Ruleset, takes: Sequence[KeyReserve]) -> Sequence[RateInfo]:
-        """Return the answers to a request that is denied in any case, and take nothing; none if the store fails.
-
-        Raises:
-            CostError: The bucket of a rule is smaller than its cost.
-        """
+        """Return the answers to a request that is denied in any case, and take nothing; none if the store fails."""
         # A call that asks for two units of a concurrency limit of one is denied, so it takes nothing for the others.
         denial: list[KeyReserve] = [(_NO_POLICY + takes[0][0], Concurrency(1), 1)] * 2
         try:

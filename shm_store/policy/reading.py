@@ -23,15 +23,7 @@ _DEEP: Final = re.compile(rf"(?<![\w.'\"-])(?:{_PART}[ \t]*+\.[ \t]*+){{64}}", r
 
 
 def read_toml(path: str | PathLike[str], setting: str) -> dict[str, Any]:
-    """Return the document of a TOML file.
-
-    Args:
-        path: The file: a regular one of at most SIZE_MAX bytes.
-        setting: What errors name.
-
-    Raises:
-        ConfigurationError: It cannot be read, or is no TOML; its value is the path.
-    """
+    """Return the document of a TOML file, a regular one of at most SIZE_MAX bytes; errors name `setting`."""
     try:
         return parse_toml(_read(path).decode("utf-8"))
     except OSError as error:

@@ -37,11 +37,7 @@ class PackedQuota(NamedTuple):
 
 
 class Packed:
-    """The commands of one store, by quota.
-
-    Raises:
-        ConfigurationError: By all: the server cannot count by the quota.
-    """
+    """The commands of one store, by quota; see `terms_of` for quotas that the server cannot count by."""
 
     def __init__(self, min_ttl: int) -> None:
         """Begin with none; buckets are kept for `min_ttl` microseconds at least."""

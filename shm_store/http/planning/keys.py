@@ -173,11 +173,7 @@ def _own(
 
 
 def _text(value: object, setting: str) -> str | None:
-    """Return the text of what a key function has returned: empty for None, and None if it has none.
-
-    Raises:
-        ConfigurationError: It is an awaitable, which no key function can mean.
-    """
+    """Return the text of what a key function has returned: empty for None, and None if it has none."""
     if value is None:
         return ""
     if isinstance(value, str):

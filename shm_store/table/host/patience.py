@@ -36,12 +36,7 @@ class Patience:
     """
 
     def __init__(self, timeout_ns: int, *, is_brief: bool = False) -> None:
-        """Begin to wait.
-
-        Args:
-            timeout_ns: How long to wait for a stopped holder.
-            is_brief: Whether to wait as long for any other holder, too.
-        """
+        """Wait `timeout_ns` for a stopped holder, and longer for any other unless it `is_brief`; see the module."""
         self._timeout_ns = timeout_ns
         self._is_brief = is_brief
         self._last_ns = time.monotonic_ns()

@@ -54,12 +54,7 @@ def is_shared(name: str, fd: int) -> bool:
 
 
 def file_lock(name: str, fd: int, byte: int, timeout_ns: int, *, is_brief: bool = False) -> FileLock:
-    """Return the lock, not yet taken, on one byte of the file; the last two arguments are those of `FileLock`.
-
-    Raises:
-        BackendError: The process has no file descriptor left.
-        OwnershipError: The process has become another user since it opened the file, which that user must not open.
-    """
+    """Return the lock, not yet taken, on one byte of the file; the last two arguments are those of `FileLock`."""
     try:
         return FileLock(fd, byte, timeout_ns, is_brief=is_brief)
     except PermissionError as error:
