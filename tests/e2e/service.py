@@ -55,7 +55,9 @@ class Service:
         module: What Python runs, and the arguments before those.
 
     Attributes:
-        stops_by: The signal that ends the server when its requests are answered.
+        #: How long its end may take.
+    stop_s = _STOP_S
+    stops_by: The signal that ends the server when its requests are answered.
     """
 
     stops_by = signal.SIGTERM
@@ -139,8 +141,8 @@ class Service:
     def stop(self) -> None:
         """Stop it as an operator would, and see that it left by itself and took its processes with it."""
         assert self._master is not None, "the service was not started"
-        processes.signal_and_wait(self.stops_by, self.pid, self.pid, within_s=_STOP_S)
-        status = self._master.wait(_STOP_S)
+        processes.signal_and_wait(self.stops_by, self.pid, self.pid, within_s=self.stop_s)
+        status = self._master.wait(self.stop_s)
         assert status == 0, f"the service exited with {status}:\n{self.log}"
         self._master, self._successor = None, 0
         eventually(lambda: not self.processes(), within_s=20, otherwise=lambda: f"left running: {self._described()}")

@@ -32,6 +32,8 @@ class Uwsgi(Service):
     """Served by uWSGI."""
 
     stops_by = signal.SIGINT
+    # It gives a worker a minute to end before it kills it.
+    stop_s = 90.0
 
     def __init__(self, directory: Path, segment: str, limit: int, *options: str) -> None:
         super().__init__(directory, segment, {"SERVICE_LIMIT": str(limit), "SERVICE_WORKERS": str(WORKERS)})
