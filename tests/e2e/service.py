@@ -55,12 +55,12 @@ class Service:
         module: What Python runs, and the arguments before those.
 
     Attributes:
-        #: How long its end may take.
-    stop_s = _STOP_S
-    stops_by: The signal that ends the server when its requests are answered.
+        stops_by: The signal that ends the server when its requests are answered.
+        stop_s: How long its end may take.
     """
 
     stops_by = signal.SIGTERM
+    stop_s = _STOP_S
 
     def __init__(
         self,
