@@ -48,7 +48,7 @@ def test_take_all_counts_a_key_as_often_as_it_comes(store: RateLimiter) -> None:
 
 
 def test_take_all_that_is_denied_leaves_all_to_a_key_that_comes_twice(store: RateLimiter) -> None:
-    """Each of its answers says what is left without both."""
+    """Both answers count the units that are there without either take."""
     store.take_all([("a", None, 1), ("b", TWO, 2)])
     for _ in range(2):
         infos = store.take_all([("a", None, 1), ("b", TWO, 1), ("a", None, 2)])

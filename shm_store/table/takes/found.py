@@ -142,7 +142,7 @@ def withdraw(
     *,
     is_repeated: bool,
 ) -> None:
-    """Have the allowed takes of a call that takes nothing say what is left without them.
+    """Replace the answers of allowed takes, as the call takes nothing: count the units that are there without a take.
 
     If it `is_repeated`, a key may come twice, so that an answer counts earlier takes of its key as well.
     """
