@@ -15,7 +15,7 @@ from typing import Final
 
 import pytest
 
-from shm_store import ForkInOperationError, ShmStore
+from shm_store import Concurrency, ForkInOperationError, ShmStore
 from tests.crash.opcodes import OPERATIONS, Operation, World, at_opcode
 from tests.fork import FAILED, LIFETIME_S, c_fork, ended, in_child
 
@@ -35,6 +35,8 @@ ERRORS: Final[list[type[BaseException]]] = [InterruptedByTestError, SystemExit, 
 LONG: Final = 3_000
 #: How a child ends that was forked outside of the operation.
 BEFORE_OR_AFTER: Final = 71
+# Opcodes of a few searches that meet another slot with the same control byte.
+_SEARCHES: Final = 100
 
 
 @contextmanager
@@ -86,6 +88,15 @@ def _length(name: str, operation: Operation) -> int:
         return length
 
 
+def _varying(operation: Operation) -> int:
+    """Return how many opcodes fewer an operation may have in another child.
+
+    Where the units of a process in flight belong depends on its pid. A search for them takes longer if it meets another
+    slot with the same control byte.
+    """
+    return _SEARCHES if any(isinstance(quota, Concurrency) for quota in operation.quotas.values()) else 0
+
+
 def _step(length: int) -> int:
     return 1 if EVERY else length // TRIED + 1
 
@@ -104,7 +115,7 @@ def test_kill_before_any_opcode(segment_name: str, operation: Operation, capsys:
     """SIGKILL before each opcode in turn, from the first to the last."""
     length = _length(segment_name, operation)
     numbers = {*range(1, length + 1, _step(length)), length}
-    killed = 0
+    varying, killed = _varying(operation), 0
     for number in sorted(numbers | {length + 1}):
         with _world(segment_name, operation) as world:
 
@@ -114,11 +125,12 @@ def test_kill_before_any_opcode(segment_name: str, operation: Operation, capsys:
 
             status = ended(in_child(run))
             killed += status == -signal.SIGKILL
-            assert status == (0 if number > length else -signal.SIGKILL)
+            if abs(number - length) > varying or not varying:
+                assert status == (0 if number > length else -signal.SIGKILL)
             _require_sound(world, operation)
     with capsys.disabled():
         print(f" {killed} of {length} opcodes")
-    assert killed == len(numbers)
+    assert killed >= sum(number <= length - varying for number in numbers)
 
 
 @pytest.mark.timeout(900)
