@@ -56,11 +56,9 @@ class Service:
 
     Attributes:
         stops_by: The signal that ends the server when its requests are answered.
-        stop_s: How long its end may take.
     """
 
     stops_by = signal.SIGTERM
-    stop_s = _STOP_S
 
     def __init__(
         self,
@@ -141,8 +139,8 @@ class Service:
     def stop(self) -> None:
         """Stop it as an operator would, and see that it left by itself and took its processes with it."""
         assert self._master is not None, "the service was not started"
-        processes.signal_and_wait(self.stops_by, self.pid, self.pid, within_s=self.stop_s)
-        status = self._master.wait(self.stop_s)
+        processes.signal_and_wait(self.stops_by, self.pid, self.pid, within_s=_STOP_S)
+        status = self._master.wait(_STOP_S)
         assert status == 0, f"the service exited with {status}:\n{self.log}"
         self._master, self._successor = None, 0
         eventually(lambda: not self.processes(), within_s=20, otherwise=lambda: f"left running: {self._described()}")

@@ -32,15 +32,14 @@ class Uwsgi(Service):
     """Served by uWSGI."""
 
     stops_by = signal.SIGINT
-    # It gives a worker a minute to end before it kills it.
-    stop_s = 90.0
 
     def __init__(self, directory: Path, segment: str, limit: int, *options: str) -> None:
         super().__init__(directory, segment, {"SERVICE_LIMIT": str(limit), "SERVICE_WORKERS": str(WORKERS)})
         program = Path(sys.executable).with_name("uwsgi")
         self._command = [
             *(str(program), "--http-socket", self.address, "--processes", str(WORKERS), "--disable-logging"),
-            *("--module", "tests.e2e.frameworks.with_uwsgi:app()", *options),
+            # A worker that Python's finalization keeps from ending is killed after a minute, or as long as this says.
+            *("--worker-reload-mercy", "5", "--module", "tests.e2e.frameworks.with_uwsgi:app()", *options),
         ]
 
     def sweeper(self, *gone: int) -> int:
