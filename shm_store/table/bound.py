@@ -66,7 +66,7 @@ def take_all(backend: TableBackend, slowly: TakeAllCall) -> TakeAllCall:
         costs: list[int] = []
         try:
             for each in takes:
-                # A list is refused, however well the key is known.
+                # The validation refuses a list, also of known keys.
                 if type(each) is not tuple:
                     return slowly(takes, shadow=shadow)
                 key, quota, cost = each
@@ -90,7 +90,7 @@ def take_all(backend: TableBackend, slowly: TakeAllCall) -> TakeAllCall:
 
 
 def reserve(backend: TableBackend, slowly: ReserveCall) -> ReserveCall:
-    """Return the fast `reserve` of a store, for one key that is known; it leaves to `slowly` what is unusual."""
+    """Return the fast `reserve` of a store: it reserves of one known key, and calls `slowly` for anything else."""
     hints, run, default, settlements = backend.known.recent, backend.transaction.run, backend.quota, backend.settlements
 
     def reserve(

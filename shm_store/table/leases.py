@@ -1,9 +1,9 @@
 """Leases: units of a limit that several hosts share, issued to this one ahead of the takes that spend them.
 
-A lease is a slot in the key's set, one for each quota that the key is asked about. It is of one of three kinds: UNITS
-to be spent, a DENIAL that lasts until the issuer is asked again, or PENDING while one process asks. Each ends at an
-instant, also if processes die meanwhile. Its units were issued before they are spent. So a lease that is lost, given up
-or overwritten admits no unit more (docs/distributed.md).
+A lease is a slot in the key's set, one for each quota of the key's takes. It is of one of three kinds. UNITS are there
+to be spent. A DENIAL lasts until the next request to the issuer. PENDING lasts while one process asks the issuer. Every
+lease ends at an instant, even if processes die before it. The issuer issues units before a process spends them. So a
+lease that is lost, given up or overwritten admits no unit more (docs/distributed.md).
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ class Leasing:
         def body(hold: Hold) -> int | None:
             slot = self._table.slots.find(place)
             if slot is None or slot.words[TAG] != tag:
-                # What was issued is lost.
+                # The issued units are lost.
                 return None
             self._count(hold, place, slot, allowed=lease.code == UNITS)
             return self._put(hold, place, slot, lease)

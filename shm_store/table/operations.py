@@ -45,7 +45,7 @@ class Receipt(Decided, gc=False):
     """What one take has taken, until it is settled.
 
     Attributes:
-        found: What it was taken from.
+        found: The bucket, or the units in flight, that it was taken from.
         state: The state after the take.
         is_settled: Whether it is settled, or may be.
     """
@@ -184,7 +184,7 @@ class Operations:
             self._charge(hold, found, -units)
             return
         first, idle_at, third, fourth, tag = _read(self._memory, found.at * WORD)
-        # Another tag: reset, evicted, or given another limit since. What it still misses of the take is not known.
+        # Another tag: the bucket was reset, evicted or given another limit, and may hold none of the take any more.
         if tag != found.tag:
             return
         counts = found.counts

@@ -39,8 +39,8 @@ class Case(NamedTuple):
     """One way to use a store.
 
     Attributes:
-        name: What it is.
-        statement: What is timed, with the store's methods by their names, `key`, `takes`, and `each`.
+        name: Its name in the tables.
+        statement: The timed statement; it may name the store's methods, `key`, `takes` and `each`.
         quotas: The quotas of three keys in `takes`; the first is the store's own.
         each: Given a number, as many objects, the `each` of as many calls; None: nothing.
     """

@@ -30,7 +30,7 @@ def test_reservation_takes_at_once(store: RateLimiter) -> None:
 
 
 def test_reservation_gives_back_what_was_not_used(store: RateLimiter) -> None:
-    """`commit` says what was used; `refund` that nothing was."""
+    """`commit` gets the units used; `refund` gives back all of them."""
     with store.reserve("a", 3) as reservation:
         reservation.commit(1)
         assert store.get("a") == (5, 4)
@@ -61,7 +61,7 @@ def test_reservation_that_is_given_back_whole_leaves_a_full_bucket(store: RateLi
 def test_reservation_gives_nothing_back_to_what_follows_an_expired_bucket(
     open_store: OpenStore, clock: Clock, algorithm: str
 ) -> None:
-    """Whether a process remembers the bucket or not; and nothing is to be read of the expired one."""
+    """The store gives nothing back to the new bucket, whether the process remembers it or not."""
     store = open_store(min_ttl="1s")
     quota = Quota(5, "3s", algorithm=algorithm)
     reservation = store.reserve("a", 3, quota)
@@ -87,7 +87,7 @@ def test_reservation_takes_nothing_of_an_expired_bucket(open_store: OpenStore, c
 def test_reservation_takes_of_an_override_that_was_idle_for_long(
     open_store: OpenStore, clock: Clock, algorithm: str
 ) -> None:
-    """What is left of its last windows counts no more, and the rest of the cost is taken once."""
+    """The units of its last windows no longer count, and the rest of the cost is taken once."""
     store = open_store(min_ttl="1s")
     quota = Quota(5, "3s", algorithm=algorithm)
     store.take("a", 1, quota)
@@ -160,7 +160,7 @@ def test_reservation_mints_nothing_across_a_reset(store: RateLimiter) -> None:
 
 
 def test_reservation_of_several_settles_each(store: RateLimiter) -> None:
-    """Requests and tokens of one upstream API: one request was made, and fewer tokens used than were asked for."""
+    """A client of an upstream API makes one request, and uses fewer tokens than it reserved."""
     for _ in range(2):
         with store.reserve([("requests", None, 1), ("tokens", TEN, 5)]) as reservation:
             assert reservation.allowed
@@ -240,7 +240,7 @@ def test_in_flight_together_with_a_quota(store: RateLimiter) -> None:
 
 
 def test_in_flight_under_a_lower_limit(store: RateLimiter) -> None:
-    """A limit that is lowered holds at once: nobody is turned away in the middle, and nobody else let in."""
+    """A lowered limit holds at once for new requests, and does not interrupt those in flight."""
     held = [store.reserve("a", 1, THREE) for _ in range(3)]
     assert not store.reserve("a", 1, Concurrency(2)).allowed
     held.pop()

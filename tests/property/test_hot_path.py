@@ -209,8 +209,8 @@ def _seen(store: ShmStore) -> list[object]:
 def _told(words: list[int]) -> tuple[object, ...]:
     """Return the words of a slot that mean the same on both tables.
 
-    The generation of the tag does not: the transaction makes another bucket of one of gcra that has expired. Nor does
-    the sum of what was given back to that one.
+    The tag's generation differs: the transaction replaces an expired gcra bucket by a new one. For the same reason the
+    sum of the units given back differs.
     """
     record = decode(words)
     if isinstance(record, Bucket) and record.code == Gcra.code:

@@ -190,7 +190,7 @@ def test_codes_are_the_ones_that_tables_and_servers_store() -> None:
 
 
 class Fifth(TokenBucket):
-    """An algorithm that is known by its traits alone."""
+    """An algorithm that the table can tell only by its traits."""
 
     name = "fifth"
     code = 4

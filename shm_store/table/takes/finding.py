@@ -1,8 +1,8 @@
 """Finding: what decides on the takes of a key that this process does not know as it is now.
 
-It is the bucket of the key, under the limit that it has or adopts now, or a new one in place of another; or else a
-block, a full set, or the units in flight. Everything here runs under the stripe of the key's set. It changes nothing
-but the slots of dead processes: `store` and `fill` change the key's own.
+A bucket decides: the key's own, under the limit that it has or adopts now, or a new one. Otherwise a block, a full
+set, or the units in flight decide. Everything here runs under the stripe of the key's set. `find` changes only the
+slots of dead processes. `fill` writes the slot of a new key.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class Finding:
         sought = founds[position]
         found = None
         if position:
-            # Not one that a hint keeps: others read it meanwhile.
+            # Not one that a hint keeps: other threads read it while this take changes it.
             earlier = (each for each in founds[:position] if each.is_of(sought) and not each.ends_ns)
             found = next(earlier, None)
         if found is None:
@@ -237,7 +237,7 @@ class Finding:
     def _kept(self, place: Place, call: Sequence[Found]) -> Collection[int]:
         """Return the slots of a set that no new key may get: those that other keys of the call have, or get."""
         others = [each for each in call if each.place.set_index == place.set_index]
-        # What a hint says of a key that is still to be found may be out of date.
+        # The hint of a key that is still to be found may be out of date.
         own = (each.number if each.victim else self._slots.number(self._slot_place(each)) for each in others)
         return {number for number in own if number is not None}
 

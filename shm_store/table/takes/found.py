@@ -17,7 +17,7 @@ from shm_store.table.segment.layout import NEVER_IDLE, WORD
 _read_state: Final = struct.Struct("@4Q").unpack_from
 #: The tag of what is still to be found, and of what has no slot: no slot has it.
 SOUGHT: Final = -1
-#: What stands for a quota: of a call, for whatever quota the hint has; of a hint, for one that no take has told yet.
+#: The quota of a call that accepts any quota of its hint, and of a hint before a take has told its quota.
 ANY: Final[Any] = object()
 
 

@@ -84,11 +84,11 @@ class Transaction:
             shadows: How many takes, the last ones, are in shadow mode: they deny nothing.
             stores: Whether units are taken; else it only answers what a take would.
             afters: Gets the state of each take's bucket after all of them.
-            dead: Processes that are known to be dead; None before this process has looked.
+            dead: The dead processes this one knows of; None before it has looked.
 
         Returns:
-            Of each take its answer; whether one that is not in shadow mode was denied, so that nothing was taken; and
-            what was not found as a hint had it. If nothing was taken, the answer of an allowed take says what is left.
+            The answer of each take; whether one that is not in shadow mode was denied, so that nothing was taken; and
+            the takes that differ from their hints. If nothing was taken, an allowed take's answer has the units left.
 
         Raises:
             CostError: A cost is no integer from 1 to the most units of its bucket.
@@ -220,7 +220,7 @@ class Transaction:
         enforced: int,
         dead: Collection[Owner] | None,
     ) -> RateInfo:
-        """Decide a take that is denied, or from a bucket that no hint has as it is now, or that several takes have."""
+        """Decide a take that is denied or has no valid hint, or that shares its bucket with another take."""
         found = founds[position]
         is_known = now_ns < found.ends_ns and found.tagged[()] == found.tag
         if is_known:
