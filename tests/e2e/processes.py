@@ -11,12 +11,18 @@ from pathlib import Path
 from typing import Final
 
 GONE_WITHIN_S: Final = 20.0
+#: Where /proc/PID/stat has the flags of a process, after its name; the one of a process that is ending.
+_FLAGS_AT: Final = 6
+_ENDING: Final = 0x4
 
 
 def with_environment(entry: str) -> set[int]:
-    """Return the pids of the living processes that were started with `entry` (NAME=value) in their environment."""
+    """Return the pids of the living processes that were started with `entry` (NAME=value) in their environment.
+
+    A process that is ending has no environment any more, but still holds its locks. So this waits for its end.
+    """
     needle = entry.encode()
-    return {pid for pid in _pids() if needle in _read(pid, "environ").split(b"\0")}
+    return {pid for pid in _pids() if needle in _environment(pid).split(b"\0")}
 
 
 def command_line(pid: int) -> str:
@@ -26,8 +32,7 @@ def command_line(pid: int) -> str:
 
 def parent(pid: int) -> int:
     """Return the pid of the process's parent; 0 when it is gone."""
-    # The command name in parentheses may hold spaces and parentheses itself; the parent is the second field after it.
-    fields = _read(pid, "stat").rpartition(b")")[2].split()
+    fields = _status(pid)
     return int(fields[1]) if fields else 0
 
 
@@ -102,12 +107,34 @@ def _await_ends(poller: select.poll, descriptors: dict[int, int], within_s: floa
     return ended
 
 
+def _environment(pid: int) -> bytes:
+    environment = _read(pid, "environ")
+    if not environment and (fields := _status(pid)) and int(fields[_FLAGS_AT]) & _ENDING:
+        with suppress(ProcessLookupError):
+            _await_end(os.pidfd_open(pid))
+    return environment
+
+
+def _await_end(descriptor: int) -> None:
+    try:
+        poller = select.poll()
+        poller.register(descriptor, select.POLLIN)
+        poller.poll(GONE_WITHIN_S * 1000)
+    finally:
+        os.close(descriptor)
+
+
+def _status(pid: int) -> list[bytes]:
+    # The command name in parentheses may hold spaces and parentheses itself.
+    return _read(pid, "stat").rpartition(b")")[2].split()
+
+
 def _pids() -> list[int]:
     return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
 
 
 def _read(pid: int, name: str) -> bytes:
-    # A process that ended meanwhile has no file, or (a zombie) an empty one; another user's cannot be read.
+    # A process that has ended has no file, or an empty one. That of another user cannot be read.
     with suppress(OSError):
         return Path(f"/proc/{pid}/{name}").read_bytes()
     return b""
