@@ -56,9 +56,11 @@ class Service:
 
     Attributes:
         stops_by: The signal that ends the server when its requests are answered.
+        ready_by: A signal that a worker handles once it takes signals as workers do; see `ready_workers`.
     """
 
     stops_by = signal.SIGTERM
+    ready_by = signal.SIGABRT
 
     def __init__(
         self,
@@ -257,7 +259,7 @@ class Service:
 
     def ready_workers(self, master: int = 0) -> set[int]:
         """The workers that take signals as workers do; before, one handles them as its master, and misses SIGTERM."""
-        return set(filter(_is_ready, self.workers(master)))
+        return set(filter(self._is_ready, self.workers(master)))
 
     def await_workers(self, *gone: int, more: int = 0) -> None:
         """Wait until there are its workers, or so many `more`, all ready and none of them one of `gone`."""
@@ -266,7 +268,7 @@ class Service:
         def are_there() -> bool:
             # Looked at once: between two looks the last of `gone` and the first of the others may both be there.
             workers = self.workers()
-            return len(workers) == wanted and workers.isdisjoint(gone) and all(map(_is_ready, workers))
+            return len(workers) == wanted and workers.isdisjoint(gone) and all(map(self._is_ready, workers))
 
         eventually(
             are_there,
@@ -278,6 +280,9 @@ class Service:
         """The pids of the sweeper processes it started."""
         return {pid for pid in self.processes() if "-m shm_store.sweeper" in processes.command_line(pid)}
 
+    def _is_ready(self, worker: int) -> bool:
+        return processes.catches(worker, self.ready_by)
+
     def _answers(self) -> bool:
         assert self._master is not None
         assert self._master.poll() is None, f"the service exited with {self._master.returncode}:\n{self.log}"
@@ -288,10 +293,6 @@ class Service:
 
     def _described(self) -> list[str]:
         return [f"{pid} {processes.command_line(pid)}" for pid in self.processes()]
-
-
-def _is_ready(worker: int) -> bool:
-    return processes.catches(worker, signal.SIGABRT)
 
 
 def environment(segment: str, settings: dict[str, str]) -> dict[str, str]:

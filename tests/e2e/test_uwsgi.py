@@ -32,14 +32,15 @@ class Uwsgi(Service):
     """Served by uWSGI."""
 
     stops_by = signal.SIGINT
+    # Before that, Python or the master's handler takes the SIGINT of a worker, which then serves on.
+    ready_by = signal.SIGPIPE
 
     def __init__(self, directory: Path, segment: str, limit: int, *options: str) -> None:
         super().__init__(directory, segment, {"SERVICE_LIMIT": str(limit), "SERVICE_WORKERS": str(WORKERS)})
         program = Path(sys.executable).with_name("uwsgi")
         self._command = [
             *(str(program), "--http-socket", self.address, "--processes", str(WORKERS), "--disable-logging"),
-            # A worker that Python's finalization keeps from ending is killed after a minute, or as long as this says.
-            *("--worker-reload-mercy", "5", "--module", "tests.e2e.frameworks.with_uwsgi:app()", *options),
+            *("--module", "tests.e2e.frameworks.with_uwsgi:app()", *options),
         ]
 
     def sweeper(self, *gone: int) -> int:
@@ -150,4 +151,5 @@ def _check(service: Uwsgi) -> None:
     eventually(lambda: service.stats().seats_dead == 0, within_s=WITHIN_S, otherwise=lambda: f"{service.stats()}")
     assert service.stats().timeouts == 0
     assert "Traceback" not in service.log, service.log
+    service.await_workers()
     service.stop()
