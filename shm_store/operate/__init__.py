@@ -3,17 +3,17 @@
 from shm_store.core.tally import Counts, Requests
 from shm_store.operate.entry import Entry, Used
 from shm_store.operate.inspection import Inspection, tables
-from shm_store.operate.query import Found, Query, select
+from shm_store.operate.query import Query, Selection, select
 from shm_store.operate.stats import Process, Stats
 
 __all__ = [
     "Counts",
     "Entry",
-    "Found",
     "Inspection",
     "Process",
     "Query",
     "Requests",
+    "Selection",
     "Stats",
     "Used",
     "select",

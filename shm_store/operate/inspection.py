@@ -13,7 +13,7 @@ from shm_store.errors import StoreClosedError
 from shm_store.operate import audit, census, entries
 from shm_store.operate.activity import Activity
 from shm_store.operate.entry import Entry
-from shm_store.operate.query import Found, Query, select
+from shm_store.operate.query import Query, Selection, select
 from shm_store.operate.stats import Process, Stats
 from shm_store.table.locking.seats import Role
 from shm_store.table.segment import files
@@ -81,7 +81,7 @@ class Inspection:
         require_key(key)
         return entries.entry_of(self._table, slots.locate(key))
 
-    def select(self, query: Query) -> Found:
+    def select(self, query: Query) -> Selection:
         """Return the entries that a query wants; those that were denied most often at a fraction of the cost.
 
         Raises:
@@ -91,7 +91,7 @@ class Inspection:
         if not query.wants_most_denied:
             return select(self.entries(), query)
         most, total = entries.most_denied(self._table, query.limit)
-        return Found(select(most, query).entries, total)
+        return Selection(select(most, query).entries, total)
 
     def digest(self, key: str) -> str:
         """Return the digits that name a key where its text is not to be shown; the same as `Entry.digest`."""

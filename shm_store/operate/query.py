@@ -94,7 +94,7 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
         return name.startswith(key[:-1]) if key.endswith("*") else name == key
 
 
-class Found(msgspec.Struct, frozen=True):
+class Selection(msgspec.Struct, frozen=True):
     """The entries that a query has found.
 
     Attributes:
@@ -106,7 +106,7 @@ class Found(msgspec.Struct, frozen=True):
     total: int
 
 
-def select(entries: Iterable[Entry], query: Query) -> Found:
+def select(entries: Iterable[Entry], query: Query) -> Selection:
     """Return what `query` wants of `entries`, of which it keeps no more at a time than it returns."""
     total, by = 0, _BY[query.sort]
 
@@ -121,4 +121,4 @@ def select(entries: Iterable[Entry], query: Query) -> Found:
     # nsmallest(0) looks at no entry: the total still counts them all.
     for _ in passed:
         pass
-    return Found(found, total)
+    return Selection(found, total)

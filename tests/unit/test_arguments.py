@@ -74,7 +74,7 @@ LEFT_OUT: Final = frozenset(
     (
         # The library makes these, of arguments that it has checked.
         *("RateInfo", "Stats", "Reservation", "Reservation.commit"),
-        *("Quota.algorithm_for", "operate.Found", "operate.select", "operate.Query.matches"),
+        *("Quota.algorithm_for", "operate.Selection", "operate.select", "operate.Query.matches"),
         *("core.digest.written", "core.digest.check_beginning"),
         *("redis.Issue", "redis.Order", "operate.dump.Loaded", "operate.metrics.Metric"),
         *map("operate.{}".format, ("Counts", "Entry", "Process", "Requests", "Used")),

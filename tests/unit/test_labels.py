@@ -9,7 +9,7 @@ import pytest
 
 from shm_store import Concurrency, Quota, ShmStore
 from shm_store.operate.entry import Entry
-from shm_store.operate.query import Found, Query, select
+from shm_store.operate.query import Query, Selection, select
 from tests.clock import Clock
 from tests.conftest import OpenStore
 from tests.fork import ended, in_child
@@ -186,7 +186,7 @@ def test_most_denied_has_no_block_that_is_over(open_store: OpenStore, clock: Clo
     store.take("a")
     assert [entry.denied for entry in store.inspect().select(query).entries] == [1]
     clock.advance(2)
-    assert store.inspect().select(query) == select(store.inspect().entries(), query) == Found([], 0)
+    assert store.inspect().select(query) == select(store.inspect().entries(), query) == Selection([], 0)
 
 
 def test_burst_begins_once_for_all_processes(open_store: OpenStore, clock: Clock) -> None:
