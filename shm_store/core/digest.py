@@ -44,7 +44,7 @@ class Digest(msgspec.Struct, frozen=True):
         return _MARK + self.digits
 
 
-def read(written: str) -> str | Digest:
+def read_key(written: str) -> str | Digest:
     """Return the key that an operator has written: the text of one, or a digest.
 
     A text that begins with `#` is written with two.
@@ -52,7 +52,7 @@ def read(written: str) -> str | Digest:
     Raises:
         ConfigurationError: It begins with one `#`, and is no digest.
 
-    >>> read("default:global"), read("##1"), read("#F0D9A1B2C3D4E5F6")
+    >>> read_key("default:global"), read_key("##1"), read_key("#F0D9A1B2C3D4E5F6")
     ('default:global', '#1', Digest(digits='f0d9a1b2c3d4e5f6'))
     """
     if not isinstance(written, str):
@@ -68,7 +68,7 @@ def read(written: str) -> str | Digest:
 
 
 def written(key: str) -> str:
-    """Return the text of a key as an operator writes it, so that `read` returns the key.
+    """Return the text of a key as an operator writes it, so that `read_key` returns the key.
 
     >>> written("default:global"), written("#1")
     ('default:global', '##1')

@@ -11,7 +11,7 @@ _END: Final = 40
 
 
 def shown(value: object) -> str:
-    """Return any `value` as Python writes it, for a message: at most SHOWN_MAX characters, and an ellipsis."""
+    """Return any `value` as Python writes it, for a message: at most 100 characters, and an ellipsis."""
     try:
         # No more of a text is written than is shown: it may be a body of megabytes.
         text = repr(value[: SHOWN_MAX + 1] if isinstance(value, str | bytes) else value)
@@ -23,9 +23,9 @@ def shown(value: object) -> str:
     return text if len(text) <= SHOWN_MAX else text[:SHOWN_MAX] + "..."
 
 
-def named(name: str) -> str:
+def named(name: object) -> str:
     """Return a name for a message: unchanged if it is short and printable, else by `shown`."""
-    return name if 0 < len(name) <= SHOWN_MAX and name.isprintable() else shown(name)
+    return name if isinstance(name, str) and 0 < len(name) <= SHOWN_MAX and name.isprintable() else shown(name)
 
 
 def excerpt(text: object) -> str:

@@ -1,8 +1,9 @@
-"""Every error the limiter raises, each with the fields a program needs to act on it.
+"""Every error the limiter raises, with the fields a program needs to act on it; and how their texts quote values.
 
 A denied request is not an error: see `shm_store.rate_info.RateInfo`.
 """
 
+from shm_store.core.quoting import excerpt, named, shown
 from shm_store.errors.arguments import (
     ConfigurationError,
     ConfigurationTypeError,
@@ -49,4 +50,7 @@ __all__ = [
     "StripeTimeoutError",
     "TableFullError",
     "UnsupportedPlatformError",
+    "excerpt",
+    "named",
+    "shown",
 ]

@@ -8,7 +8,7 @@ from typing import Any, Final, Literal, get_args
 
 import msgspec
 
-from shm_store.core.digest import check_beginning, read
+from shm_store.core.digest import check_beginning, read_key
 from shm_store.core.validation import require_instance
 from shm_store.operate.entry import Entry
 from shm_store.quota import LIMIT_MAX, require_choice, require_integer
@@ -36,8 +36,8 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         policy: Those of this policy; of all if empty.
-        key: Those of this key, written as `shm_store.core.digest.read` reads it: its text, or its digest after a `#`.
-            With a `*` at its end all that begin so; all if empty.
+        key: Those of this key, written as `read_key` reads it: its text, or its digest after a `#`. With a `*` at its
+            end all that begin so; all if empty.
         denied: Whether only those are wanted of which takes were denied.
         blocked: Whether only those that are blocked.
         overrides: Whether only those whose quota was stored for them alone.
@@ -69,7 +69,7 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
         if self.key.endswith("*"):
             check_beginning(self.key[:-1])
         else:
-            read(self.key)
+            read_key(self.key)
 
     @property
     def wants_most_denied(self) -> bool:
@@ -95,7 +95,7 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Selection(msgspec.Struct, frozen=True):
-    """The entries that a query has found.
+    """The entries that a query selects.
 
     Attributes:
         entries: The entries, in the order that was asked for, and no more than that.

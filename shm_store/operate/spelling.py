@@ -13,6 +13,7 @@ import msgspec
 from shm_store.config import LABEL_SIZE_MAX
 from shm_store.core.digest import Digest, written
 from shm_store.core.quoting import excerpt, shown
+from shm_store.core.validation import require_instance
 from shm_store.operate.inspection import Inspection
 
 _DEFAULT: Final = "default"
@@ -39,7 +40,11 @@ def doubt(inspection: Inspection, key: str | Digest) -> Doubt | None:
     """Return why a key may be mistyped; None if a take has met it, or if it is given by its digest.
 
     Reads the whole table where it keeps texts, without any stripe: some 12 µs for each key.
+
+    Raises:
+        ConfigurationError: `inspection` is no Inspection, or `key` neither a text nor a Digest.
     """
+    require_instance("inspection", inspection, Inspection, "give what `ShmStore.inspect` returns")
     if isinstance(key, Digest) or any(entry.is_met for entry in inspection.entry(key)):
         return None
     policies = [*inspection.policies()]

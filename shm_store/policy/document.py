@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from shm_store.core.quoting import named, shown
-from shm_store.core.validation import require_collection, require_instance, require_path
+from shm_store.core.validation import require_collection, require_instance
 from shm_store.errors import ConfigurationError, unusable
 from shm_store.policy.policy import Policy
 from shm_store.policy.reading import no_toml, parse_toml, read_toml
@@ -25,8 +25,11 @@ def load(path: str | PathLike[str]) -> tuple[Policy, ...]:
     Raises:
         ConfigurationError: The file cannot be read, is no TOML, or has something else in it or a bad policy.
     """
-    require_path("policies", path)
-    return _policies(read_toml(path, "policies"))
+    try:
+        document = read_toml(path)
+    except ConfigurationError as error:
+        raise error.of("policies") from error
+    return _policies(document)
 
 
 def loads(text: str) -> tuple[Policy, ...]:

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 from urllib.parse import unquote
 
 from shm_store.core.quoting import shown
-from shm_store.core.validation import require_collection
+from shm_store.core.validation import require_collection, require_instance
 from shm_store.errors import ConfigurationError, unusable
 
 REMEDY: Final = "paths that start with '/', decoded and without a query: '/healthz', or '/static/*' for what begins so"
@@ -155,6 +155,24 @@ def covered(field: str, patterns: object, *, ignore_case: bool = False) -> Cover
     fold: Callable[[str], str] = str.casefold if ignore_case else str
     exact, prefixes = _read(field, patterns)
     return Covered(frozenset(fold(_ends(path)) for path in exact), tuple(sorted(set(map(fold, prefixes)))), ignore_case)
+
+
+def covering(patterns: Collection[str], *, ignore_case: bool = False) -> Callable[[str], bool]:
+    """Return a function that tells of a path whether one of the patterns covers it, as `paths` of a policy do.
+
+    Args:
+        patterns: Paths; one that ends with `*` stands for all that begin so.
+        ignore_case: Whether they cover a path whatever its letters' case.
+
+    Raises:
+        ConfigurationError: An argument cannot be used.
+
+    >>> covering(["/admin", "/admin/*"])("//admin/status")
+    True
+    """
+    require_instance("ignore_case", ignore_case, bool, "give True or False")
+    found = covered("patterns", patterns, ignore_case=ignore_case)
+    return lambda path: found.cover(spellings(path))
 
 
 def exempt(field: str, patterns: object) -> Exempt:

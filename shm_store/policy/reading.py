@@ -10,6 +10,7 @@ from os import PathLike
 from typing import Any, Final
 
 from shm_store.core.quoting import excerpt
+from shm_store.core.validation import require_path
 from shm_store.errors import ConfigurationError
 
 #: Most bytes of a file: some thousands of policies.
@@ -22,15 +23,20 @@ _PART: Final = r"""(?:[\w-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')"""
 _DEEP: Final = re.compile(rf"(?<![\w.'\"-])(?:{_PART}[ \t]*+\.[ \t]*+){{64}}", re.ASCII)
 
 
-def read_toml(path: str | PathLike[str], setting: str) -> dict[str, Any]:
-    """Return the document of a TOML file, a regular one of at most SIZE_MAX bytes; errors name `setting`."""
+def read_toml(path: str | PathLike[str]) -> dict[str, Any]:
+    """Return the document of a TOML file, a regular one of at most 1 MiB.
+
+    Raises:
+        ConfigurationError: The file cannot be read, or is not TOML.
+    """
+    require_path("path", path)
     try:
         return parse_toml(_read(path).decode("utf-8"))
     except OSError as error:
         reason = f"{error.strerror or excerpt(error)}: {_TEXT}"
-        raise ConfigurationError(setting, os.fspath(path), reason) from error
+        raise ConfigurationError("path", os.fspath(path), reason) from error
     except (ValueError, RecursionError) as error:
-        raise ConfigurationError(setting, os.fspath(path), no_toml(error)) from error
+        raise ConfigurationError("path", os.fspath(path), no_toml(error)) from error
 
 
 def parse_toml(text: str) -> dict[str, Any]:

@@ -16,6 +16,8 @@ from tests.architecture.modules import within
 
 LIBRARY: Final = api.ROOT / "shm_store"
 PUBLIC: Final = tuple(api.public_modules())
+#: The example and its tests use the library as any program does.
+PROGRAMS: Final = [path for name in ("service", "tests/service") for path in sorted((api.ROOT / name).rglob("*.py"))]
 #: What users copy from.
 PAGES: Final = [api.ROOT / "README.md", *sorted((api.ROOT / "docs").glob("*.md")), api.ROOT / "gunicorn.conf.py"]
 
@@ -61,8 +63,38 @@ def test_pages_import_what_is_public(page: Path) -> None:
     assert [each for each in _imports(page.read_text("utf-8")) if not _is_public(*each)] == []
 
 
+def test_service_imports_what_is_public() -> None:
+    """The example service and its tests import public names of the library alone."""
+    imports = [(path, each) for path in PROGRAMS for each in _imported(path.read_text("utf-8"))]
+    assert [(path, *each) for path, each in imports if not _is_public(*each)] == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from shm_store.core.quoting import shown",
+        "from shm_store.errors import unusable",
+        "from shm_store import core",
+        "import shm_store.core as name",
+        "def f():\n    import os, shm_store.table",
+    ],
+)
+def test_import_of_what_is_internal_is_found(source: str) -> None:
+    """Every form of an import, of a module or of a name that is not public."""
+    assert not all(_is_public(*each) for each in _imported(source))
+
+
 def _docstring(path: Path) -> str:
     return ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
+
+
+def _imported(source: str) -> Iterator[tuple[str, str]]:
+    """Yield the modules and names of the library that a module imports, wherever it does."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and within(node.module or "", "shm_store"):
+            yield from ((node.module or "", alias.name) for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from ((alias.name, "*") for alias in node.names if within(alias.name, "shm_store"))
 
 
 def _imports(text: str) -> Iterator[tuple[str, str]]:

@@ -68,9 +68,6 @@ OWNERS: Final = {
     "typer": ("shm_store.cli", "service.app.cli"),
     "rich": ("shm_store.cli",),
     "shm_store": ("shm_store", "service.app", "service.business.platform"),
-    # The example uses the modules for users.
-    "shm_store.http": ("shm_store",),
-    "shm_store.table": ("shm_store",),
     "service": ("service",),
     "service.app": ("service.app", "service.__main__"),
     "service.business.platform": ("service.business.platform", "service.app.construct"),
@@ -81,8 +78,6 @@ DATA: Final = "service.business.data"
 # One import for each rule, that must never be.
 FORBIDDEN: Final = [
     ("shm_store.table.segment.mapping", "service.app.conf"),
-    ("service.app.api.guard", "shm_store.http.planning.keys"),
-    ("service.app.construct.application", "shm_store.table.segment.mapping"),
     ("shm_store.quota", "os"),
     ("shm_store.core.algorithms", "time"),
     ("shm_store.errors", "posix_ipc"),

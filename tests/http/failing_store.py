@@ -1,13 +1,30 @@
-"""A RateLimiter that cannot decide: every call raises the error it was made with."""
+"""Stores that cannot decide: every call raises one error."""
 
 from __future__ import annotations
 
-from shm_store.core.reservation import Reservation
-from shm_store.quota import Quota
-from shm_store.rate_info import RateInfo
+from typing import Any
+
+import pytest
+
+from shm_store import Quota, RateInfo, Reservation
+from shm_store.table.takes.transaction import Transaction
+
+
+def fail_takes(monkeypatch: pytest.MonkeyPatch, error: Exception, *, peeks: bool) -> None:
+    """Have every take of every table raise `error`, and every peek if `peeks`."""
+    run = Transaction.run
+
+    def fails(self: Transaction, *arguments: Any, stores: bool = True, **others: Any) -> object:  # noqa: ANN401
+        if stores or peeks:
+            raise error
+        return run(self, *arguments, stores=stores, **others)
+
+    monkeypatch.setattr(Transaction, "run", fails)
 
 
 class FailingStore:
+    """A RateLimiter that raises the error it was made with."""
+
     def __init__(self, error: Exception) -> None:
         self.error = error
         self.quota = Quota(3, "1min")

@@ -15,7 +15,6 @@ from service.app.conf import Loaded, SettingError, Settings, load, read, running
 from service.app.conf.running import _Running
 from service.app.construct import check_reload
 from shm_store import LayoutMismatchError, ShmStore, StoreError
-from shm_store.core.quoting import SHOWN_MAX
 from shm_store.policy import RunningPolicies
 from tests.broken_files import VALUES, in_the_place_of_a_file, mutations
 from tests.ground import USER, Ground, Place
@@ -37,8 +36,8 @@ DOCUMENT: Final = (
     )
     + (Path(__file__).parents[2] / "service.toml").read_text()
 )
-# Without the quotes and the separators around a value that is repeated.
-_WINDOW: Final = SHOWN_MAX + 4
+# More than a message repeats of a value, with its quotes and separators.
+_WINDOW: Final = 104
 
 
 @pytest.fixture

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, NoReturn
+from typing import Final, NoReturn
 
 import falcon.testing
 import pytest
 
 from shm_store import ShmStore, StripeTimeoutError
-from shm_store.http.request_limiter import RequestLimiter
-from shm_store.table.takes.transaction import Transaction
+from shm_store.falcon import RequestLimiter
+from tests.http.failing_store import fail_takes
 from tests.service.asking import CLIENT, RIGHT, TOKEN, Ask, MakeApp, listed, path_of, ping
 
+ERROR: Final = StripeTimeoutError("shm-store", 0, 1, ())
 WRONG: Final = [
     None,
     "",
@@ -113,21 +114,10 @@ def test_admin_answers_while_its_client_is_denied(ask: Ask) -> None:
     assert listed(ask, policy="default")[0]["denied"] == 1
 
 
-def _fail(*_: object, **__: object) -> NoReturn:
-    raise StripeTimeoutError("shm-store", 0, 1, ())
-
-
 @pytest.mark.parametrize("fails_to_peek", [True, False])
 def test_guard_fails_closed(ask: Ask, monkeypatch: pytest.MonkeyPatch, *, fails_to_peek: bool) -> None:
     """While the store fails, or fails only to count, no token passes the guard."""
-    run = Transaction.run
-
-    def fails(self: Transaction, *arguments: Any, stores: bool = True, **others: Any) -> object:  # noqa: ANN401
-        if stores or fails_to_peek:
-            _fail()
-        return run(self, *arguments, stores=stores, **others)
-
-    monkeypatch.setattr(Transaction, "run", fails)
+    fail_takes(monkeypatch, ERROR, peeks=fails_to_peek)
     for token in (RIGHT, WRONG[0]):
         result = ask("GET", "/admin/status", token=token)
         assert (result.status_code, result.headers["cache-control"]) == (503, "no-store")
@@ -135,7 +125,11 @@ def test_guard_fails_closed(ask: Ask, monkeypatch: pytest.MonkeyPatch, *, fails_
 
 def test_guard_takes_requests_for_guesses_while_it_cannot_tell(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     """While the number of a client's guesses is unknown, even a request with the right token counts as one."""
-    monkeypatch.setattr(RequestLimiter, "has_room", _fail)
+
+    def fails(*_: object) -> NoReturn:
+        raise ERROR
+
+    monkeypatch.setattr(RequestLimiter, "has_room", fails)
     assert [ask("GET", "/admin/status").status_code for _ in range(11)] == [200] * 10 + [429]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 
 import falcon.testing
@@ -11,10 +10,7 @@ import pytest
 
 from service.app.conf import Settings
 from service.app.construct import asgi, wsgi
-from shm_store.durations import NS_PER_SECOND
-from shm_store.operate.housekeeping import Housekeeping
-from shm_store.table.locking.seats import Role
-from shm_store.table.segment.layout import HEARTBEAT_AT
+from tests.sweepers import PlayedSweeper
 
 
 @pytest.fixture(params=[wsgi, asgi], ids=["wsgi", "asgi"])
@@ -24,12 +20,11 @@ def client(request: pytest.FixtureRequest, segment_name: str) -> falcon.testing.
 
 
 @pytest.fixture
-def sweeper(client: falcon.testing.TestClient, segment_name: str) -> Iterator[Housekeeping]:  # noqa: ARG001 - makes it
+def sweeper(client: falcon.testing.TestClient, segment_name: str) -> Iterator[PlayedSweeper]:  # noqa: ARG001 - makes it
     """The sweeper of the client's table; not yet at work."""
-    attached = Housekeeping.attach(segment_name, Role.SWEEPER)
-    assert attached is not None
-    yield attached
-    attached.close()
+    played = PlayedSweeper(segment_name)
+    yield played
+    played.close()
 
 
 def _sweeper(client: falcon.testing.TestClient) -> str:
@@ -45,13 +40,10 @@ def test_health_without_a_sweeper_says_none(client: falcon.testing.TestClient) -
 
 @pytest.mark.parametrize(("age_s", "state"), [(0, "ok"), (4, "ok"), (6, "stale"), (60, "stale")])
 def test_health_goes_by_the_sweeper_and_its_heartbeat(
-    client: falcon.testing.TestClient, sweeper: Housekeeping, age_s: int, state: str
+    client: falcon.testing.TestClient, sweeper: PlayedSweeper, age_s: int, state: str
 ) -> None:
     """A sweeper with a heartbeat of the last five seconds is at work; once it has ended it is dead."""
-    assert sweeper.become_sweeper()
-    sweeper._words[HEARTBEAT_AT] = time.monotonic_ns() - age_s * NS_PER_SECOND
+    sweeper.begin(age_s)
     assert _sweeper(client) == state
-    # The kernel does it when the process ends.
-    assert sweeper._lock is not None
-    sweeper._lock.close()
+    sweeper.die()
     assert _sweeper(client) == "dead"

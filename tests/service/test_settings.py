@@ -17,7 +17,7 @@ from service.app.cli.show import as_table
 from service.app.conf import SettingError, Settings, load
 from service.app.construct import wsgi
 from shm_store import Config, ShmStore
-from shm_store.core.quoting import shown
+from shm_store.errors import shown
 from tests.segments import attached
 
 SECRET: Final = "correct-horse-battery-staple"  # noqa: S105 - guards nothing

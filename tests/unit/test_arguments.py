@@ -31,16 +31,25 @@ from shm_store import (
     limited,
     wsgi,
 )
-from shm_store.core.digest import Digest, read
 from shm_store.core.front import Front
 from shm_store.durations import to_ns
 from shm_store.http.options import Options
 from shm_store.opentelemetry import observe
-from shm_store.operate import metrics
+from shm_store.operate import Digest, doubt, metrics, read_key
 from shm_store.operate.dump import dump, load
 from shm_store.operate.inspection import Inspection
 from shm_store.operate.query import Query
-from shm_store.policy import Policy, RunningPolicies, from_file, from_tables, loads, require_countable, require_possible
+from shm_store.policy import (
+    Policy,
+    RunningPolicies,
+    covering,
+    from_file,
+    from_tables,
+    loads,
+    read_toml,
+    require_countable,
+    require_possible,
+)
 from shm_store.policy import load as load_policies
 from shm_store.prometheus import TableCollector
 from shm_store.redis import RedisConfig, RedisStore
@@ -67,15 +76,16 @@ from tests.wrong import (
     refused,
 )
 
-#: The modules that a user imports, and digests, which operators write.
-PUBLIC: Final = (*public_modules(), "shm_store.core.digest")
+#: The modules that a user imports.
+PUBLIC: Final = tuple(public_modules())
 #: Callables that need no case.
 LEFT_OUT: Final = frozenset(
     (
         # The library makes these, of arguments that it has checked.
         *("RateInfo", "Stats", "Reservation", "Reservation.commit"),
-        *("Quota.algorithm_for", "operate.Selection", "operate.select", "operate.Query.matches"),
-        *("core.digest.written", "core.digest.check_beginning"),
+        *("Quota.algorithm_for", "operate.Doubt", "operate.Selection", "operate.select", "operate.Query.matches"),
+        # They write any value.
+        *("errors.excerpt", "errors.named", "errors.shown"),
         *("redis.Issue", "redis.Order", "operate.dump.Loaded", "operate.metrics.Metric"),
         *map("operate.{}".format, ("Counts", "Entry", "Process", "Requests", "Used")),
         *(
@@ -323,9 +333,14 @@ CASES: Final[dict[str, dict[str, Case]]] = {
     "operate.Inspection.select": _cases(
         lambda made, query: made.inspection.select(query), query=Kind((Query,), others=("limit", Query))
     ),
-    "core.digest.Digest": _cases(lambda _, digits: Digest(digits), "digest", digits=DIGITS),
-    "core.digest.read": _cases(
-        lambda _, written: read(written), "key", written=Kind((str,), ("#", "#x", "#" + "0" * 15))
+    "operate.Digest": _cases(lambda _, digits: Digest(digits), "digest", digits=DIGITS),
+    "operate.read_key": _cases(
+        lambda _, written: read_key(written), "key", written=Kind((str,), ("#", "#x", "#" + "0" * 15))
+    ),
+    "operate.doubt": _cases(
+        lambda made, **given: doubt(**{"inspection": made.inspection, "key": "a"} | given),
+        inspection=Kind((Inspection,), others=(Inspection,)),
+        key=TEXT,
     ),
     "operate.Query": _cases(
         lambda _, **given: Query(**given),
@@ -356,6 +371,12 @@ CASES: Final[dict[str, dict[str, Case]]] = {
         drop_excess=FLAG,
     ),
     "policy.load": _cases(lambda _, path: load_policies(path), "policies", path=PATH),
+    "policy.read_toml": _cases(lambda _, path: read_toml(path), path=PATH),
+    "policy.covering": _cases(
+        lambda _, **given: covering(**{"patterns": ["/a"]} | given),
+        patterns=Kind((*LISTS, list), (["x"], ["/a*b"], ["//a"])),
+        ignore_case=FLAG,
+    ),
     "policy.from_file": _cases(lambda _, path: from_file(path), "policies", path=PATH),
     "policy.loads": _cases(lambda _, text: loads(text), "policies", text=Kind((str,), ("x", "[", "\0", "[" * 9_999))),
     "policy.from_tables": _cases(lambda _, tables: from_tables(tables), "policy", tables=Kind((list,), TABLES)),

@@ -11,11 +11,11 @@ import msgspec
 
 from shm_store import RateLimiter, StoreError
 from shm_store.falcon import FALCON, Clients, Headers, Outcome, RequestLimiter
-from shm_store.policy import Policy, paths
+from shm_store.policy import Policy, covering
 
 #: The guarded paths, for a middleware that exempts them.
 GUARDED: Final = ("/admin", "/admin/*")
-_COVERED: Final = paths.covered("guarded", GUARDED)
+_is_guarded: Final = covering(GUARDED)
 
 
 class AdminGuard:
@@ -96,10 +96,6 @@ class AdminGuard:
             return not self._failures.has_room(req, req.method, req.path)
         except StoreError:
             return True
-
-
-def _is_guarded(path: str) -> bool:
-    return _COVERED.cover(paths.spellings(path))
 
 
 def _unauthorized() -> falcon.HTTPUnauthorized:

@@ -12,7 +12,7 @@ import msgspec
 
 from service.business.features.limits import LimitNotFoundError, LimitRefusedError, TableUnavailableError
 from service.business.features.links import CodeTakenError, LinkNotFoundError, StorageUnavailableError
-from shm_store.core.quoting import excerpt
+from shm_store.errors import excerpt
 
 _PROBLEM_JSON: Final = "application/problem+json"
 _RETRY_AFTER_S: Final = 5

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from shm_store.core.quoting import excerpt, named, shown
+from shm_store.errors import excerpt, named, shown
 
 _T = TypeVar("_T", bound=msgspec.Struct)
 

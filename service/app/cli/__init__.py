@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import sys
 
-from shm_store.core.extras import MissingExtraError, needed
-
 _PACKAGES = ("typer", "gunicorn", "falcon", "prometheus_client", "pythonjsonlogger", "redis")
 
 
 def main() -> None:
     """Run the command line; exit with code 2 and one line on stderr where a package is missing."""
     try:
-        with needed("the example service", *_PACKAGES, extra="service"):
-            from service.app.cli.commands import main as run  # noqa: PLC0415 - the guard names what is missing
-    except MissingExtraError as error:
-        sys.stderr.write(f"service: {error}\n")
+        from service.app.cli.commands import main as run  # noqa: PLC0415 - the error names what is missing
+    except ImportError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in _PACKAGES:
+            raise
+        remedy = "run pip install '.[service]' in a checkout of shm-store"
+        sys.stderr.write(f"service: the example service needs {package}, which is missing or too old: {remedy}\n")
         raise SystemExit(2) from error
     run()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from typing import Annotated
 
@@ -13,7 +14,6 @@ from service.app.cli.serve import exec_gunicorn
 from service.app.cli.show import as_json, as_table
 from service.app.conf import SettingError, load
 from shm_store import StoreError
-from shm_store.cli.output import drop_unwritten
 
 _app = typer.Typer(
     help="A short-link API whose workers share one rate limit.",
@@ -30,9 +30,16 @@ def main() -> None:
         _app(prog_name="python -m service")
     except (SettingError, StoreError, OSError) as error:
         if isinstance(error, OSError):
-            drop_unwritten()
+            _drop_unwritten()
         typer.echo(f"service: {error}", err=True)
         raise SystemExit(2) from error
+
+
+def _drop_unwritten() -> None:
+    """Drop text that stdout refused, so that Python does not write it again at exit; see the note on SIGPIPE there."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)
 
 
 @_app.command()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from service.app.conf.secrets import masked
-from shm_store.core.quoting import named, shown
+from shm_store.errors import named, shown
 
 
 class SettingError(ValueError):

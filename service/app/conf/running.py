@@ -14,7 +14,7 @@ from service.app.conf.errors import SettingError
 from service.app.conf.load import Loaded, load
 from service.app.conf.settings import Settings
 from shm_store import StoreError
-from shm_store.core.quoting import excerpt
+from shm_store.errors import excerpt
 from shm_store.policy import RunningPolicies
 
 

@@ -15,10 +15,9 @@ from service.app.conf.bind import addresses
 from service.app.conf.secrets import MASK, masked
 from service.app.conf.store import DEFAULT, Place
 from shm_store import Config, ConfigurationError
-from shm_store.config import require_name
-from shm_store.core.quoting import named
+from shm_store.errors import named
 from shm_store.falcon import Clients, Headers
-from shm_store.policy.key_specification import header_prefix
+from shm_store.policy import Policy
 
 if TYPE_CHECKING:
     from shm_store.redis import RedisConfig
@@ -201,7 +200,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         if self.place.url is not None:
             _ = self.redis_config
         try:
-            require_name(self.segment)
+            Config(name=self.segment)
         except ConfigurationError as error:
             raise ConfigurationError("segment", self.segment, error.remedy) from error
         if not 1 <= self.hosts <= _HOSTS_MAX:
@@ -218,9 +217,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 def _check_header(name: str) -> None:
     try:
-        header_prefix(name)
+        Policy(name="key-header", quota="1/s", key=[f"header:{name}"])
     except ConfigurationError as error:
-        raise ConfigurationError("key_header", name, error.remedy) from error
+        remedy = "give the name of a request header, for example X-Api-Key"
+        raise ConfigurationError("key_header", name, remedy) from error
 
 
 def _check_worker_class(name: str) -> None:

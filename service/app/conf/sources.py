@@ -13,8 +13,8 @@ import service
 from service.app.conf.errors import SettingError
 from service.app.conf.secrets import MASK, may_be_secret
 from shm_store import ConfigurationError
-from shm_store.core.quoting import named
-from shm_store.policy.reading import read_toml
+from shm_store.errors import named
+from shm_store.policy import read_toml
 
 _PREFIX = "SERVICE_"
 _ARGUMENTS = "GUNICORN_CMD_ARGS"
@@ -84,7 +84,7 @@ def from_file(given: Given, known: Collection[str]) -> tuple[dict[str, Given], G
     """
     path = str(given.value)
     try:
-        table = read_toml(path, CONFIG)
+        table = read_toml(path)
     except ConfigurationError as error:
         raise SettingError(CONFIG, path, given.source, error.remedy) from error
     values = {name: Given(value, f"file {named(path)}") for name, value in table.items()}

@@ -41,14 +41,13 @@ def read(store: str) -> Place:
         raise ConfigurationError("store", masked("store", store), remedy)
     try:
         # A service that keeps its limits in a segment needs no redis-py, whose import takes a third of a start.
-        from shm_store.redis.server import address  # noqa: PLC0415
+        from shm_store.redis import RedisStore  # noqa: PLC0415
     except ImportError:
         missing = "run pip install '.[redis]' in a checkout of shm-store, or use shm://NAME"
         raise ConfigurationError("store", masked("store", store), missing) from None
-    if url.partition("://")[0] not in address.SCHEMES:
-        raise ConfigurationError("store", masked("store", store), remedy)
     try:
-        address.read(url)
+        # It connects when it is first used.
+        RedisStore.open(url).close()
     except ConfigurationError as error:
         raise ConfigurationError("store", masked("store", store), error.remedy) from error
     return Place(url=url, leases=url != store)

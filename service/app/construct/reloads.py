@@ -12,7 +12,7 @@ from service.app.conf import Settings
 from service.app.conf.bind import addresses
 from service.app.construct.stores import open_stores
 from shm_store import ConfigurationError
-from shm_store.core.quoting import excerpt
+from shm_store.errors import excerpt
 
 
 def check_reload(settings: Settings, running: Settings) -> None:

@@ -26,7 +26,7 @@ from shm_store.store import ShmStore
 
 def get(key: AnyKey, name: Name = DEFAULT_NAME, *, owner: Owner = None, hash_: Hash = False, json: Json = False) -> int:
     """Show the limit of a key, and what is left."""
-    named = digest.read(key)
+    named = digest.read_key(key)
     with inspected(name, owner) as inspection:
         entries = inspection.entry(named)
         if not entries:
@@ -126,7 +126,7 @@ class _Change:
 
     def __init__(self, store: ShmStore, name: str, given: str, *, may_be_new: bool = False) -> None:
         """Look at the key that was `given`, before the change; raise AbsentError if no key has the digest."""
-        self.key = digest.read(given)
+        self.key = digest.read_key(given)
         self._name = name
         inspection = store.inspect()
         entries = inspection.entry(self.key)

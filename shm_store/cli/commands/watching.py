@@ -52,7 +52,7 @@ def watch(
 
     Until Ctrl-C. It waits for a key that is not there yet.
     """
-    interval_s, named = pacing.interval(interval), digest.read(key)
+    interval_s, named = pacing.interval(interval), digest.read_key(key)
     with inspected(name, owner) as inspection, pacing.Pace() as pace:
         entries = inspection.entry(named)
         if not entries and isinstance(named, digest.Digest):

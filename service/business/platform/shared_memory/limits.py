@@ -22,8 +22,7 @@ from service.business.data import (
 )
 from service.business.features.limits import LimitNotFoundError, LimitRefusedError, TableUnavailableError
 from shm_store import ConfigurationError, ShmStore, StoreError
-from shm_store.core import digest
-from shm_store.operate import Entry, Query, spelling
+from shm_store.operate import Digest, Entry, Query, doubt, read_key
 
 
 class StoreLimits:
@@ -45,7 +44,7 @@ class StoreLimits:
     def limits_of(self, key: str) -> list[Limit]:
         """Return the limits of a key; no stripe is taken."""
         with _reported():
-            named = digest.read(key)
+            named = read_key(key)
             entries = self._store.inspect().entry(named)
             if isinstance(named, str):
                 # The table may have kept a part of it.
@@ -62,7 +61,7 @@ class StoreLimits:
     def reset(self, key: str) -> bool:
         """Forget a key's bucket and override."""
         with _reported():
-            return self._store.reset(digest.read(key))
+            return self._store.reset(read_key(key))
 
     def block(self, key: str, new: NewBlock) -> Doubt | None:
         """Deny every take of a key for so long."""
@@ -74,7 +73,7 @@ class StoreLimits:
     def unblock(self, key: str) -> bool:
         """End a key's block."""
         with _reported():
-            return self._store.unblock(digest.read(key))
+            return self._store.unblock(read_key(key))
 
     def status(self) -> Status:
         """Return how the table fares; no stripe is taken."""
@@ -87,12 +86,12 @@ class StoreLimits:
                 msgspec.convert(inspection.processes(), list[Process], from_attributes=True),
             )
 
-    def _looked_at(self, key: str) -> tuple[str | digest.Digest, Doubt | None]:
+    def _looked_at(self, key: str) -> tuple[str | Digest, Doubt | None]:
         """Return a key as the store takes it, and why it may be mistyped."""
-        named, inspection = digest.read(key), self._store.inspect()
-        if isinstance(named, digest.Digest) and not inspection.entry(named):
+        named, inspection = read_key(key), self._store.inspect()
+        if isinstance(named, Digest) and not inspection.entry(named):
             raise LimitNotFoundError("limit", key)
-        found = spelling.doubt(inspection, named)
+        found = doubt(inspection, named)
         return named, None if found is None else Doubt(found.note, found.near)
 
 
