@@ -1,226 +1,251 @@
-"""The master's care for its sweeper: respawned with growing delays, ended whatever state it is in."""
+"""Workers that look after the sweeper themselves: one for all of them, as long as there is one of them."""
 
 from __future__ import annotations
 
-import itertools
 import logging
 import os
 import signal
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from shm_store import Config, ShmStore
-from shm_store.durations import NS_PER_SECOND
-from shm_store.sweeper import interpreter, started
+from shm_store import Config, ConfigurationError, ShmStore
+from shm_store.operate.housekeeping import Housekeeping
+from shm_store.supervisor import supervise
+from shm_store.sweeper import interpreter
 from shm_store.sweeper.supervising import Supervisor
-from shm_store.table.segment import files
+from shm_store.table.locking.seats import Role
 from shm_store.table.segment.layout import SEAT_PID
 from tests.conftest import OpenStore
 from tests.dead import dead_seat
-from tests.ground import Ground
+from tests.e2e import processes
+from tests.e2e.service import eventually
+from tests.fork import ended, in_child
+
+WITHIN_S = 20.0
+# The program of a worker: look after the sweeper, and go on until the input ends.
+WORKER = """
+import sys
+from shm_store import Config
+from shm_store.supervisor import supervise
+
+supervise(Config(name=sys.argv[1]))
+sys.stdin.read()
+"""
+
+StartWorker = Callable[[], subprocess.Popen[str]]
 
 
-@pytest.fixture(autouse=True)
-def signals() -> Iterator[None]:
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGCHLD, signal.SIGALRM)}
-    yield
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
+@pytest.fixture
+def start_worker(segment_name: str) -> Iterator[StartWorker]:
+    """Start worker processes, strict about what they leave to be cleaned up."""
+    with ExitStack() as stack:
+
+        def start() -> subprocess.Popen[str]:
+            worker = stack.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-X", "dev", "-W", "error", "-c", WORKER, segment_name],
+                    stdin=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                )
+            )
+            stack.callback(worker.kill)
+            return worker
+
+        yield start
 
 
 @pytest.fixture
 def supervisor(open_store: OpenStore, segment_name: str) -> Iterator[Supervisor]:
+    """One that looks when it is told to, as the thread of `supervise` does every second."""
     open_store()
     made = Supervisor(segment_name, logging.getLogger("test"))
     yield made
     made.stop()
 
 
-def test_sweeper_that_fails_early_is_respawned_ever_later(
-    supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """At once, then after half a second, one, two, ... up to a minute; and at once again after a steady one."""
-    now_ns = 10**15
-    spawned: list[float] = []
-    alarms: list[float] = []
+@pytest.fixture
+def spawned(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """The commands of the processes that would have been started."""
+    commands: list[object] = []
 
-    class Dead:
+    class Running:
         pid = 4711
 
-        def __init__(self, *_args: object, **_kwargs: object) -> None:
-            spawned.append(now_ns / NS_PER_SECOND - 10**6)
+        def __init__(self, command: object, **_: object) -> None:
+            commands.append(command)
 
-        def poll(self) -> int:
-            return 1
+        def poll(self) -> int | None:
+            return None
 
-    monkeypatch.setattr(time, "monotonic_ns", lambda: now_ns)
-    monkeypatch.setattr(subprocess, "Popen", Dead)
-    monkeypatch.setattr(signal, "setitimer", lambda _which, seconds: alarms.append(seconds))
-    supervisor.start()
-    for _ in range(11):
-        supervisor.ensure()
-        now_ns += round(alarms.pop() * NS_PER_SECOND) if alarms else 0
-    delays = [later - earlier for earlier, later in itertools.pairwise(spawned)]
-    assert delays[:4] == [0, 0.5, 1, 2]
-    now_ns += 11 * NS_PER_SECOND
-    monkeypatch.setattr(supervisor, "_started_ns", now_ns - 11 * NS_PER_SECOND)
-    before = len(spawned)
-    supervisor.ensure()
-    assert len(spawned) == before + 1
+        def terminate(self) -> None:
+            pass
+
+        def wait(self, *_: object) -> int:
+            return 0
+
+    monkeypatch.setattr(subprocess, "Popen", Running)
+    return commands
 
 
-def test_stopped_sweeper_does_not_keep_its_master(supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A sweeper that does not answer SIGTERM is killed, and its place is free."""
-    monkeypatch.setattr(started, "_END_S", 0.2)
-    supervisor.start()
-    sweeper = supervisor._sweeper
-    assert isinstance(sweeper, started.SweeperProcess)
-    os.kill(sweeper.pid, signal.SIGSTOP)
-    supervisor.stop()
-    assert sweeper._process.returncode in (-signal.SIGKILL, -signal.SIGTERM)
+def test_supervise_starts_a_sweeper_only_where_there_is_none(
+    supervisor: Supervisor, spawned: list[object], segment_name: str
+) -> None:
+    """While another process's sweeper has the place, looks change nothing; then one look fills it."""
+    other = Housekeeping.attach(segment_name, Role.SWEEPER)
+    assert other is not None
+    assert other.become_sweeper()
+    for _ in range(3):
+        supervisor.look()
+    assert not spawned
+    other.close()
+    for _ in range(3):
+        supervisor.look()
+    assert len(spawned) == 1
 
 
-def test_sweeper_that_cannot_start_is_no_harm(
+def test_supervise_takes_no_seat(supervisor: Supervisor, spawned: list[object], open_store: OpenStore) -> None:
+    """A process that looks by itself need not be known to others: its seats are those of its requests."""
+    supervisor.look()
+    assert len(spawned) == 1
+    assert open_store().stats().seats_taken == 0
+
+
+@pytest.mark.parametrize("killed", ["sweeper", "worker", "both"])
+def test_supervise_replaces_a_killed_sweeper(
+    open_store: OpenStore, segment_name: str, start_worker: StartWorker, killed: str
+) -> None:
+    """Whether it is killed, its worker, or both so that it cannot tell anybody: a worker that lives has another."""
+    store = open_store()
+    workers = [start_worker() for _ in range(3)]
+    sweeper = _sweeper(store, segment_name)
+    worker = processes.parent(sweeper)
+    assert worker in {each.pid for each in workers}
+    if killed == "both":
+        os.kill(sweeper, signal.SIGSTOP)
+    if killed != "sweeper":
+        processes.kill_and_wait(worker, worker, *([sweeper] if killed == "worker" else []))
+    if killed != "worker":
+        processes.kill_and_wait(sweeper, sweeper)
+    another = _sweeper(store, segment_name, sweeper)
+    left = {each.pid for each in workers} - ({worker} if killed != "sweeper" else set())
+    assert processes.parent(another) in left
+
+
+def test_supervise_recovers_what_the_dead_held(open_store: OpenStore, start_worker: StartWorker) -> None:
+    """A stripe that a dead process held, and its seat, are free although no process waits for them."""
+    store = open_store()
+    dead = dead_seat(store, holds=True)
+    start_worker()
+    eventually(lambda: dead[SEAT_PID] == 0, within_s=WITHIN_S, otherwise=lambda: "the seat is still taken")
+    assert store.stats().recoveries == 1
+
+
+def test_supervise_ends_with_its_process(open_store: OpenStore, segment_name: str, start_worker: StartWorker) -> None:
+    """A worker that ends by itself says nothing, and its sweeper ends too."""
+    worker = start_worker()
+    _sweeper(open_store(), segment_name)
+    # The sweeper has the same standard error, so that this waits for both.
+    _, said = worker.communicate(timeout=WITHIN_S)
+    assert (worker.returncode, said) == (0, "")
+    assert not _sweepers(segment_name)
+
+
+def test_supervise_leaves_signals_alone(open_store: OpenStore, segment_name: str) -> None:
+    """Called in any thread it works, and no handler or wake-up descriptor is changed."""
+    open_store()
+
+    def check() -> None:
+        before = _handlers()
+        thread = threading.Thread(target=supervise, args=(Config(name=segment_name),))
+        thread.start()
+        thread.join()
+        eventually(lambda: bool(_sweepers(segment_name)), within_s=WITHIN_S, otherwise=lambda: "no sweeper")
+        assert _handlers() == before
+        assert signal.set_wakeup_fd(-1) == -1
+
+    assert ended(in_child(check)) == 0
+
+
+def test_supervise_counts_once(segment_name: str) -> None:
+    """Further calls start no further thread; one in a forked child is its first, and one for another segment too."""
+
+    def check() -> None:
+        for _ in range(3):
+            supervise(Config(name=segment_name))
+        assert threading.active_count() == 2
+        supervise(Config(name=f"{segment_name}-2"))
+        assert threading.active_count() == 3
+        assert ended(in_child(check_child)) == 0
+
+    def check_child() -> None:
+        assert threading.active_count() == 1
+        supervise(Config(name=segment_name))
+        assert threading.active_count() == 2
+
+    assert ended(in_child(check)) == 0
+
+
+def test_supervise_says_what_fails_once(
     supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An interpreter that is gone is a warning in the log, and is tried again."""
-    monkeypatch.setattr(interpreter, "find", lambda: "/nonexistent/python")
-    supervisor.start()
-    assert "could not be started" in caplog.text
-    assert signal.getitimer(signal.ITIMER_REAL)[0] > 0
-
-
-def test_sweeper_sweeps_and_recovers(segment_name: str) -> None:
-    """Expired buckets go once a TTL interval, dead seats a beat later; a killed sweeper is dead at once."""
-    # The sweeper goes by the system's clock, and so does this store.
-    config = Config(interval="1ms", ttl_interval="20ms", min_ttl=0, initial_size=8, name=segment_name)
-    with ShmStore.open(config) as store:
-        store.take("a")
-        dead = dead_seat(store, holds=True)
-        sweeper = subprocess.Popen([sys.executable, "-m", "shm_store.sweeper", "--name", segment_name])
-        try:
-            deadline = time.monotonic() + 20
-            while time.monotonic() < deadline and (store.stats().sweeper_passes < 3 or dead[SEAT_PID]):
-                time.sleep(0.01)
-            stats, owner = store.stats(), dead[SEAT_PID]
-            dead.release()
-        finally:
-            sweeper.kill()
-            sweeper.wait()
-        assert store.sweeper() == store.stats().sweeper == "dead"
-    assert stats.recoveries == 1
-    assert stats.swept == 1
-    assert stats.sweeper_passes >= 3
-    assert (stats.sweeper_pid, stats.sweeper) == (sweeper.pid, "ok")
-    assert owner == 0
-
-
-@pytest.mark.parametrize("made", ["before the master", "after the master"])
-def test_removed_segment_is_one_error_for_each_removal(
-    open_store: OpenStore, segment_name: str, caplog: pytest.LogCaptureFixture, made: str
-) -> None:
-    """Files that vanish under running processes are logged once, by a master that no child's end wakes."""
-    if made == "before the master":
-        open_store()
-    supervisor = Supervisor(segment_name, logging.getLogger("test"))
-    supervisor.start()
-    try:
-        for removals in (1, 2):
-            # Both are attached: the sweeper notices, and wakes the master.
-            _eventually(_are_attached, supervisor, open_store())
-            for file in Path("/dev/shm").glob(f"*{segment_name}*"):
-                file.unlink()
-            _eventually(_has_errors, caplog, removals)
+    """An interpreter that is gone is one warning until it is back, however often it is looked for; no timer is set."""
+    for warnings in (1, 2):
+        with monkeypatch.context() as gone:
+            gone.setattr(interpreter, "find", lambda: "/nonexistent/python")
             for _ in range(3):
-                supervisor.ensure()
-                supervisor.recover(os.getpid())
-        assert len(_errors(caplog)) == 2
-        for said in (repr(segment_name), "unlink --force", "RemoveIPC=yes", "count apart", "HUP", "system user"):
-            assert said in _errors(caplog)[0]
-    finally:
-        supervisor.stop()
+                supervisor.look()
+        assert len(caplog.records) == warnings
+        assert "could not be started" in caplog.text
+        supervisor.look()
+        assert supervisor._sweeper is not None
+        processes.kill_and_wait(supervisor._sweeper.pid, supervisor._sweeper.pid)
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
 
 
-@pytest.mark.parametrize(
-    "away", [["rm", "{}"], ["mv", "{}", "{}-away"], ["mount", "-t", "tmpfs", "-o", "mode=1777", "none", "/dev/shm"]]
-)
-def test_segment_whose_name_leads_elsewhere_is_one_error(ground: Ground, away: list[str]) -> None:
-    """However it went away: the master logs it once, and its sweeper goes on with the segment that is made next."""
-    code = f"""
-    import logging, signal, subprocess, sys, time
-    from shm_store import Config, ShmStore
-    from shm_store.sweeper.supervising import Supervisor
-
-    def wait(condition):
-        deadline = time.monotonic() + 20
-        while not condition():
-            assert time.monotonic() < deadline, lines
-            time.sleep(0.01)
-
-    lines = []
-    class Lines(logging.Handler):
-        def emit(self, record):
-            lines.append(record.getMessage())
-
-    log = logging.getLogger("test")
-    log.addHandler(Lines(logging.ERROR))
-    store = ShmStore.open(Config(name="gone"))
-    supervisor = Supervisor("gone", log)
-    supervisor.start()
-    wait(lambda: store.sweeper() == "ok")
-    subprocess.run([word.format("/dev/shm/gone") for word in {away}], check=True)
-    wait(lambda: lines)
-    sweeper = store.stats().sweeper_pid
-    another = ShmStore.open(Config(name="gone"))
-    wait(lambda: another.sweeper() == "ok")
-    for _ in range(3):
-        supervisor.ensure()
-    print(len(lines), "removed, renamed or covered" in lines[0], another.stats().sweeper_pid == sweeper)
-    supervisor.stop()
-    """
-    assert ground.output(code) == "1 True True"
-
-
-def test_segment_that_is_gone_before_the_master_looks_is_one_error(
-    open_store: OpenStore, segment_name: str, caplog: pytest.LogCaptureFixture
+def test_supervise_goes_on_after_any_error(
+    supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Its store in this process, and those that workers announce, are compared with what the name leads to."""
-    store = open_store()
-    files.remove(segment_name)
-    supervisor = Supervisor(segment_name, logging.getLogger("test"))
-    supervisor.start()
-    assert len(_errors(caplog)) == 1
-    supervisor.compare(store._table.segment.identity)
-    assert len(_errors(caplog)) == 1
-    supervisor.compare((0, 1))
-    supervisor.compare((0, 1))
-    assert len(_errors(caplog)) == 2
-    another = open_store()
-    supervisor.compare(another._table.segment.identity)
-    assert len(_errors(caplog)) == 2
-    supervisor.stop()
+    """An unforeseen error is in the log with its trace, and the next look starts the sweeper."""
+
+    def fail() -> str:
+        raise ValueError("unforeseen")
+
+    with monkeypatch.context() as failing:
+        failing.setattr(interpreter, "find", fail)
+        supervisor.look()
+    assert "unforeseen" in caplog.text
+    supervisor.look()
+    assert supervisor._sweeper is not None
 
 
-def _errors(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+def test_supervise_refuses_a_name() -> None:
+    """A name is no Config, and is refused with the remedy."""
+    with pytest.raises(ConfigurationError, match="give the Config"):
+        supervise("shm-store")  # type: ignore[arg-type]
 
 
-def _has_errors(caplog: pytest.LogCaptureFixture, count: int) -> bool:
-    return len(_errors(caplog)) == count
+def _handlers() -> dict[signal.Signals | int, object]:
+    return {number: signal.getsignal(number) for number in signal.valid_signals()}
 
 
-def _are_attached(supervisor: Supervisor, store: ShmStore) -> bool:
-    return supervisor._housekeeping is not None and store.stats().sweeper_pid != 0
+def _sweeper(store: ShmStore, segment: str, *gone: int) -> int:
+    """Wait for the one sweeper of the segment, none of `gone`; return its pid."""
+    eventually(
+        lambda: _sweepers(segment) - set(gone) == {store.stats().sweeper_pid},
+        within_s=WITHIN_S,
+        otherwise=lambda: f"sweepers {_sweepers(segment)}, in the table {store.stats().sweeper_pid}",
+    )
+    return store.stats().sweeper_pid
 
 
-def _eventually(condition: Callable[..., bool], *arguments: object) -> None:
-    deadline = time.monotonic() + 20
-    while not condition(*arguments):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+def _sweepers(segment: str) -> set[int]:
+    words = f"-m shm_store.sweeper --name {segment} "
+    pids = (int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit())
+    return {pid for pid in pids if words in processes.command_line(pid)}
