@@ -74,7 +74,7 @@ class RateLimitMiddleware(Report):
         method = scope.get("method", "GET")
         limiter, outer = self._limiter, scope.get(OUTCOME)
         before = UNLIMITED if outer is None else limiter.nested.inherited(outer)
-        outcome = limiter.decide(scope, method, _path(scope), before)
+        outcome = limiter.deciding.decide(scope, method, _path(scope), before)
         scope[OUTCOME] = outcome
         if outcome.answer is None:
             await self._serve(scope, receive, send, outcome)

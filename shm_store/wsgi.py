@@ -63,7 +63,7 @@ class RateLimitMiddleware(Report):
         method = environ["REQUEST_METHOD"]
         limiter, outer = self._limiter, environ.get(OUTCOME)
         before = UNLIMITED if outer is None else limiter.nested.inherited(outer)
-        outcome = limiter.decide(environ, method, _path(environ), before)
+        outcome = limiter.deciding.decide(environ, method, _path(environ), before)
         environ[OUTCOME] = outcome
         if outcome.answer is not None:
             return _answered(outcome.answer, method, start_response)

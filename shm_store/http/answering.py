@@ -36,6 +36,7 @@ class Answering:
 
     Attributes:
         allowed: Returns the fields of an allowed request, by labels and answers.
+        is_common: Whether these are the draft's fields and no others.
         partitioned: Returns labels with the partition keys of buckets; None if no partition keys are told.
     """
 
@@ -46,6 +47,7 @@ class Answering:
         self._error_log = error_log
         self._repeats = self._writer.repeats and deny is None
         self.allowed = self._writer.allowed
+        self.is_common = self._writer.is_common
         self.partitioned = self._writer.partitioned if self._writer.partitions else None
 
     def denied(self, request: object, path: str, ruleset: Ruleset, labels: Labels, infos: Sequence[RateInfo]) -> Answer:
@@ -57,11 +59,15 @@ class Answering:
         most, longest_ns = 0, -1
         for index in labels.told:
             info = infos[index]
-            after_ns = info.reset_after_ns if info.allowed else info.retry_after_ns
-            if not info.allowed and after_ns > longest_ns:
+            if info.allowed:
+                known += info.limit, info.remaining, (info.reset_after_ns + UP_NS) // NS_PER_SECOND
+                continue
+            retry_ns = info.retry_after_ns
+            # Below zero, which no time of an allowed one is.
+            known += info.limit, info.remaining, ~((retry_ns + UP_NS) // NS_PER_SECOND)
+            if retry_ns > longest_ns:
                 # The tightest: of two that last as many seconds, the nanoseconds decide.
-                most, longest_ns = index, after_ns
-            known += (info.allowed, info.limit, info.remaining, (after_ns + UP_NS) // NS_PER_SECOND)
+                most, longest_ns = index, retry_ns
         known.append(most)
         seen = tuple(known)
         answer = ruleset.answers.get(seen)

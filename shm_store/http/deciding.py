@@ -1,8 +1,8 @@
 """Decides on requests: one function for any number of rules, from the keys to the outcome, counters and log lines.
 
-Each request takes these steps: covering rules, keys, one call of the store, counters, and header fields. Rare cases
-branch off at their step and come back. They are failures, keys in several slots, and reservations. A limiter around
-this one, and rules that have decided before the request was routed, are rare too.
+Each request takes these steps: covering rules, keys, one call of the store, counters, and header fields. `decide` has
+them in line, and leaves rare cases to other functions. They are failures, keys in several slots, and reservations. A
+limiter around this one, and rules that have decided before the request was routed, are rare too.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 
 from shm_store.core.limiter import KeyReserve, RateLimiter
 from shm_store.core.tally import NEAR, RequestTally
+from shm_store.durations import NS_PER_SECOND
 from shm_store.errors import CostError, StoreError
 from shm_store.http.answering import Answering
 from shm_store.http.counting import Fate, count
@@ -20,11 +21,12 @@ from shm_store.http.denial_log import DenialLog
 from shm_store.http.error_log import ErrorLog
 from shm_store.http.nesting import Nested
 from shm_store.http.outcome import NO_FIELDS, UNLIMITED, Outcome
+from shm_store.http.planning.plan import RunningPlan
 from shm_store.http.planning.rules import Rule
 from shm_store.http.planning.rulesets import Charge, Ruleset, covering
-from shm_store.http.responses.headers import Labels
+from shm_store.http.responses.headers import UP_NS, Labels
 from shm_store.http.settlement import RequestReservation, Reserved
-from shm_store.http.taking import Taking, Undecided, settled
+from shm_store.http.taking import Taken, Taking, Undecided, settled
 from shm_store.quota import Quota
 from shm_store.rate_info import RateInfo
 
@@ -35,6 +37,7 @@ class Deciding:
     def __init__(
         self,
         store: RateLimiter,
+        running: RunningPlan,
         answering: Answering,
         nested: Nested,
         *,
@@ -42,8 +45,13 @@ class Deciding:
         error_log: ErrorLog,
         denial_log: DenialLog,
         mounts: Callable[[Any], Collection[str]],
+        is_exempt: Callable[[str, str], bool] | None,
     ) -> None:
-        self._store = store
+        """Decide by the plan in force; `is_exempt` tells by method and path, None if nothing is exempt."""
+        # The methods of a store are often its own functions, which take longer to find.
+        self._take, self._take_all = store.take, store.take_all
+        self._running = running
+        self._policies = running.policies
         self._answering = answering
         self._allowed = answering.allowed
         self._partitioned = answering.partitioned
@@ -52,94 +60,131 @@ class Deciding:
         self._error_log = error_log
         self._denial_log = denial_log
         self._mounts = mounts
+        self._is_exempt = is_exempt
         self._taking = Taking(store, error_log)
+        self._is_common = answering.is_common
+        self._is_short = self._partitioned is None and not self._taking.is_split
 
-    def decide(  # noqa: C901, PLR0912, PLR0917 - each call costs 1% of a request
+    def decide(  # noqa: C901, PLR0911, PLR0912 - each call costs 1% of a request
+        self, request: object, method: str, path: str, before: Outcome = UNLIMITED, ruleset: Ruleset | None = None
+    ) -> Outcome:
+        """Take from the buckets of all rules that cover a request, or from none of them.
+
+        A rule does not apply to a request without its key. `before` is the outcome so far. Without a ruleset these are
+        the rules that need no route, for a request that is not exempt. If further rules may follow, the request is not
+        counted, and its units are reserved.
+        """
+        may_follow = False
+        if ruleset is None:
+            if self._is_exempt is not None and self._is_exempt(method, path):
+                return before
+            plan = self._running.plan
+            if plan.source is not self._policies.current:
+                plan = self._running.current()
+            ruleset = plan.early
+            may_follow = plan.needs_routes and plan.may_follow(request, method, path, self._mounts)
+        charge, said = None, ruleset.said
+        if said is not None and before is UNLIMITED and method != "OPTIONS":
+            try:
+                charge = ruleset.charges[said(request)]
+            except (StoreError, TypeError):
+                # Each rule has its own error, and reads what has no hash: in `_charge`.
+                charge = None
+        if charge is None or may_follow or ruleset.reserves or not self._is_short:
+            return self._decide(request, method, path, ruleset, charge, may_follow=may_follow, before=before)
+        # Nearly every request. Below in line: see `_decide`.
+        ruleset, takes = charge.rules, charge.takes
+        if not takes:
+            return before
+        infos: Sequence[RateInfo]
+        try:
+            if ruleset.takes_one:
+                ((key, quota, cost),) = takes
+                infos = (self._take(key, cost, quota),)  # type: ignore[arg-type]  # such a rule has a Quota
+            else:
+                infos = self._take_all(takes, shadow=ruleset.shadow)  # type: ignore[arg-type]  # as above
+        except StoreError as error:
+            undecided = Undecided()
+            taken = self._taking.despite(error, charge, undecided, reserve=False)
+            return self._conclude(request, path, taken, undecided)
+        for info in infos:
+            if not info.allowed:
+                return self._denied(request, path, charge, infos)
+        rules, labels = ruleset.rules, ruleset.labels
+        if ruleset.told is None or not self._is_common:
+            count(self._requests, "served", rules, infos)
+            return Outcome(rules, infos, labels, self._allowed(labels, infos), None, None, charge.hashes)
+        # In one loop, in line: see `count` and `HeaderWriter.allowed`.
+        members, is_usual = "", True
+        for tally, index, head, usual in ruleset.told:
+            info = infos[index]
+            limit, remaining, reset_ns = info.limit, info.remaining, info.reset_after_ns
+            tally.allowed[()] += 1
+            if remaining * NEAR < limit:
+                tally.near_limit[()] += 1
+            if limit != usual or not reset_ns:
+                # An override, or units in flight, whose end is unknown.
+                is_usual = False
+            members = f"{members}{head}{remaining};t={(reset_ns + UP_NS) // NS_PER_SECOND}"
+        if shadow := ruleset.shadow:
+            count(None, "served", [rules[index] for index in shadow], [infos[index] for index in shadow])
+        self._requests.allowed[()] += 1
+        fields = {"ratelimit-policy": labels.policies, "ratelimit": members}
+        if not is_usual:
+            fields = self._allowed(labels, infos)
+        return Outcome(rules, infos, labels, fields, None, None, charge.hashes)
+
+    def _denied(self, request: object, path: str, charge: Charge, infos: Sequence[RateInfo]) -> Outcome:
+        """Return the outcome of a request that a rule does not allow, but for the rare cases of `_conclude`."""
+        ruleset, takes = charge.rules, charge.takes
+        if ruleset.shadow:
+            return self._conclude(request, path, (charge, infos, ()), Undecided())
+        rules = ruleset.rules
+        for index in ruleset.positions:
+            # In line: see `count` and `_log_denials`.
+            rule, info = rules[index], infos[index]
+            if info.allowed:
+                rule.tally.overruled[()] += 1
+            else:
+                rule.tally.denied[()] += 1
+                self._denial_log.record(rule, takes[index][0], info)
+        self._requests.denied[()] += 1
+        labels = ruleset.labels
+        return Outcome(rules, infos, labels, NO_FIELDS, self._answering.denied(request, path, ruleset, labels, infos))
+
+    def _decide(
         self,
         request: object,
         method: str,
         path: str,
         ruleset: Ruleset,
-        may_follow: bool,  # noqa: FBT001 - see above
+        charge: Charge | None,
+        *,
+        may_follow: bool,
         before: Outcome,
     ) -> Outcome:
-        """Take from the buckets of all rules that cover a request, or from none of them.
-
-        A rule does not apply to a request without its key. If further rules may follow, the request is not counted, and
-        its units are reserved. `before` is the outcome so far.
-        """
-        charge = undecided = reservation = None
-        infos: Sequence[RateInfo] | None = None
-        said = ruleset.said
-        if said is not None and before is UNLIMITED and method != "OPTIONS":
-            try:
-                charge = ruleset.charges[said(request)]
-            except (StoreError, TypeError):
-                # Each rule has its own error, and reads what has no hash: below.
-                charge = None
+        """Decide on any request; find its charge if that is None."""
+        undecided = Undecided()
         if charge is None:
-            charge, undecided = self._charge(request, method, path, ruleset, before)
-        ruleset, takes, hashes = charge
-        if not takes and undecided is None:
+            charge = self._charge(request, method, path, ruleset, undecided, before=before)
+        if not charge.takes and not undecided:
             return before
-        taking = self._taking
-        if undecided is None and not taking.is_split:
-            try:
-                if ruleset.takes_one and not may_follow:
-                    # In line: see `together`.
-                    ((key, quota, cost),) = takes
-                    infos = (self._store.take(key, cost, quota),)  # type: ignore[arg-type]  # such a rule has a Quota
-                else:
-                    infos, reservation = taking.together(ruleset, takes, may_follow)
-            except CostError:
-                # The other rules answer, too: in `by_slots`.
-                infos = None
-            except StoreError as error:
-                undecided, charge, infos = Undecided(), Charge(ruleset.of(()), (), ()), ()
-                undecided.fail(error, ruleset.rules, self._error_log)
-            else:
-                if reservation is None and before is UNLIMITED and self._partitioned is None:
-                    # Nearly every request; `_conclude` would do the same.
-                    rules, labels = ruleset.rules, ruleset.labels
-                    for info in infos:
-                        if not info.allowed:
-                            break
-                    else:
-                        for index in ruleset.positions:
-                            # In line: see `count`.
-                            tally, info = rules[index].tally, infos[index]
-                            tally.allowed[()] += 1
-                            if info.remaining * NEAR < info.limit:
-                                tally.near_limit[()] += 1
-                        self._requests.allowed[()] += 1
-                        return Outcome(rules, infos, labels, self._allowed(labels, infos), None, None, hashes)
-                    if not ruleset.shadow:
-                        self._log_denials(ruleset, takes, infos)
-                        count(self._requests, "denied", rules, infos)
-                        answer = self._answering.denied(request, path, ruleset, labels, infos)
-                        return Outcome(rules, infos, labels, NO_FIELDS, answer)
-        reserved: Sequence[Reserved] = () if reservation is None else (Reserved(ruleset.rules, reservation),)
-        undecided = Undecided() if undecided is None else undecided
-        if infos is None:
-            charge, infos, reserved = taking.by_slots(charge, undecided, reserve=may_follow)
-        return self._conclude(
-            request, path, charge, infos, undecided, reserved=reserved, may_follow=may_follow, before=before
-        )
+        taken = self._taking.taken(charge, undecided, reserve=may_follow)
+        return self._conclude(request, path, taken, undecided, may_follow=may_follow, before=before)
 
     def _conclude(
         self,
         request: object,
         path: str,
-        charge: Charge,
-        infos: Sequence[RateInfo],
+        taken: Taken,
         undecided: Undecided,
         *,
-        reserved: Sequence[Reserved],
-        may_follow: bool,
-        before: Outcome,
+        may_follow: bool = False,
+        before: Outcome = UNLIMITED,
     ) -> Outcome:
-        """Return the outcome of a request by the rules of `charge`, and count and log it."""
-        ruleset, takes, hashes = charge
+        """Return the outcome of a request by the rules that have decided, and count and log it."""
+        charge, infos, reserved = taken
+        ruleset, takes, hashes = charge.rules, charge.takes, charge.hashes
         labels = ruleset.labels
         if self._partitioned is not None:
             labels = self._partitioned(labels, [key for key, _, _ in takes])
@@ -188,18 +233,16 @@ class Deciding:
             settled(lambda: reservation.settle(status), self._error_log)
 
     def _charge(
-        self, request: object, method: str, path: str, ruleset: Ruleset, before: Outcome
-    ) -> tuple[Charge, Undecided | None]:
-        """Return the takes of a request, and the rules whose keys cannot be made; None for none of these."""
+        self, request: object, method: str, path: str, ruleset: Ruleset, undecided: Undecided, *, before: Outcome
+    ) -> Charge:
+        """Return the takes of a request; add the rules whose keys cannot be made to `undecided`."""
         if not ruleset.covers_all:
             ruleset = ruleset.of(tuple(covering(ruleset.rules, request, method, path, self._mounts)))
-        undecided: Undecided | None = None
         rules, takes, hashes = [], [], []
         for rule in ruleset.rules:
             try:
                 key = rule.key_of(request, method)
             except StoreError as error:
-                undecided = Undecided() if undecided is None else undecided
                 undecided.fail(error, (rule,), self._error_log)
             else:
                 if key is not None and not (before.hashes and self._nested.leaves_out(rule, key, before)):
@@ -208,7 +251,7 @@ class Deciding:
                     hashes.append(hash(key))
         if len(rules) < len(ruleset.rules):
             ruleset = ruleset.of(tuple(rules))
-        return Charge(ruleset, tuple(takes), tuple(hashes)), undecided
+        return Charge(ruleset, tuple(takes), tuple(hashes))
 
     def _count(
         self, before: Outcome, fate: Fate, ruleset: Ruleset, infos: Sequence[RateInfo], undecided: Undecided

@@ -8,6 +8,7 @@ enforced. A bucket that is smaller than the cost of its rule denies. The store t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import TypeAlias
 
 from shm_store.core.backend import Backed
 from shm_store.core.limiter import KeyReserve, RateLimiter
@@ -51,6 +52,10 @@ def settled(settle: Callable[[], None], log: ErrorLog) -> None:
         log.record(error, "units not given back")
 
 
+#: The charge of the rules that have decided, their answers, and the reservations to settle.
+Taken: TypeAlias = tuple[Charge, Sequence[RateInfo], Sequence[Reserved]]
+
+
 class Taking:
     """Takes from one store."""
 
@@ -62,10 +67,7 @@ class Taking:
         self.is_split = self._partition is not None
 
     def together(
-        self,
-        ruleset: Ruleset,
-        takes: Sequence[KeyReserve],
-        reserve: bool,  # noqa: FBT001 - a name would cost every request
+        self, ruleset: Ruleset, takes: Sequence[KeyReserve], *, reserve: bool
     ) -> tuple[Sequence[RateInfo], Reservation | None]:
         """Take for every rule, or for none, by one call of the store; reserve if a rule does, or with `reserve`.
 
@@ -84,9 +86,25 @@ class Taking:
             return [self._store.take(key, cost, quota)], None  # type: ignore[arg-type]  # such a rule has a Quota
         return self._store.take_all(takes, shadow=ruleset.shadow), None  # type: ignore[arg-type]  # see above
 
-    def by_slots(
-        self, charge: Charge, undecided: Undecided, *, reserve: bool
-    ) -> tuple[Charge, Sequence[RateInfo], Sequence[Reserved]]:
+    def taken(self, charge: Charge, undecided: Undecided, *, reserve: bool) -> Taken:
+        """Take for the rules of a charge; add those that do not decide to `undecided`, which has those without key."""
+        if undecided or self.is_split:
+            return self.by_slots(charge, undecided, reserve=reserve)
+        try:
+            infos, reservation = self.together(charge.rules, charge.takes, reserve=reserve)
+        except StoreError as error:
+            return self.despite(error, charge, undecided, reserve=reserve)
+        return charge, infos, () if reservation is None else (Reserved(charge.rules.rules, reservation),)
+
+    def despite(self, error: StoreError, charge: Charge, undecided: Undecided, *, reserve: bool) -> Taken:
+        """Do the same as `taken`, after one call of the store for all rules has raised an error."""
+        if isinstance(error, CostError):
+            # The other rules answer, too.
+            return self.by_slots(charge, undecided, reserve=reserve)
+        undecided.fail(error, charge.rules.rules, self._log)
+        return Charge(charge.rules.of(()), (), ()), (), ()
+
+    def by_slots(self, charge: Charge, undecided: Undecided, *, reserve: bool) -> Taken:
         """Take in one slot after another; refund those before one that denies.
 
         All rules that do not decide are added to `undecided`. `reserve` reserves even if no rule asks for it.
@@ -154,7 +172,7 @@ class Taking:
                 if is_denied:
                     infos = self._look(ruleset, takes)
                 else:
-                    infos, reservation = self.together(ruleset, takes, reserve)
+                    infos, reservation = self.together(ruleset, takes, reserve=reserve)
             except CostError as error:
                 index = rest[error.index]
                 rule = charge.rules.rules[index]

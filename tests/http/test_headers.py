@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-import msgspec
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from shm_store import Concurrency, Quota, RateInfo, ShmStore
 from shm_store.durations import NS_PER_SECOND
 from shm_store.errors import ConfigurationError
 from shm_store.falcon import Headers, RateLimitMiddleware
-from shm_store.http.responses.headers import HeaderWriter, Label, Labels, label
+from shm_store.http.responses.headers import HeaderWriter, Labels, label
 from shm_store.quota import LIMIT_MAX
 from tests.http.exchange import INTEGER_MAX, exchange, members
 from tests.http.service import CLIENT
@@ -215,48 +212,3 @@ def test_headers_are_one_value_however_they_are_written() -> None:
     """A jitter as text or as a number makes equal values."""
     assert Headers(retry_jitter="1500ms") == Headers(retry_jitter=1.5)
     assert [Headers(retry_jitter=jitter).retry_jitter_s for jitter in (0, "1ms", 1, 1.5, "1min")] == [0, 1, 1, 2, 60]
-
-
-LIMITS: Final[list[Quota | Concurrency]] = [
-    QUOTA,
-    Quota(5, "1500ms"),
-    Quota(LIMIT_MAX, "1s"),
-    Quota(20, "1s", burst=40, algorithm="gcra"),
-    Concurrency(4),
-]
-NAMES: Final = st.lists(st.sampled_from("abcde"), min_size=1, max_size=4, unique=True)
-
-
-@st.composite
-def decisions(draw: st.DrawFn) -> tuple[list[Label], list[RateInfo]]:
-    """Return the labels of some policies, and what each has answered to an allowed request."""
-    labels, infos = [], []
-    for name in draw(NAMES):
-        limit = draw(st.sampled_from(LIMITS))
-        labels.append(label(name, limit, shadow=draw(st.sampled_from([False, False, True]))))
-        most = limit.limit if isinstance(limit, Concurrency) else limit.most
-        most = draw(st.sampled_from([most, most, most, 1, INTEGER_MAX + 1]))
-        reset_after_ns = 0 if isinstance(limit, Concurrency) else draw(st.integers(1, YEARS_100_NS))
-        infos.append(RateInfo(True, most, most * draw(st.integers(0, 100)) // 100, reset_after_ns))
-    return labels, infos
-
-
-@settings(max_examples=300, deadline=None)
-@given(
-    headers=st.builds(
-        Headers,
-        version=st.sampled_from(["draft-11", "draft-11", None]),
-        legacy=st.sampled_from([False, False, True]),
-        partition_key=st.sampled_from([None, None, SECRET]),
-    ),
-    decided=decisions(),
-)
-def test_fields_prepared_beforehand_say_what_each_policy_says(
-    headers: Headers, decided: tuple[list[Label], list[RateInfo]]
-) -> None:
-    """The fields of which most was written before the request are those that are written label by label."""
-    each, infos = decided
-    writer, labels = HeaderWriter(headers), Labels.of(each)
-    if writer.partitions:
-        labels = writer.partitioned(labels, [by.name for by in each])
-    assert writer.allowed(labels, infos) == writer.allowed(msgspec.structs.replace(labels, heads=None), infos)

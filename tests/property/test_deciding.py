@@ -19,6 +19,7 @@ from shm_store.http.outcome import UNLIMITED
 from shm_store.http.taking import Undecided
 from shm_store.policy import Policy
 from tests.clock import Clock
+from tests.http.exchange import INTEGER_MAX
 from tests.segments import new_segment_name
 
 CLIENTS: Final = ("203.0.113.7", "203.0.113.8")
@@ -45,7 +46,7 @@ def _policies(draw: st.DrawFn) -> list[Policy]:
     return [
         Policy(
             name=f"p{number}",
-            quota=f"{draw(st.integers(1, 7))}/{draw(intervals)}",
+            quota=f"{draw(st.integers(1, 7) | st.sampled_from([INTEGER_MAX, INTEGER_MAX + 1]))}/{draw(intervals)}",
             algorithm=draw(algorithms),
             mode=draw(st.sampled_from(["enforce", "enforce", "shadow"])),
         )
@@ -70,27 +71,26 @@ def test_short_way_is_the_long_way(store: ShmStore, clock: Clock) -> None:
     @given(
         policies=_policies(),
         asked=st.lists(st.tuples(st.sampled_from(CLIENTS), st.sampled_from(["/", "/a"])), min_size=4, max_size=12),
-        legacy=st.booleans(),
+        headers=st.builds(Headers, version=st.sampled_from(["draft-11", "draft-11", None]), legacy=st.booleans()),
         override=st.sampled_from([None, None, 2]),
     )
-    def check(policies: list[Policy], asked: Sequence[tuple[str, str]], override: int | None, *, legacy: bool) -> None:
+    def check(policies: list[Policy], asked: Sequence[tuple[str, str]], override: int | None, headers: Headers) -> None:
         store.reset_all()
-        middleware = RateLimitMiddleware(store, policies=policies, headers=Headers(legacy=legacy))
+        middleware = RateLimitMiddleware(store, policies=policies, headers=headers)
         if override is not None:
             store.set(f"p0:client:{CLIENTS[0]}", override, "1h")
-        ruleset, deciding = middleware._limiter._running.plan.early, middleware._limiter._deciding
+        ruleset, deciding = middleware._limiter._running.plan.early, middleware._limiter.deciding
         assert ruleset.said is not None
         for address, path in asked:
             request = falcon.Request(falcon.testing.create_environ(path, remote_addr=address))
             before = _counted(middleware)
             outcome = middleware._limiter.decide(request, "GET", path)
             between = _counted(middleware)
-            charge, undecided = deciding._charge(request, "GET", path, ruleset, UNLIMITED)
-            assert (ruleset.charges[ruleset.said(request)], undecided) == (charge, None)
-            again = deciding._conclude(
-                request, path, charge, outcome.decisions, Undecided(), reserved=(), may_follow=False, before=UNLIMITED
-            )
-            assert again == outcome
+            undecided = Undecided()
+            charge = deciding._charge(request, "GET", path, ruleset, undecided, before=UNLIMITED)
+            assert ruleset.charges[ruleset.said(request)] == charge
+            again = deciding._conclude(request, path, (charge, outcome.decisions, ()), undecided)
+            assert (again, undecided) == (outcome, {})
             assert between - before == _counted(middleware) - between
             seen["allowed" if outcome.answer is None else "denied"] += 1
             clock.advance(0.25)

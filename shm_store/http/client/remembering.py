@@ -27,7 +27,7 @@ class Remembered(dict[K, V]):
 
     def remember(self, key: K, value: V, *parts: object) -> None:
         """Keep a value; `parts` are the objects beside these two that are kept with them, but for items of tuples."""
-        size = _ENTRY + sum(map(_size, (key, value, *parts)))
+        size = _ENTRY + sum(map(bytes_of, (key, value, *parts)))
         if size > self._left:
             self.clear()
             self._left = BYTES_MAX
@@ -36,5 +36,6 @@ class Remembered(dict[K, V]):
             self[key] = value
 
 
-def _size(kept: object) -> int:
-    return sys.getsizeof(kept) + (sum(map(_size, kept)) if isinstance(kept, tuple) else 0)
+def bytes_of(kept: object) -> int:
+    """Return how many bytes a value keeps, those of a tuple's items among them."""
+    return sys.getsizeof(kept) + (sum(map(bytes_of, kept)) if isinstance(kept, tuple) else 0)

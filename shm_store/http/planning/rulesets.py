@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
+
+import msgspec
 
 from shm_store.core.limiter import KeyReserve
-from shm_store.http.client.remembering import Remembered
+from shm_store.http.client.remembering import Remembered, bytes_of
 from shm_store.http.planning.rules import Rule
 from shm_store.http.responses.answers import Answer
 from shm_store.http.responses.headers import Labels
@@ -16,7 +18,7 @@ from shm_store.policy import paths
 _KNOWN_MAX = 256
 
 
-class Charge(NamedTuple):
+class Charge(msgspec.Struct, frozen=True):
     """The takes of one request.
 
     Attributes:
@@ -29,6 +31,10 @@ class Charge(NamedTuple):
     takes: tuple[KeyReserve, ...]
     hashes: tuple[int, ...]
 
+    def __sizeof__(self) -> int:
+        """Return how many bytes it keeps, those of its takes and hashes among them."""
+        return super().__sizeof__() + bytes_of(self.takes) + bytes_of(self.hashes)
+
 
 class Ruleset:
     """Rules in the order of their decisions.
@@ -37,6 +43,7 @@ class Ruleset:
         rules: The rules.
         positions: Their positions: `zip` would take thrice the time.
         labels: Their labels in header fields.
+        told: For each rule that header fields tell of, its tally and what `Labels.usual` returns; None as there.
         shadow: The positions of those in shadow mode.
         reserves: Whether one of them settles its units when the request is over.
         takes_one: Whether there is one rule, and it needs nothing but a take.
@@ -51,7 +58,12 @@ class Ruleset:
         self.rules = rules
         self.positions = tuple(range(len(rules)))
         self.labels = Labels.of(rule.label for rule in rules)
-        self.shadow = [index for index, rule in enumerate(rules) if rule.shadow]
+        # A store knows the empty tuple at once.
+        self.shadow = tuple([index for index, rule in enumerate(rules) if rule.shadow])
+        usual = self.labels.usual()
+        self.told = (
+            None if usual is None else [(rules[index].tally, index, head, limit) for index, head, limit in usual]
+        )
         self.reserves = any(rule.reserves for rule in rules)
         self.takes_one = len(rules) == 1 and not self.shadow and not self.reserves
         self.covers_all = not any(rule.methods or rule.paths or rule.exempt for rule in rules)

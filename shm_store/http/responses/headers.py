@@ -140,23 +140,28 @@ class Labels(msgspec.Struct, frozen=True):
         each: The labels, in the order of the decisions.
         told: The positions of those that the fields tell of.
         policies: The value of `RateLimit-Policy` for buckets without an override.
-        heads: Of each label that the fields tell of its position, its head, and the limit that `policies` has; None if
-            the fields are not to be made of these.
     """
 
     each: tuple[Label, ...]
     told: tuple[int, ...] = ()
     policies: str = ""
-    heads: tuple[tuple[int, str, int], ...] | None = None
 
     @classmethod
     def of(cls, each: Iterable[Label]) -> Labels:
         """Return the labels `each`, and prepare their fields."""
         each = tuple(each)
         told = tuple(index for index, by in enumerate(each) if not by.shadow)
-        heads = tuple((index, each[index].head, each[index].limit) for index in told)
-        is_alike = told and not any(each[index].pk or each[index].limit > _INTEGER_MAX for index in told)
-        return cls(each, told, ", ".join([each[index].policy for index in told]), heads if is_alike else None)
+        return cls(each, told, ", ".join([each[index].policy for index in told]))
+
+    def usual(self) -> list[tuple[int, str, int]] | None:
+        """Return the position of each label that the fields tell of, what precedes its remaining units, and its limit.
+
+        None if the fields need more than these where all buckets have their usual limits.
+        """
+        labels = [(index, self.each[index]) for index in self.told]
+        if not labels or any(by.pk or by.limit > _INTEGER_MAX for _, by in labels):
+            return None
+        return [(index, (", " if index > self.told[0] else "") + by.head, by.limit) for index, by in labels]
 
     def enforced(self, infos: Sequence[RateInfo]) -> list[RateInfo]:
         """Return the answers that may be the tightest.
@@ -177,8 +182,8 @@ class HeaderWriter:
     def __init__(self, headers: Headers) -> None:
         self._draft = headers.version is not None
         self._legacy = headers.legacy
-        # The draft's fields and no others.
-        self._is_common = self._draft and not self._legacy
+        #: Whether it writes the draft's fields and no others.
+        self.is_common = self._draft and not self._legacy
         secret = headers.partition_key or ""
         # A hash takes keys of 64 bytes at most.
         self._secret = hashlib.blake2b(secret.encode("utf-8", "surrogatepass"), digest_size=32).digest()
@@ -193,18 +198,10 @@ class HeaderWriter:
 
     def allowed(self, labels: Labels, infos: Sequence[RateInfo]) -> Fields:
         """Return the fields of an allowed request, by the labels of its policies and their answers."""
-        if labels.heads is None or not self._is_common:
-            enforced = labels.enforced(infos)
-            return self._limits(labels, infos, _up_s(tightest(enforced).reset_after_ns) if enforced else 0)
-        members = []
-        for index, head, limit in labels.heads:
-            info = infos[index]
-            # An override, or units in flight, whose end is unknown.
-            if info.limit != limit or not info.reset_after_ns:
-                return self._limits(labels, infos, 0)
-            # In line: see `_member`.
-            members.append(f"{head}{info.remaining};t={(info.reset_after_ns + UP_NS) // NS_PER_SECOND}")
-        return {"ratelimit-policy": labels.policies, "ratelimit": ", ".join(members)}
+        if not self._legacy:
+            return self._limits(labels, infos, None)
+        enforced = labels.enforced(infos)
+        return self._limits(labels, infos, _up_s(tightest(enforced).reset_after_ns) if enforced else 0)
 
     def retry_s(self, infos: Sequence[RateInfo]) -> int:
         """Return after how many seconds a client may try again that was denied with these answers.
