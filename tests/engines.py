@@ -103,7 +103,7 @@ class Server:
         self._process.wait(PATIENCE_S)
 
     def freeze(self) -> None:
-        """Let it answer nobody."""
+        """Let it answer no client."""
         os.kill(self.pid, signal.SIGSTOP)
 
     def thaw(self) -> None:

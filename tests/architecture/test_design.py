@@ -11,7 +11,7 @@ PACKAGES: Final = {path.parent.name for path in (ROOT / "shm_store" / "table").g
 
 
 def test_design_places_every_module_of_the_table() -> None:
-    """What a reader is told to read, and the picture beside it, leave out no module of shm_store/table."""
+    """The reading order and the picture beside it leave out no module of shm_store/table."""
     text = (ROOT / "docs" / "design.md").read_text()
     read, _, rest = text.partition("## The shape of it")
     picture = rest.split("```")[1]

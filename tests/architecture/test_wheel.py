@@ -1,4 +1,4 @@
-"""What is published: the library, typed, and nothing of the checkout around it."""
+"""The published wheel: the library, typed, and nothing of the checkout around it."""
 
 from __future__ import annotations
 

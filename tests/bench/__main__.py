@@ -53,7 +53,7 @@ def main() -> None:
     """Run what the command line asks for; exit with 1 if any of it failed."""
     arguments = _arguments()
     results = arguments.results / "quick" if arguments.quick else arguments.results
-    # What is kept elsewhere is to stand beside what is kept here, not instead of it.
+    # Figures kept elsewhere are to stand beside those kept here, not replace them.
     wanted = arguments.modules or [*MODULES, *[REPORT] * (arguments.results == RESULTS)]
     bounds = BOUNDS in wanted
     modules = [name for name in MODULES if name in wanted or (bounds and name in BOUNDED)]

@@ -1,7 +1,7 @@
 """Crew: processes that each have the store open, begin to work at one instant and stop at another.
 
-A process is told its work, says that it is ready, and is then told when to begin: no process is measured while another
-still starts. What all of them say they took is compared with what the store counted.
+A process gets its work, reports that it is ready, and then gets the sign to begin: no process is measured while
+another still starts. The takes that all of them report are compared with those that the store counted.
 """
 
 from __future__ import annotations

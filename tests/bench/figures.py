@@ -1,7 +1,7 @@
 """Figures: what a benchmark measured, round by round, so that a ratio compares only what was measured side by side.
 
-The machine's speed changes from one second to the next. Whatever is compared is therefore measured in turn, in rounds,
-and a ratio is made within each round: its median is the result, and the quartiles of the rounds are its spread.
+The machine's speed changes from one second to the next. Figures that are compared are therefore measured in turn, in
+rounds, and a ratio is made within each round: its median is the result, and the quartiles of the rounds are its spread.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Figure(msgspec.Struct, frozen=True):
     """One quantity, measured once in each round.
 
     Attributes:
-        name: What was measured; within its group the name of one figure.
+        name: The measured thing; within its group the name of one figure.
         unit: Its unit: "ns", "/s", "bytes" …; "" for a ratio.
         values: One value a round.
     """
@@ -77,7 +77,7 @@ class Group(msgspec.Struct, frozen=True):
     Attributes:
         name: The name of its module.
         how: How it was measured, one sentence.
-        figures: What came out.
+        figures: The results.
     """
 
     name: str

@@ -33,11 +33,11 @@ Opened = Callable[[], AbstractContextManager[Call]]
 
 
 class Peer(NamedTuple):
-    """A limiter that somebody else wrote.
+    """A limiter of another project.
 
     Attributes:
         name: Package and algorithm.
-        scope: Who shares a limit.
+        scope: The processes that share a limit.
         open: Makes it, ready for calls, and ends whatever it has started.
     """
 

@@ -93,7 +93,7 @@ def _throughput(drawn: Canvas, figures: Mapping[str, Summary]) -> bool:
     for figure in figures.values():
         if figure.unit == "/s" and (match := _COUNT.fullmatch(figure.name)):
             series.setdefault(match["case"] or "", {})[match["count"]] = figure
-    # What has no case, as of one process, belongs to all.
+    # A figure without a case, as of one process, belongs to all.
     common = series.pop("", {})
     series = {case: common | points for case, points in series.items()}
     return _drawn(drawn, series, "takes per second", "number of processes")

@@ -67,7 +67,7 @@ def keys_of(keys: Sequence[str]) -> Mapping[str, Sequence[str]]:
 def _crowds(extent: Extent) -> Iterator[Figure]:
     with crew(max(COUNTS), f"shm-store-bench-{os.getpid()}-processes") as processes:
         kinds = keys_of(processes.keys(max(COUNTS)))
-        # What a process does once only belongs to no case.
+        # Work that a process does once belongs to no case.
         processes.rate([taking(key) for key in kinds[case(max(COUNTS), "one key")]], extent.seconds)
         one, *several = in_turn(
             {name: _rate(processes, keys, extent) for name, keys in kinds.items()}, extent.rounds, "/s"

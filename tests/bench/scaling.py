@@ -15,7 +15,7 @@ STRIPES: Final = (16, 64, 256, 1024)
 #: As many as there are by default.
 _DEFAULT: Final = 64
 SKEWS: Final[Mapping[str, Callable[[int], list[float]]]] = {"one key": one_key, "Zipf": zipf, "uniform": uniform}
-#: What a process does between two takes, beside what the take itself does outside of its hold, in ns.
+#: The work of a process between two takes, besides the take's own work outside of its hold, in ns.
 _LOADS: Final = {"takes only": 0, "requests of 0.1 ms": 100_000}
 _TAKES_ONLY: Final = next(iter(_LOADS))
 _ENOUGH: Final = 0.95

@@ -59,7 +59,7 @@ def _both(processes: Crew, keys: list[str], seconds: float) -> Mapping[str, floa
 
 
 def _pinned(processor: int, work: Work, store: ShmStore, stop_ns: int) -> Done:
-    """Do the work on the first processor, or on the last: who looks must run while the other does."""
+    """Do the work on the first processor, or on the last: the process that looks must run while the other does."""
     processors = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {sorted(processors)[processor]})
     try:

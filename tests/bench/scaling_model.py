@@ -70,7 +70,7 @@ def solve(network: Network, processes: int) -> Solution:
     queues = [0.0] * len(shares)
     at_stripes_ns = rate = 0.0
     for count in range(1, processes + 1):
-        # Who arrives finds what a network with one process less has on average.
+        # A process that arrives finds the average of a network with one process less.
         times = [share * hold_ns * (1 + queue) for share, queue in zip(shares, queues, strict=True)]
         at_stripes_ns = sum(times)
         rate = count / (think_ns + at_stripes_ns)

@@ -1,4 +1,4 @@
-"""What a limit costs on real servers under wrk: gunicorn with ours, with Redis and without, and nginx with its own.
+"""The cost of a limit on real servers under wrk: gunicorn with ours, with Redis and without, and nginx with its own.
 
 All servers run throughout and are loaded one at a time, in turn, with the same connections. Every run is checked: each
 answer has the status it must have, and the table has counted what wrk received.
@@ -37,7 +37,7 @@ from tests.bench.servers_start import (
 from tests.e2e.service import Service
 
 _KINDS: Final = (SYNC, GTHREAD, ASGI)
-#: What is compared with what, and by what name.
+#: The pairs of servers that are compared, and the short name of the second.
 _RATIOS: Final = (
     *((f"{each.kind}, {limiter}", f"{each.kind}, bare", "bare") for each in _KINDS for limiter in ("ours", "redis")),
     *((f"{each.kind}, ours", f"{each.kind}, redis", "redis") for each in _KINDS),

@@ -1,6 +1,6 @@
 """The application that gunicorn loads: one small JSON endpoint, bare or limited, for WSGI and for ASGI.
 
-`BENCH_LIMITER` says which limiter it has: "bare" none, "ours" shm_store's middleware as it is when nothing is chosen,
+`BENCH_LIMITER` names the limiter: "bare" none, "ours" shm_store's middleware as it is when nothing is chosen,
 "three" the same with three policies, "redis" the package limits on the server at `BENCH_REDIS`, in as little middleware
 as does the job.
 """
@@ -30,7 +30,7 @@ bind = os.environ["SERVICE_BIND"]
 workers = int(os.environ["SERVICE_WORKERS"])
 control_socket_disable = True
 """
-#: What a user of shm_store adds.
+#: The lines that a user of shm_store adds.
 HOOKS: Final = """
 import shm_store.gunicorn
 from shm_store.gunicorn import *

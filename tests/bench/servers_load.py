@@ -42,10 +42,10 @@ class Target:
     """A server to be loaded again and again.
 
     Args:
-        url: What is requested.
+        url: The URL that is requested.
         pids: Returns the processes that serve it.
         store: The table its requests are counted in, to be checked against what wrk received.
-        denied: Whether all its requests are to be denied, and not allowed.
+        denied: Whether its requests must all be denied, not allowed.
         passing: How many may pass nevertheless.
         takes: How many a request makes.
     """
@@ -76,7 +76,7 @@ class Target:
         """
         before, wrk_s, counted = self._cpu_s(), _children_s(), self._counted()
         got = _wrk(self._url, seconds)
-        # What is in flight when wrk stops is served and counted all the same, and costs time.
+        # Requests in flight when wrk stops are served and counted all the same, and cost time.
         counted = self._counted(settled=True) - counted
         cpu_s, wrk_s = self._cpu_s() - before, _children_s() - wrk_s
         self._check(got, counted)

@@ -112,7 +112,7 @@ def table(name: str, limit: int = AMPLE) -> Iterator[ShmStore]:
 
 
 class Location(msgspec.Struct, frozen=True):
-    """What is proxied under a prefix.
+    """The server proxied under a prefix.
 
     Attributes:
         upstream: Address of the server behind.
@@ -129,7 +129,7 @@ def nginx(directory: Path, locations: Mapping[str, Location]) -> Iterator[tuple[
 
     Args:
         directory: For everything it writes.
-        locations: What is served, by prefix, e.g. "/bare".
+        locations: The servers, by prefix, e.g. "/bare".
     """
     # Bound and never listening: nginx may bind the port too, and the kernel gives it to no one else.
     with closing(socket.socket()) as reservation:

@@ -17,7 +17,7 @@ from tests.bench.figures import Figure, Group, in_turn
 from tests.bench.populations import LOAD
 
 SIZES: Final = {"64k": 2**16, "1M": 2**20, "16M": 2**24}
-#: What the largest table becomes where the shared memory is too small for it.
+#: Sizes that replace the largest table's where the shared memory is too small for it.
 _SMALLER: Final = {"8M": 2**23, "4M": 2**22, "2M": 2**21}
 _SHM: Final = Path("/dev/shm")
 _WORKER_KEYS: Final = 100_000
@@ -27,7 +27,7 @@ R = TypeVar("R")
 
 
 class Memory(NamedTuple):
-    """What a process has in memory, in bytes."""
+    """The memory of a process, in bytes."""
 
     private: int
     shared: int
@@ -171,7 +171,7 @@ def _sweeps(size: str, rounds: int) -> list[Figure]:
 
 @contextmanager
 def _config(slots: int) -> Iterator[Config]:
-    """Name a table, and remove it at the end, whoever made it and whatever became of him."""
+    """Name a table, and remove it at the end, whichever process made it, alive or dead."""
     name = f"shm-store-bench-{os.getpid()}-startup"
     config = Config(limit=100, interval="1h", min_ttl=0, initial_size=slots, name=name)
     try:

@@ -25,7 +25,7 @@ from tests.bench.timing import CLOCK, HOW, Timer, in_processes, timer, write_tim
 TAKE: Final = "take"
 FLOOR_POSIX_IPC: Final = "floor, posix_ipc.Semaphore"
 FLOOR_SEMLOCK: Final = "floor, multiprocessing.SemLock"
-#: What a take is measured against; of everything else, how many takes it costs.
+#: The floors and the peer that a take is compared with; all else is compared with a take.
 _YARDSTICKS: Final = (FLOOR_POSIX_IPC, FLOOR_SEMLOCK, PEERS[0].name)
 #: What no such limiter can do without: lock, clock, one read, one write, unlock, and a result.
 _FLOOR: Final = (

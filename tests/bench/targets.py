@@ -18,7 +18,7 @@ class Target(NamedTuple):
     """A bound for the median of a figure.
 
     Attributes:
-        what: What is promised.
+        what: The promise.
         group: The group that has the figure.
         figure: Its name there.
         bound: The most that it may be, or the least.

@@ -20,7 +20,7 @@ OpenTable = Callable[..., ShmStore]
 
 
 class Ran(NamedTuple):
-    """What a command has answered."""
+    """The answer of a command."""
 
     code: int
     out: str

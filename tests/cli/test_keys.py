@@ -303,7 +303,7 @@ def test_reset_forgets_one_key(run: Run, open_table: OpenTable) -> None:
 
 
 def test_reset_all_asks_and_keeps_blocks(spawn: Run, open_table: OpenTable) -> None:
-    """Only who agrees has every key forgotten; what is blocked stays so."""
+    """Every key is forgotten only after the user agrees; blocked keys stay blocked."""
     store = open_table()
     spend(store, KEY, 2)
     store.set("vip", 100, "1h")

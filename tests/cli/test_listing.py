@@ -1,4 +1,4 @@
-"""`ls` lists what it was asked for, in the order it was asked for."""
+"""`ls` lists the keys that its options select, in the order that they name."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_ls_shows_what_is_in_flight(run: Run, open_table: OpenTable) -> None:
 
 
 def test_ls_hash_keeps_texts_to_itself(run: Run, open_table: OpenTable) -> None:
-    """With --hash no key is to be seen, but its digest, by which `get` finds it."""
+    """With --hash the output has no key but its digest, by which `get` finds it."""
     spend(open_table(), "api:secret", 2)
     for arguments in (["ls", "--hash"], ["ls", "--hash", "--json"]):
         said = run(*arguments)
@@ -113,7 +113,7 @@ def test_ls_hash_keeps_texts_to_itself(run: Run, open_table: OpenTable) -> None:
 
 
 def test_ls_without_labels_shows_digests(run: Run, open_table: OpenTable) -> None:
-    """A table that keeps no keys shows their digests, and says how to keep them."""
+    """Of a table that keeps no keys, `ls` shows the digests and a note on how to keep keys."""
     store = open_table(label_size=0)
     store.take("api:a", 1, Quota(7, "1min", algorithm="gcra"))
     said = run("ls")

@@ -94,7 +94,7 @@ def test_watch_counts_lines(run: Run, open_table: OpenTable) -> None:
 
 
 def test_watch_ends_when_the_segment_is_removed(open_table: OpenTable, spawn: Run) -> None:
-    """What is seen of a segment that was removed never changes again: the command says so."""
+    """A removed segment never changes again: the command reports the removal."""
     open_table()
     with _watching() as process:
         assert "absent" in _line(process)

@@ -40,7 +40,7 @@ def test_reservation_gives_back_what_was_not_used(store: RateLimiter) -> None:
 
 
 def test_reservation_takes_what_was_used_beyond_it(store: RateLimiter) -> None:
-    """More than was reserved is taken too, as far as it is there: no bucket owes anything."""
+    """Used units beyond the reserved ones are taken while the bucket has any: no bucket owes units."""
     store.reserve("a", 1).commit(3)
     assert store.get("a") == (5, 2)
     store.reserve("a", 1).commit(100)

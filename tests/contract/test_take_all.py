@@ -29,7 +29,7 @@ def test_take_all_takes_from_every_bucket(store: RateLimiter) -> None:
 
 
 def test_take_all_takes_from_none_if_one_denies(store: RateLimiter) -> None:
-    """A denial says which quotas deny; the others say what is left, and nothing was taken of any."""
+    """The denied takes are those whose quotas deny; the other answers have the units left, and nothing was taken."""
     store.take_all([("a", None, 1), ("b", TWO, 2), ("c", TEN, 8)])
     infos = store.take_all([("a", None, 1), ("b", TWO, 1), ("c", TEN, 3), ("d", None, 1)])
     assert [info.allowed for info in infos] == [True, False, False, True]
@@ -94,7 +94,7 @@ def test_take_all_reads_the_clock_once(store: RateLimiter, clock: Clock) -> None
 
 @pytest.mark.parametrize("cost", [0, -1, 6, True, 1.0, None])
 def test_take_all_with_a_cost_out_of_range_takes_nothing(store: RateLimiter, cost: object) -> None:
-    """The error says which of the takes it is."""
+    """The error has the position of the take."""
     with pytest.raises(CostError) as caught:
         store.take_all([("a", None, 1), ("b", None, cost)])  # type: ignore[list-item]
     assert (caught.value.index, caught.value.limit) == (1, 5)

@@ -1,4 +1,4 @@
-"""What a dead process held is freed once; what a stopped one holds is left to it."""
+"""Recovery frees the stripes of a dead process once, and leaves a stopped process its own."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ class Page:
     """One page of a browser of its own.
 
     Attributes:
-        complaints: What the page has logged as an error: exceptions, and what its security policy has blocked.
+        complaints: The errors that the page has logged: exceptions, and loads that its security policy has blocked.
     """
 
     def __init__(self, profile: Path) -> None:
@@ -118,7 +118,7 @@ class Page:
         )
 
     def type_into(self, selector: str, text: str) -> None:
-        """Put a text into a field in place of what is there, and press Enter."""
+        """Replace the text of a field, and press Enter."""
         self.run(f"(field => {{ field.value = ''; field.focus() }})(document.querySelector({json.dumps(selector)}))")
         self("Input.insertText", text=text)
         for kind in ("keyDown", "keyUp"):

@@ -1,4 +1,4 @@
-"""The example service, with a path that never answers and with a header that says which worker has answered."""
+"""The example service, with a path that never answers and with a header that names the worker of the answer."""
 
 from __future__ import annotations
 

@@ -118,6 +118,6 @@ class Life:
         while not self._over.wait(_SAMPLE_S):
             holders = self._holders()
             # They are read one after the other, and the lock may have passed on meanwhile. It never comes back, as a
-            # sweeper that gives it up ends: whoever has it in two readings had it all the time between them.
+            # sweeper that gives it up ends: a process that has it in two readings had it all the time between them.
             if len(holders) > 1 and len(both := holders & self._holders()) > 1:
                 self._doubles.append(both)

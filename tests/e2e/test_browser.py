@@ -1,4 +1,4 @@
-"""What a person sees in a browser, and what a script of a page can read, when a limit is reached."""
+"""A limit that is reached, as a person sees it in a browser and as a script of a page can read it."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def shown(tmp_path: Path) -> Callable[[str], list[str]]:
 
 
 def test_denied_navigation_shows_a_readable_page(make_service: MakeService, shown: Callable[[str], list[str]]) -> None:
-    """A person who follows a link once too often reads what happened and when to come back."""
+    """A browser that follows a link once too often shows what happened and when to come back."""
     # A worker may be waiting at a connection that the browser has opened for later.
     service = make_service(workers=WORKERS, limit=1, interval="1min")
     service.start()

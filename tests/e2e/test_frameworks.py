@@ -184,7 +184,7 @@ def test_supervised_sweeper_ends_with_the_last_worker(make_uvicorn: MakeUvicorn)
     service = make_uvicorn(limit=1)
     sweeper = service.sweeper()
     others = service.workers() | {service.pid}
-    # Stopped first, so that nobody starts anything any more.
+    # Stopped first, so that no process starts another.
     for pid in others:
         os.kill(pid, signal.SIGSTOP)
     others.remove(processes.parent(sweeper))
@@ -210,7 +210,7 @@ def _await_seats(service: Service) -> None:
 
 
 def _stop(service: Service) -> None:
-    """Stop the service; see that its processes have gone by themselves, and that nothing went wrong meanwhile."""
+    """Stop the service; see that its processes have gone by themselves, and that nothing went wrong until then."""
     service.stop()
     assert service.stats().timeouts == 0, service.stats()
     assert "Traceback" not in service.log, service.log

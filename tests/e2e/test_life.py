@@ -147,9 +147,9 @@ def test_life_with_an_upgrade(make_life: MakeLife) -> None:
 def test_life_with_another_master(make_life: MakeLife) -> None:
     """SIGKILL to the master, SIGTERM to its workers, and another start: the count goes on.
 
-    Meanwhile nobody listens: connections are refused, and those that waited to be accepted are reset, before or after
-    their request was written. Its workers are told because they would go on: gunicorn's look for their master only when
-    no client is waiting.
+    Until then no process listens: connections are refused, and those that waited to be accepted are reset, before
+    or after their request was written. The workers get a signal because they would go on: gunicorn's look for their
+    master only when no client is waiting.
     """
     with make_life() as life:
         life.service.lose_master()

@@ -50,7 +50,7 @@ key = ["global"]
 
 @pytest.fixture
 def buckets(segment: str) -> Iterator[Callable[[str], tuple[int, int]]]:
-    """What the service's table says of a key."""
+    """The state of a key in the service's table."""
     with ExitStack() as stack:
 
         def get(key: str) -> tuple[int, int]:
@@ -199,7 +199,7 @@ def test_reload_changes_the_limit_of_the_settings(edited: tuple[Service, Edit]) 
 
 @pytest.mark.parametrize("algorithm", [name for name in ALGORITHMS if name != "token-bucket"])
 def test_reload_changes_the_algorithm(edited: tuple[Service, Edit], algorithm: str) -> None:
-    """What was spent by one way of counting stays spent by another, there and back."""
+    """Units spent under one algorithm stay spent under another, there and back."""
     service, edit = edited
     assert service.take(4) == 4
     edit(_ping("10/100d", f'algorithm = "{algorithm}"'))
@@ -299,7 +299,7 @@ def test_hooks_refuse_to_start_with_a_bad_file(library: Service, tmp_path: Path)
 
 
 def test_service_serves_the_shipped_policies(make_service: MakeService) -> None:
-    """Without a file of one's own the service has that of the checkout, and says so."""
+    """Without another file the service reads that of the checkout, and logs its policies."""
     service = make_service()
     service.start()
     assert "burst, create, writes (shadow), in-flight" in service.log

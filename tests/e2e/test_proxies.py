@@ -1,4 +1,4 @@
-"""Who is charged behind proxies, as gunicorn hands their headers on, and on sockets whose clients have no address."""
+"""The client that is charged behind proxies, whose headers gunicorn forwards, and on sockets without addresses."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_client_is_who_the_proxy_saw(
     setting: dict[str, object],
     headers: list[tuple[str, str]],
 ) -> None:
-    """Whatever the client wrote before, and on however many lines, the address that the proxy appended is charged."""
+    """The address that the proxy appended is charged, whatever the client wrote before it, on however many lines."""
     service = make_service(limit=10, worker_class=worker_class, workers=1, **setting)
     service.start()
     with contextlib.closing(http.client.HTTPConnection(service.address, timeout=30)) as connection:

@@ -58,7 +58,7 @@ class Load:
 
 
 class Wrk:
-    """Starts runs of wrk, and ends those that nobody waited for."""
+    """Starts runs of wrk, and ends those that no test waited for."""
 
     def __init__(self) -> None:
         self._loads: list[Load] = []

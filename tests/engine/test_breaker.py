@@ -43,7 +43,7 @@ def test_closed_breaker_admits_all(breaker: Breaker) -> None:
 
 
 def test_open_breaker_admits_nobody(breaker: Breaker, clock: Clock) -> None:
-    """After a failure nobody asks, up to the last nanosecond of the back-off."""
+    """After a failure no caller contacts the server, up to the last nanosecond of the back-off."""
     breaker.failed()
     assert breaker.is_open
     clock.advance(1 - 1e-9)
@@ -53,7 +53,7 @@ def test_open_breaker_admits_nobody(breaker: Breaker, clock: Clock) -> None:
 
 
 def test_one_of_many_threads_asks_again_per_backoff(breaker: Breaker, clock: Clock) -> None:
-    """Of all who come after a back-off one asks, also when the one before it never told how it went."""
+    """Of all callers after a back-off one contacts the server, even if its predecessor never reported an outcome."""
     breaker.failed()
     for _ in range(20):
         clock.advance(1)
@@ -61,7 +61,7 @@ def test_one_of_many_threads_asks_again_per_backoff(breaker: Breaker, clock: Clo
 
 
 def test_a_failure_of_the_one_who_asks_backs_off_anew(breaker: Breaker, clock: Clock) -> None:
-    """The back-off counts from when the failure was known, not from when it was asked."""
+    """The back-off begins when the failure is known, not when the request was sent."""
     breaker.failed()
     clock.advance(1)
     assert breaker.admits()
@@ -86,7 +86,7 @@ def test_breaker_heals(breaker: Breaker, clock: Clock) -> None:
 
 
 class _InterruptError(Exception):
-    """What a signal handler raises."""
+    """The exception of a signal handler."""
 
 
 @pytest.mark.parametrize("number", range(8))

@@ -42,7 +42,7 @@ def test_policies_of_one_client_are_taken_together(cluster: Cluster, open_store:
 
 @pytest.mark.parametrize("number", [2, 3])
 def test_keys_of_several_slots_are_one_clear_error(cluster: Cluster, open_store: OpenStore, number: int) -> None:
-    """What a cluster cannot take at once is refused before anything is sent; that is no failure of the cluster."""
+    """Takes that a cluster cannot decide at once are refused and not sent; that is no failure of the cluster."""
     store = open_store(cluster.url, backoff="1h")
     takes = [(key, QUOTA, 1) for key in cluster.one_key_each()[:number]]
     store.take("k")
@@ -88,7 +88,7 @@ def test_refund_is_sent_to_a_cluster_once(cluster: Cluster, open_store: OpenStor
     failure(reservation.refund)
     cluster.nodes[0].thaw()
     cluster.tell(0, "PING")
-    # By its digest only: nobody waits for the answer that it is not known.
+    # By its digest only: no call waits for the answer that the script is not known.
     assert cluster.scripts_run() - before <= 1
 
 
@@ -109,7 +109,7 @@ def test_server_that_is_no_cluster(server: Server, open_store: OpenStore) -> Non
 
 
 def test_node_under_the_address_of_a_server(cluster: Cluster, open_store: OpenStore) -> None:
-    """A node of a cluster under the address of a single server is an error that says how to name a cluster."""
+    """A node of a cluster under the address of a single server is an error whose remedy is the address of a cluster."""
     key = cluster.one_key_each()[1]
     error = failure(lambda: open_store(cluster.nodes[0].url).take(key))
     assert error.remedy == "name the nodes of a cluster as redis+cluster://HOST:PORT,HOST:PORT"

@@ -15,7 +15,7 @@ CALLS = 500
 
 
 def _own_replies(store: RedisStore, limit: int) -> None:
-    """Take where nobody else does: each reply tells by its limit whose it is, and by what is left which one."""
+    """Take from keys of this process alone: the limit of a reply tells its process, the units left tell its take."""
     quota = Quota(limit, "1h")
     for number in range(1, CALLS + 1):
         info = store.take(f"key-{limit}", 1, quota)

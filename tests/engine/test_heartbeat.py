@@ -16,7 +16,7 @@ BEATS = 3
 
 
 class Renewals:
-    """What was renewed; fails as often as it is told to."""
+    """The renewed units; fails as often as the test wants."""
 
     def __init__(self) -> None:
         self.failures = 0
@@ -81,7 +81,7 @@ def test_signal_handler_may_reserve_while_the_thread_is_started(
 
 
 def test_heartbeat_renews_again_and_again(heartbeat: Heartbeat, renewals: Renewals) -> None:
-    """What is in flight is renewed until it is not, all of a key at once."""
+    """Units in flight are renewed until they end, all of a key at once."""
     heartbeat.add("1", "a")
     heartbeat.add("2", "a")
     renewals.forget()
@@ -122,7 +122,7 @@ def test_heartbeat_without_a_thread_has_one_with_the_next(
 
 
 def test_heartbeat_of_a_key_that_fails_goes_on_with_the_others(heartbeat: Heartbeat, renewals: Renewals) -> None:
-    """What the server cannot do for one key, it may for the next; one that is gone is not asked by the store."""
+    """A renewal that fails for one key may work for the next; the store does not contact a server that is gone."""
     heartbeat.add("1", "a")
     heartbeat.add("2", "b")
     while renewals.next()[0] != "b":
@@ -133,7 +133,7 @@ def test_heartbeat_of_a_key_that_fails_goes_on_with_the_others(heartbeat: Heartb
 
 
 def test_closed_heartbeat_stays_so(heartbeat: Heartbeat) -> None:
-    """What comes while the store is being closed starts no thread, which would never wait."""
+    """Units that are taken while the store closes start no thread, which would never wait."""
     heartbeat.add("1", "a")
     heartbeat.close()
     _end(heartbeat)

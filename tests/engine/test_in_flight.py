@@ -19,7 +19,7 @@ IN_FLIGHT = "*in-flight*"
 
 
 def test_units_of_a_killed_process_are_free_after_a_while(server: Server, open_store: OpenStore) -> None:
-    """What a process had in flight when it was killed counts until it is no longer renewed, and then no more."""
+    """The units that a killed process had in flight count until their last renewal expires, and no longer."""
     store = open_store(server.url, in_flight_ttl=TTL_S)
     reading, writing = os.pipe()
 

@@ -53,7 +53,7 @@ def test_primary_that_becomes_a_replica(server: Server, open_store: OpenStore) -
 
 
 def test_out_of_memory(engine: str, open_store: OpenStore) -> None:
-    """A server that may store no more admits nobody uncounted, says so, and counts again when it has room."""
+    """A server without room admits no request uncounted: it refuses, and counts again when it has room."""
     with Server(engine, "--maxmemory-policy", "noeviction") as server, server.client() as client:
         store = open_store(server.url)
         assert store.take("k").remaining == 4
@@ -139,7 +139,7 @@ def test_password_for_a_server_that_has_none(server: Server, open_store: OpenSto
 
 
 def test_too_many_clients(server: Server, open_store: OpenStore) -> None:
-    """A server that takes no more connections says so; the store connects when it does again."""
+    """A server that accepts no more connections refuses with the reason; the store connects when it accepts again."""
     store = open_store(server.url)
     with server.client() as client:
         client.config_set("maxclients", 1)

@@ -42,7 +42,7 @@ def test_trusted_server(tls_server: Server, open_store: OpenStore, tmp_path: Pat
 
 @pytest.mark.parametrize("authority", ["", "?ssl_ca_certs={folder}/other.pem"], ids=["the-machine's", "another"])
 def test_server_that_is_not_trusted(tls_server: Server, open_store: OpenStore, tmp_path: Path, authority: str) -> None:
-    """A certificate that nobody vouches for is an error that names it, and nothing is taken."""
+    """A certificate without a trusted issuer is an error that names it, and nothing is taken."""
     _certificate(tmp_path, "other")
     store = open_store(tls_server.url + authority.format(folder=tmp_path))
     assert "certificate verify failed" in failure(lambda: store.take("k")).reason
@@ -50,7 +50,7 @@ def test_server_that_is_not_trusted(tls_server: Server, open_store: OpenStore, t
 
 
 def test_certificate_of_another_host(open_store: OpenStore, tmp_path: Path) -> None:
-    """A trusted certificate of somebody else is none."""
+    """A trusted certificate of another host is refused."""
     with Server("redis", tls=_certificate(tmp_path, "server")) as server:
         certificate, key = _certificate(tmp_path, "foreign", "DNS:elsewhere.example")
         with server.client() as client:

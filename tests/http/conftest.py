@@ -17,7 +17,7 @@ from tests.segments import new_segment_name
 
 @pytest.fixture(autouse=True)
 def _no_marks_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    """That a responder was marked, and by which name, is known to the whole process, and no matter of other tests."""
+    """The whole process knows the marked responders and their names, so each test begins without any."""
     monkeypatch.setattr(Marks, "first", None)
     monkeypatch.setattr(marks, "_named", {})
 

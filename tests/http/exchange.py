@@ -1,4 +1,4 @@
-"""What a limiter sends: one request behind the middleware, and a reader of the fields that is not ours."""
+"""One request behind the middleware, the answer to it, and a reader of its fields that is not ours."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ BODY: Message = {"type": "http.request", "body": b"", "more_body": False}
 CONNECT: Message = {"type": "websocket.connect"}
 #: Behind them the client of a test closes its WebSocket.
 LAST = {"websocket.accept", "websocket.close"}
-#: What an application does with one request.
+#: The work of an application on one request.
 Act: TypeAlias = Callable[[Receive, Send], Awaitable[object]]
 
 
@@ -268,7 +268,7 @@ async def _answers_before_the_client_goes(receive: Receive, send: Send) -> None:
     ],
 )
 def test_asgi_settles_by_what_the_client_is_told(store: ShmStore, act: Act, *, given_back: bool) -> None:
-    """Where the server answers in the application's place it says 500; where nobody is answered, the request counts."""
+    """If the server answers in the application's place, the status is 500; without an answer, the request counts."""
     app = RateLimitMiddleware(acting(act), store, policies=[FAILURES, IN_FLIGHT])
     for _ in range(2):
         with contextlib.suppress(ValueError, asyncio.CancelledError):
@@ -519,7 +519,7 @@ def test_asgi_request_that_is_cancelled_for_real_counts(store: ShmStore) -> None
 
 
 def test_asgi_handler_says_what_was_used(store: ShmStore) -> None:
-    """What is committed to the reservation in the scope is what counts."""
+    """The units committed to the reservation in the scope are those that count."""
 
     async def uses(scope: Scope, receive: Receive, send: Send) -> None:
         scope["shm_store.rate_limit"].reservation.commit(1)

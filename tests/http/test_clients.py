@@ -1,4 +1,4 @@
-"""Who the client is: settings, keys, and what becomes of clients without an address."""
+"""How a client is identified: settings, keys, and clients without an address."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_key_keeps_the_bits_of_the_prefix(clients: Clients, peer: str, key: str)
         ("2001:db8:aa::1", "203.0.113.7", "client:203.0.113.7"),
         ("::ffff:10.0.0.1", "203.0.113.7, ::ffff:10.0.0.2", "client:203.0.113.7"),
         ("10.0.0.1", "fe80::7, 2001:db8:bb:1::7", "client:2001:db8:bb:1::/64"),
-        # Nobody but proxies: the first of them asks for itself, a health check for example.
+        # All addresses are proxies: the first of them is the client, as of a health check.
         ("10.0.0.1", "10.0.0.3, 10.0.0.2", "client:10.0.0.3"),
         ("10.0.0.1", None, "client:10.0.0.1"),
         ("10.0.0.1", "", "client:10.0.0.1"),
@@ -88,7 +88,7 @@ def test_key_keeps_the_bits_of_the_prefix(clients: Clients, peer: str, key: str)
         # A UNIX socket of the proxy's, which is not trusted.
         ("10.0.0.1", "203.0.113.7, unix:", "client:10.0.0.1"),
         ("10.0.0.1", "203.0.113.7, unix:, 10.0.0.2", "client:10.0.0.2"),
-        # Who wrote what names nobody is the last one known.
+        # If an entry names no client, the sender of that entry is the last known address.
         ("10.0.0.1", "203.0.113.7, unknown, 10.0.0.2", "client:10.0.0.2"),
         ("203.0.113.9", "203.0.113.7", "client:203.0.113.9"),
         ("fe80::7%eth0", "203.0.113.7", "client:fe80::/64%eth0"),
@@ -114,7 +114,7 @@ def test_trusted_is_walked_to_the_first_that_is_not(peer: str, forwarded: str | 
     ],
 )
 def test_trusted_matches_however_it_is_written(entry: str, peer: str) -> None:
-    """A proxy is known by its address, whichever way that and the entry are written."""
+    """An address identifies a proxy, in whatever form it and the entry are written."""
     assert Clients(trusted=[entry, "192.0.2.0/24"]).key(peer, "203.0.113.7") == "client:203.0.113.7"
 
 
@@ -182,7 +182,7 @@ def test_header_says_how_it_is_read(header: str, forwarded: str) -> None:
     [None, "", "/run/app.sock", "\0abstract", "@abstract", "unix:", "unix:/run/app.sock", "localhost"],
 )
 def test_unix_is_every_peer_of_a_unix_socket(peer: str | None) -> None:
-    """With "unix" trusted the header names the client, without it nobody does."""
+    """With "unix" trusted, the header names the client; without it, the client is unknown."""
     assert Clients(trusted=["unix"]).key(peer, "6.6.6.6, 203.0.113.7") == "client:203.0.113.7"
     assert Clients(trusted=["10.0.0.1"], unknown="skip").key(peer, "203.0.113.7") is None
     assert Clients(unknown="skip").key(peer, "203.0.113.7") is None
@@ -228,7 +228,7 @@ def test_unix_is_a_proxy_in_the_header_too(peer: str, forwarded: str, key: str) 
     ],
 )
 def test_unix_is_no_peer_that_looks_like_something_else(peer: str) -> None:
-    """A server that writes TCP peers in a form of its own does not make everybody a trusted proxy."""
+    """A server that writes TCP peers in a form of its own does not make every client a trusted proxy."""
     trusted = ["unix", "10.0.0.0/8"]
     assert Clients(trusted=trusted).key(peer, "203.0.113.7") == "client:unknown"
     with pytest.raises(ClientAddressError):
@@ -349,7 +349,7 @@ def _pickled(clients: Clients) -> Clients:
 
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, msgspec.structs.replace, _pickled])
 def test_clients_copies_know_the_same_proxies(copied: Callable[[Clients], Clients]) -> None:
-    """A copy is equal, and trusts whom the original trusts."""
+    """A copy is equal, and trusts the same proxies."""
     twin = copied(BEHIND)
     assert twin == BEHIND
     assert twin.key("10.0.0.1", "203.0.113.7, 10.0.0.2") == "client:203.0.113.7"
@@ -357,7 +357,7 @@ def test_clients_copies_know_the_same_proxies(copied: Callable[[Clients], Client
 
 
 def test_clients_reads_header_only_behind_proxies() -> None:
-    """Whoever asks for the header need not, as long as no proxy is named or counted."""
+    """Without a named or counted proxy, a framework need not read the header."""
     assert not any(clients.reads_header for clients in (Clients(), Clients(trusted=[])))
     with pytest.raises(ConfigurationError, match="clients: header is 'Forwarded': say whose word it is"):
         Clients(header="Forwarded")

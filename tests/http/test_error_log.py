@@ -40,7 +40,7 @@ def test_error_log_keeps_quiet_within_the_interval(
 
 
 def test_error_log_says_what_it_left_out(error_log: ErrorLog, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
-    """The next line says how many errors of which types were not logged, and the one after it starts from none."""
+    """The next line has the number of errors of each type that were not logged; the count then begins anew."""
     for error in (CLOSED, CLOSED, CLOSED, FULL):
         error_log.record(error, "o")
     clock.advance(10)

@@ -1,4 +1,4 @@
-"""What the entries of forwarding headers name, read from the right."""
+"""The addresses in forwarding headers, read from the right."""
 
 from __future__ import annotations
 

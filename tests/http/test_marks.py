@@ -583,7 +583,7 @@ def test_limit_without_parentheses_is_refused() -> None:
 
 
 def test_client_cannot_spell_the_bucket_of_a_mark(store: ShmStore) -> None:
-    """What an application's key function says is in a namespace of its own: no client reaches another bucket by it."""
+    """Keys of an application's key function have a namespace of their own: no client reaches another bucket by them."""
 
     class Login:
         @limit("2/minute", name="login")
@@ -653,7 +653,7 @@ def test_context_may_be_a_dict(store: ShmStore, *, with_router: bool) -> None:
 
 
 def test_outcome_shows_no_key(store: ShmStore) -> None:
-    """Whoever reports an error of the application, with all that belongs to its request, tells no client's secret."""
+    """A report of an error of the application, with all that belongs to its request, has no secret of a client."""
     shown = []
 
     class Resource:

@@ -127,7 +127,7 @@ def test_policy_without_its_header_does_not_apply_if_it_skips(store: ShmStore, r
 
 
 def test_sources_are_tried_in_turn(store: ShmStore, route: Route) -> None:
-    """The first source that is present names who; what the application says comes like any other."""
+    """The first source that is present names the owner; a function of the application is a source like any other."""
 
     def tenant(req: falcon.Request) -> str | None:
         return req.get_header("X-Tenant")
@@ -199,7 +199,7 @@ def test_context_has_every_decision(store: ShmStore, route: Route) -> None:
 
 
 def test_shadow_mode_counts_and_denies_nobody(store: ShmStore, route: Route) -> None:
-    """What a policy in shadow mode would do is counted, and neither status nor fields tell."""
+    """The decisions of a policy in shadow mode are counted, and neither status nor fields show them."""
     middleware = limited(store, Policy(name="watched", quota="2/min", mode="shadow"), Policy(name="all", quota="9/min"))
     app = route(middleware)
     results = [app.ask() for _ in range(5)]

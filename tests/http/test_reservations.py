@@ -1,4 +1,4 @@
-"""What is settled when the response is known: units given back by status, true costs, and what is in flight."""
+"""Settlements after the response: refunds by status, true costs, and the end of units in flight."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_refund_leaves_other_policies_as_they_are(store: ShmStore, route: Route)
 
 
 def test_handler_commits_the_true_cost(store: ShmStore, route: Route) -> None:
-    """What a handler commits is charged whatever the status, below the cost or above; others keep their cost."""
+    """Units that a handler commits are charged whatever the status, below the cost or above; others keep their cost."""
     app = route(
         limited(
             store,
@@ -170,7 +170,7 @@ def test_concurrency_ends_with_the_response(
 
 
 def test_concurrency_ends_when_another_policy_denies(store: ShmStore, route: Route) -> None:
-    """What is denied by its route is not in flight."""
+    """A request that its route denies is not in flight."""
     app = route(limited(store, IN_FLIGHT, Policy(name="late", quota="1/min", routes=["/links"])))
     assert app.statuses(5) == [200, 429, 429, 429, 429]
     assert app.statuses(5, "/export") == [200] * 5
@@ -231,7 +231,7 @@ def test_concurrency_in_shadow_mode_denies_nobody(store: ShmStore, route: Route)
 def test_failing_settlement_is_counted_and_serves(
     store: ShmStore, route: Route, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A store that fails when units are to be given back costs the client nothing but those units."""
+    """A store that fails at a refund costs the client nothing but those units."""
     middleware = limited(store, LOG_IN)
     app = route(middleware)
     app.handler.act = lambda _req, _resp: store.close()

@@ -1,4 +1,4 @@
-"""Retry-After is a promise: whoever waits so long is served, and whoever comes earlier is not."""
+"""Retry-After is a promise: a client that waits so long is served, and one that comes earlier is not."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def quota(rng: random.Random, algorithm: str) -> Quota:
 def test_retry_after_is_kept_and_no_later_than_it_need_be(
     store: ShmStore, route: Route, clock: Clock, algorithm: str
 ) -> None:
-    """By each algorithm and at any phase, who waits so many seconds is served; a second earlier nobody is."""
+    """By each algorithm and at any phase, a client that waits so many seconds is served; a second earlier none is."""
     rng = random.Random(f"seed {algorithm}")  # noqa: S311 - phases, no secret
     long = 0
     for turn in range(ROUNDS):
@@ -121,7 +121,7 @@ def test_retry_after_with_jitter_is_never_early(store: ShmStore, route: Route, c
 
 
 def test_retry_after_without_jitter_is_the_same_for_all(store: ShmStore, route: Route) -> None:
-    """Nobody is told to wait longer than needed unless the application has chosen so."""
+    """No answer asks for a longer wait than needed unless the application has chosen so."""
     app = route(RateLimitMiddleware(store, policies=[Policy(name="p", quota="1/7500ms")]))
     app.ask()
     assert {app.ask().headers["retry-after"] for _ in range(50)} == {"8"}

@@ -1,4 +1,4 @@
-"""What stands in infra/, read, and the tools that judge it."""
+"""The files of infra/ as documents, and the tools that judge them."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def named(kind: str) -> dict[str, dict[str, Any]]:
 
 
 def terraform_sizes(**variables: float) -> Mapping[str, int]:
-    """What the module derives from the geometry, worked out with `variables` in place of their defaults."""
+    """The values that the module derives from the geometry, with `variables` instead of their defaults."""
     defaults = {name: body.get("default") for name, body in named("variable").items()}
     (declared,) = terraform()["locals"]
     names: dict[str, Any] = {}

@@ -21,7 +21,7 @@ MANUAL: Final = "docs/operations.md"
 
 
 def anchors() -> set[str]:
-    """What the headings of the manual can be reached by, as GitHub makes it."""
+    """The anchors of the manual's headings, as GitHub makes them."""
     headings = re.findall(r"^#+ (.+)$", OPERATIONS.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -51,7 +51,7 @@ def test_prometheus_is_configured() -> None:
 
 @pytest.mark.parametrize("name", sorted(RULES))
 def test_alert_tells_what_to_do(name: str) -> None:
-    """An alert has a severity, says what it is and what it means, and has a section of its own in the manual."""
+    """An alert has a severity, a summary, a description, and a section of its own in the manual."""
     rule = RULES[name]
     assert rule["labels"]["severity"] in SEVERITIES
     assert set(rule["annotations"]) == {"summary", "description", "runbook"}
@@ -83,7 +83,7 @@ def test_manual_refers_to_sections_that_there_are() -> None:
 
 @pytest.mark.parametrize(("occupied", "style"), [(85, "green"), (86, "red")])
 def test_table_is_nearly_full_everywhere_at_once(open_store: OpenStore, occupied: int, style: str) -> None:
-    """What the alert calls nearly full is red on the command line, on the service's page and in Grafana."""
+    """A table that is nearly full by the alert is red on the command line, on the service's page and in Grafana."""
     (share,) = re.findall(r"> (.+)", RULES["ShmStoreTableNearlyFull"]["expr"])
     stats = msgspec.structs.replace(open_store().stats(), slots=100, occupied=occupied)
     assert occupancy(stats, 10).spans[0].style == style

@@ -1,4 +1,4 @@
-"""What the deployments tell the service, and the memory they give it."""
+"""The settings that the deployments give the service, and its memory."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_terraform_knows_the_size_of_a_table(initial_size: int, label_size: int,
 
 @pytest.mark.parametrize("initial_size", [1, 129, 65_536, 2**26])
 def test_terraform_leaves_a_margin(initial_size: int) -> None:
-    """Whatever the geometry, /dev/shm is larger than the table, and the memory limit larger than both mounts."""
+    """With any geometry, /dev/shm is larger than the table, and the memory limit larger than both mounts."""
     sizes = terraform_sizes(initial_size=initial_size)
     assert sizes["shm_bytes"] * MARGIN <= sizes["shm_mib"] * MIB
     assert sizes["shm_mib"] + sizes["tmp_mib"] < sizes["memory_mib"]

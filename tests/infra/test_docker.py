@@ -68,7 +68,7 @@ def test_dockerignore_lets_in_exactly_what_is_copied() -> None:
 
 @pytest.mark.parametrize(("status", "healthy"), [(200, True), (500, False), (None, False)])
 def test_health_check_tells_a_service_that_serves(*, status: int | None, healthy: bool) -> None:
-    """The image's check passes on 200 from /healthz, and fails on anything else and where nobody listens."""
+    """The image's check passes on 200 from /healthz, and fails on anything else and where no server listens."""
     (check,) = instructions("HEALTHCHECK")
     _python, dash_c, code = json.loads(check[check.index("CMD") + 3 :])
     server = HTTPServer(("127.0.0.1", 0), type("Answering", (Probed,), {"status": status}))
@@ -114,7 +114,7 @@ def test_compose_starts_monitoring_only_when_asked() -> None:
 
 
 def test_compose_pins_every_foreign_image() -> None:
-    """What is not built here has a version."""
+    """An image that is not built here has a version."""
     for name in FOREIGN:
         assert re.search(r":v?\d+\.\d+\.\d+$", services()[name]["image"])
 

@@ -1,4 +1,4 @@
-"""What the manuals tell operators to run, and to put in front of the service."""
+"""The commands of the manuals, and the proxies they put in front of the service."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def test_variable_says_what_it_is(name: str) -> None:
 
 
 def test_every_output_is_described() -> None:
-    """Every output says what it is."""
+    """Every output has a description."""
     assert all(output["description"].strip('"').endswith(".") for output in named("output").values())
 
 

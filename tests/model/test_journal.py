@@ -1,4 +1,4 @@
-"""What is committed happens entirely and once, in every interleaving of the journal's model; each part is needed."""
+"""A committed change happens entirely and once, in every interleaving of the journal's model; each part is needed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.model.spin import Search, errors
 
 MODEL: Final = "journal.pml"
 SAFETY: Final = Search(compiler=("-DSAFETY",))
-#: That nobody who acquires a stripe finds half of a change, and nothing else.
+#: That no process acquires a stripe and finds half of a change, and nothing else.
 WHOLE: Final = Search(("-DWHOLE_ALONE",), ("-DSAFETY",))
 NO_DEADLOCK: Final = Search(("-DTIMELY", "-DDEATHS=2"), ("-DSAFETY", "-DNOCLAIM"))
 LIVENESS: Final = Search(("-DTIMELY", "-DDEATHS=2"), ("-DNFAIR=3",), ("-a", "-f"))
@@ -20,7 +20,7 @@ LIVENESS: Final = Search(("-DTIMELY", "-DDEATHS=2"), ("-DNFAIR=3",), ("-a", "-f"
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("search", [SAFETY, NO_DEADLOCK, LIVENESS], ids=["safety", "no deadlock", "liveness"])
 def test_journal_holds(search: Search, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Changes are whole for whoever comes next, nobody waits in a circle, and the stripes of the dead are freed."""
+    """Changes are whole for the next holder, no processes wait in a circle, and the stripes of the dead are freed."""
     found, states = errors(MODEL, tmp_path, search)
     assert found == 0
     with capsys.disabled():

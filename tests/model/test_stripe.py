@@ -19,7 +19,7 @@ LIVENESS: Final = Search(("-DTIMELY", "-DDEATHS=3"), ("-DNFAIR=3",), ("-a", "-f"
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("search", [SAFETY, LIVENESS], ids=["safety", "liveness"])
 def test_protocol_holds(search: Search, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """No two living holders, no value above one, no release but for a holder; and whoever dies, the stripe is freed."""
+    """No two living holders, no value above one, no release but for a holder; after any death the stripe is freed."""
     found, states = errors(MODEL, tmp_path, search)
     assert found == 0
     with capsys.disabled():

@@ -125,7 +125,7 @@ def longest_ns(algorithm: Algorithm) -> int:
 
 
 def check_promise(algorithm: Algorithm, taken: Taken, part: int) -> None:
-    """What is denied is so until a nanosecond before the promised instant; `part` thousandths of the wait are tried."""
+    """A take is denied until a nanosecond before the promised instant; `part` thousandths of the wait are tried."""
     at_ns, cost, decision = taken
     wait_ns = decision.retry_after_ns
     assert (wait_ns > 0) is not decision.allowed
@@ -244,7 +244,7 @@ def test_promise_is_exact_to_the_nanosecond(
 def test_clock_that_steps_back_mints_nothing(
     kind: type[Algorithm], data: st.DataObject, trace: list[Step], back_ns: int
 ) -> None:
-    """What is allowed earlier is allowed, too, if the clock reads what it read at the latest take.
+    """A take allowed at an earlier reading is allowed, too, at the clock's reading of the latest take.
 
     So a clock that goes back and forth admits no more than one that stood still instead.
     """
@@ -366,7 +366,7 @@ def test_new_quota_bounds_the_rest_of_the_window(  # noqa: PLR0917
     later: int,
     parts: list[int],
 ) -> None:
-    """What was taken before and what is taken after are not more than the new limit, unless the former alone was."""
+    """Units taken before and after together are at most the new limit, unless those before alone were more."""
     old, new = data.draw(bound(kind)), data.draw(bound(new_kind))
     at_ns, _, decision = run(old, trace)[-1]
     now_ns = at_ns + later * old.interval_ns // 1000
@@ -550,7 +550,7 @@ def test_refund_at_once_is_complete(
 def test_refunds_leave_words_words(
     kind: type[Algorithm], data: st.DataObject, trace: list[Step | Refund], begin_ns: int
 ) -> None:
-    """Whatever the numbers: none overflows, and no refund takes units away or gives back more than it says."""
+    """No number overflows, and no refund removes units or returns more than it names."""
     run_with_refunds(data.draw(bound(kind, any_limits, any_intervals)), trace, begin_ns)
 
 

@@ -1,4 +1,4 @@
-"""Whatever a client writes to the left of what proxies appended: the same key, and no error that is not declared."""
+"""Text that a client writes to the left of the proxies' entries changes no key and raises no undeclared error."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ nameless: Final = (
 
 
 class Chain(NamedTuple):
-    """What proxies appended: who the client is, and the entries, of which the first is the client's."""
+    """The proxies' additions: the client, and the entries, of which the first is the client's."""
 
     client: Address
     entries: str
@@ -119,7 +119,7 @@ def _require_ignored(header: str, text: str, chain: Chain) -> None:
 @given(hostile, chains(listed))
 @example("6.6.6.6, 10.0.0.1", Chain(IPv4Address("203.0.113.7"), "203.0.113.7", 1))
 def test_key_ignores_what_stands_left_in_a_list(text: str, chain: Chain) -> None:
-    """What a client wrote before the entries of the trusted proxies changes nothing."""
+    """Text of a client before the entries of the trusted proxies changes nothing."""
     _require_ignored("X-Forwarded-For", text, chain)
 
 
@@ -128,7 +128,7 @@ def test_key_ignores_what_stands_left_in_a_list(text: str, chain: Chain) -> None
 @example('for="', Chain(IPv4Address("203.0.113.7"), "for=203.0.113.7", 1))
 @example('for=6.6.6.6;x="', Chain(IPv4Address("203.0.113.7"), 'for="203.0.113.7";host="="', 1))
 def test_key_ignores_what_stands_left_in_forwarded(text: str, chain: Chain) -> None:
-    """What a client wrote before the elements of the trusted proxies changes nothing, nor does what they quote."""
+    """Text of a client before the elements of the trusted proxies, or quoted by them, changes nothing."""
     _require_ignored("Forwarded", text, chain)
 
 

@@ -154,7 +154,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
 @given(taken=steps)
 @examples
 def test_stores_answer_alike(algorithm: str, server: Server, taken: list[tuple[int, tuple[Any, ...]]]) -> None:
-    """Whatever is taken, reserved, given back, set and reset, with whatever quotas, and however long it takes."""
+    """For any takes, reservations, refunds, overrides and resets, with any quotas, over any time."""
     now, name = START, new_segment_name()
     common: dict[str, Any] = {"limit": 5, "algorithm": algorithm}
     shm = ShmStore.open(

@@ -1,4 +1,4 @@
-"""What a process has committed is finished before its stripes are free, whenever it dies."""
+"""Recovery finishes the committed change of a dead process before it frees the stripes, at any point of death."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def _half_stored(store: ShmStore, at: int) -> memoryview:
 
 @pytest.mark.parametrize("look", [0, 1, 2])
 def test_commit_is_finished_whoever_looks(open_store: OpenStore, monkeypatch: pytest.MonkeyPatch, look: int) -> None:
-    """The holder dies before recovery notes who is gone, or between its looks, while another of the dead holds nothing.
+    """The holder dies before recovery notes the dead, or between its looks, while another dead process holds nothing.
 
-    Nobody gets the stripe before both words are there, and they are not stored again afterwards.
+    No process acquires the stripe before both words are stored, and they are not stored again afterwards.
     """
     store, other = open_store(), open_store()
     dead_seat(store, holds=False)

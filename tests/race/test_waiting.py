@@ -80,7 +80,7 @@ def test_waiting_processes_share_each_window(segment_name: str) -> None:
 
 
 def test_waiting_processes_share_the_rate(segment_name: str) -> None:
-    """With `gcra`, no span of time has more calls than the burst and what comes back meanwhile."""
+    """With `gcra`, no span of time has more calls than the burst and the units that return in it."""
     taken_ns = _calls(segment_name, "gcra")
     for first, first_ns in enumerate(taken_ns):
         for last in range(first, len(taken_ns)):

@@ -98,7 +98,7 @@ def test_bad_query_is_refused(ask: Ask, query: dict[str, str]) -> None:
 
 
 def test_status_tells_of_table_policies_and_processes(ask: Ask) -> None:
-    """The counters of the table, how each policy has decided, and who uses the table."""
+    """The counters of the table, the decisions of each policy, and the processes that use the table."""
     ping(ask, 5)
     status = ask("GET", "/admin/status").json
     assert status["policies"]["default"] | {"near_limit": 0} == {

@@ -43,7 +43,7 @@ schemathesis.openapi.format(
 
 
 class _Asked(NamedTuple):
-    """A service that is asked, and its table."""
+    """A service that gets requests, and its table."""
 
     app: Any
     store: ShmStore

@@ -71,7 +71,7 @@ def test_links_are_followed_in_bursts_of_forty(
 
 
 def test_writes_in_shadow_mode_deny_nobody(client: falcon.testing.TestClient, segment_name: str) -> None:
-    """Whoever has used up `writes` is served as before."""
+    """A client that has used up `writes` is served as before."""
     with attached(segment_name) as store:
         store.set("writes:header:x-api-key:me", 1, "1h")
     results = [client.simulate_delete("/v1/links/none", headers={"X-Api-Key": "me"}) for _ in range(3)]

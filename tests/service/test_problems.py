@@ -1,4 +1,4 @@
-"""Errors that nobody expects: one line of the log with its traceback, and a problem document."""
+"""Unexpected errors: one line of the log with its traceback, and a problem document."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the admin API takes, the limiter takes: the types say once more what the library knows, and never more."""
+"""The limiter accepts all that the admin API accepts: the types repeat the library's rules, and allow no more."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from shm_store.operate import Query
 
 @given(st.from_regex(limits._WRITTEN))
 def test_every_duration_of_the_api_is_one_of_the_store(text: str) -> None:
-    """Whatever is described as good is read, and is an interval that a quota may have."""
+    """Every text that the API's pattern allows is an interval that a quota may have."""
     Quota(1, text)
 
 

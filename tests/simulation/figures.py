@@ -1,4 +1,4 @@
-"""What a run says of the bounds."""
+"""A run's figures about the bounds."""
 
 from __future__ import annotations
 

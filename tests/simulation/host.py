@@ -14,7 +14,7 @@ _US = 1_000
 
 
 class Info(NamedTuple):
-    """What a client is told."""
+    """The answer to a client."""
 
     allowed: bool
     limit: int
@@ -22,7 +22,7 @@ class Info(NamedTuple):
 
 
 class Lease(NamedTuple):
-    """What the slot says: units up to `most`, or, if there are none, a denial."""
+    """The answer of the slot: units up to `most`, or, if there are none, a denial."""
 
     number: int
     limit: int
@@ -80,10 +80,10 @@ class Host:
         """Take what the server said to an order of the time `asked`.
 
         Args:
-            asked: When it was asked.
+            asked: When the request was sent.
             number: The number of the order.
             answer: Its answer.
-            cost: What it was asked for.
+            cost: The units requested.
         """
         self.is_pending = False
         if answer.units:

@@ -51,7 +51,7 @@ def test_bounds_hold(algorithm: str, trouble: dict[str, Any], load: dict[str, An
         assert found.unissued <= 0
         assert found.ahead <= found.ahead_bound
         assert found.over is None or found.over <= 0
-        # What was lost was counted as spent; and who was failed was not denied, but not admitted either.
+        # Lost units count as spent; a client whose request failed was neither denied nor admitted.
         assert found.under <= found.under_bound + run.lost + run.failed + (algorithm not in WINDOWED) * UNDER_WAY
 
 

@@ -22,7 +22,7 @@ START: Final = 1_700_000_000 * SECOND
 
 
 class Scenario(msgspec.Struct, frozen=True, kw_only=True):
-    """What is simulated.
+    """A simulation's settings.
 
     Attributes:
         algorithm: The algorithm.
@@ -71,10 +71,10 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Run(NamedTuple):
-    """What has happened.
+    """The events of a run.
 
     Attributes:
-        scenario: What was simulated.
+        scenario: The settings of the run.
         arrived: When requests came.
         admitted: When requests that were admitted had their unit: from the lease, or from the server.
         issued: When units were issued, and how many; below 0: given back.
@@ -107,7 +107,7 @@ class World:
         config = LeaseConfig(hosts=scenario.hosts, share=scenario.share, most=scenario.most, lifetime=scenario.lifetime)
         self._engine = Engine(algorithm)
         self._hosts = [Host(f"host {n}", algorithm, config) for n in range(scenario.hosts)]
-        # Who has crashed since is told by its life; nobody waits for an answer of before.
+        # The number of a host's lives grows with each crash; no host waits for an answer to its earlier life.
         self._lives = [0] * scenario.hosts
         self._silent_until = [0] * scenario.hosts
         self._events: list[tuple[int, int, Callable[[int], None]]] = []
@@ -202,12 +202,12 @@ class World:
         """Have the server run a script; a host that hears nothing gives up, and does not ask for a while.
 
         Args:
-            now: When it is asked.
-            index: Who asks.
-            run: What it does at an instant.
+            now: When the request is sent.
+            index: The host that sends it.
+            run: The script, as a function of the instant.
             answered: Is given the instant at which it was done, and the answer: what the server decides is spent then,
                 and not when the answer comes.
-            failed: What the host does that hears nothing.
+            failed: Called if the host gets no answer.
             carried: Units that are given back with it, and lost with it.
         """
         life, gives_up = self._lives[index], now + self._scenario.timeout

@@ -80,7 +80,7 @@ def _peak_kb() -> int:
 
 
 def _flood(store: ShmStore, keys: int, quota: Quota, meanwhile: Callable[[], object]) -> list[Poured]:
-    """Pour `keys` keys, all processes at once, calling `meanwhile` until they have ended."""
+    """Pour `keys` keys, all processes at once; call `meanwhile` until these have ended."""
     reader, writer = os.pipe()
     told = b""
 

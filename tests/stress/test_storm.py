@@ -38,7 +38,7 @@ def _take_one(store: ShmStore) -> None:
 
 def _take_all(store: ShmStore) -> None:
     every: list[KeyTake] = [(key, None, 1) for key in KEYS]
-    # Locked in ascending order, whatever the order they are asked for in.
+    # Locked in ascending order, whatever the order of the call.
     orders = itertools.cycle([every, every[::-1], every[2:] + every[:2]])
     while True:
         store.take_all(next(orders))

@@ -35,7 +35,7 @@ def server() -> Iterator[Server]:
 
 
 class Hosts:
-    """Makes stores that share one prefix on one server, each on a table of its own unless it is told which."""
+    """Makes stores that share one prefix on one server, each on a table of its own unless the test names one."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock

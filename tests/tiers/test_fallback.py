@@ -52,7 +52,7 @@ def test_table_takes_over_and_hands_back(
 def test_key_that_cannot_be_used_does_not_flood_the_log(
     store: FallbackStore, server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The server decides on all others meanwhile, and nobody is told of a change that there is not."""
+    """The server decides on all other keys in that time, and the log reports no change where there is none."""
     with server.client() as client:
         client.lpush(store._shared.backend._names.bucket("bad"), "x")  # type: ignore[attr-defined]
     with caplog.at_level(logging.INFO):
@@ -73,7 +73,7 @@ def test_frozen_server_is_asked_once_in_a_backoff(hosts: Hosts, server: Server) 
         assert sum(store.take(KEY).allowed for _ in range(1_000)) == 500
     finally:
         server.thaw()
-    # What the one had asked for, if the server ran it after all.
+    # The call that timed out, if the server ran it after all.
     assert server.client().info("commandstats")["cmdstat_evalsha"]["calls"] <= 2
 
 
@@ -100,7 +100,7 @@ def test_part_of_a_burst_comes_back_within_a_century(hosts: Hosts, server: Serve
 
 
 def test_reservation_ends_where_it_began(store: FallbackStore, server: Server) -> None:
-    """What the table gave goes back to the table, though the server is there again; and the other way round."""
+    """Units from the table return to the table, though the server is back; and the other way round."""
     before = store.reserve(KEY, 2)
     server.kill()
     meanwhile = store.reserve(KEY, 2)
@@ -114,7 +114,7 @@ def test_reservation_ends_where_it_began(store: FallbackStore, server: Server) -
 
 
 def test_override_needs_the_server(store: FallbackStore, server: Server) -> None:
-    """It would hold on this host alone, and until nobody knows when."""
+    """It would hold on this host alone, and for an unknown time."""
     server.kill()
     with pytest.raises(EngineError):
         store.set(KEY, 5, "1s")

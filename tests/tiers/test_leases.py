@@ -1,4 +1,4 @@
-"""Leases: units that a host is issued ahead, and what becomes of them."""
+"""Leases: units issued to a host ahead, their spending, their return and their loss."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_denial_is_remembered_until_it_ends(
 
 @pytest.mark.parametrize("algorithm", ["token-bucket", "fixed-window"])
 def test_lease_ends_with_its_window(hosts: Hosts, common_server: Server, clock: Clock, algorithm: str) -> None:
-    """What was issued in a window is not spent in the next one, which has its whole limit and no more."""
+    """Units issued in a window are not spent in the next one, which has its whole limit and no more."""
     store = hosts.leasing(common_server, redis_algorithm=algorithm)
     clock.advance(60 - clock() / 1e9 % 60)
     store.take(KEY)
@@ -159,13 +159,13 @@ def test_units_are_given_back_once(hosts: Hosts, common_server: Server) -> None:
     assert order(0, 0, 1, 40) == 840
     assert order(0, 0, 1, 40, host="there") == 840
     assert order(3, 1, 0, 0) == 740
-    # What comes too late takes nothing from the lease after it.
+    # An order that comes too late takes nothing from the lease after it.
     assert order(0, 0, 1, 40) == 740
     assert order(0, 0, 3, 40) == 780
 
 
 def test_closing_hands_back_what_was_not_spent(hosts: Hosts, common_server: Server) -> None:
-    """And what another process of the host spends meanwhile is not handed back."""
+    """And units that another process of the host spends in that time are not returned."""
     store = hosts.leasing(common_server)
     other = hosts.leasing(common_server, table=hosts.table(store))
     for _ in range(4):
@@ -188,7 +188,7 @@ def test_forked_child_hands_back_nothing_of_its_parents(hosts: Hosts, common_ser
 
 
 def test_process_that_dies_forfeits_nothing_it_shared(hosts: Hosts, common_server: Server) -> None:
-    """What it was issued lies in the table: the others go on spending it."""
+    """The units issued to it lie in the table: the other processes go on spending them."""
     store = hosts.leasing(common_server)
 
     def die() -> None:
@@ -203,7 +203,7 @@ def test_process_that_dies_forfeits_nothing_it_shared(hosts: Hosts, common_serve
 def test_process_that_dies_while_it_asks_keeps_nobody_waiting(
     hosts: Hosts, common_server: Server, clock: Clock
 ) -> None:
-    """Others ask for single units meanwhile; when it should have answered, one of them asks for a lease."""
+    """The other processes take single units; once the answer is overdue, one of them requests a lease."""
     store = hosts.leasing(common_server)
 
     def die(*_: object) -> None:
@@ -243,7 +243,7 @@ def test_cost_that_cannot_be_is_refused(hosts: Hosts, common_server: Server, cos
 
 
 def test_denial_of_several_units_denies_nobody_else(hosts: Hosts, common_server: Server, clock: Clock) -> None:
-    """It says when so many may be taken, and one may be taken long before."""
+    """It has the instant for so many units, and one unit is free long before."""
     store = hosts.leasing(common_server, hosts=1)
     quota = Quota(100, "100s", algorithm="gcra")
     while store.take(KEY, 100, quota).allowed:
@@ -267,7 +267,7 @@ def test_removal_that_a_death_ended_is_spent_by_nobody(hosts: Hosts, common_serv
     slot = slots.find(place)
     assert slot is not None
     slots.vacate(place.set_index, slot.number)
-    # What was given up may have gone back: another one is asked for.
+    # The units given up may have gone back: the store requests another lease.
     store.take(KEY)
     assert slots.find(place) is not None
 
@@ -305,7 +305,7 @@ def test_lease_before_the_first_take_of_an_override_adopts_its_algorithm(
 def test_lease_of_an_override_lasts_as_its_quota_says(
     hosts: Hosts, common_server: Server, clock: Clock, algorithm: str
 ) -> None:
-    """And not as the one that is asked about: what was issued in a window is not spent in the next one."""
+    """And not as the quota of the take: units issued in a window are not spent in the next one."""
     store = hosts.leasing(common_server, hosts=1)
     other = hosts.shared(common_server)
     quota = Quota(100, "60s", algorithm=algorithm)
@@ -404,7 +404,7 @@ def test_stores_that_share_a_table_only_share_no_lease(hosts: Hosts, common_serv
 
 
 def test_everything_else_is_the_servers(hosts: Hosts, common_server: Server) -> None:
-    """What was issued counts as spent there."""
+    """Issued units count as spent there."""
     store = hosts.leasing(common_server)
     store.take(KEY)
     assert store.peek(KEY).remaining == 749
@@ -417,7 +417,7 @@ def test_everything_else_is_the_servers(hosts: Hosts, common_server: Server) -> 
 
 
 def test_lease_outlasts_the_server(hosts: Hosts, server: Server, clock: Clock) -> None:
-    """What was issued can be spent while the server is down; then each take fails, or the table takes over."""
+    """Issued units can be spent while the server is down; then each take fails, or the table takes over."""
     store = hosts.leasing(server, redis_timeout="200ms", redis_backoff="1ms")
     table = hosts.table()
     other = hosts.leasing(server, table=table, fallback=True, redis_timeout="200ms", redis_backoff="1ms")

@@ -36,7 +36,7 @@ def test_block_ends_hints_of_other_processes(open_store: OpenStore) -> None:
 
 
 def test_blocked_take_makes_no_hint(open_store: OpenStore) -> None:
-    """However often a blocked key is asked for, no way leads past the block."""
+    """No number of takes, by any way, leads past the block."""
     store = open_store()
     store.take("a")
     store.block("a", "1h")
@@ -55,7 +55,7 @@ def test_block_keeps_override_and_spent_units(open_store: OpenStore) -> None:
 
 
 def test_block_again_replaces_the_end(open_store: OpenStore) -> None:
-    """The later block counts, be it shorter."""
+    """The later block counts, even if it is shorter."""
     store = open_store()
     store.block("a", "1h")
     store.block("a", 3)
@@ -72,7 +72,7 @@ def test_unblock_says_whether_there_was_a_block(open_store: OpenStore, clock: Cl
 
 
 def test_block_denies_every_take_of_a_call(open_store: OpenStore) -> None:
-    """Nothing is taken of the others; in shadow mode it denies nobody."""
+    """Nothing is taken from the other keys; in shadow mode it denies no take."""
     store = open_store()
     store.block("b", "1h")
     infos = store.take_all([("a", None, 1), ("b", LONGER, 1)])
@@ -157,7 +157,7 @@ def test_denials_of_a_block_are_counted(open_store: OpenStore) -> None:
     assert store.stats().denied == 4
     counted = {entry.key: (entry.allowed, entry.denied) for entry in store.inspect().entries()}
     assert counted == {"a": (1, 2), "b": (0, 2)}
-    # What a block has denied stays counted when it is gone.
+    # Denials by a block stay counted when it is gone.
     store.unblock("a")
     (entry,) = store.inspect().entry("a")
     assert entry.denied == 2

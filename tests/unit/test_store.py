@@ -267,7 +267,7 @@ def test_reservation_of_a_parent_is_not_settled_by_its_child(open_store: OpenSto
 
 
 def test_units_in_flight_of_the_dead_are_free_at_once(open_store: OpenStore) -> None:
-    """Whoever would be denied looks whether the others live; so does the sweeper."""
+    """A process whose take would be denied looks whether the others live; so does the sweeper."""
     store, limit = open_store(), Concurrency(3)
 
     def die() -> None:
@@ -317,7 +317,7 @@ def test_units_in_flight_of_the_living_are_not_taken_from_them(open_store: OpenS
 
 @pytest.mark.parametrize("known", [125, 126, 600])
 def test_take_all_of_more_keys_than_a_stripe_takes_is_refused(open_store: OpenStore, known: int) -> None:
-    """The error names the bound; nothing is taken, whether the keys are known or new."""
+    """The error has the bound; nothing is taken, of known keys or of new ones."""
     store = open_store(initial_size=1024, stripes=1)
     takes = [(f"key {number}", None, 1) for number in range(known + 1)]
     assert all(info.allowed for info in store.take_all(takes[:125]))
@@ -413,7 +413,7 @@ def test_fixed_windows_begin_in_utc(segment_name: str) -> None:
 
 
 def test_take_all_gives_no_new_key_the_slot_of_a_later_one(open_store: OpenStore, clock: Clock) -> None:
-    """In a full set, whatever the order: neither a bucket nor what is in flight is given up by its own call."""
+    """In a full set, in any order: a call evicts neither a bucket nor units in flight of its own."""
     store = open_store(initial_size=2)
     store.take("later", 2)
     clock.advance(0.001)
@@ -449,7 +449,7 @@ def test_commit_of_more_goes_by_the_quota_that_holds_by_then(open_store: OpenSto
 
 
 def test_settlement_that_the_store_fails_is_tried_again(open_store: OpenStore) -> None:
-    """What is in flight does not stay so for ever because a stripe was taken at the wrong moment."""
+    """Units in flight end even if their stripe was taken at the moment of the settlement."""
     store = open_store(lock_timeout="1ms")
     reservation = store.reserve([("a", None, 2), ("in flight", Concurrency(2), 2)])
     store._table.segment.semaphores[0].acquire(False)
@@ -477,7 +477,7 @@ def test_exception_of_a_block_is_not_replaced_by_that_of_its_settlement(open_sto
 
 
 def test_close_ends_what_is_in_flight(open_store: OpenStore) -> None:
-    """Whoever closes a store gives up what it holds; another store of the same process does not miss it."""
+    """The close of a store ends its units in flight; another store of the same process keeps its own."""
     closing, store = open_store(), open_store()
     held = closing.reserve("in flight", 2, Concurrency(2))
     closing.close()

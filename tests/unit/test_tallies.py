@@ -1,4 +1,4 @@
-"""Tallies: counts of policies that add up over processes, whoever of them dies or forks."""
+"""Tallies: counts of policies that add up over processes, even if these die or fork."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_tally_of_the_dead_is_gone_on_with(open_store: OpenStore) -> None:
 
 
 def test_tally_knows_its_own_part(open_store: OpenStore) -> None:
-    """Of a record that somebody else has begun, a process's own counts are those since it took it over."""
+    """Of a record that another process has begun, a process's own counts are those since it took it over."""
     first = open_store()
     _count(first, "a", 3)
     first.close()
@@ -121,7 +121,7 @@ def test_requests_that_have_no_record_are_counted_alone(
 def test_tallies_that_are_all_taken_leave_a_process_alone(
     open_store: OpenStore, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It counts by itself, and the log says so once; no request fails for it."""
+    """It counts by itself, and the log reports that once; no request fails for it."""
     store = open_store()
     with patch("shm_store.table.records.tallies.TALLIES", 1):
         store.tally("a").allowed[()] += 1

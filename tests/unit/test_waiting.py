@@ -100,14 +100,14 @@ def test_acquire_sleeps_for_a_day_at_most(open_store: OpenStore, clock: Clock) -
 
 
 def test_acquire_without_a_promise_returns_the_denial(clock: Clock) -> None:
-    """Where nobody knows when, there is nothing to wait for."""
+    """Without a known instant there is nothing to wait for."""
     denied = RateInfo(False, 3, 0, 0, 0)
     assert acquire(lambda *_: denied, "a", clock=clock, sleep=Sleeper(clock)) is denied
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, StopIteration])
 def test_acquire_lets_an_exception_through(store: ShmStore, clock: Clock, error: type[BaseException]) -> None:
-    """What a signal handler raises ends the wait, whatever it is, and nothing was taken."""
+    """Any exception of a signal handler ends the wait, and nothing was taken."""
     store.take("a", 5)
 
     def sleep(_seconds: float) -> None:

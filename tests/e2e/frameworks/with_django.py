@@ -17,7 +17,7 @@ from tests.e2e.frameworks.table import OPTIONS, PATHS, store
 
 def app() -> WSGIApplication:
     """Return the application."""
-    # Not imported as a name of this module: whoever looks at it before, as pytest does for doctests, makes it fail.
+    # Not imported as a name of this module: a look at it before setup, as by pytest for doctests, makes it fail.
     django.conf.settings.configure(ROOT_URLCONF=__name__, ALLOWED_HOSTS=["*"])
     django.setup()
     return RateLimitMiddleware(get_wsgi_application(), store(), **OPTIONS)
