@@ -61,7 +61,7 @@ def test_one_of_many_threads_asks_again_per_backoff(breaker: Breaker, clock: Clo
 
 
 def test_a_failure_of_the_one_who_asks_backs_off_anew(breaker: Breaker, clock: Clock) -> None:
-    """The back-off begins when the failure is known, not when the request was sent."""
+    """The back-off begins at the failure, not at the request."""
     breaker.failed()
     clock.advance(1)
     assert breaker.admits()

@@ -361,7 +361,7 @@ def test_long_keys_are_remembered_by_no_process(hosts: Hosts, common_server: Ser
 
 
 def test_lease_of_one_database_is_not_spent_for_another(hosts: Hosts, common_server: Server) -> None:
-    """Nor do denials of one count for the other, though the host, its table and the prefix are the same."""
+    """Denials of one do not count for the other, though the host, its table and the prefix are the same."""
     first = hosts.leasing(common_server, redis_limit=10)
     while first.take(KEY).allowed:
         pass
