@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Collection, Sequence
-from mmap import mmap
+from collections.abc import Collection
 from typing import Any, Final
 
 from shm_store.core.algorithms import FRESH, Algorithm, State, Step, TakeWithin, Within, Word
-from shm_store.rate_info import RateInfo
 from shm_store.table.records.record import Owner
 from shm_store.table.records.slots import Place
 from shm_store.table.records.victims import Victim
-from shm_store.table.segment.layout import NEVER_IDLE, WORD
+from shm_store.table.segment.layout import NEVER_IDLE
 
-_read_state: Final = struct.Struct("@4Q").unpack_from
 #: The tag of what is still to be found, and of what has no slot: no slot has it.
 SOUGHT: Final = -1
 #: The quota of a call that accepts any quota of its hint, and of a hint before a take has told its quota.
@@ -131,33 +127,3 @@ class Found:
     def is_of(self, other: Found) -> bool:
         """Return whether both are of the same key and limit."""
         return self.key.fingerprint == other.key.fingerprint and self.asked == other.asked
-
-
-def withdraw(
-    founds: list[Found],
-    costs: Sequence[int],
-    infos: list[RateInfo],
-    memory: mmap,
-    now_ns: int,
-    *,
-    is_repeated: bool,
-) -> None:
-    """Replace the answers of allowed takes, as the call takes nothing: count the units that are there without a take.
-
-    If it `is_repeated`, a key may come twice, so that an answer counts earlier takes of its key as well.
-    """
-    # `zip` would cost 100 ns more.
-    for position, found in enumerate(founds):
-        info = infos[position]
-        if info.allowed:
-            counts, cost = found.counts, costs[position]
-            assert counts is not None
-            remaining, wait_ns = info.remaining, info.reset_after_ns
-            # In an open window, the time until all units are there is the same without the take.
-            if is_repeated or not (found.ends_ns and counts.counts_in_window):
-                # A bucket that a hint keeps is as its slot says.
-                state = _read_state(memory, found.at * WORD) if found.ends_ns else found.state
-                if is_repeated:
-                    remaining = found.step(state, now_ns, cost)[1]
-                wait_ns = max(0, counts.full_at(state) - now_ns)
-            infos[position] = RateInfo(True, found.most, remaining + cost, wait_ns)

@@ -20,17 +20,11 @@ from shm_store.table.locking.seats import Seats
 from shm_store.table.locking.stripes import Stripes
 from shm_store.table.records.labels import Labels
 from shm_store.table.records.record import ARITHMETIC, Owner
-from shm_store.table.segment.layout import (
-    BUSY,
-    IDLE,
-    JOURNAL_WORDS,
-    SEAT_PHASES,
-    WORD,
-)
+from shm_store.table.segment.layout import BUSY, IDLE, JOURNAL_WORDS, SEAT_PHASES, WORD
 from shm_store.table.segment.mapping import Segment
 from shm_store.table.takes.counting import Counting
 from shm_store.table.takes.finding import Finding
-from shm_store.table.takes.found import Found, withdraw
+from shm_store.table.takes.found import Found
 
 _read_state: Final = struct.Struct("@4Q").unpack_from
 # The state of a slot, and its tag.
@@ -61,7 +55,7 @@ class Transaction:
         self._journal = journal
         self._finding = finding
         self._labels = labels
-        self._counting = Counting(stripes, labels)
+        self._counting = Counting(stripes, segment.memory, labels)
         self._clock = clock
         self._acquire = [semaphore.acquire for semaphore in segment.semaphores]
         self._release = [semaphore.release for semaphore in segment.semaphores]
@@ -99,18 +93,14 @@ class Transaction:
         enforced, memory = len(founds) - shadows, self._memory
         # A key may come twice: its second take is decided on what the first one leaves, by the index of its slot.
         states: dict[int, State] | None = None
-        if len(founds) == 1:
-            order = [founds[0].stripe]
-        else:
-            order = [found.stripe for found in founds]
+        order: list[int] = []
+        for found in founds:
+            order.append(found.stripe)
+        if len(order) > 1:
             order.sort()
-            if len({*order}) < len(order):
-                order = sorted({*order})
-                if len({found.key.fingerprint for found in founds}) < len(founds):
-                    states = {}
-                if len(founds) > TAKES_MAX * len(order):
-                    remedy = f"take from at most {TAKES_MAX} keys at once for each stripe, or use more stripes"
-                    raise ConfigurationError("takes", f"{len(founds)} keys in {len(order)} stripes", remedy)
+            if len(order) > TAKES_MAX and len(order) > TAKES_MAX * len({*order}):
+                remedy = f"take from at most {TAKES_MAX} keys at once for each stripe, or use more stripes"
+                raise ConfigurationError("takes", f"{len(order)} keys in {len({*order})} stripes", remedy)
         if not forks.settled[()]:
             forks.catch_up()
         # CPython switches threads, and runs signal handlers, at calls and jumps: not within this line.
@@ -123,6 +113,12 @@ class Transaction:
                 # In line what `Waits.acquire` tries first.
                 seat[SEAT_PHASES + stripe] = BUSY
                 if not acquire[stripe](False):
+                    if held and stripe == order[held - 1]:
+                        # It was free, and is this call's: two keys have it.
+                        order = sorted({*order})
+                        if len({found.key.fingerprint for found in founds}) < len(founds):
+                            states = {}
+                        continue
                     stripes.waits.acquire(seat, stripe)
                 held += 1
             now_ns = self._clock()
@@ -134,43 +130,47 @@ class Transaction:
             for found in founds:
                 # `zip` would cost 100 ns more.
                 cost = costs[len(infos)]
-                if now_ns < found.ends_ns and found.tagged[()] == found.tag and type(cost) is int and cost > 0:
+                if (
+                    now_ns < found.ends_ns
+                    and found.tagged[()] == found.tag
+                    and states is None
+                    and type(cost) is int
+                    and cost > 0
+                ):
                     # Called by a name of its own: as an attribute it would cost 30 ns more.
                     within = found.within
-                    if states is None:
-                        after = within(found.word[()], now_ns, cost)
-                        if after is not None:
-                            value, remaining, reset_ns, later = after
-                            log += found.index, value
-                            if found.second_index is not None:
-                                log += found.second_index, later
-                            infos.append(RateInfo(True, found.most, remaining, reset_ns))
-                            continue
-                        if cost <= found.most:
-                            state = _read_state(memory, found.at * WORD)
-                            _, remaining, reset_ns, retry_ns, _ = found.step(state, now_ns, cost)
-                            infos.append(RateInfo(False, found.most, remaining, reset_ns, retry_ns))
-                            if len(infos) <= enforced:
-                                is_denied = True
-                            continue
+                    after = within(found.word[()], now_ns, cost)
+                    if after is not None:
+                        value, remaining, reset_ns, later = after
+                        log += found.index, value
+                        if found.second_index is not None:
+                            log += found.second_index, later
+                        infos.append(RateInfo(True, found.most, remaining, reset_ns))
+                        continue
+                    if cost <= found.most:
+                        state = _read_state(memory, found.at * WORD)
+                        _, remaining, reset_ns, retry_ns, _ = found.step(state, now_ns, cost)
+                        infos.append(RateInfo(False, found.most, remaining, reset_ns, retry_ns))
+                        if len(infos) <= enforced:
+                            is_denied = True
+                        continue
                 info = self._decided(founds, len(infos), cost, now_ns, states, log, rare, enforced, dead)
                 infos.append(info)
                 if not info.allowed and len(infos) <= enforced:
                     is_denied = True
             if rare and dead is None and (is_denied or shadows):
                 doubtful = _doubtful(founds, infos)
-            if doubtful:
+            if rare and (is_denied or not stores):
+                for found in rare:
+                    found.after = found.state
+            if doubtful or not stores:
                 self._counting.nothing(order)
             else:
+                if rare:
+                    self._place(seat, order, founds, infos, is_denied=is_denied)
                 if is_denied:
-                    log.clear()
-                    withdraw(founds, costs, infos, memory, now_ns, is_repeated=states is not None)
-                if rare and (is_denied or not stores):
-                    for found in rare:
-                        found.after = found.state
-                if stores:
-                    if rare:
-                        self._place(seat, order, founds, infos, is_denied=is_denied)
+                    self._counting.denied(founds, costs, infos, enforced, now_ns, states is not None)
+                else:
                     if len(log) == 2:
                         # One word is one store: there is no half of it.
                         self._words[log[0]] = log[1]
@@ -178,15 +178,15 @@ class Transaction:
                         self._store(seat, order, founds[0], log)
                     elif log:
                         self._journal.write(seat, order, log)
-                    if afters is not None:
+                    if shadows or self._labels is not None:
+                        self._counting.taken(founds, infos)
+                    else:
                         for found in founds:
-                            afters.append(_read_state(memory, found.at * WORD))
-                if stores and not is_denied and not shadows and self._labels is None:
+                            counter = found.allowed
+                            counter[()] = counter[()] + 1
+                if afters is not None:
                     for found in founds:
-                        counter = found.allowed
-                        counter[()] = counter[()] + 1
-                else:
-                    self._counting.takes(founds, infos, enforced, is_denied=is_denied, stores=stores)
+                        afters.append(_read_state(memory, found.at * WORD))
             while held:
                 held -= 1
                 stripe = order[held]
