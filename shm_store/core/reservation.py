@@ -50,7 +50,7 @@ class Reservation:
             if type(each.take.quota) is not Quota:
                 is_in_flight = True
         self._owner = owner
-        self._pid = settlements.settler.pid()
+        self._pid = settlements.pid()
         self._settlements = settlements
         # The others have nothing that ends with the store, and to remember them takes a microsecond.
         if is_in_flight:
@@ -93,7 +93,7 @@ class Reservation:
         if self._parts is None and (used or self._is_in_flight):
             self._parts = self._unused(used)
         # A forked child has nothing of its parent's to give back.
-        if self._parts and self._pid == settlements.settler.pid():
+        if self._parts and self._pid == settlements.pid():
             settlements.settle(self._parts)
         # Last: a later call, or the end of this object, finishes a settlement that an exception has cut short.
         self._settlements = None
@@ -104,7 +104,7 @@ class Reservation:
 
     def in_flight(self) -> list[Part]:
         """Return what is in flight and must end when the store closes: nothing in a forked child."""
-        if self._settlements is None or self._pid != self._settlements.settler.pid():
+        if self._settlements is None or self._pid != self._settlements.pid():
             return []
         return self._unused(())
 
@@ -112,13 +112,13 @@ class Reservation:
         return all(each.info.allowed or each.take.shadow for each in self._decided)
 
     def _unused(self, used: Sequence[int]) -> list[Part]:
-        parts = []
+        parts, is_in_flight = [], self._is_in_flight
         for position, decided in enumerate(self._decided):
-            cost = decided.take.cost
+            take = decided.take
             # Of a quota the cost stands if the caller names no units; units in flight end as a whole.
-            units = cost - used[position] if used else 0
-            if self._is_in_flight and isinstance(decided.take.quota, Concurrency):
-                units = cost
+            units = take.cost - used[position] if used else 0
+            if is_in_flight and isinstance(take.quota, Concurrency):
+                units = take.cost
             if units and decided.is_taken:
                 parts.append((decided, units))
         return parts
@@ -144,7 +144,7 @@ class Reservation:
         if settlements is None:
             return
         parts = self._unused(()) if self._parts is None and self._is_in_flight else self._parts
-        if parts and self._pid == settlements.settler.pid():
+        if parts and self._pid == settlements.pid():
             # No caller is left that an error could reach.
             with contextlib.suppress(StoreError):
                 settlements.abandon(parts, sys._getframe())  # noqa: SLF001 - documented, underscore and all
@@ -157,12 +157,14 @@ class Settlements:
 
     Attributes:
         settler: What settles.
+        pid: Returns the process that calls.
         in_flight: The reservations that end with the store.
         is_closed: Whether the store is closed.
     """
 
     def __init__(self, settler: Settler) -> None:
         self.settler = settler
+        self.pid = settler.pid
         self.in_flight: WeakSet[Reservation] = WeakSet()
         self.is_closed = False
         # With the process that was to settle each: a child that is forked leaves them to it.
@@ -188,7 +190,7 @@ class Settlements:
         except StoreClosedError:
             raise
         except StoreError:
-            self._later.append((self.settler.pid(), parts))
+            self._later.append((self.pid(), parts))
             raise
 
     def abandon(self, parts: list[Part], caller: FrameType) -> None:
@@ -196,7 +198,7 @@ class Settlements:
         if self.settler.abandon(parts, caller):
             self.settle(parts)
         else:
-            self._later.append((self.settler.pid(), parts))
+            self._later.append((self.pid(), parts))
 
     def close(self) -> None:
         """End what is in flight: a store that is closed gives up what it holds. May be called again."""
@@ -222,5 +224,5 @@ class Settlements:
         for _ in range(count):
             with contextlib.suppress(IndexError, StoreError):
                 pid, parts = self._later.popleft()
-                if pid == self.settler.pid():
+                if pid == self.pid():
                     self.settle(parts)

@@ -60,6 +60,11 @@ class Journal:
         after: State,
     ) -> None:
         """Store the next state of the bucket at `at`: in the algorithm's order if it has one, else by `write` (I6)."""
+        first, idle_at, third, fourth = after
+        if idle_at == state[1] and third == state[2] and fourth == state[3]:
+            # Nearly every settlement. One word is one store: there is no half of it.
+            self._words[at] = first
+            return
         ordered = algorithm.ordered(state, after)
         if ordered is None:
             log = [each for word, value in enumerate(after) if value != state[word] for each in (at + word, value)]

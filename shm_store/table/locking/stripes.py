@@ -87,25 +87,24 @@ class Stripes:
         seat, seats.spare = seats.spare, None
         if seat is None or self.is_closed:
             seat = self.lease(seat)
-        held = 0
-        hold: Hold | None = None
-        semaphore = self.semaphores[stripe]
+        held = now_ns = 0
+        semaphore, record = self.semaphores[stripe], self.records[stripe]
         try:
             # In line what `Waits.acquire` tries first.
             seat[SEAT_PHASES + stripe] = BUSY
             if not semaphore.acquire(False):
                 self.waits.acquire(seat, stripe)
             held = 1
-            hold = Hold(seat, stripe, self.records[stripe], self._clock())
-            hold.record[OTHER] += 1
-            result = body(hold, *arguments)
+            now_ns = self._clock()
+            record[OTHER] += 1
+            result = body(Hold(seat, stripe, record, now_ns), *arguments)
             held = 0
             semaphore.release()
             seat[SEAT_PHASES + stripe] = IDLE
         except BaseException as error:
             self.settle(seat, (stripe,), held=held)
             # Not of the clock, the user's code. No `try` of its own: the opcode that begins one is in no other.
-            if hold is not None and isinstance(error, ARITHMETIC) and not isinstance(error, StoreError):
+            if now_ns and isinstance(error, ARITHMETIC) and not isinstance(error, StoreError):
                 raise self.damaged(error) from error
             raise
         # Outside the `try`: settle would return it a second time.
