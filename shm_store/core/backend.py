@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import FrameType
-from typing import NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import msgspec
 
@@ -16,7 +16,7 @@ from shm_store.rate_info import RateInfo
 K_contra = TypeVar("K_contra", bound="str | Digest", contravariant=True)
 
 
-class Take(NamedTuple):
+class Take(msgspec.Struct, frozen=True, gc=False):
     """One take of a call. The front has checked all but the cost: only the bucket tells the most units at once.
 
     Attributes:

@@ -155,10 +155,10 @@ class TableBackend:
         founds: list[Found] = []
         costs: list[int] = []
         shadows = 0
-        for key, quota, cost, shadow in takes:
-            founds.append(self._sought(key, quota))
-            costs.append(cost)
-            shadows += shadow
+        for take in takes:
+            founds.append(self._sought(take.key, take.quota))
+            costs.append(take.cost)
+            shadows += take.shadow
         if shadows:
             return self._shadowed(takes, founds, afters, shadows)
         infos, is_denied, rare = self._run(founds, costs, 0, afters)

@@ -92,6 +92,7 @@ def take_all(backend: TableBackend, slowly: TakeAllCall) -> TakeAllCall:
 def reserve(backend: TableBackend, slowly: ReserveCall) -> ReserveCall:
     """Return the fast `reserve` of a store: it reserves of one known key, and calls `slowly` for anything else."""
     hints, run, default, settlements = backend.known.recent, backend.transaction.run, backend.quota, backend.settlements
+    take = _hot(backend, _unknown)
 
     def reserve(
         key: str | Sequence[KeyReserve],
@@ -107,17 +108,23 @@ def reserve(backend: TableBackend, slowly: ReserveCall) -> ReserveCall:
             return slowly(key, cost, quota, shadow=shadow)
         if shadow not in _NONE or (asked is not found.asked and asked != found.asked):
             return slowly(key, cost, quota, shadow=shadow)
-        founds = [found]
-        afters: list[State] = []
-        try:
-            (info,), is_denied, rare = run(founds, [cost], afters=afters)
-        except TableFullError:
-            return slowly(key, cost, quota, shadow=shadow)
-        if rare:
-            backend.remember(rare)
-        # To call the class would cost 0.1 µs more.
-        take = tuple.__new__(Take, (key, asked, cost, False))
-        return Reservation([Receipt(take, info, not is_denied, founds[0], afters[0])], settlements, backend)
+        info, state = _UNKNOWN, found.taken
+        if state is not None:
+            # By this hint, or by one that another thread has put in its place: then the state may be of an earlier
+            # window, of which nothing comes back.
+            info = take(key, cost, asked)  # type: ignore[arg-type] # a str and a Quota, as it has a hint
+        if info is _UNKNOWN:
+            founds = [found]
+            afters: list[State] = []
+            try:
+                (info,), _, rare = run(founds, [cost], afters=afters)
+            except TableFullError:
+                return slowly(key, cost, quota, shadow=shadow)
+            if rare:
+                backend.remember(rare)
+            found, state = founds[0], afters[0]
+        receipt = Receipt(Take(key, asked, cost), info, info.allowed, found, state)  # type: ignore[arg-type] # as above
+        return Reservation([receipt], settlements, backend)
 
     return reserve
 

@@ -147,7 +147,7 @@ class FallbackBackend:
             _log.error("this host's table decides a request, by 1/%d of each limit: %s", self._hosts, error)
 
     def _own(self, takes: Sequence[Take]) -> list[Take]:
-        return [take._replace(quota=self._part(take.quota)) for take in takes]
+        return [Take(take.key, self._part(take.quota), take.cost, take.shadow) for take in takes]
 
     def _part(self, quota: Quota | Concurrency) -> Quota | Concurrency:
         """Return the part of a quota that is this host's."""

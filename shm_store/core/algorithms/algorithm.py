@@ -85,6 +85,7 @@ class Algorithm(ABC):
         has_burst: Whether a quota may have a burst other than its limit.
         is_aligned: Whether windows begin at multiples of the interval in UTC.
         counts_in_window: Whether units of one window are of no use in the next.
+        refunds_by_window: Whether a refund needs to know the window of a take only: word 2 of its state.
         lua: The names of its parts of the server's scripts, in their order. The last is its own; it defines a local
             table of that name with the same functions.
         limit: See above.
@@ -100,6 +101,7 @@ class Algorithm(ABC):
     has_burst: ClassVar[bool] = False
     is_aligned: ClassVar[bool] = False
     counts_in_window: ClassVar[bool] = False
+    refunds_by_window: ClassVar[bool] = False
     lua: ClassVar[tuple[str, ...]]
 
     step: Step
@@ -138,10 +140,8 @@ class Algorithm(ABC):
         Returns:
             None if there is no such order, and all of them must be stored or none.
         """
-        if after[1] == state[1] and after[2] == state[2] and after[3] == state[3]:
-            return () if after[0] == state[0] else (0,)
         changed = tuple(word for word in range(len(FRESH)) if state[word] != after[word])
-        return changed if len(changed) == 1 else None
+        return changed if len(changed) <= 1 else None
 
     @abstractmethod
     def spent(self, state: State, now_ns: int) -> int:

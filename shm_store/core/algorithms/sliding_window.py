@@ -28,6 +28,7 @@ class SlidingWindow(Algorithm):
 
     name: ClassVar[str] = "sliding-window"
     code: ClassVar[int] = 3
+    refunds_by_window: ClassVar[bool] = True
     lua: ClassVar[tuple[str, ...]] = ("division", "sliding_window")
 
     def _step(self) -> Step:

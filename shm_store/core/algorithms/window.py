@@ -17,6 +17,7 @@ class Windowed(Algorithm):
     """`limit` units in each window. An instant before its end is inside the window, however early it is."""
 
     counts_in_window: ClassVar[bool] = True
+    refunds_by_window: ClassVar[bool] = True
 
     def _step(self) -> Step:
         limit, following = self.limit, self._following()

@@ -72,6 +72,7 @@ class Found:
         owners: Other processes with units in flight. A denial stands only while they live.
         allowed: Counts the allowed takes of its stripe.
         is_refused: Whether it denies because a set is full.
+        taken: A state with the window of takes within the stretch; None if a refund needs to know more.
         ends_ns: The end of the stretch in which takes change one word, or two; 0 if no hint keeps this.
         tagged: The tag in the slot.
         within: Decides on a take within the stretch.
@@ -85,12 +86,13 @@ class Found:
     __slots__ = (
         *("key", "place", "stripe", "asked", "most", "tag", "at", "number", "step"),
         *("counts", "state", "after", "flags", "victim", "owners", "is_refused", "allowed"),
-        *("ends_ns", "tagged", "within", "word", "index", "second_index", "denied", "kept"),
+        *("taken", "ends_ns", "tagged", "within", "word", "index", "second_index", "denied", "kept"),
     )
 
     step: Step
     allowed: Word
     after: State
+    taken: State | None
     tagged: Word
     within: TakeWithin
     word: Word

@@ -79,6 +79,7 @@ class Known:
         if within is None or not is_short(key):
             return
         found.stretch(within)
+        found.taken = found.after if counts.refunds_by_window else None
         # Only the operation needs them, and they take 300 bytes.
         found.state = found.after = FRESH
         self._note(key, found, is_counted=counts.counts_in_window)
