@@ -57,17 +57,17 @@ class Counting:
         for position, found in enumerate(founds):
             info = infos[position]
             if info.allowed:
-                counts, cost, remaining, wait_ns = found.counts, costs[position], info.remaining, info.reset_after_ns
+                counts, remaining, wait_ns = found.counts, info.remaining + costs[position], info.reset_after_ns
                 assert counts is not None
                 # In an open window, the time until all units are there is the same without the take.
                 if is_repeated or not (found.ends_ns and counts.counts_in_window):
                     # A bucket that a hint keeps is as its slot says.
                     state = _read_state(memory, found.at * WORD) if found.ends_ns else found.state
                     if is_repeated:
-                        remaining = found.step(state, now_ns, cost)[1]
+                        remaining = found.step(state, now_ns, costs[position])[1] + costs[position]
                     full_at_ns = counts.full_at(state)
                     wait_ns = full_at_ns - now_ns if full_at_ns > now_ns else 0
-                infos[position] = RateInfo(True, found.most, remaining + cost, wait_ns)
+                infos[position] = RateInfo(True, found.most, remaining, wait_ns)
                 records[found.stripe][OTHER] += 1
             elif position < enforced:
                 counter = outcomes[found.stripe][1]
