@@ -34,7 +34,7 @@ class TableBackend:
         self.table = table
         self.transaction = table.transaction
         self.settlements = table.handle.settlements
-        self.known = table.new_known()
+        self.known = table.new_known(table.config.quota)
         self.name = table.config.name
         self.quota = table.config.quota
         self.realm = f"shm://{self.name}"

@@ -137,8 +137,8 @@ def _hot(backend: TableBackend, slowly: TakeCall, *, stores: bool = True) -> Tak
         seats=table.seats,
         stripes=table.stripes,
         clock=table.clock,
-        default=backend.quota,
         slowly=slowly,
+        is_labelled=table.labels is not None,
         stores=stores,
     )
 

@@ -82,15 +82,15 @@ class Leasing:
         """Use those leases of `table` that `issuer` has issued; `quota` is that of calls which name none."""
         self._table = table
         self._issuer = issuer
-        self._known = table.new_known()
+        self._known = table.new_known(quota)
         self.take = hot.bind(
             hints=self._known.recent,
             segment=table.segment,
             seats=table.seats,
             stripes=table.stripes,
             clock=table.clock,
-            default=quota,
             slowly=ask,
+            is_labelled=table.labels is not None,
         )
 
     def spend(self, key: str, cost: int, quota: Quota, patience_ns: int) -> RateInfo | Pending:

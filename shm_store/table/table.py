@@ -11,6 +11,7 @@ from shm_store.core.digest import Digest
 from shm_store.core.reservation import Settlements
 from shm_store.durations import NS_PER_SECOND
 from shm_store.process import forks
+from shm_store.quota import Quota
 from shm_store.table.attachment import Attachment, on_open
 from shm_store.table.handle import Handle, close_dropped
 from shm_store.table.locking.seats import Role
@@ -133,9 +134,9 @@ class Table:
 
         return self.stripes.run(place.stripe, body)
 
-    def new_known(self) -> Known:
-        """Return hints, none so far, that end with this handle."""
-        known = Known(self.stripes, self.segment.words, self.labels)
+    def new_known(self, default: Quota) -> Known:
+        """Return hints, none so far, that end with this handle; `default` is the quota of calls that name none."""
+        known = Known(self.stripes, self.segment.words, self.labels, default)
         self.handle.add(known)
         return known
 

@@ -48,14 +48,18 @@ QUOTAS: Final = [quota for algorithm in ALGORITHMS for quota in _quotas(algorith
 class HotPath(RuleBasedStateMachine):
     """Two tables of two stores each, the first of which keep their hints."""
 
-    @initialize(default=st.sampled_from(QUOTAS), quotas=st.lists(st.sampled_from(QUOTAS), min_size=1, max_size=2))
-    def open(self, default: Quota, quotas: list[Quota]) -> None:
+    @initialize(
+        default=st.sampled_from(QUOTAS),
+        quotas=st.lists(st.sampled_from(QUOTAS), min_size=1, max_size=2),
+        label_size=st.sampled_from([0, 16]),
+    )
+    def open(self, default: Quota, quotas: list[Quota], label_size: int) -> None:
         self.clock, self.earliest_ns = Clock(), 0
         self.names = [new_segment_name() for _ in range(2)]
         self.quotas: list[Quota | None] = [None, None, default, *quotas]
         common: dict[str, Any] = {"limit": default.limit, "interval": default.interval}
         common |= {"algorithm": default.algorithm, "min_ttl": MIN_TTL, "initial_size": SLOTS}
-        common |= {"label_size": 16}
+        common |= {"label_size": label_size}
         # Keys are in the same places on both.
         with patch.object(secrets, "token_bytes", bytes):
             self.tables = [
@@ -193,7 +197,7 @@ class HotPath(RuleBasedStateMachine):
         self.clock.advance(max(nanoseconds, self.earliest_ns - before_ns) / 10**9)
         for store in self.tables[0]:
             hints = store.backend.known.recent
-            for key in [key for key, hint in hints.items() if self.clock() < hint[7] <= before_ns]:
+            for key in [key for key, hint in hints.items() if self.clock() < hint[0].ends_ns <= before_ns]:
                 del hints[key]
 
     @invariant()

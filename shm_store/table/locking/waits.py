@@ -28,8 +28,8 @@ from shm_store.table.segment.layout import (
     WAITS_NS,
 )
 
-#: Tries in a row, each when the stripe was just seen free, before an operation pauses.
-TRIES: Final = 8
+# Tries in a row, each when the stripe was just seen free, before an operation pauses.
+_TRIES: Final = 8
 # How often to look before a try, some 50 ns each: in all, the length of the longest common hold, a first take.
 _LOOKS: Final = 150
 # Pauses between two tries, each twice the one before. A hold that outlasts them belongs to a process that waits for a
@@ -72,7 +72,7 @@ class Waits:
                 return
             seat[phase] = IDLE
             tries += 1
-            if tries < TRIES and self.is_free_soon(stripe):
+            if tries < _TRIES and self._is_free_soon(stripe):
                 continue
             # Made only now: most operations have the stripe at once.
             patience = patience or Patience(self.timeout_ns)
@@ -88,7 +88,7 @@ class Waits:
             pause((min(pause_ns, left_ns) if left_ns > 0 else pause_ns) / NS_PER_SECOND)
             pause_ns = min(2 * pause_ns, _PAUSE_MAX_NS)
 
-    def is_free_soon(self, stripe: int) -> bool:
+    def _is_free_soon(self, stripe: int) -> bool:
         """Return whether the stripe was seen free within the time that a hold takes."""
         is_taken = self._semaphores[stripe].is_taken
         for _ in range(_LOOKS):  # noqa: SIM110 - a generator costs as much as a look

@@ -78,15 +78,17 @@ class Found:
         within: Decides on a take within the stretch.
         word: The word that such a take changes, or the first.
         index: The index of that in the segment.
-        second_index: That of the second; None if there is none.
+        second: The second of such words; None if there is none.
+        second_index: Its index.
         denied: Counts the denied takes of the stripe; None if another place denies.
         kept: Counts those of the key; None if nothing does.
+        let: Counts the allowed takes of the key, in a table with labels.
     """
 
     __slots__ = (
         *("key", "place", "stripe", "asked", "most", "tag", "at", "number", "step"),
         *("counts", "state", "after", "flags", "victim", "owners", "is_refused", "allowed"),
-        *("taken", "ends_ns", "tagged", "within", "word", "index", "second_index", "denied", "kept"),
+        *("taken", "ends_ns", "tagged", "within", "word", "index", "second", "second_index", "denied", "kept", "let"),
     )
 
     step: Step
@@ -97,9 +99,11 @@ class Found:
     within: TakeWithin
     word: Word
     index: int
+    second: Word | None
     second_index: int | None
     denied: Word | None
     kept: Word | None
+    let: Word
 
     def __init__(self, place: Place, asked: Any) -> None:  # noqa: ANN401 - of some hints, nothing that equals a quota
         """Seek what decides on the takes of a key."""

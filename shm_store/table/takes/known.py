@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
-from shm_store.core.algorithms import FRESH, Algorithm, TakeWithin, Word
+from shm_store.core.algorithms import FRESH, Algorithm, Word
+from shm_store.quota import Quota
 from shm_store.table.locking.stripes import Stripes
 from shm_store.table.records.labels import Labels
 from shm_store.table.segment.layout import LABEL_ALLOWED, LABEL_DENIED, SEAT_PHASES, TAG, word
@@ -27,14 +28,11 @@ Hint: TypeAlias = tuple[
     Callable[[], None],  # release
     Word,  # the slot's tag,
     int,  # and what it was
-    Any,  # the quota of the takes; nothing equals it if no take has told it yet
-    int,  # until when a take changes one word alone, or two,
-    Word,  # which is this one,
-    "Word | None",  # and this one after it
-    "TakeWithin | None",  # as `Within.take` says; None if it counts units up to the limit, for as long as the stretch
+    "Quota | None",  # the quota of the takes; None for that of calls that name none, and for any equal one
+    int,  # until when a take adds its units to one word; 0 if `Found.within` decides instead
+    Word,  # the word that a take changes, or the first
     int,  # most units at once
     Word,  # the stripe's counter `allowed`
-    "Word | None",  # the key's counter `allowed`
 ]
 
 
@@ -48,10 +46,12 @@ class Known:
         recent: The hints that the hot path uses, by key.
     """
 
-    def __init__(self, stripes: Stripes, words: memoryview, labels: Labels | None) -> None:
+    def __init__(self, stripes: Stripes, words: memoryview, labels: Labels | None, default: Quota) -> None:
+        """Have no hints; `default` is the quota of calls that name none."""
         self._stripes = stripes
         self._words = words
         self._labels = labels
+        self._default = default
         self.recent: dict[str, Hint] = {}
         self._old: dict[str, Hint] = {}
         self._is_closed = False
@@ -90,12 +90,15 @@ class Known:
             self._note(key, found, denies=denies)
 
     def _note(self, key: str, found: Found, *, is_counted: bool = False, denies: bool = True) -> None:
-        stripe, within = found.stripe, found.within
+        stripe = found.stripe
         semaphore = self._stripes.semaphores[stripe]
         allowed, denied = self._stripes.outcomes[stripe]
         found.tagged, found.word = word(self._words, found.at + TAG), word(self._words, found.index)
-        let, found.kept = self._usage(found)
-        found.denied = denied if denies else None
+        found.second = None if found.second_index is None else word(self._words, found.second_index)
+        found.denied, found.kept = denied if denies else None, None
+        if self._labels is not None:
+            usage = self._labels.usage(found.place.set_index, found.number)
+            found.let, found.kept = word(usage, LABEL_ALLOWED), word(usage, LABEL_DENIED)
         hint = (
             found,
             SEAT_PHASES + stripe,
@@ -103,22 +106,13 @@ class Known:
             semaphore.release,
             found.tagged,
             found.tag,
-            found.asked,
-            found.ends_ns,
+            None if found.asked == self._default else found.asked,
+            found.ends_ns if is_counted else 0,
             found.word,
-            None if found.second_index is None else word(self._words, found.second_index),
-            None if is_counted else within,
             found.most,
             allowed,
-            let,
         )
         self._keep(key, hint)
-
-    def _usage(self, found: Found) -> tuple[Word | None, Word | None]:
-        if self._labels is None:
-            return None, None
-        usage = self._labels.usage(found.place.set_index, found.number)
-        return word(usage, LABEL_ALLOWED), word(usage, LABEL_DENIED)
 
     def clear(self) -> None:
         """Forget everything."""
