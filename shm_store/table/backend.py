@@ -35,6 +35,7 @@ class TableBackend:
         self.transaction = table.transaction
         self.settlements = table.handle.settlements
         self.known = table.new_known(table.config.quota)
+        self._locate = table.slots.locate
         self.name = table.config.name
         self.quota = table.config.quota
         self.realm = f"shm://{self.name}"
@@ -131,14 +132,18 @@ class TableBackend:
         """Take where the hot path does not lead."""
         self.settlements.begin()
         close_dropped()
-        require_key(key)
+        if type(key) is not str:
+            require_key(key)
         if quota is None:
             quota = self.quota
         elif not isinstance(quota, Quota):
             raise not_a_quota("quota", quota)
         founds = [self._sought(key, quota)]
-        infos, _, rare = self._run(founds, [cost], 0)
-        if founds[0].victim is None:
+        try:
+            infos, _, rare = self.transaction.run(founds, (cost,))
+        except TableFullError as error:
+            infos, _, rare = self._run_again(error, founds, (cost,), 0)
+        if rare:
             self.remember(rare)
         return infos[0]
 
@@ -147,7 +152,7 @@ class TableBackend:
         found = self.known.found(key)
         if found is not None and (found.asked is quota or found.asked == quota):
             return found
-        return Found(self.table.slots.locate(key), quota)
+        return Found(self._locate(key), quota)
 
     def _decided(self, takes: Sequence[Take], afters: list[State] | None) -> tuple[list[Found], list[RateInfo], bool]:
         """Return of each take what has decided and its answer, and whether one was denied; see `Transaction.run`."""
@@ -187,12 +192,23 @@ class TableBackend:
     ) -> tuple[list[RateInfo], bool, list[Found]]:
         try:
             return self.transaction.run(founds, costs, shadows, afters=afters)
-        except TableFullError:
-            # Without a sweeper, too, what the dead had in flight makes room.
-            if not sum(map(self.table.sweeps.sweep_set, {found.key.set_index for found in founds})):
-                raise
-            founds[:] = [Found(found.key, found.asked) for found in founds]
-            return self.transaction.run(founds, costs, shadows, afters=afters)
+        except TableFullError as error:
+            return self._run_again(error, founds, costs, shadows, afters)
+
+    def _run_again(
+        self,
+        error: TableFullError,
+        founds: list[Found],
+        costs: Sequence[int],
+        shadows: int,
+        afters: list[State] | None = None,
+    ) -> tuple[list[RateInfo], bool, list[Found]]:
+        """Run a transaction that has raised `error` again, if a sweep of its sets makes room."""
+        # Without a sweeper, too, what the dead had in flight makes room.
+        if not sum(map(self.table.sweeps.sweep_set, {found.key.set_index for found in founds})):
+            raise error
+        founds[:] = [Found(found.key, found.asked) for found in founds]
+        return self.transaction.run(founds, costs, shadows, afters=afters)
 
     def remember(self, rare: list[Found]) -> None:
         """Keep hints to the buckets that were found anew."""

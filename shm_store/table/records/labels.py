@@ -6,6 +6,8 @@ the key's fingerprint.
 
 from __future__ import annotations
 
+from typing import Final
+
 from shm_store.table.segment.layout import (
     LABEL_ALLOWED,
     LABEL_DENIED,
@@ -17,6 +19,10 @@ from shm_store.table.segment.layout import (
     WORD,
 )
 from shm_store.table.segment.mapping import Segment
+
+#: Of keys: one to one, as no two texts have the same bytes.
+ENCODING: Final = "utf-8"
+ERRORS: Final = "surrogatepass"
 
 
 class Labels:
@@ -80,8 +86,8 @@ class Labels:
 
 
 def encoded(key: str) -> bytes:
-    """Return a key in bytes: one to one, as no two texts have the same."""
-    return key.encode("utf-8", "surrogatepass")
+    """Return a key in bytes."""
+    return key.encode(ENCODING, ERRORS)
 
 
 def text_of(label: memoryview, label_size: int) -> str | None:

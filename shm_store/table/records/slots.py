@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -14,7 +15,7 @@ import msgspec
 from shm_store.core.digest import Digest
 from shm_store.quota import Quota
 from shm_store.table.records import record
-from shm_store.table.records.labels import encoded
+from shm_store.table.records.labels import ENCODING, ERRORS
 from shm_store.table.records.record import Owner
 from shm_store.table.segment.layout import (
     BUCKET,
@@ -36,6 +37,7 @@ _FINGERPRINT_WORDS: Final = FINGERPRINT // WORD
 _ABSENT: Final = bytes(WORD)
 _HALF: Final = struct.Struct("<8xQ").unpack
 _HALVES: Final = struct.Struct("<2Q").unpack
+_write: Final = struct.Struct("@8Q").pack_into
 
 
 class Place(msgspec.Struct, frozen=True, gc=False):
@@ -91,7 +93,7 @@ class Slots:
     def locate(self, key: str) -> Place:
         """Return where `key` belongs: a keyed hash, so that a client cannot aim for another's slot."""
         hashed = self._hash.copy()
-        hashed.update(encoded(key))
+        hashed.update(key.encode(ENCODING, ERRORS))
         fingerprint = hashed.digest()
         # In line what `located` does.
         low, half = _HALVES(fingerprint)
@@ -127,19 +129,28 @@ class Slots:
         """Return where the key of a digest belongs; the digest has the second half of its fingerprint."""
         return self.located(_ABSENT + bytes.fromhex(digest.digits))
 
-    def number(self, place: Place) -> int | None:
-        """Return the number of the slot of a key in its set, or None."""
+    def search(self, place: Place) -> tuple[int, bool]:
+        """Return the number of the slot of a key in its set, and False; without one that of a vacant slot, and True.
+
+        The number is -1 if no slot is vacant.
+        """
         fingerprint, memory, offset = place.fingerprint, self.memory, place.set_index * self._set_size
         first = self._controls_at + offset
         # Within a microsecond: a search of the fingerprints themselves takes up to five. In line: `control_of`.
         controls, control = memory[first : first + self._set_slots], fingerprint[0] or 1
-        number = controls.find(control)
+        # Seldom: to look whether it is there takes a third of the time of a search for its place.
+        number = controls.find(control) if control in controls else -1
         while number >= 0:
             at = self._fingerprints_at + offset + number * FINGERPRINT
             if memory[at : at + FINGERPRINT] == fingerprint:
-                return number
+                return number, False
             number = controls.find(control, number + 1)
-        return None
+        return controls.find(VACANT), True
+
+    def number(self, place: Place) -> int | None:
+        """Return the number of the slot of a key in its set, or None."""
+        number, is_vacant = self.search(place)
+        return None if is_vacant else number
 
     def find(self, place: Place) -> Slot | None:
         """Return the slot of a key, or None."""
@@ -218,12 +229,16 @@ class Slots:
         self._words[self.at(set_index, number) + TAG] &= FLAGS
         self.memory[self._controls_at + set_index * self._set_size + number] = VACANT
 
-    def publish(self, set_index: int, number: int, fingerprint: bytes) -> None:
-        """Give a slot, its words in order, to the key of `fingerprint`."""
-        memory, offset = self.memory, set_index * self._set_size
-        at = self._fingerprints_at + offset + number * FINGERPRINT
-        memory[at : at + FINGERPRINT] = fingerprint
-        # The last store alone gives the key its slot. In line: `control_of`.
+    def occupy(self, place: Place, number: int, at: int, words: Sequence[int], tag: int) -> None:
+        """Give a vacant slot, of which `at` is the first word, to a key, with these words and this tag."""
+        memory, fingerprint, offset = self.memory, place.fingerprint, place.set_index * self._set_size
+        # In a third of the time of `*words`.
+        first, second, third, fourth, fifth, sixth, seventh = words
+        _write(memory, at * WORD, first, second, third, fourth, fifth, sixth, seventh, tag)
+        # Until the last store the slot is vacant, whatever its words and its fingerprint are.
+        begin = self._fingerprints_at + offset + number * FINGERPRINT
+        memory[begin : begin + FINGERPRINT] = fingerprint
+        # In line: `control_of`.
         memory[self._controls_at + offset + number] = fingerprint[0] or 1
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import NamedTuple
+
+import msgspec
 
 from shm_store.config import OnFull
 from shm_store.errors import TableFullError
@@ -13,7 +14,7 @@ from shm_store.table.segment.layout import EVICTED, IDLE_AT, TAG, VACANT
 from shm_store.table.segment.mapping import Segment
 
 
-class Victim(NamedTuple):
+class Victim(msgspec.Struct, frozen=True, gc=False):
     """The slot that a new key would get.
 
     Attributes:
@@ -30,7 +31,11 @@ class Victim(NamedTuple):
 
 
 class Victims:
-    """Chooses slots of one segment; under the stripe of the set."""
+    """Chooses slots of one segment; under the stripe of the set.
+
+    Attributes:
+        of_vacant: The choice of each vacant slot, by its number.
+    """
 
     def __init__(self, segment: Segment, slots: Slots, on_full: OnFull) -> None:
         """Bind to `segment` and its slots; with `on_full` "deny", a bucket with spent units keeps its slot."""
@@ -39,7 +44,7 @@ class Victims:
         self._slots = slots
         self._on_full = on_full
         # To make one costs as much as to find it.
-        self._of_vacant = [Victim(number, None, 0) for number in range(self._set_slots)]
+        self.of_vacant = [Victim(number, None, 0) for number in range(self._set_slots)]
 
     def choose(self, place: Place, now_ns: int, kept: Collection[int] = ()) -> Victim:
         """Return a vacant slot, else the one that is idle soonest or was longest; never one in `kept`, see `full`."""
@@ -48,7 +53,7 @@ class Victims:
         while vacant in kept:
             vacant = controls.find(VACANT, vacant + 1)
         if vacant >= 0:
-            return self._of_vacant[vacant]
+            return self.of_vacant[vacant]
         idle_at, tags = self._slots.column(place.set_index, IDLE_AT), self._slots.column(place.set_index, TAG)
         number = idle_at.index(min(idle_at))
         if number in kept or is_kept(tags[number], idle_at[number], now_ns):

@@ -28,6 +28,7 @@ from shm_store.table.segment.layout import (
     KIND_MASK,
     LIMIT,
     OVERRIDE,
+    SLOT_WORDS,
     TAG,
     UNASKED,
     WORD,
@@ -38,8 +39,7 @@ from shm_store.table.takes.in_flight import InFlightUnits
 # Algorithms that are remembered, one for each quota; all are dropped when there would be more.
 _REMEMBERED: Final = 4_096
 
-_slot: Final = struct.Struct("@8Q")
-_read, _write = _slot.unpack_from, _slot.pack_into
+_read: Final = struct.Struct("@8Q").unpack_from
 
 
 class Finding:
@@ -59,6 +59,9 @@ class Finding:
         self._slots = slots
         self._memory = slots.memory
         self._victims = victims
+        # Of each take they are needed, and a call would cost 100 ns.
+        geometry = slots.geometry
+        self._slots_at, self._set_words, self._of_vacant = geometry.slots_at(0), geometry.set_words, victims.of_vacant
         self._in_flight = in_flight
         self._labels = labels
         self._records = records
@@ -103,11 +106,11 @@ class Finding:
         Raises:
             TableFullError: The key is new, and its set has no slot to give up.
         """
-        place, asked = sought.place, sought.asked
+        place, asked, stripe = sought.place, sought.asked, sought.stripe
         # One that a hint keeps is of use to other threads as it is.
         found = Found(place, asked) if sought.ends_ns else sought
-        found.allowed = self._outcomes[place.stripe][0]
-        if now_ns < self._records[place.stripe][BLOCKED] and self._is_blocked(found, now_ns):
+        found.allowed = self._outcomes[stripe][0]
+        if now_ns < self._records[stripe][BLOCKED] and self._is_blocked(found, now_ns):
             return found
         # To ask for a class that it is not would take five times as long.
         if type(asked) is not Quota and isinstance(asked, Concurrency):
@@ -115,13 +118,24 @@ class Finding:
             if found.victim is not None and found.victim.is_refused:
                 _refused(found, found.victim, now_ns)
             return found
-        algorithm = self.algorithm(asked)
-        found.counted(algorithm)
-        number = self._slots.number(place)
-        if number is None:
-            self._admit(found, algorithm, now_ns, call)
-        else:
+        # In line what `algorithm` does first, and what `counted` does.
+        algorithm = self._asked.get(asked) or self.algorithm(asked)
+        found.counts, found.step, found.most = algorithm, algorithm.step, algorithm.burst
+        number, is_vacant = self._slots.search(place)
+        found.at = self._slots_at + place.set_index * self._set_words + number * SLOT_WORDS
+        if not is_vacant:
             self._read(found, algorithm, number, now_ns)
+            return found
+        if call or number < 0:
+            victim = self._victims.choose(place, now_ns, self._kept(place, call) if call else ())
+            if victim.is_refused:
+                _refused(found, victim, now_ns)
+                return found
+            number = victim.number
+            found.at = self._slots.at(place.set_index, number)
+        else:
+            victim = self._of_vacant[number]
+        found.victim, found.number, found.flags = victim, number, algorithm.code << CODE_SHIFT
         return found
 
     def algorithm(self, quota: Quota) -> Algorithm:
@@ -159,33 +173,34 @@ class Finding:
 
     def fill(self, found: Found, state: State) -> None:
         """Give a new key its slot, with a bucket in `state`."""
-        victim, counts, flags = found.victim, found.counts, found.flags
-        assert victim is not None
+        counts = found.counts
         assert counts is not None
-        assert flags is not None
-        found.tag = self.occupy(found.place, victim, found.at, (*state, *counts.quota), flags)
-        found.flags = None
+        self._occupy(found, state + counts.quota)
 
     def admit(self, hold: Hold, place: Place, record: Record, kept: Collection[int] = ()) -> int:
         """Give a new key a slot that is not in `kept`, with a record; return its tag, or raise TableFullError."""
         victim = self._victims.choose(place, hold.now_ns, kept)
         if victim.is_refused:
             raise self._victims.full()
-        return self.occupy(place, victim, self._slots.at(place.set_index, victim.number), record.words(), record.flags)
+        found = Found(place, None)
+        found.victim, found.flags, found.at = victim, record.flags, self._slots.at(place.set_index, victim.number)
+        self._occupy(found, record.words())
+        return found.tag
 
-    def occupy(self, place: Place, victim: Victim, at: int, words: Sequence[int], flags: int) -> int:
-        """Give a slot, of which `at` is the first word, to a new key, with these words, and return its tag."""
-        slots, number, stripe_record = self._slots, victim.number, self._records[place.stripe]
+    def _occupy(self, found: Found, words: Sequence[int]) -> None:
+        """Give a slot to a new key, with these words."""
+        place, victim, flags = found.place, found.victim, found.flags
+        assert victim is not None
+        assert flags is not None
+        number, stripe_record = victim.number, self._records[place.stripe]
         if victim.kind is not None:
-            slots.vacate(place.set_index, number)
+            self._slots.vacate(place.set_index, number)
             stripe_record[victim.kind] += 1
         tag = next_tag(stripe_record, flags)
-        _write(self._memory, at * WORD, *words, tag)
         if self._labels is not None:
             self._labels.write(place.set_index, number, place.key)
-        # The fingerprint last: until then the slot is vacant, whatever its words say.
-        slots.publish(place.set_index, number, place.fingerprint)
-        return tag
+        self._slots.occupy(place, number, found.at, words, tag)
+        found.tag, found.flags = tag, None
 
     def _is_blocked(self, found: Found, now_ns: int) -> bool:
         """Have a block deny, if the key has one that has not ended."""
@@ -201,8 +216,7 @@ class Finding:
     def _read(self, found: Found, asked: Algorithm, number: int, now_ns: int) -> None:
         """Take over what the slot of a key holds, and the limit that it has or adopts."""
         found.number = number
-        at = found.at = self._slots.at(found.place.set_index, number)
-        words = _read(self._memory, at * WORD)
+        words = _read(self._memory, found.at * WORD)
         first, idle_at, third, fourth, limit, interval_ns, burst, tag = words
         is_expired = self._slots.is_past(idle_at, now_ns)
         if not is_expired:
@@ -223,16 +237,6 @@ class Finding:
             found.flags = flags
         if found.flags is None:
             found.tag = tag
-
-    def _admit(self, found: Found, asked: Algorithm, now_ns: int, call: Sequence[Found]) -> None:
-        """Choose the slot of a new key."""
-        place = found.place
-        victim = self._victims.choose(place, now_ns, self._kept(place, call) if call else ())
-        if victim.is_refused:
-            _refused(found, victim, now_ns)
-            return
-        found.victim, found.flags, found.number = victim, asked.code << CODE_SHIFT, victim.number
-        found.at = self._slots.at(place.set_index, victim.number)
 
     def _kept(self, place: Place, call: Sequence[Found]) -> Collection[int]:
         """Return the slots of a set that no new key may get: those that other keys of the call have, or get."""

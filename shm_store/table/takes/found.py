@@ -6,6 +6,7 @@ from collections.abc import Collection
 from typing import Any, Final
 
 from shm_store.core.algorithms import FRESH, Algorithm, State, Step, TakeWithin, Within, Word
+from shm_store.rate_info import RateInfo
 from shm_store.table.records.record import Owner
 from shm_store.table.records.slots import Place
 from shm_store.table.records.victims import Victim
@@ -133,3 +134,9 @@ class Found:
     def is_of(self, other: Found) -> bool:
         """Return whether both are of the same key and limit."""
         return self.key.fingerprint == other.key.fingerprint and self.asked == other.asked
+
+
+def doubtful_owners(founds: list[Found], infos: list[RateInfo]) -> set[Owner]:
+    """Return the processes that must be alive for the denials to stand."""
+    together = zip(founds, infos, strict=True)
+    return {owner for found, info in together if not info.allowed for owner in found.owners}

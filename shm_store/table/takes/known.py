@@ -60,7 +60,8 @@ class Known:
         """Return the bucket of a key that has a hint; an old hint becomes a recent one."""
         hint = self.recent.get(key)
         if hint is None:
-            hint = self._old.pop(key, None)
+            # Most keys without a recent one have none.
+            hint = self._old.pop(key, None) if key in self._old else None
             if hint is None:
                 return None
             self._keep(key, hint)

@@ -24,7 +24,7 @@ from shm_store.table.segment.layout import BUSY, IDLE, JOURNAL_WORDS, SEAT_PHASE
 from shm_store.table.segment.mapping import Segment
 from shm_store.table.takes.counting import Counting
 from shm_store.table.takes.finding import Finding
-from shm_store.table.takes.found import Found
+from shm_store.table.takes.found import Found, doubtful_owners
 
 _read_state: Final = struct.Struct("@4Q").unpack_from
 # The state of a slot, and its tag.
@@ -154,12 +154,12 @@ class Transaction:
                         if len(infos) <= enforced:
                             is_denied = True
                         continue
-                info = self._decided(founds, len(infos), cost, now_ns, states, log, rare, enforced, dead)
+                info = self._decided(founds, len(infos), cost, now_ns, states, log, rare, enforced, dead, stores)
                 infos.append(info)
                 if not info.allowed and len(infos) <= enforced:
                     is_denied = True
             if rare and dead is None and (is_denied or shadows):
-                doubtful = _doubtful(founds, infos)
+                doubtful = doubtful_owners(founds, infos)
             if rare and (is_denied or not stores):
                 for found in rare:
                     found.after = found.state
@@ -208,7 +208,7 @@ class Transaction:
             return self.run(founds, costs, shadows, stores=stores, afters=afters, dead=gone)
         return infos, is_denied, rare
 
-    def _decided(  # noqa: C901, PLR0917 - what `run` knows; an object for it would cost every take
+    def _decided(  # noqa: C901, PLR0912, PLR0917 - what `run` knows; an object for it would cost every take
         self,
         founds: list[Found],
         position: int,
@@ -219,6 +219,7 @@ class Transaction:
         rare: list[Found],
         enforced: int,
         dead: Collection[Owner] | None,
+        stores: bool,  # noqa: FBT001 - as above
     ) -> RateInfo:
         """Decide a take that is denied or has no valid hint, or that shares its bucket with another take."""
         found = founds[position]
@@ -226,18 +227,24 @@ class Transaction:
         if is_known:
             state = _read_state(self._memory, found.at * WORD)
         else:
-            found = self._finding.find_among(founds, position, enforced, now_ns, dead or ())
-            rare.append(found)
+            if enforced and len(founds) == 1:
+                found = founds[0] = self._finding.find(found, now_ns, (), dead or ())
+            else:
+                found = self._finding.find_among(founds, position, enforced, now_ns, dead or ())
             state = found.state
         if states is not None:
             state = states.get(found.at, state)
         if type(cost) is not int or cost < 1 or cost > found.most:
             raise unusable_cost(cost, found.most, position)
         is_allowed, remaining, reset_ns, retry_ns, after = found.step(state, now_ns, cost)
+        if is_allowed and found.victim is not None and stores and len(founds) == 1:
+            # Alone, it gets its slot and its state at once. Nothing more is to be done for it.
+            self._finding.fill(found, after)
+            return RateInfo(True, found.most, remaining, reset_ns)
         if not is_known:
             found.after = after
-        # A new key that is alone gets its slot and its state at once.
-        if is_allowed and (found.victim is None or len(founds) > 1):
+            rare.append(found)
+        if is_allowed:
             at = found.at
             first, idle_at, third, fourth = state
             word_0, word_1, word_2, word_3 = after
@@ -262,10 +269,7 @@ class Transaction:
         *,
         is_denied: bool,
     ) -> None:
-        """Give new keys their slots, and store the limits that other keys have adopted.
-
-        Alone, a new key gets its slot and its state at once. With others, it is fresh until the log is stored.
-        """
+        """Give new keys their slots, fresh until the log is stored; store the limits that other keys have adopted."""
         # `zip` would cost 100 ns more.
         for position, found in enumerate(founds):
             if found.flags is None:
@@ -274,7 +278,7 @@ class Transaction:
                 # They hold from now on, even if a take is denied.
                 self._journal.write(seat, order, self._finding.change(found))
             elif not is_denied and infos[position].allowed:
-                self._finding.fill(found, found.after if len(founds) == 1 else FRESH)
+                self._finding.fill(found, FRESH)
 
     def _store(self, seat: memoryview, order: Sequence[int], found: Found, log: list[int]) -> None:
         """Store the log of one take, all of it or nothing; word by word if each prefix of these stores is safe."""
@@ -290,9 +294,3 @@ class Transaction:
             self._journal.advance(seat, order, found.counts, found.at, state, found.after)
         else:
             self._journal.write(seat, order, log)
-
-
-def _doubtful(founds: list[Found], infos: list[RateInfo]) -> set[Owner]:
-    """Return the processes that must be alive for the denials to stand."""
-    together = zip(founds, infos, strict=True)
-    return {owner for found, info in together if not info.allowed for owner in found.owners}
