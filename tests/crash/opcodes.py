@@ -48,8 +48,8 @@ class World:
         self.config = Config(
             limit=LIMIT, interval=INTERVAL_S, initial_size=slots, min_ttl="1min", name=name, label_size=16
         )
-        # The same keys are in the same stripes each time.
-        with mock.patch("secrets.token_bytes", lambda size: bytes(range(size))):
+        # The same keys are in the same stripes each time: see `_spread`.
+        with mock.patch("secrets.token_bytes", lambda size: bytes(range(7, 7 + size))):
             self.store = self.open()
 
     def open(self) -> ShmStore:

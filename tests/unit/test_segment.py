@@ -9,6 +9,7 @@ import resource
 import subprocess
 from collections.abc import Callable
 from functools import partial
+from hashlib import blake2b
 from pathlib import Path
 
 import posix_ipc
@@ -17,6 +18,7 @@ import pytest
 from shm_store import BackendError, Config, LayoutMismatchError, OwnershipError, ShmStore
 from shm_store.cli import main
 from shm_store.process.identity import Host
+from shm_store.table.records.slots import is_text_of
 from shm_store.table.segment import header, layout
 from shm_store.table.segment.geometry import Geometry
 from shm_store.table.segment.lifetime import unlink
@@ -50,6 +52,17 @@ def test_geometry_holds_what_was_asked_for(initial_size: int) -> None:
     assert geometry.set_at(geometry.sets) * layout.WORD == geometry.size
     lines = (geometry.seat_at(1), geometry.set_at(1), geometry.fingerprints_at(0), geometry.slots_at(0))
     assert not any(word % (layout.CACHE_LINE // layout.WORD) for word in lines)
+
+
+@pytest.mark.parametrize("position", range(layout.SECRET))
+def test_each_byte_of_the_secret_changes_a_fingerprint(position: int) -> None:
+    """A client that knows all of it but one byte still cannot tell where its keys are."""
+    secret = bytes(range(layout.SECRET))
+    fingerprint = blake2b(b"a", salt=secret[:16], person=secret[16:], digest_size=layout.FINGERPRINT).digest()
+    assert is_text_of(secret, b"a", fingerprint)
+    other = bytearray(secret)
+    other[position] ^= 1
+    assert not is_text_of(bytes(other), b"a", fingerprint)
 
 
 def test_table_outlives_its_processes(open_store: OpenStore) -> None:

@@ -171,12 +171,6 @@ class Finding:
         words = (*found.state, *counts.quota, tag)
         return [each for word, value in enumerate(words, found.at) for each in (word, value)]
 
-    def fill(self, found: Found, state: State) -> None:
-        """Give a new key its slot, with a bucket in `state`."""
-        counts = found.counts
-        assert counts is not None
-        self._occupy(found, state + counts.quota)
-
     def admit(self, hold: Hold, place: Place, record: Record, kept: Collection[int] = ()) -> int:
         """Give a new key a slot that is not in `kept`, with a record; return its tag, or raise TableFullError."""
         victim = self._victims.choose(place, hold.now_ns, kept)
@@ -184,11 +178,11 @@ class Finding:
             raise self._victims.full()
         found = Found(place, None)
         found.victim, found.flags, found.at = victim, record.flags, self._slots.at(place.set_index, victim.number)
-        self._occupy(found, record.words())
+        self.fill(found, record.words())
         return found.tag
 
-    def _occupy(self, found: Found, words: Sequence[int]) -> None:
-        """Give a slot to a new key, with these words."""
+    def fill(self, found: Found, words: Sequence[int]) -> None:
+        """Give a new key its slot, with these words before the tag."""
         place, victim, flags = found.place, found.victim, found.flags
         assert victim is not None
         assert flags is not None

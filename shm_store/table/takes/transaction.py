@@ -239,7 +239,8 @@ class Transaction:
         is_allowed, remaining, reset_ns, retry_ns, after = found.step(state, now_ns, cost)
         if is_allowed and found.victim is not None and stores and len(founds) == 1:
             # Alone, it gets its slot and its state at once. Nothing more is to be done for it.
-            self._finding.fill(found, after)
+            assert found.counts is not None
+            self._finding.fill(found, after + found.counts.quota)
             return RateInfo(True, found.most, remaining, reset_ns)
         if not is_known:
             found.after = after
@@ -278,7 +279,8 @@ class Transaction:
                 # They hold from now on, even if a take is denied.
                 self._journal.write(seat, order, self._finding.change(found))
             elif not is_denied and infos[position].allowed:
-                self._finding.fill(found, FRESH)
+                assert found.counts is not None
+                self._finding.fill(found, FRESH + found.counts.quota)
 
     def _store(self, seat: memoryview, order: Sequence[int], found: Found, log: list[int]) -> None:
         """Store the log of one take, all of it or nothing; word by word if each prefix of these stores is safe."""
