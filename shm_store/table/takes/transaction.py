@@ -238,7 +238,7 @@ class Transaction:
             raise unusable_cost(cost, found.most, position)
         is_allowed, remaining, reset_ns, retry_ns, after = found.step(state, now_ns, cost)
         if is_allowed and found.victim is not None and stores and len(founds) == 1:
-            # Alone, it gets its slot and its state at once. Nothing more is to be done for it.
+            # Alone, it needs no log: its slot is vacant until the last store.
             assert found.counts is not None
             self._finding.fill(found, after + found.counts.quota)
             return RateInfo(True, found.most, remaining, reset_ns)
