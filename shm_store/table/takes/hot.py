@@ -60,15 +60,21 @@ def bind(  # noqa: C901, PLR0915 - one closure, whose calls are what it saves
     # True if takes are counted by key, False if none is stored, else None, which is tested faster than a bool.
     counts_keys = (is_labelled or None) if stores else False
 
-    def denied(found: Found, phase: int, now_ns: int, cost: int) -> Answer:
-        if found.denied is None or cost > found.most:
+    def denial(found: Found, phase: int, ends_ns: int, now_ns: int, cost: int) -> Answer:
+        denied, most = found.denied, found.most
+        if denied is None or cost > most:
             _mark(stripes, phase)
             return MISSED
-        _, remaining, reset_ns, retry_ns, _ = found.step(_read(segment.memory, found.at * WORD), now_ns, cost)
+        if ends_ns:
+            units, retry_ns = found.word[()], ends_ns - now_ns
+            # `max` would cost 30 ns more.
+            remaining, reset_ns = most - units if units < most else 0, retry_ns
+        else:
+            _, remaining, reset_ns, retry_ns, _ = found.step(_read(segment.memory, found.at * WORD), now_ns, cost)
         if not stores:
             _mark(stripes, phase)
         else:
-            found.denied[()] += 1
+            denied[()] = denied[()] + 1
             if found.kept is not None:
                 found.kept[()] += 1
         return None, remaining, reset_ns, retry_ns
@@ -118,12 +124,14 @@ def bind(  # noqa: C901, PLR0915 - one closure, whose calls are what it saves
             elif now_ns >= found.ends_ns:
                 answer = MISSED
                 _mark(stripes, phase)
+            elif ends_ns:
+                answer = denial(found, phase, ends_ns, now_ns, cost)
             else:
                 # As an attribute, it would be called 30 ns more slowly.
                 within = found.within
                 answer = within(word[()], now_ns, cost)
                 if answer is None:
-                    answer = denied(found, phase, now_ns, cost)
+                    answer = denial(found, phase, 0, now_ns, cost)
                 elif counts_keys is None or counts_keys:
                     word[()] = answer[0]
                     if found.second is not None:
