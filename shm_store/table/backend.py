@@ -145,6 +145,9 @@ class TableBackend:
             infos, _, rare = self._run_again(error, founds, (cost,), 0)
         if rare:
             self.remember(rare)
+        else:
+            # A new key, most likely: its next take gets a hint.
+            self.known.meet(key)
         return infos[0]
 
     def _sought(self, key: str, quota: Quota | Concurrency) -> Found:
@@ -169,6 +172,8 @@ class TableBackend:
         infos, is_denied, rare = self._run(founds, costs, 0, afters)
         if rare:
             self.remember(rare)
+        else:
+            self.known.meet(takes[0].key)
         return founds, infos, is_denied
 
     def _shadowed(

@@ -23,8 +23,9 @@ from shm_store.policy import Policy
 Send: TypeAlias = Callable[[Mapping[str, str]], None]
 
 MIB: Final = 2**20
-#: The bounds of docs/reliability.md: of a store, of each policy, and of a middleware.
-STORE_MAX: Final = 30 * MIB
+#: The bounds of docs/reliability.md: of a store (its hints, and the keys that came lately), of each policy, and of a
+#: middleware.
+STORE_MAX: Final = 35 * MIB
 POLICY_MAX: Final = 2 * MIB
 MIDDLEWARE_MAX: Final = 3 * MIB
 # A process keeps hashes of longer texts.

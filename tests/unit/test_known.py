@@ -23,6 +23,18 @@ def test_a_key_has_a_hint_from_its_second_take_on(open_store: OpenStore) -> None
     assert store.take("twice").remaining == 6
 
 
+def test_a_key_that_comes_rarely_gets_none(open_store: OpenStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hint costs more than a search: only a key that comes again among the last ones gets one."""
+    monkeypatch.setattr(known, "HINTS_MAX", 4)
+    store = open_store(limit=9, initial_size=1024)
+    for left in (8, 7, 6):
+        for number in range(6):
+            assert store.take(f"rare {number}").remaining == left
+        assert not store.backend.known.recent
+    store.take("rare 5")
+    assert set(store.backend.known.recent) == {"rare 5"}
+
+
 @pytest.mark.parametrize("call", ["peek", "get"])
 def test_a_look_at_a_bucket_makes_a_hint(open_store: OpenStore, call: str) -> None:
     """Also one that changes nothing: a later take tells the quota that `get` does not know."""

@@ -42,6 +42,9 @@ class Known:
     If there are HINTS_MAX recent ones, they become the old ones, and the old ones are dropped. An old one that is used
     becomes recent again. So rare keys push out one another, and no frequent ones.
 
+    A key gets a hint once it comes again while it is among the keys that came last: to make one costs more than a
+    search, and most keys of a flood come once.
+
     Attributes:
         recent: The hints that the hot path uses, by key.
     """
@@ -54,6 +57,7 @@ class Known:
         self._default = default
         self.recent: dict[str, Hint] = {}
         self._old: dict[str, Hint] = {}
+        self._met: set[str] = set()
         self._is_closed = False
 
     def found(self, key: str) -> Found | None:
@@ -67,17 +71,27 @@ class Known:
             self._keep(key, hint)
         return hint[0]
 
-    def remember(self, found: Found) -> None:
-        """Keep a hint to the bucket of a key, unless it is new, or its key is long. No other operation has `found`.
+    def meet(self, key: str) -> bool:
+        """Note that a key has come, unless it is long; return whether it is the first time of late."""
+        met = self._met
+        if key in met:
+            return False
+        if is_short(key):
+            if len(met) >= HINTS_MAX:
+                met.clear()
+            met.add(key)
+        return True
 
-        Most keys of a flood come once: they push out no hint.
-        """
+    def remember(self, found: Found) -> None:
+        """Keep a hint to the bucket of a key that came before of late. No other operation has `found`."""
         key, counts = found.key.key, found.counts
+        if key is None or (self.meet(key) and key not in self.recent):
+            return
         # The flags are those of a tag that is not stored: of a peek, which changes nothing.
-        if key is None or found.victim is not None or found.flags is not None or not isinstance(counts, Algorithm):
+        if found.victim is not None or found.flags is not None or not isinstance(counts, Algorithm):
             return
         within = counts.within(found.after, lambda index: word(self._words, found.at + index))
-        if within is None or not is_short(key):
+        if within is None:
             return
         found.stretch(within)
         found.taken = found.after if counts.refunds_by_window else None
@@ -119,6 +133,7 @@ class Known:
         """Forget everything."""
         self.recent.clear()
         self._old.clear()
+        self._met.clear()
 
     def close(self) -> None:
         """Forget everything, and keep nothing from now on: no take goes the short way any more."""
