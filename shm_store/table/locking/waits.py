@@ -28,8 +28,9 @@ from shm_store.table.segment.layout import (
     WAITS_NS,
 )
 
-# Tries in a row, each when the stripe was just seen free, before an operation pauses.
-_TRIES: Final = 8
+# Tries in a row, the second when the stripe was just seen free, before an operation pauses. With more of them,
+# processes on one key alternate at each take, which halves what they take together.
+_TRIES: Final = 2
 # How often to look before a try, some 50 ns each: in all, the length of the longest common hold, a first take.
 _LOOKS: Final = 150
 # Pauses between two tries, each twice the one before. A hold that outlasts them belongs to a process that waits for a
