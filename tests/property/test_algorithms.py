@@ -544,6 +544,24 @@ def test_refund_at_once_is_complete(
         state = decision.state if step.nanoseconds else back
 
 
+@pytest.mark.parametrize(
+    "kind", [kind for kind in ALGORITHMS.values() if kind.refunds_by_window], ids=lambda kind: kind.name
+)
+@examples
+@given(data=st.data(), trace=steps, units=st.integers(1, 7))
+def test_refund_by_window_knows_a_take_by_its_window(
+    kind: type[Algorithm], data: st.DataObject, trace: list[Step], units: int
+) -> None:
+    """Of the state that a take has left it reads the end of the window alone, as a hint knows no more."""
+    algorithm = data.draw(bound(kind))
+    taken = run(algorithm, trace)
+    for one, other in itertools.product(taken, taken):
+        state, (*_, ends_at_ns, _) = other.decision.state, one.decision.state
+        for at_ns in {one.at_ns, other.at_ns}:
+            back = algorithm.refund(state, one.decision.state, at_ns, units)
+            assert back == algorithm.refund(state, (0, 0, ends_at_ns, 0), at_ns, units)
+
+
 @every_kind
 @examples
 @given(data=st.data(), trace=moves, begin_ns=st.one_of(st.integers(0, 2**62), st.just(2**63)))
