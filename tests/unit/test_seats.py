@@ -7,6 +7,8 @@ import os
 import resource
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
 from itertools import dropwhile, takewhile
 
 import pytest
@@ -16,6 +18,7 @@ from shm_store.process.identity import own_start_ticks
 from shm_store.table.segment.layout import BUSY, IDLE, SEAT_PHASES, SEAT_PID, SEAT_START
 from shm_store.table.segment.lifetime import unlink
 from tests.conftest import OpenStore
+from tests.crash.opcodes import at_opcode
 from tests.fork import ended, in_child
 
 
@@ -54,6 +57,18 @@ def test_a_spare_seat_that_another_thread_overwrote_comes_back(open_store: OpenS
     assert store.take("a").remaining == 96
     assert held is not None
     assert (len(seats.lost()), len(seats._own)) == (0, 2)
+
+
+def test_threads_claim_seats_while_one_searches_them(open_store: OpenStore) -> None:
+    """A claim between any two opcodes of a search through the seats of the process does not fail the search."""
+    seats = open_store()._table.seats
+    _, own = seats.claim(), seats.claim()
+    searches: tuple[Callable[[memoryview], object], ...] = (seats.owns, seats.own_index)
+    for search in searches:
+        number = 1
+        while at_opcode(number, seats.claim, partial(search, own)) >= number:
+            number += 1
+        assert number > 5
 
 
 def test_close_gives_back_a_seat_that_was_overwritten_meanwhile(open_store: OpenStore, segment_name: str) -> None:

@@ -86,11 +86,12 @@ class Seats:
 
     def owns(self, seat: memoryview) -> bool:
         """Return whether a seat is one of this process, and not of the parent that forked it."""
-        return any(own is seat for own in self._own.values())
+        # A copy: another thread may claim a seat during the search.
+        return any(own is seat for own in tuple(self._own.values()))
 
     def own_index(self, seat: memoryview) -> int:
         """Return the number of a seat of this process."""
-        return next(index for index, own in self._own.items() if own is seat)
+        return next(index for index, own in tuple(self._own.items()) if own is seat)
 
     def view(self, index: int) -> memoryview:
         """Return a seat's record."""
