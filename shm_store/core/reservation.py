@@ -15,6 +15,8 @@ from shm_store.errors import ConfigurationError, StoreClosedError, StoreError, u
 from shm_store.quota import LIMIT_MAX, Concurrency, Quota
 from shm_store.rate_info import RateInfo
 
+IS_STORE_OPERATION = True  # see `shm_store.process.unwinding`
+
 
 class Reservation:
     """What one `reserve` has taken; a context manager that settles it.

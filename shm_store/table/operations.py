@@ -171,7 +171,7 @@ class Operations:
 
     def abandon(self, _parts: Sequence[Part], caller: FrameType) -> bool:
         """Return whether a finalizer may settle: not in the middle of an operation of its thread."""
-        return not any(operations(caller))
+        return not any(operations(caller.f_back))
 
     def _settle(self, hold: Hold, receipt: Receipt, units: int) -> None:
         """Refund units of a take that its bucket still misses; if `units` is negative, charge as many as it has."""

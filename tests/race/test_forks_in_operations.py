@@ -8,12 +8,16 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
 from typing import Final
 
 import pytest
 
-from shm_store import Config, ForkInOperationError, Quota, ShmStore
-from tests.fork import ended, in_child
+from shm_store import Concurrency, Config, ForkInOperationError, Quota, ShmStore
+from tests.conftest import OpenStore
+from tests.crash.opcodes import at_opcode
+from tests.fork import LIFETIME_S, ended, in_child
 
 LIMIT: Final = 10**9
 FORKS: Final = 150
@@ -185,6 +189,32 @@ def test_child_uses_the_store_where_it_was_forked(
     assert ended(forked[0]) == 0
     assert _spent(store) == before + 1 + 1
     assert (store.stats().recoveries, store.inspect().faults()) == (0, [])
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("limit", [Quota(3, "1h"), Concurrency(3)], ids=["quota", "concurrency"])
+def test_only_the_parent_settles(open_store: OpenStore, limit: Quota | Concurrency) -> None:
+    """A child that is forked anywhere in a settlement gives nothing back, then or in a later operation."""
+    store, parent, number, length = open_store(initial_size=8), os.getpid(), 1, 1
+    while number <= length:
+        store.reset("a")
+        kept, reservation, forked = store.reserve("a", 1, limit), store.reserve("a", 2, limit), list[int]()
+        with suppress(ForkInOperationError):
+            length = at_opcode(number, partial(_fork_into, forked), reservation.refund)
+        if os.getpid() != parent:
+            store.take("b")
+            os._exit(0)
+        assert ended(forked[0]) == 0
+        assert not store.reserve("a", 3, limit).allowed, number
+        del kept, reservation
+        number += 7
+    assert length > 100
+
+
+def _fork_into(forked: list[int]) -> None:
+    forked.append(os.fork())
+    if not forked[0]:
+        signal.alarm(LIFETIME_S)
 
 
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
