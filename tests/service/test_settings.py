@@ -297,6 +297,13 @@ def test_store_is_named_in_one_line(store: str, url: str | None, leases: bool) -
     assert settings.store_config.name == ("mine" if url is None else "table")
 
 
+@pytest.mark.parametrize("store", ["shm-store", "smh://shm-store", "lease+shm://a", "redis://"])
+def test_a_store_that_cannot_be_used_may_be_a_segment(store: str) -> None:
+    """The remedy also names the form of the default, of which a letter may be wrong."""
+    with pytest.raises(SettingError, match="use shm://NAME"):
+        load({}, {"SERVICE_STORE": store})
+
+
 @pytest.mark.parametrize(
     "store",
     [

@@ -49,5 +49,5 @@ def read(store: str) -> Place:
         # It connects when it is first used.
         RedisStore.open(url).close()
     except ConfigurationError as error:
-        raise ConfigurationError("store", masked("store", store), error.remedy) from error
+        raise ConfigurationError("store", masked("store", store), f"{error.remedy}, or use shm://NAME") from error
     return Place(url=url, leases=url != store)
