@@ -27,6 +27,8 @@ INTERVAL_S: Final = 60
 SLOTS: Final = 8
 #: Slots of a world of two stripes, of a set each.
 TWO_STRIPES: Final = 256
+#: The hot path counts takes by key if this is not 0.
+LABEL_SIZE: Final = 16
 #: A take changes one word.
 WHOLE: Final = Quota(3, INTERVAL_S, burst=LIMIT, algorithm="gcra")
 #: Sevenths of nanoseconds: a take changes two words.
@@ -43,10 +45,10 @@ LEASED: Final = Quota(100, INTERVAL_S)
 class World:
     """A segment and a store on it; the clock stands still."""
 
-    def __init__(self, name: str, slots: int = SLOTS) -> None:
+    def __init__(self, name: str, slots: int = SLOTS, label_size: int = LABEL_SIZE) -> None:
         self.clock = Clock()
         self.config = Config(
-            limit=LIMIT, interval=INTERVAL_S, initial_size=slots, min_ttl="1min", name=name, label_size=16
+            limit=LIMIT, interval=INTERVAL_S, initial_size=slots, min_ttl="1min", name=name, label_size=label_size
         )
         # The same keys are in the same stripes each time: see `_spread`.
         with mock.patch("secrets.token_bytes", lambda size: bytes(range(7, 7 + size))):
@@ -95,6 +97,7 @@ class Operation(NamedTuple):
         quotas: Of which quota, if not the default one.
         together: Keys that all have lost something, or none.
         slots: Slots of the world.
+        label_size: Bytes of its labels.
     """
 
     prepare: Callable[[World], object]
@@ -103,6 +106,7 @@ class Operation(NamedTuple):
     quotas: dict[str, Quota | Concurrency] = {}  # noqa: RUF012 - no test changes it
     together: tuple[str, ...] = ()
     slots: int = SLOTS
+    label_size: int = LABEL_SIZE
 
 
 def _spend(world: World, *keys: str) -> None:
@@ -214,6 +218,10 @@ def _reserve_and_settle(store: ShmStore) -> None:
         reservation.commit(1, 3, 0)
 
 
+def _reserve_two_of(quota: Quota, store: ShmStore) -> None:
+    store.reserve(_key(quota), 2, quota).commit(1)
+
+
 def _hold_one(store: ShmStore) -> None:
     store.reserve("in flight", 1, AT_ONCE).refund()
 
@@ -306,6 +314,9 @@ OPERATIONS: Final[dict[str, Operation]] = {
         )
         for quota in EACH[1:]
     },
+    "hot take without labels": Operation(
+        _use_two, lambda store: store.take("known"), {"known": {LIMIT - 2, LIMIT - 3}}, label_size=0
+    ),
     "denied take": Operation(lambda world: _spend(world, "spent"), lambda store: store.take("spent"), {"spent": {0}}),
     **{
         f"denied take of {_key(quota)}": Operation(
@@ -449,6 +460,16 @@ OPERATIONS: Final[dict[str, Operation]] = {
         quotas={"in flight": AT_ONCE},
         slots=TWO_STRIPES,
     ),
+    **{
+        # Taken and not settled, or settled in part.
+        f"reserve of {_key(quota)}": Operation(
+            _use_two_of(quota),
+            partial(_reserve_two_of, quota),
+            {_key(quota): {LIMIT - 2, LIMIT - 4, LIMIT - 3}},
+            quotas={_key(quota): quota},
+        )
+        for quota in (EACH[0], GCRA, SLIDING)
+    },
     "in flight": Operation(
         lambda world: world.store.take("known"), _hold_one, {"in flight": {3, 2}}, quotas={"in flight": AT_ONCE}
     ),
@@ -484,7 +505,7 @@ OPERATIONS: Final[dict[str, Operation]] = {
 }
 
 
-def at_opcode(number: int, act: Callable[[], None], operation: Callable[[], object]) -> int:
+def at_opcode(number: int, act: Callable[[], object], operation: Callable[[], object]) -> int:
     """Run `operation`, and `act` before its opcode `number`; return how many opcodes there were.
 
     Opcodes are those of every Python frame that the operation enters, the library's and Python's own.

@@ -41,7 +41,7 @@ _SEARCHES: Final = 100
 
 @contextmanager
 def _world(name: str, operation: Operation) -> Iterator[World]:
-    world = World(name, operation.slots)
+    world = World(name, operation.slots, operation.label_size)
     try:
         operation.prepare(world)
         yield world
