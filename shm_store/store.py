@@ -40,8 +40,8 @@ class ShmStore(Front[str | Digest]):
 
     Attributes:
         take: Take units of a key, all or none: `take(key, cost=1, quota=None) -> RateInfo`. `quota` replaces the
-            default one; an override stored by `set` comes before either. Keep the quota object: a call with a new
-            object costs several times as much.
+            default one; an override stored by `set` comes before either. Keep the quota object: constructing one costs
+            several times as much as a take.
 
     Raises:
         StripeTimeoutError: By any operation: the key's stripe stayed taken for the lock timeout.

@@ -139,6 +139,7 @@ class TableBackend:
         elif not isinstance(quota, Quota):
             raise not_a_quota("quota", quota)
         founds = [self._sought(key, quota)]
+        # In line what `_run` does.
         try:
             infos, _, rare = self.transaction.run(founds, (cost,))
         except TableFullError as error:
@@ -173,6 +174,7 @@ class TableBackend:
         if rare:
             self.remember(rare)
         else:
+            # As in `take_slowly`: of several new keys, all are in `rare`.
             self.known.meet(takes[0].key)
         return founds, infos, is_denied
 

@@ -110,8 +110,8 @@ def reserve(backend: TableBackend, slowly: ReserveCall) -> ReserveCall:
             return slowly(key, cost, quota, shadow=shadow)
         info, state = _UNKNOWN, found.taken
         if state is not None:
-            # By this hint, or by one that another thread has put in its place: then the state may be of an earlier
-            # window, of which nothing comes back.
+            # Another thread may replace the hint before the take reads it. Then the state may be of an earlier window:
+            # a settlement returns fewer units than the take has spent, or none.
             info = take(key, cost, asked)  # type: ignore[arg-type] # a str and a Quota, as it has a hint
         if info is _UNKNOWN:
             founds = [found]

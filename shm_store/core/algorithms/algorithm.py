@@ -85,7 +85,7 @@ class Algorithm(ABC):
         has_burst: Whether a quota may have a burst other than its limit.
         is_aligned: Whether windows begin at multiples of the interval in UTC.
         counts_in_window: Whether units of one window are of no use in the next.
-        refunds_by_window: Whether a refund needs to know the window of a take only: word 2 of its state.
+        refunds_by_window: Whether a refund reads only word 2 of the state that the take has left, its window's end.
         lua: The names of its parts of the server's scripts, in their order. The last is its own; it defines a local
             table of that name with the same functions.
         limit: See above.

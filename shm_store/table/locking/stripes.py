@@ -52,7 +52,7 @@ class Stripes:
         name: The name of the segment.
         semaphores: The stripes' semaphores.
         records: Their records.
-        outcomes: Of each its counters `allowed` and `denied`, for the hot path.
+        outcomes: Their counters `allowed` and `denied`.
         waits: Acquires one of them.
     """
 

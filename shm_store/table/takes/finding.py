@@ -59,7 +59,7 @@ class Finding:
         self._slots = slots
         self._memory = slots.memory
         self._victims = victims
-        # Of each take they are needed, and a call would cost 100 ns.
+        # Every search needs them, and a call would cost 100 ns.
         geometry = slots.geometry
         self._slots_at, self._set_words, self._of_vacant = geometry.slots_at(0), geometry.set_words, victims.of_vacant
         self._in_flight = in_flight

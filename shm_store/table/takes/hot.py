@@ -3,8 +3,8 @@
 One closure binds everything it needs, and one look-up in the hints yields the rest. It passes any other call to
 `slowly`, as well as the first call in a child that a C library forked. A hint is valid only while its slot has its tag
 (I7), and until its window or lease ends, which does not move under one tag (I12). The closure repeats `Stripes`,
-`Transaction` and the count of `core.algorithms.window` in line: a call for each would double its cost. The fewest
-opcodes are those of a window's count. `tests/property` compares it with the transaction.
+`Transaction` and the count of `core.algorithms.window` in line: a call for each would double its cost. A take that a
+window counts executes the fewest opcodes. `tests/property` compares it with the transaction.
 """
 
 # To give the variables of the closure a value before it decides would cost 10 ns.
@@ -33,8 +33,8 @@ from shm_store.table.takes.known import Hint
 _read: Final = struct.Struct("@4Q").unpack_from
 # The answer of a take for which the hint does not hold.
 MISSED: Final = ()
-# None if the take has added its units to a word, else what `TakeWithin` returns, or MISSED. Of a denial, None comes in
-# place of the value, and last retry_after_ns.
+# How a take was decided. None: it has added its units to one word. MISSED: see there. Otherwise what `TakeWithin`
+# returns; a denial has None instead of the value, and retry_after_ns in the last place.
 Answer: TypeAlias = tuple[int | None, int, int, int] | tuple[()] | None
 
 

@@ -12,7 +12,8 @@ from shm_store.table.records.labels import Labels
 from shm_store.table.segment.layout import LABEL_ALLOWED, LABEL_DENIED, SEAT_PHASES, TAG, word
 from shm_store.table.takes.found import Found
 
-#: Hints of one generation, 2 kB each at most; there are two. A key that is longer than 256 bytes has none.
+#: Hints of one generation, 2 kB each at most; there are two. `meet` notes as many keys. A key that is longer than 256
+#: bytes is in none of them.
 HINTS_MAX: Final = 8_192
 # Most bytes of a key that a process remembers. A client may choose longer ones.
 _SHORT: Final = 256

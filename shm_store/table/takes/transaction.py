@@ -114,7 +114,7 @@ class Transaction:
                 seat[SEAT_PHASES + stripe] = BUSY
                 if not acquire[stripe](False):
                     if held and stripe == order[held - 1]:
-                        # It was free, and is this call's: two keys have it.
+                        # This call holds it itself: another of its keys is in the same stripe.
                         order = sorted({*order})
                         if len({found.key.fingerprint for found in founds}) < len(founds):
                             states = {}
@@ -221,7 +221,7 @@ class Transaction:
         dead: Collection[Owner] | None,
         stores: bool,  # noqa: FBT001 - as above
     ) -> RateInfo:
-        """Decide a take that is denied or has no valid hint, or that shares its bucket with another take."""
+        """Decide a take without a valid hint or with an unusable cost, or any take of a call that names a key twice."""
         found = founds[position]
         is_known = now_ns < found.ends_ns and found.tagged[()] == found.tag
         if is_known:
