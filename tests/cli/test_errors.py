@@ -240,9 +240,9 @@ def test_an_interrupted_question_is_130(open_table: OpenTable) -> None:
     """Ctrl-C at a question ends the command without a word of Python's."""
     store = open_table()
     spend(store, "a", 1)
-    with subprocess.Popen(
-        command("reset", "--all"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as process:
+    # A shell may have started these tests in the background, where processes ignore Ctrl-C.
+    arguments = ["env", "--default-signal=INT", *command("reset", "--all")]
+    with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stderr is not None
         question = b""
         while not question.endswith(b"[y/N] "):
