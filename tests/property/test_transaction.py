@@ -443,6 +443,14 @@ class Calls(RuleBasedStateMachine):
             self.back_ns = max(self.back_ns - nanoseconds, 0)
 
     @invariant()
+    def no_hint_outlives_its_window(self) -> None:
+        """A process may be told the wait of a window that ended by another clock, or before a step back (I12)."""
+        for which, store in enumerate(getattr(self, "stores", ())):
+            hints, latest_ns = store.backend.known.recent, self.clock() + self.back_ns
+            for key in [key for key, hint in hints.items() if self.now(which) < hint[0].ends_ns <= latest_ns]:
+                del hints[key]
+
+    @invariant()
     def table_agrees(self) -> None:
         if not hasattr(self, "stores"):
             return
