@@ -131,7 +131,7 @@ class Front(Generic[K_contra]):
 
         Args:
             key: The key.
-            timeout: Longest wait, 0 to 100 years; None for any. Only time on the system's clock makes it pass.
+            timeout: Longest wait by the store's clock, 0 to 100 years; None for any.
             cost: Units to take.
             quota: As for `take`.
 

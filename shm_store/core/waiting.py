@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, Protocol, runtime_checkable
 
 from shm_store.core.limiter import TakeCall
 from shm_store.durations import NS_PER_SECOND, Duration, to_ns
@@ -16,6 +16,20 @@ IS_STORE_OPERATION = True  # see `shm_store.process.unwinding`
 
 # No sleep lasts longer: some platforms cannot tell one of centuries from one of no time.
 _NAP_NS: Final = 86_400 * NS_PER_SECOND
+
+
+@runtime_checkable
+class SleepingClock(Protocol):
+    """A clock that sleeps by itself, as its time does not pass by the system's clock: see `shm_store.testing`."""
+
+    def __call__(self) -> int:
+        """Return the instant in nanoseconds."""
+
+    def sleep_until(self, instant_ns: int) -> None:
+        """Return once it has come to an instant."""
+
+    async def sleep_until_async(self, instant_ns: int) -> None:
+        """Do the same, and let other tasks run."""
 
 
 def acquire(
@@ -32,19 +46,15 @@ def acquire(
 
     It holds nothing in the wait, and polls nothing: each denial has the time until the same take would be allowed, and
     the next take comes then. Of several threads that wait for one unit, one gets it, and the others go on waiting.
-    `sleep` waits for so many seconds; it is `time.sleep` if None.
+    `sleep` waits for so many seconds; if it is None, the clock sleeps, or `time.sleep`.
     """
-    # Looked up now, not at import: gevent replaces it, under gunicorn after this module was imported.
-    sleep = sleep or time.sleep
     deadline_ns = _deadline_ns(timeout, clock)
     while True:
         info = take(key, cost, quota)
         due_ns = _due_ns(info, deadline_ns, clock)
         if due_ns is None:
             return info
-        # A sleep may end early, and a promise is not to be asked about before its time.
-        while (left_ns := due_ns - clock()) > 0:
-            sleep(_nap_s(left_ns))
+        _sleep_until(due_ns, clock, sleep)
 
 
 async def acquire_async(
@@ -55,7 +65,7 @@ async def acquire_async(
     quota: Quota | None = None,
     *,
     clock: Callable[[], int] = time.monotonic_ns,
-    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    sleep: Callable[[float], Awaitable[object]] | None = None,
 ) -> RateInfo:
     """Do the same, and let other tasks run meanwhile; one that is cancelled while it waits has taken nothing."""
     deadline_ns = _deadline_ns(timeout, clock)
@@ -64,8 +74,7 @@ async def acquire_async(
         due_ns = _due_ns(info, deadline_ns, clock)
         if due_ns is None:
             return info
-        while (left_ns := due_ns - clock()) > 0:
-            await sleep(_nap_s(left_ns))
+        await _sleep_until_async(due_ns, clock, sleep)
 
 
 def timeout_ns(timeout: Duration | None) -> int | None:
@@ -85,6 +94,28 @@ def _due_ns(info: RateInfo, deadline_ns: int | None, clock: Callable[[], int]) -
         return None
     due_ns = clock() + info.retry_after_ns
     return None if deadline_ns is not None and due_ns > deadline_ns else due_ns
+
+
+def _sleep_until(due_ns: int, clock: Callable[[], int], sleep: Callable[[float], None] | None) -> None:
+    if sleep is None and isinstance(clock, SleepingClock):
+        clock.sleep_until(due_ns)
+        return
+    # Looked up now, not at import: gevent replaces it, under gunicorn after this module was imported.
+    sleep = sleep or time.sleep
+    # A sleep may end early, and a promise is not to be asked about before its time.
+    while (left_ns := due_ns - clock()) > 0:
+        sleep(_nap_s(left_ns))
+
+
+async def _sleep_until_async(
+    due_ns: int, clock: Callable[[], int], sleep: Callable[[float], Awaitable[object]] | None
+) -> None:
+    if sleep is None and isinstance(clock, SleepingClock):
+        await clock.sleep_until_async(due_ns)
+        return
+    sleep = sleep or asyncio.sleep
+    while (left_ns := due_ns - clock()) > 0:
+        await sleep(_nap_s(left_ns))
 
 
 def _nap_s(left_ns: int) -> float:

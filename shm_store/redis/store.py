@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Self
 
@@ -29,6 +30,7 @@ class RedisStore(Front[str]):
     Attributes:
         name: The address of the server, without any secret.
         timeout_ns: The longest that an operation waits for the server.
+        clock: Returns nanoseconds; `acquire` waits by it.
 
     Raises:
         EngineError: By any operation: the server did not answer, or refused.
@@ -40,7 +42,8 @@ class RedisStore(Front[str]):
     def __init__(self, engine: Engine, config: RedisConfig, clock: Callable[[], int] | None) -> None:
         """Keep buckets in `engine`; use `open` instead."""
         require_instance("engine", engine, Engine, "use RedisStore.open(url)")
-        super().__init__(Commands(engine, config, clock))
+        self.clock = clock or time.monotonic_ns
+        super().__init__(Commands(engine, config, clock), clock=self.clock)
         self.name = engine.name
         self.timeout_ns = round(config.seconds("timeout") * NS_PER_SECOND)
         self._engine = engine

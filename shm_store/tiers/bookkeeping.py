@@ -36,7 +36,7 @@ class BookkeepingStore(Front[str]):
         """
         self._shared: Final = require_instance("shared", shared, Server, "give RedisStore.open(url)")
         self._table: Final = require_instance("table", table, ShmStore, "give ShmStore.open(Config(...))")
-        super().__init__(self._deciding())
+        super().__init__(self._deciding(), clock=shared.clock)
         self.tally, self.request_tally = table.tally, table.request_tally
         self.begins_burst, self.digest = table.begins_burst, table.digest
         self.garbage_collect = table.garbage_collect

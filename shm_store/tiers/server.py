@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 from shm_store.core.backend import Backend
@@ -15,9 +16,11 @@ class Server(Protocol):
 
     Attributes:
         timeout_ns: The longest that an operation waits for the server.
+        clock: Returns nanoseconds; waits for units go by it.
     """
 
     timeout_ns: int
+    clock: Callable[[], int]
 
     @property
     def backend(self) -> Backend[str]:

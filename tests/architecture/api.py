@@ -23,6 +23,7 @@ PUBLIC: Final = {
     "Limits that hosts share": ("redis", "tiers"),
     "Requests": ("policy", "falcon", "wsgi", "asgi"),
     "Servers and the sweeper": ("gunicorn", "supervisor", "sweeper"),
+    "Tests": ("testing",),
     "Operation": ("operate", "operate.metrics", "operate.dump", "prometheus", "opentelemetry"),
 }
 INTRODUCTION: Final = """\

@@ -22,7 +22,7 @@ LAYERS: Final = (
     ("table.records", "table.locking", "table.attachment"),
     ("table",),
     ("operate",),
-    ("redis", "store"),
+    ("redis", "store", "testing"),
     ("decorator", "tiers"),
     ("policy", "sweeper", "supervisor"),
     ("http",),
@@ -57,7 +57,7 @@ COMPUTES: Final = frozenset(
 # The only modules that may import a thing from outside.
 OWNERS: Final = {
     "posix_ipc": ("shm_store.table",),
-    "mmap": ("shm_store.table", "shm_store.process.forks"),
+    "mmap": ("shm_store.table", "shm_store.process.forks", "shm_store.testing"),
     "fcntl": ("shm_store.table", "shm_store.sweeper.announcing", "service.business.platform"),
     "falcon": ("shm_store.falcon", "service.app"),
     "gunicorn": ("shm_store.gunicorn", "service.app"),

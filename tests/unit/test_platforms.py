@@ -41,7 +41,7 @@ for dotted in missing_names:
 sys.platform = sys.argv[3]
 """
 _USE: Final = """
-import shm_store, shm_store.asgi, shm_store.cli, shm_store.policy, shm_store.redis, shm_store.wsgi
+import shm_store, shm_store.asgi, shm_store.cli, shm_store.policy, shm_store.redis, shm_store.testing, shm_store.wsgi
 from shm_store import Config, Quota, ShmStore, StoreError, UnsupportedPlatformError
 
 assert Config(limit=5).quota == Quota.parse("5/minute")
