@@ -12,7 +12,7 @@ from service.app.construct.stores import Stores, open_stores
 from shm_store import Config, RateLimiter, ShmStore
 from shm_store.table.handle import close_dropped
 from shm_store.table.segment.files import remove
-from tests.clock import Clock
+from shm_store.testing import FakeClock
 from tests.ground import Ground
 from tests.segments import new_segment_name
 
@@ -48,8 +48,9 @@ def _dropped_stores_warn_in_their_test() -> Iterator[None]:
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> Iterator[FakeClock]:
+    with FakeClock() as clock:
+        yield clock
 
 
 @pytest.fixture
@@ -61,7 +62,7 @@ def segment_name() -> Iterator[str]:
 
 
 @pytest.fixture
-def open_store(segment_name: str, clock: Clock) -> Iterator[OpenStore]:
+def open_store(segment_name: str, clock: FakeClock) -> Iterator[OpenStore]:
     """Open stores on one segment and one clock: five units per three seconds, eight slots in one set."""
     opened: list[ShmStore] = []
 

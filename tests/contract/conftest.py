@@ -9,7 +9,7 @@ import pytest
 
 from shm_store import Config, ShmStore
 from shm_store.redis import RedisConfig, RedisStore
-from tests.clock import Clock
+from shm_store.testing import FakeClock
 from tests.engines import Server, engines
 
 Store = ShmStore | RedisStore
@@ -24,7 +24,7 @@ class Opener:
         self._name = name
         self._url = url
 
-    def __call__(self, *, clock: Clock | None = None, initial_size: int = 8, **settings: Any) -> Store:  # noqa: ANN401
+    def __call__(self, *, clock: FakeClock | None = None, initial_size: int = 8, **settings: Any) -> Store:  # noqa: ANN401
         for name, value in (("limit", 5), ("interval", "3s")):
             settings.setdefault(name, value)
         if self._url is not None:
@@ -56,7 +56,7 @@ def opener(request: pytest.FixtureRequest, segment_name: str, servers: Callable[
 
 
 @pytest.fixture
-def open_store(opener: Opener, clock: Clock) -> Iterator[OpenStore]:
+def open_store(opener: Opener, clock: FakeClock) -> Iterator[OpenStore]:
     """Open stores that share their buckets and the test's clock."""
     opened: list[Store] = []
 

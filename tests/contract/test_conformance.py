@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from shm_store import ConfigurationError, CostError, Quota, RateInfo, RateLimiter, StoreClosedError
-from tests.clock import Clock
+from shm_store.testing import FakeClock
 from tests.contract.conftest import Opener, OpenStore
 
 KEY = "client:203.0.113.7"
@@ -33,7 +33,7 @@ def test_get_of_an_absent_key_is_zero(store: RateLimiter) -> None:
     assert store.get(KEY) == (0, 0)
 
 
-def test_get_does_not_refresh(store: RateLimiter, clock: Clock) -> None:
+def test_get_does_not_refresh(store: RateLimiter, clock: FakeClock) -> None:
     """`get` takes nothing and does not move the window."""
     store.take(KEY)
     clock.advance(2)
@@ -51,7 +51,7 @@ def test_set_replaces_the_quota_and_fills_the_bucket(store: RateLimiter) -> None
     assert store.get(KEY) == (11, 10)
 
 
-def test_set_on_an_expired_key_is_as_on_an_absent_one(open_store: OpenStore, clock: Clock) -> None:
+def test_set_on_an_expired_key_is_as_on_an_absent_one(open_store: OpenStore, clock: FakeClock) -> None:
     """It has the store's default algorithm; only a key with a live bucket keeps its own."""
     store, gcra = open_store(min_ttl="1s"), Quota(5, "3s", algorithm="gcra")
     store.take("live", quota=gcra)
@@ -72,7 +72,7 @@ def test_quota_that_is_none_is_refused(store: RateLimiter, quota: object) -> Non
     assert store.get(KEY) == (0, 0)
 
 
-def test_take_that_cannot_be_changes_nothing(store: RateLimiter, clock: Clock) -> None:
+def test_take_that_cannot_be_changes_nothing(store: RateLimiter, clock: FakeClock) -> None:
     """Neither the bucket nor its quota."""
     store.take(KEY)
     clock.advance(1)
@@ -84,7 +84,7 @@ def test_take_that_cannot_be_changes_nothing(store: RateLimiter, clock: Clock) -
     assert store.take(KEY).reset_after == 2.0
 
 
-def test_window_is_anchored_at_the_first_take(store: RateLimiter, clock: Clock) -> None:
+def test_window_is_anchored_at_the_first_take(store: RateLimiter, clock: FakeClock) -> None:
     """Intervals are counted from the take that made the bucket, however late the next one comes."""
     store.take(KEY)
     clock.advance(4)
@@ -93,7 +93,7 @@ def test_window_is_anchored_at_the_first_take(store: RateLimiter, clock: Clock) 
 
 @pytest.mark.parametrize(("seconds", "remaining"), [(0, None), (1.5, None), (2.999999999, None), (3, 4), (147, 4)])
 def test_refill_comes_when_the_interval_has_elapsed(
-    store: RateLimiter, clock: Clock, seconds: float, remaining: int | None
+    store: RateLimiter, clock: FakeClock, seconds: float, remaining: int | None
 ) -> None:
     """An empty bucket is full again at the end of its interval, not a nanosecond before."""
     for _ in range(5):
@@ -104,7 +104,7 @@ def test_refill_comes_when_the_interval_has_elapsed(
     assert 0 < info.reset_after <= 3
 
 
-def test_denial_says_when_to_come_back(store: RateLimiter, clock: Clock) -> None:
+def test_denial_says_when_to_come_back(store: RateLimiter, clock: FakeClock) -> None:
     """A denied take is allowed at the promised instant, and denied just before it."""
     store.take(KEY, 5)
     denied = store.take(KEY)
@@ -123,7 +123,7 @@ def _check_shared_out(infos: list[RateInfo], limit: int) -> None:
     assert {info.remaining for info in denied} == {0}
 
 
-def test_twice_the_limit_from_threads_allows_exactly_the_limit(store: RateLimiter, clock: Clock) -> None:
+def test_twice_the_limit_from_threads_allows_exactly_the_limit(store: RateLimiter, clock: FakeClock) -> None:
     """Of 2N concurrent takes on N, N are allowed with distinct remainders, N denied; one more after the interval."""
     store.set(KEY, 200, "3s")
     with ThreadPoolExecutor(16) as pool:

@@ -7,7 +7,7 @@ import pytest
 from shm_store import Concurrency, ConfigurationError, CostError, Quota, RateLimiter
 from shm_store.core.algorithms import ALGORITHMS
 from shm_store.quota import INTERVAL_MAX_NS
-from tests.clock import Clock
+from shm_store.testing import FakeClock
 from tests.contract.conftest import OpenStore
 
 BURSTY = Quota(20, "1s", burst=40, algorithm="gcra")
@@ -22,7 +22,7 @@ def store(open_store: OpenStore) -> RateLimiter:
 
 @every_algorithm
 def test_plan_that_is_set_every_minute_is_no_way_around_the_limit(
-    store: RateLimiter, clock: Clock, algorithm: str
+    store: RateLimiter, clock: FakeClock, algorithm: str
 ) -> None:
     """50 units an hour are 50, in the hour in which the key is new, too."""
     quota, admitted = Quota(100, "1h", algorithm=algorithm), 0
@@ -57,7 +57,7 @@ def test_higher_limit_leaves_what_was_not_spent(store: RateLimiter, algorithm: s
     assert store.take("a", 1, quota).remaining == 4
 
 
-def test_same_override_again_changes_nothing(store: RateLimiter, clock: Clock) -> None:
+def test_same_override_again_changes_nothing(store: RateLimiter, clock: FakeClock) -> None:
     """Reservations from before go on, and so does the window; one that fills the bucket ends them."""
     store.set("a", 9, "3s")
     reservation = store.reserve("a", 4)
@@ -110,7 +110,7 @@ def test_burst_that_no_quota_can_have_is_cut(store: RateLimiter) -> None:
 @pytest.mark.parametrize("keep_spent", [False, True])
 def test_override_before_the_first_take_adopts_its_algorithm(
     store: RateLimiter,
-    clock: Clock,
+    clock: FakeClock,
     algorithm: str,
     keep_spent: bool,  # noqa: FBT001
 ) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from shm_store import Concurrency, ConfigurationError, CostError, Quota, RateInfo, RateLimiter, StoreClosedError
 from shm_store.core.algorithms import ALGORITHMS
-from tests.clock import Clock
+from shm_store.testing import FakeClock
 from tests.contract.conftest import OpenStore
 
 TEN = Quota(10, "3s")
@@ -59,7 +59,7 @@ def test_reservation_that_is_given_back_whole_leaves_a_full_bucket(store: RateLi
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_reservation_gives_nothing_back_to_what_follows_an_expired_bucket(
-    open_store: OpenStore, clock: Clock, algorithm: str
+    open_store: OpenStore, clock: FakeClock, algorithm: str
 ) -> None:
     """The store gives nothing back to the new bucket, whether the process remembers it or not."""
     store = open_store(min_ttl="1s")
@@ -74,7 +74,7 @@ def test_reservation_gives_nothing_back_to_what_follows_an_expired_bucket(
     assert store.get("a") == (5, 1)
 
 
-def test_reservation_takes_nothing_of_an_expired_bucket(open_store: OpenStore, clock: Clock) -> None:
+def test_reservation_takes_nothing_of_an_expired_bucket(open_store: OpenStore, clock: FakeClock) -> None:
     """Expired is the same as absent, swept or not."""
     store = open_store(min_ttl="1s")
     reservation = store.reserve("a", 1)
@@ -85,7 +85,7 @@ def test_reservation_takes_nothing_of_an_expired_bucket(open_store: OpenStore, c
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_reservation_takes_of_an_override_that_was_idle_for_long(
-    open_store: OpenStore, clock: Clock, algorithm: str
+    open_store: OpenStore, clock: FakeClock, algorithm: str
 ) -> None:
     """The units of its last windows no longer count, and the rest of the cost is taken once."""
     store = open_store(min_ttl="1s")
@@ -136,7 +136,7 @@ def test_reservation_of_a_closed_store_gives_nothing_back(open_store: OpenStore)
     assert [open_store(initial_size=256).get(key) for key in "ab"] == [(5, 2), (5, 2)]
 
 
-def test_reservation_mints_nothing_across_a_refill(store: RateLimiter, clock: Clock) -> None:
+def test_reservation_mints_nothing_across_a_refill(store: RateLimiter, clock: FakeClock) -> None:
     """Units that the bucket has got back by itself are not given back a second time."""
     reservation = store.reserve("a", 3)
     clock.advance(3)
@@ -220,7 +220,7 @@ def test_in_flight_ends_when_nobody_refers_to_it(store: RateLimiter) -> None:
         assert reservation.allowed
 
 
-def test_in_flight_is_no_matter_of_time(store: RateLimiter, clock: Clock) -> None:
+def test_in_flight_is_no_matter_of_time(store: RateLimiter, clock: FakeClock) -> None:
     """No refill and no sweep ends what is in flight."""
     held = store.reserve("a", 3, THREE)
     clock.advance(10**6)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from shm_store import Concurrency, ConfigurationError, ConfigurationTypeError, CostError, Quota, RateLimiter
-from tests.clock import Clock
+from shm_store.testing import FakeClock
 from tests.contract.conftest import OpenStore
 
 TWO = Quota(2, "3s")
@@ -85,7 +85,7 @@ def test_take_all_in_shadow_takes_nothing_of_a_denied_call(store: RateLimiter) -
     assert store.get("b") == (0, 0)
 
 
-def test_take_all_reads_the_clock_once(store: RateLimiter, clock: Clock) -> None:
+def test_take_all_reads_the_clock_once(store: RateLimiter, clock: FakeClock) -> None:
     """Windows opened by one call end at one instant."""
     store.take_all([("a", None, 1), ("b", TWO, 1)])
     clock.advance(2.5)
@@ -147,7 +147,7 @@ def test_take_all_keeps_an_override(store: RateLimiter) -> None:
     assert [info.allowed for info in store.take_all([("a", TEN, 1), ("b", TEN, 1)])] == [False, True]
 
 
-def test_take_all_that_is_denied_says_when_the_others_are_full(store: RateLimiter, clock: Clock) -> None:
+def test_take_all_that_is_denied_says_when_the_others_are_full(store: RateLimiter, clock: FakeClock) -> None:
     """Of a sliding window that is before its windows have passed."""
     sliding = Quota(3, "3s", algorithm="sliding-window")
     store.take("sliding", 3, sliding)

@@ -15,7 +15,7 @@ from unittest import mock
 from shm_store import Concurrency, Config, Quota, RateInfo, Reservation, ShmStore
 from shm_store.operate import audit
 from shm_store.table.leases import UNITS, Lease
-from tests.clock import Clock
+from shm_store.testing import FakeClock
 from tests.dead import dead_seat
 from tests.fork import ended, in_child
 
@@ -46,7 +46,7 @@ class World:
     """A segment and a store on it; the clock stands still."""
 
     def __init__(self, name: str, slots: int = SLOTS, label_size: int = LABEL_SIZE) -> None:
-        self.clock = Clock()
+        self.clock = FakeClock()
         self.config = Config(
             limit=LIMIT, interval=INTERVAL_S, initial_size=slots, min_ttl="1min", name=name, label_size=label_size
         )

@@ -11,14 +11,14 @@ from shm_store import StripeTimeoutError
 from shm_store.operate import audit
 from shm_store.table.locking.stripes import Hold
 from shm_store.table.segment.layout import IDLE, SEAT_PHASES
-from tests.clock import Clock
+from shm_store.testing import FakeClock
 from tests.conftest import OpenStore
 from tests.dead import dead_seat
 from tests.fork import ended, in_child
 
 
 @pytest.mark.parametrize("holds", [False, True])
-def test_stripe_of_the_dead_is_freed_once(open_store: OpenStore, clock: Clock, *, holds: bool) -> None:
+def test_stripe_of_the_dead_is_freed_once(open_store: OpenStore, clock: FakeClock, *, holds: bool) -> None:
     """Whether or not a dead process held what its seat is BUSY on, a waiter frees it, and the value is 1."""
     store = open_store()
     seat = dead_seat(store, holds=holds)
@@ -29,7 +29,7 @@ def test_stripe_of_the_dead_is_freed_once(open_store: OpenStore, clock: Clock, *
     assert audit.faults(store._table.segment, clock()) == []
 
 
-def test_stopped_holder_keeps_its_stripe(open_store: OpenStore, clock: Clock) -> None:
+def test_stopped_holder_keeps_its_stripe(open_store: OpenStore, clock: FakeClock) -> None:
     """Nothing is taken from a living process: others time out until it goes on, and all is well then."""
     store = open_store()
     store.take("known")

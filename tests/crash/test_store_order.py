@@ -20,8 +20,8 @@ import pytest
 
 from shm_store import Config, Quota, ShmStore
 from shm_store.table.segment.files import remove
+from shm_store.testing import FakeClock
 from tests.apart import open_apart
-from tests.clock import Clock
 
 if TYPE_CHECKING:
     from _typeshed import TraceFunction
@@ -79,7 +79,7 @@ class World:
 
     def __init__(self, name: str, stores: int) -> None:
         self.done = False
-        self.clock = Clock()
+        self.clock = FakeClock()
         self._config = Config(limit=LIMIT, interval=INTERVAL_S, initial_size=SLOTS, name=name, min_ttl="1d")
         self.hinted = self._open()
         self.dying = self._open()

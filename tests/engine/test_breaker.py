@@ -12,14 +12,14 @@ import pytest
 
 from shm_store.durations import NS_PER_SECOND
 from shm_store.redis.server.breaker import Breaker
-from tests.clock import Clock
+from shm_store.testing import FakeClock
 from tests.fork import ended, in_child
 
 THREADS = 16
 
 
 @pytest.fixture
-def breaker(clock: Clock) -> Breaker:
+def breaker(clock: FakeClock) -> Breaker:
     """Backs off for a second."""
     return Breaker(NS_PER_SECOND, clock)
 
@@ -42,7 +42,7 @@ def test_closed_breaker_admits_all(breaker: Breaker) -> None:
     assert not breaker.is_open
 
 
-def test_open_breaker_admits_nobody(breaker: Breaker, clock: Clock) -> None:
+def test_open_breaker_admits_nobody(breaker: Breaker, clock: FakeClock) -> None:
     """After a failure no caller contacts the server, up to the last nanosecond of the back-off."""
     breaker.failed()
     assert breaker.is_open
@@ -52,7 +52,7 @@ def test_open_breaker_admits_nobody(breaker: Breaker, clock: Clock) -> None:
     assert breaker.admits()
 
 
-def test_one_of_many_threads_asks_again_per_backoff(breaker: Breaker, clock: Clock) -> None:
+def test_one_of_many_threads_asks_again_per_backoff(breaker: Breaker, clock: FakeClock) -> None:
     """Of all callers after a back-off one contacts the server, even if its predecessor never reported an outcome."""
     breaker.failed()
     for _ in range(20):
@@ -60,7 +60,7 @@ def test_one_of_many_threads_asks_again_per_backoff(breaker: Breaker, clock: Clo
         assert _admitted_at_once(breaker) == 1
 
 
-def test_a_failure_of_the_one_who_asks_backs_off_anew(breaker: Breaker, clock: Clock) -> None:
+def test_a_failure_of_the_one_who_asks_backs_off_anew(breaker: Breaker, clock: FakeClock) -> None:
     """The back-off begins at the failure, not at the request."""
     breaker.failed()
     clock.advance(1)
@@ -73,7 +73,7 @@ def test_a_failure_of_the_one_who_asks_backs_off_anew(breaker: Breaker, clock: C
     assert breaker.admits()
 
 
-def test_breaker_heals(breaker: Breaker, clock: Clock) -> None:
+def test_breaker_heals(breaker: Breaker, clock: FakeClock) -> None:
     """One answer, and all ask again at once; the next failure finds it as it was in the beginning."""
     breaker.failed()
     clock.advance(1)
@@ -90,7 +90,7 @@ class _InterruptError(Exception):
 
 
 @pytest.mark.parametrize("number", range(8))
-def test_exception_of_a_signal_handler_costs_a_backoff(breaker: Breaker, clock: Clock, number: int) -> None:
+def test_exception_of_a_signal_handler_costs_a_backoff(breaker: Breaker, clock: FakeClock, number: int) -> None:
     """It comes at the end of any call that is made while one is told to ask; the next one is told again."""
     breaker.failed()
     clock.advance(1)
@@ -112,7 +112,7 @@ def test_exception_of_a_signal_handler_costs_a_backoff(breaker: Breaker, clock: 
     assert not breaker.admits()
 
 
-def test_breaker_survives_a_fork_while_a_thread_is_told(breaker: Breaker, clock: Clock) -> None:
+def test_breaker_survives_a_fork_while_a_thread_is_told(breaker: Breaker, clock: FakeClock) -> None:
     """The child of a process one thread of which held the lock asks by itself; its failures are its own."""
     breaker.failed()
     clock.advance(1)

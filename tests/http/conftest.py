@@ -10,7 +10,7 @@ from falcon.routing import DefaultRouter
 from shm_store import Config, ShmStore
 from shm_store.falcon import marks
 from shm_store.falcon.marks import Marks
-from tests.clock import Clock
+from shm_store.testing import FakeClock
 from tests.http.service import Routed, Service
 from tests.segments import new_segment_name
 
@@ -23,7 +23,7 @@ def _no_marks_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def store(clock: Clock) -> Iterator[ShmStore]:
+def store(clock: FakeClock) -> Iterator[ShmStore]:
     """Three units per minute and key."""
     name = new_segment_name()
     config = Config(limit=3, interval="1min", initial_size=1024, stripes=4, name=name)

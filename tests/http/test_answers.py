@@ -22,7 +22,7 @@ from shm_store.falcon import Answer, Denial, Headers, RateLimitMiddleware
 from shm_store.http.responses.answers import quota_exceeded, temporary_reduced_capacity
 from shm_store.http.responses.negotiation import form
 from shm_store.policy import Policy
-from tests.clock import Clock
+from shm_store.testing import FakeClock
 from tests.http.failing_store import FailingStore
 from tests.http.service import CLIENT, Routed, Service
 from tests.ids import shown
@@ -350,7 +350,7 @@ def test_deny_cannot_take_the_limiter_back(store: ShmStore, serve: Serve) -> Non
     assert (result.headers["ratelimit"], result.headers["content-type"]) == ('"default";r=0;t=60', "text/plain")
 
 
-def test_deny_is_told_of_the_denial(store: ShmStore, route: Route, clock: Clock) -> None:
+def test_deny_is_told_of_the_denial(store: ShmStore, route: Route, clock: FakeClock) -> None:
     """It gets the request, the tightest answer, every policy that denied, and the wait that the client is told."""
     denials: list[Denial] = []
 
@@ -451,7 +451,7 @@ def answered(result: falcon.testing.Result) -> tuple[int, bytes, dict[str, str]]
 
 
 @pytest.mark.parametrize("legacy", [False, True])
-def test_answers_given_again_are_nobody_elses(store: ShmStore, serve: Serve, clock: Clock, *, legacy: bool) -> None:
+def test_answers_given_again_are_nobody_elses(store: ShmStore, serve: Serve, clock: FakeClock, *, legacy: bool) -> None:
     """For any mix of paths, forms, clients, limits and waits, each denial equals that of a new limiter."""
     rng = random.Random(5)  # noqa: S311 - no secret
     headers = Headers(legacy=legacy)

@@ -18,7 +18,7 @@ from shm_store.http.denial_log import BURST_MIN_NS, LINES_MAX, DenialLog
 from shm_store.http.planning.rules import Rule
 from shm_store.policy import Policy
 from shm_store.rate_info import RateInfo
-from tests.clock import Clock
+from shm_store.testing import FakeClock
 from tests.conftest import OpenStore
 
 LOGGER = "shm_store.falcon"
@@ -40,7 +40,7 @@ def _denial(wait_s: float = 1.0) -> RateInfo:
     return RateInfo(False, 5, 0, int(wait_s * 1e9), int(wait_s * 1e9))
 
 
-def _log(store: ShmStore, clock: Clock, **options: bool) -> DenialLog:
+def _log(store: ShmStore, clock: FakeClock, **options: bool) -> DenialLog:
     return DenialLog(logging.getLogger(LOGGER), store, clock=clock, **options)
 
 
@@ -85,7 +85,7 @@ def test_several_policies_are_told_apart(open_store: OpenStore, caplog: pytest.L
 
 
 def test_burst_of_all_processes_is_one_line(
-    open_store: OpenStore, clock: Clock, caplog: pytest.LogCaptureFixture
+    open_store: OpenStore, clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The first process that meets a burst logs it, and the next burst gives a line again."""
     caplog.set_level(logging.INFO, LOGGER)
@@ -102,7 +102,7 @@ def test_burst_of_all_processes_is_one_line(
 
 
 def test_burst_lasts_as_long_as_its_denial(
-    open_store: OpenStore, clock: Clock, caplog: pytest.LogCaptureFixture
+    open_store: OpenStore, clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A client that is denied for an hour is logged once an hour."""
     caplog.set_level(logging.INFO, LOGGER)
@@ -116,7 +116,9 @@ def test_burst_lasts_as_long_as_its_denial(
     assert len(caplog.records) == 2
 
 
-def test_flood_of_denied_keys_is_bounded(open_store: OpenStore, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+def test_flood_of_denied_keys_is_bounded(
+    open_store: OpenStore, clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
     """Ten thousand denied clients give LINES_MAX lines, and the next line counts those left out."""
     caplog.set_level(logging.INFO, LOGGER)
     log = _log(open_store(), clock)
@@ -134,7 +136,7 @@ class _Key(str):
     __slots__ = ("__weakref__",)
 
 
-def test_log_keeps_no_key(open_store: OpenStore, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+def test_log_keeps_no_key(open_store: OpenStore, clock: FakeClock, caplog: pytest.LogCaptureFixture) -> None:
     """A client chooses the length of its key, so thousands of them would be as large as clients like."""
     caplog.set_level(logging.INFO, LOGGER)
     log = _log(open_store(), clock)
@@ -149,7 +151,7 @@ def test_log_keeps_no_key(open_store: OpenStore, clock: Clock, caplog: pytest.Lo
 
 
 def test_failing_store_leaves_the_line(
-    open_store: OpenStore, clock: Clock, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    open_store: OpenStore, clock: FakeClock, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """That others cannot be asked is no reason to keep silent, nor to fail the request."""
     caplog.set_level(logging.INFO, LOGGER)
@@ -165,7 +167,9 @@ def test_failing_store_leaves_the_line(
     assert len(caplog.records) == 1
 
 
-def test_closed_store_leaves_the_line(open_store: OpenStore, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+def test_closed_store_leaves_the_line(
+    open_store: OpenStore, clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
     """What ends while a request is under way does not fail it."""
     caplog.set_level(logging.INFO, LOGGER)
     store = open_store(label_size=8)
@@ -175,7 +179,7 @@ def test_closed_store_leaves_the_line(open_store: OpenStore, clock: Clock, caplo
     assert f"key=#{digest}" in caplog.text
 
 
-def test_silent_log_costs_no_look(open_store: OpenStore, clock: Clock) -> None:
+def test_silent_log_costs_no_look(open_store: OpenStore, clock: FakeClock) -> None:
     """With level INFO disabled, the log leaves the table alone."""
     store = open_store(label_size=8)
     store.take("a")

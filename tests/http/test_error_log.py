@@ -10,14 +10,14 @@ import pytest
 from shm_store.durations import NS_PER_SECOND
 from shm_store.errors import StoreClosedError, TableFullError
 from shm_store.http.error_log import ErrorLog
-from tests.clock import Clock
+from shm_store.testing import FakeClock
 
 CLOSED = StoreClosedError("s")
 FULL = TableFullError("s", 128)
 
 
 @pytest.fixture
-def error_log(clock: Clock, caplog: pytest.LogCaptureFixture) -> Iterator[ErrorLog]:
+def error_log(clock: FakeClock, caplog: pytest.LogCaptureFixture) -> Iterator[ErrorLog]:
     with caplog.at_level(logging.ERROR):
         yield ErrorLog(logging.getLogger("test-error-log"), interval_ns=10 * NS_PER_SECOND, clock=clock)
 
@@ -29,7 +29,7 @@ def test_error_log_writes_the_first_error_at_once(error_log: ErrorLog, caplog: p
 
 
 def test_error_log_keeps_quiet_within_the_interval(
-    error_log: ErrorLog, clock: Clock, caplog: pytest.LogCaptureFixture
+    error_log: ErrorLog, clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A thousand errors within ten seconds make one line, up to the last nanosecond."""
     for _ in range(1000):
@@ -39,7 +39,9 @@ def test_error_log_keeps_quiet_within_the_interval(
     assert len(caplog.messages) == 1
 
 
-def test_error_log_says_what_it_left_out(error_log: ErrorLog, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+def test_error_log_says_what_it_left_out(
+    error_log: ErrorLog, clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
     """The next line has the number of errors of each type that were not logged; the count then begins anew."""
     for error in (CLOSED, CLOSED, CLOSED, FULL):
         error_log.record(error, "o")

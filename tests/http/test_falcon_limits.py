@@ -11,7 +11,7 @@ import pytest
 
 from shm_store import Quota, RateInfo, ShmStore
 from shm_store.falcon import Headers, Outcome, RateLimitMiddleware
-from tests.clock import Clock
+from shm_store.testing import FakeClock
 from tests.http.service import CLIENT, Service
 
 Serve = Callable[..., Service]
@@ -79,7 +79,7 @@ def test_exactly_the_limit_is_served(store: ShmStore, serve: Serve) -> None:
     assert service.visits.count == 3
 
 
-def test_denial_is_a_complete_problem_response(store: ShmStore, serve: Serve, clock: Clock) -> None:
+def test_denial_is_a_complete_problem_response(store: ShmStore, serve: Serve, clock: FakeClock) -> None:
     """A denial has a Retry-After field, is not cacheable, and has a problem document of the registered type."""
     service = serve(RateLimitMiddleware(store, headers=LEGACY))
     for _ in range(3):
@@ -97,7 +97,7 @@ def test_denial_is_a_complete_problem_response(store: ShmStore, serve: Serve, cl
     assert (result.json["status"], result.json["violated-policies"]) == (429, ["default"])
 
 
-def test_retry_after_is_kept_as_promised(store: ShmStore, serve: Serve, clock: Clock) -> None:
+def test_retry_after_is_kept_as_promised(store: ShmStore, serve: Serve, clock: FakeClock) -> None:
     """A client that waits for Retry-After is served, whatever fraction of a second it asked at."""
     service = serve(RateLimitMiddleware(store, headers=LEGACY))
     for _ in range(3):

@@ -28,8 +28,8 @@ from shm_store.falcon import Headers, Outcome, RateLimitMiddleware, exempt
 from shm_store.falcon import RateLimitMiddleware as FalconMiddleware
 from shm_store.http import nesting
 from shm_store.policy import Policy
+from shm_store.testing import FakeClock
 from shm_store.wsgi import RateLimitMiddleware as WsgiMiddleware
-from tests.clock import Clock
 from tests.http.service import CLIENT
 from tests.http.test_asgi import ask as ask_asgi
 from tests.http.test_asgi import http
@@ -51,7 +51,7 @@ def logged(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) ->
 
 
 @pytest.fixture
-def again(store: ShmStore, clock: Clock) -> Iterator[ShmStore]:
+def again(store: ShmStore, clock: FakeClock) -> Iterator[ShmStore]:
     """The same segment, opened by another module of the application."""
     config = store._table.config
     with ShmStore.open(
@@ -61,7 +61,7 @@ def again(store: ShmStore, clock: Clock) -> Iterator[ShmStore]:
 
 
 @pytest.fixture
-def elsewhere(clock: Clock) -> Iterator[ShmStore]:
+def elsewhere(clock: FakeClock) -> Iterator[ShmStore]:
     """Another store."""
     with ShmStore.open(
         Config(name=new_segment_name(), limit=5, interval="1min", initial_size=64), clock=clock

@@ -16,7 +16,7 @@ from shm_store.falcon import Clients, Headers, Outcome, RateLimitMiddleware
 from shm_store.http.client.clients import Unknown
 from shm_store.policy import Policy, PolicyFile, RunningPolicies
 from shm_store.policy.policy import Mode
-from tests.clock import Clock
+from shm_store.testing import FakeClock
 from tests.http.counts import outcomes
 from tests.http.failing_store import FailingStore
 from tests.http.service import CLIENT, Routed
@@ -237,7 +237,7 @@ def test_counts_are_those_of_enforced_denials(store: ShmStore, route: Route) -> 
 
 @pytest.mark.parametrize("router", [None, DefaultRouter], ids=["late", "at once"])
 def test_cost_above_an_override_is_denied_by_its_policy(
-    store: ShmStore, route: Route, clock: Clock, router: type[DefaultRouter] | None
+    store: ShmStore, route: Route, clock: FakeClock, router: type[DefaultRouter] | None
 ) -> None:
     """A bucket without room for the cost denies; the fields list all policies, and none of the others is charged."""
     found = router() if router else None
@@ -409,7 +409,7 @@ def test_middleware_refuses_two_policies_of_one_name(store: ShmStore) -> None:
         limited(store, Policy(name="p", quota="5/s"), Policy(name="p", quota="9/s"))
 
 
-def test_retry_after_of_several_is_kept_as_promised(store: ShmStore, route: Route, clock: Clock) -> None:
+def test_retry_after_of_several_is_kept_as_promised(store: ShmStore, route: Route, clock: FakeClock) -> None:
     """A client that waits for Retry-After is served, however many policies denied it."""
     app = route(limited(store, Policy(name="a", quota="1/10s"), Policy(name="b", quota="1/20500ms")))
     assert app.statuses(1) == [200]

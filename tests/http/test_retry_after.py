@@ -14,7 +14,7 @@ from shm_store.core.algorithms import ALGORITHMS
 from shm_store.durations import NS_PER_SECOND
 from shm_store.falcon import Headers, RateLimitMiddleware
 from shm_store.policy import Policy
-from tests.clock import Clock
+from shm_store.testing import FakeClock
 from tests.http.service import Routed, Seen
 
 Route = Callable[..., Routed]
@@ -25,7 +25,7 @@ ROUNDS = int(os.environ.get("EXAMPLES", "60"))
 class Client:
     """A client that is denied sooner or later, and keeps to what it is told."""
 
-    def __init__(self, app: Routed, seen: Seen, clock: Clock, rng: random.Random) -> None:
+    def __init__(self, app: Routed, seen: Seen, clock: FakeClock, rng: random.Random) -> None:
         self._app, self._seen, self._clock, self._rng = app, seen, clock, rng
 
     def is_served(self) -> bool:
@@ -64,7 +64,7 @@ def quota(rng: random.Random, algorithm: str) -> Quota:
 
 @pytest.mark.parametrize("algorithm", sorted(ALGORITHMS))
 def test_retry_after_is_kept_and_no_later_than_it_need_be(
-    store: ShmStore, route: Route, clock: Clock, algorithm: str
+    store: ShmStore, route: Route, clock: FakeClock, algorithm: str
 ) -> None:
     """By each algorithm and at any phase, a client that waits so many seconds is served; a second earlier none is."""
     rng = random.Random(f"seed {algorithm}")  # noqa: S311 - phases, no secret
@@ -80,7 +80,7 @@ def test_retry_after_is_kept_and_no_later_than_it_need_be(
     assert 0 < long < 2 * ROUNDS
 
 
-def test_retry_after_is_kept_for_several_policies(store: ShmStore, route: Route, clock: Clock) -> None:
+def test_retry_after_is_kept_for_several_policies(store: ShmStore, route: Route, clock: FakeClock) -> None:
     """Whichever policies deny, and whenever each would serve again, the longest wait is the one that is said."""
     # A limiter without the router does not ask the policies of a route about what others have denied.
     rng = random.Random("several")  # noqa: S311 - phases, no secret
@@ -105,7 +105,9 @@ def test_retry_after_is_kept_for_several_policies(store: ShmStore, route: Route,
 
 
 @pytest.mark.parametrize("several", [False, True])
-def test_retry_after_with_jitter_is_never_early(store: ShmStore, route: Route, clock: Clock, *, several: bool) -> None:
+def test_retry_after_with_jitter_is_never_early(
+    store: ShmStore, route: Route, clock: FakeClock, *, several: bool
+) -> None:
     """Each denial is told the wait or up to the jitter more, chosen anew; what else is said has no jitter."""
     policies = [Policy(name="p", quota="1/7500ms"), *([Policy(name="q", quota="9/min")] if several else [])]
     headers = Headers(legacy=True, retry_jitter="2500ms")

@@ -16,7 +16,7 @@ from falcon.routing import DefaultRouter
 from shm_store import Quota, ShmStore
 from shm_store.falcon import RateLimitMiddleware
 from shm_store.policy import Policy
-from tests.clock import Clock
+from shm_store.testing import FakeClock
 from tests.http.service import CLIENT, AsyncHandler, Handler, ServedRequest
 
 ME: Final = f"client:{CLIENT}"
@@ -225,7 +225,7 @@ def keys(prefix: str) -> list[str]:
     ]
 
 
-def test_router_changes_no_decision(store: ShmStore, serve_all: Serve, clock: Clock) -> None:
+def test_router_changes_no_decision(store: ShmStore, serve_all: Serve, clock: FakeClock) -> None:
     """With the router known and without, the same requests are served, and every bucket is charged the same."""
     rng = random.Random(11)  # noqa: S311 - no secret
     paths = (

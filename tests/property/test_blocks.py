@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, rule
 
 from shm_store import Concurrency, Config, RateInfo, ShmStore
 from shm_store.table.segment.files import remove
-from tests.clock import Clock
+from shm_store.testing import FakeClock
 from tests.segments import new_segment_name
 
 S = 10**9
@@ -24,7 +24,7 @@ class Blocks(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.clock, self.name = Clock(), new_segment_name()
+        self.clock, self.name = FakeClock(), new_segment_name()
         config = Config(limit=LIMIT, interval="100 days", initial_size=64, name=self.name, label_size=8)
         self.stores = [ShmStore.open(config, clock=self.clock) for _ in range(2)]
         self.until: dict[str, int] = {}

@@ -26,7 +26,7 @@ from shm_store.table.segment.layout import (
     SEAT_PID,
     TAG,
 )
-from tests.clock import Clock
+from shm_store.testing import FakeClock
 from tests.segments import new_segment_name
 
 GEOMETRY = Geometry.of(16, 1, 16)
@@ -112,7 +112,7 @@ def test_damage_is_answered_or_reported(
     changed_bytes: list[tuple[int, int]],
     operations: list[tuple[Callable[[ShmStore, str], object], str]],
 ) -> None:
-    clock, name = Clock(), new_segment_name()
+    clock, name = FakeClock(), new_segment_name()
     config = Config(limit=5, interval="3s", initial_size=16, min_ttl="7s", lock_timeout="5ms", name=name, label_size=16)
     store = ShmStore.open(config, clock=clock)
     try:

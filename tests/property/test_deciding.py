@@ -18,7 +18,7 @@ from shm_store.falcon import Headers, RateLimitMiddleware
 from shm_store.http.outcome import UNLIMITED
 from shm_store.http.taking import Undecided
 from shm_store.policy import Policy
-from tests.clock import Clock
+from shm_store.testing import FakeClock
 from tests.http.exchange import INTEGER_MAX
 from tests.segments import new_segment_name
 
@@ -27,12 +27,12 @@ EXAMPLES: Final = 150
 
 
 @pytest.fixture(scope="module")
-def clock() -> Clock:
-    return Clock()
+def clock() -> FakeClock:
+    return FakeClock()
 
 
 @pytest.fixture(scope="module")
-def store(clock: Clock) -> Iterator[ShmStore]:
+def store(clock: FakeClock) -> Iterator[ShmStore]:
     config = Config(limit=3, initial_size=1024, stripes=1, name=new_segment_name())
     opened = ShmStore.open(config, clock=clock)
     yield opened
@@ -63,7 +63,7 @@ def _counted(middleware: RateLimitMiddleware) -> Counter[Any]:
     return counts
 
 
-def test_short_way_is_the_long_way(store: ShmStore, clock: Clock) -> None:
+def test_short_way_is_the_long_way(store: ShmStore, clock: FakeClock) -> None:
     """Both make one outcome of a request's answers, and raise the same counters."""
     seen: Counter[str] = Counter()
 

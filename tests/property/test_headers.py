@@ -19,7 +19,7 @@ from shm_store.durations import NS_PER_SECOND
 from shm_store.falcon import Headers, Outcome, RateLimitMiddleware
 from shm_store.policy import Policy
 from shm_store.quota import INTERVAL_MAX_NS, INTERVAL_MIN_NS, LIMIT_MAX
-from tests.clock import Clock
+from shm_store.testing import FakeClock
 from tests.http.exchange import INTEGER_MAX, Exchange, members
 from tests.http.service import CLIENT
 from tests.segments import new_segment_name
@@ -186,7 +186,7 @@ def check_denial(case: Case, sent: dict[str, str], denials: list[tuple[Policy, R
     assert earliest <= int(sent["retry-after"]) <= earliest + case.headers.retry_jitter_s
 
 
-def run(case: Case, store: ShmStore, clock: Clock, seen: Counter[str]) -> None:
+def run(case: Case, store: ShmStore, clock: FakeClock, seen: Counter[str]) -> None:
     """Send requests under a configuration, and check every field of the responses."""
     if case.alone:
         (policy,) = case.policies
@@ -225,7 +225,7 @@ def test_fields_mean_what_was_decided_whatever_is_configured() -> None:
     @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(cases())
     def check(case: Case) -> None:
-        clock = Clock()
+        clock = FakeClock()
         config = Config(limit=3, interval="1min", initial_size=64, stripes=1, name=new_segment_name())
         store = ShmStore.open(config, clock=clock)
         try:

@@ -22,7 +22,7 @@ from shm_store.core.algorithms.gcra import Gcra
 from shm_store.table.records.record import Bucket, decode
 from shm_store.table.segment.files import remove
 from shm_store.table.segment.layout import ALLOWED, DENIED, FLAGS, TAG
-from tests.clock import Clock
+from shm_store.testing import FakeClock
 from tests.segments import new_segment_name
 
 T = TypeVar("T")
@@ -54,7 +54,7 @@ class HotPath(RuleBasedStateMachine):
         label_size=st.sampled_from([0, 16]),
     )
     def open(self, default: Quota, quotas: list[Quota], label_size: int) -> None:
-        self.clock, self.earliest_ns = Clock(), 0
+        self.clock, self.earliest_ns = FakeClock(), 0
         self.names = [new_segment_name() for _ in range(2)]
         self.quotas: list[Quota | None] = [None, None, default, *quotas]
         common: dict[str, Any] = {"limit": default.limit, "interval": default.interval}
@@ -185,16 +185,17 @@ class HotPath(RuleBasedStateMachine):
         self.clock.advance((info.retry_after_ns or info.reset_after_ns) / 10**9 + more / 10**9)
         self.take(which, key, 1, 0, is_copy=False, times=times)
 
-    @rule(nanoseconds=st.integers(-1_000_000_000, 3))
-    def step(self, nanoseconds: int) -> None:
-        """The clock may also step back.
+    @rule(nanoseconds=st.integers(-3, 1_000_000_000))
+    def step_back(self, nanoseconds: int) -> None:
+        """The clock may also step back, or advance by next to nothing.
 
         Over the end of a window, a process may then be told the wait of the window before (I12). So hints of windows
         that had ended, and have not by the new time, are dropped.
         """
         before_ns = self.clock()
         self.earliest_ns = max(self.earliest_ns, before_ns - BACK_MAX_NS)
-        self.clock.advance(max(nanoseconds, self.earliest_ns - before_ns) / 10**9)
+        self.clock.advance("3ns")
+        self.clock.set_back((3 + min(nanoseconds, before_ns - self.earliest_ns)) / 10**9)
         for store in self.tables[0]:
             hints = store.backend.known.recent
             for key in [key for key, hint in hints.items() if self.clock() < hint[0].ends_ns <= before_ns]:

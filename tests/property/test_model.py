@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from shm_store import Config, Quota, RateInfo, Reservation, ShmStore
 from shm_store.table.segment.files import remove
-from tests.clock import Clock
+from shm_store.testing import FakeClock
 from tests.segments import new_segment_name
 
 S = 10**9
@@ -58,7 +58,7 @@ class Bucket:
 class Model(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.clock = Clock()
+        self.clock = FakeClock()
         self.name = new_segment_name()
         config = Config(limit=5, interval="3s", min_ttl="7s", initial_size=SLOTS, name=self.name, label_size=16)
         # Two stores take turns, so that each meets what the other did behind its hints.

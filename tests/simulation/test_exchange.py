@@ -11,8 +11,8 @@ from typing import Final
 import pytest
 
 from shm_store.core.algorithms import ALGORITHMS
+from shm_store.testing import FakeClock
 from shm_store.tiers import LeaseConfig, LeaseStore
-from tests.clock import Clock
 from tests.engines import Server
 from tests.simulation.engine import Engine
 from tests.simulation.host import Host, Info
@@ -74,7 +74,7 @@ class Pair:
 
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_simulated_hosts_ask_as_the_library_does(algorithm: str, seed: int, clock: Clock, engine: Server) -> None:
+def test_simulated_hosts_ask_as_the_library_does(algorithm: str, seed: int, clock: FakeClock, engine: Server) -> None:
     """Allowed, limit and remaining of every take; and as many scripts, for takes and for what is handed back."""
     chance = random.Random(seed)  # noqa: S311 - the same again
     limit, count = chance.choice(LIMITS), chance.choice((1, 2, 3))

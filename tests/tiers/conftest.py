@@ -11,8 +11,8 @@ import pytest
 from shm_store import Config, ShmStore
 from shm_store.redis import RedisConfig, RedisStore
 from shm_store.table.segment.files import remove
+from shm_store.testing import FakeClock
 from shm_store.tiers import BookkeepingStore, FallbackStore, LeaseConfig, LeaseStore
-from tests.clock import Clock
 from tests.engines import Server
 from tests.segments import new_segment_name
 
@@ -37,7 +37,7 @@ def server() -> Iterator[Server]:
 class Hosts:
     """Makes stores that share one prefix on one server, each on a table of its own unless the test names one."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: FakeClock) -> None:
         self._clock = clock
         self._prefix = new_segment_name()
         self._names: list[str] = []
@@ -94,7 +94,7 @@ class Hosts:
 
 
 @pytest.fixture
-def hosts(clock: Clock) -> Iterator[Hosts]:
+def hosts(clock: FakeClock) -> Iterator[Hosts]:
     made = Hosts(clock)
     yield made
     made.close()

@@ -8,9 +8,9 @@ import pytest
 
 from shm_store import Concurrency, ConfigurationError, CostError, EngineError, Quota
 from shm_store.core.limiter import Bookkeeping
+from shm_store.testing import FakeClock
 from shm_store.tiers import BookkeepingStore, FallbackStore
 from shm_store.tiers.fallback import TALLY
-from tests.clock import Clock
 from tests.engines import Server
 from tests.tiers.conftest import Hosts
 
@@ -129,7 +129,7 @@ def test_number_of_hosts_is_checked(hosts: Hosts, common_server: Server, hosts_c
         FallbackStore(hosts.shared(common_server), hosts.table(), hosts_count)  # type: ignore[arg-type]
 
 
-def test_processes_of_a_host_count_together(hosts: Hosts, common_server: Server, clock: Clock) -> None:
+def test_processes_of_a_host_count_together(hosts: Hosts, common_server: Server, clock: FakeClock) -> None:
     """In the table, which is there whatever becomes of the server."""
     table = hosts.table()
     store = BookkeepingStore(hosts.shared(common_server), table)

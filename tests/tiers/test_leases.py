@@ -14,8 +14,8 @@ from shm_store.core.algorithms import ALGORITHMS
 from shm_store.operate import audit
 from shm_store.redis import Order
 from shm_store.table.segment.layout import FLAGS, TAG
+from shm_store.testing import FakeClock
 from shm_store.tiers import LeaseConfig
-from tests.clock import Clock
 from tests.engines import Server
 from tests.fork import ended, in_child
 from tests.segments import new_segment_name
@@ -56,7 +56,7 @@ def test_hosts_share_exactly_the_limit(
 
 @every_algorithm
 def test_denial_is_remembered_until_it_ends(
-    hosts: Hosts, common_server: Server, clock: Clock, scripts_run: Callable[[], int], algorithm: str
+    hosts: Hosts, common_server: Server, clock: FakeClock, scripts_run: Callable[[], int], algorithm: str
 ) -> None:
     """By all processes of the host, for half of the wait that it says, or the lifetime of a lease if that is longer."""
     store = hosts.leasing(common_server, hosts=1, redis_algorithm=algorithm)
@@ -77,7 +77,7 @@ def test_denial_is_remembered_until_it_ends(
 
 
 @pytest.mark.parametrize("algorithm", ["token-bucket", "fixed-window"])
-def test_lease_ends_with_its_window(hosts: Hosts, common_server: Server, clock: Clock, algorithm: str) -> None:
+def test_lease_ends_with_its_window(hosts: Hosts, common_server: Server, clock: FakeClock, algorithm: str) -> None:
     """Units issued in a window are not spent in the next one, which has its whole limit and no more."""
     store = hosts.leasing(common_server, redis_algorithm=algorithm)
     clock.advance(60 - clock() / 1e9 % 60)
@@ -88,7 +88,9 @@ def test_lease_ends_with_its_window(hosts: Hosts, common_server: Server, clock: 
     assert sum(store.take(KEY).allowed for _ in range(1_500)) == 1_000
 
 
-def test_lease_that_has_ended_gives_back_what_was_not_spent(hosts: Hosts, common_server: Server, clock: Clock) -> None:
+def test_lease_that_has_ended_gives_back_what_was_not_spent(
+    hosts: Hosts, common_server: Server, clock: FakeClock
+) -> None:
     """With the next take of the key on the host, whichever process makes it."""
     store = hosts.leasing(common_server)
     other = hosts.leasing(common_server, table=hosts.table(store))
@@ -122,7 +124,7 @@ def test_cost_that_cannot_be_gives_back_all_the_same(hosts: Hosts, common_server
     assert store.get(KEY) == (1_000, 999)
 
 
-def test_lease_of_a_key_that_comes_no_more_is_given_back(hosts: Hosts, common_server: Server, clock: Clock) -> None:
+def test_lease_of_a_key_that_comes_no_more_is_given_back(hosts: Hosts, common_server: Server, clock: FakeClock) -> None:
     """One at a time, when units of another key are issued."""
     store = hosts.leasing(common_server)
     for key in ("a", "b"):
@@ -136,7 +138,7 @@ def test_lease_of_a_key_that_comes_no_more_is_given_back(hosts: Hosts, common_se
     assert [other.get(key)[1] for key in "abcd"] == [999, 999, 750, 750]
 
 
-def test_lease_says_nothing_before_now(hosts: Hosts, common_server: Server, clock: Clock) -> None:
+def test_lease_says_nothing_before_now(hosts: Hosts, common_server: Server, clock: FakeClock) -> None:
     """A bucket of gcra that had lost little is full before the lease ends."""
     store = hosts.leasing(common_server, redis_algorithm="gcra", share=0.01)
     store.take(KEY)
@@ -201,7 +203,7 @@ def test_process_that_dies_forfeits_nothing_it_shared(hosts: Hosts, common_serve
 
 
 def test_process_that_dies_while_it_asks_keeps_nobody_waiting(
-    hosts: Hosts, common_server: Server, clock: Clock
+    hosts: Hosts, common_server: Server, clock: FakeClock
 ) -> None:
     """The other processes take single units; once the answer is overdue, one of them requests a lease."""
     store = hosts.leasing(common_server)
@@ -242,7 +244,7 @@ def test_cost_that_cannot_be_is_refused(hosts: Hosts, common_server: Server, cos
     assert store.take(KEY).remaining == 999
 
 
-def test_denial_of_several_units_denies_nobody_else(hosts: Hosts, common_server: Server, clock: Clock) -> None:
+def test_denial_of_several_units_denies_nobody_else(hosts: Hosts, common_server: Server, clock: FakeClock) -> None:
     """It has the instant for so many units, and one unit is free long before."""
     store = hosts.leasing(common_server, hosts=1)
     quota = Quota(100, "100s", algorithm="gcra")
@@ -303,7 +305,7 @@ def test_lease_before_the_first_take_of_an_override_adopts_its_algorithm(
 
 @every_algorithm
 def test_lease_of_an_override_lasts_as_its_quota_says(
-    hosts: Hosts, common_server: Server, clock: Clock, algorithm: str
+    hosts: Hosts, common_server: Server, clock: FakeClock, algorithm: str
 ) -> None:
     """And not as the quota of the take: units issued in a window are not spent in the next one."""
     store = hosts.leasing(common_server, hosts=1)
@@ -318,7 +320,7 @@ def test_lease_of_an_override_lasts_as_its_quota_says(
 
 @pytest.mark.parametrize("algorithm", ["token-bucket", "fixed-window"])
 def test_lease_of_an_old_quota_goes_back_without_bringing_it_back(
-    hosts: Hosts, common_server: Server, clock: Clock, algorithm: str
+    hosts: Hosts, common_server: Server, clock: FakeClock, algorithm: str
 ) -> None:
     """A host that went by another configuration leaves: what was spent by the new one stays spent."""
     old, new = hosts.leasing(common_server, hosts=1), hosts.shared(common_server)
@@ -333,7 +335,7 @@ def test_lease_of_an_old_quota_goes_back_without_bringing_it_back(
 
 
 def test_log_says_that_the_server_issues_again(
-    hosts: Hosts, server: Server, clock: Clock, caplog: pytest.LogCaptureFixture
+    hosts: Hosts, server: Server, clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Also where every operation is a take, which asks past the fallback; each loss is told once."""
     store = hosts.leasing(server, fallback=True, redis_timeout="200ms", redis_backoff="1ms")
@@ -369,7 +371,7 @@ def test_lease_of_one_database_is_not_spent_for_another(hosts: Hosts, common_ser
     assert second.take(KEY).remaining == 9
 
 
-def test_change_of_a_limit_holds_at_once_on_its_host(hosts: Hosts, common_server: Server, clock: Clock) -> None:
+def test_change_of_a_limit_holds_at_once_on_its_host(hosts: Hosts, common_server: Server, clock: FakeClock) -> None:
     """For units and for denials; on other hosts when their leases end, or half of what their denials say."""
     here, there = hosts.leasing(common_server), hosts.leasing(common_server)
     for store in (here, there):
@@ -416,7 +418,7 @@ def test_everything_else_is_the_servers(hosts: Hosts, common_server: Server) -> 
         assert not store.reserve(KEY, 1, Concurrency(1)).allowed
 
 
-def test_lease_outlasts_the_server(hosts: Hosts, server: Server, clock: Clock) -> None:
+def test_lease_outlasts_the_server(hosts: Hosts, server: Server, clock: FakeClock) -> None:
     """Issued units can be spent while the server is down; then each take fails, or the table takes over."""
     store = hosts.leasing(server, redis_timeout="200ms", redis_backoff="1ms")
     table = hosts.table()
@@ -455,7 +457,7 @@ def test_table_without_room_for_a_lease_asks_for_each_take(hosts: Hosts, common_
     assert [store.take(KEY).remaining for _ in range(3)] == [999, 998, 997]
 
 
-def test_leases_are_seen_by_operators(hosts: Hosts, common_server: Server, clock: Clock) -> None:
+def test_leases_are_seen_by_operators(hosts: Hosts, common_server: Server, clock: FakeClock) -> None:
     """As what they are; and `check` finds nothing wrong with them."""
     store = hosts.leasing(common_server)
     for _ in range(10):

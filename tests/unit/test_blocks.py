@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from shm_store import ConfigurationError, CostError, Quota, TableFullError
-from tests.clock import Clock
+from shm_store.testing import FakeClock
 from tests.conftest import OpenStore
 
 LONGER = Quota(9, "1h")
 
 
-def test_block_denies_until_it_ends(open_store: OpenStore, clock: Clock) -> None:
+def test_block_denies_until_it_ends(open_store: OpenStore, clock: FakeClock) -> None:
     """The denial promises the very instant, and from then on the key is where it was."""
     store = open_store(interval="1h")
     store.take("a")
@@ -62,7 +62,7 @@ def test_block_again_replaces_the_end(open_store: OpenStore) -> None:
     assert store.take("a").retry_after == 3.0
 
 
-def test_unblock_says_whether_there_was_a_block(open_store: OpenStore, clock: Clock) -> None:
+def test_unblock_says_whether_there_was_a_block(open_store: OpenStore, clock: FakeClock) -> None:
     """None for a key that never had one, nor for one whose block has ended."""
     store = open_store()
     assert not store.unblock("a")
@@ -105,7 +105,7 @@ def test_block_without_room_is_an_error(open_store: OpenStore) -> None:
     assert store.take("key 0").allowed
 
 
-def test_block_is_swept_once_it_has_ended(open_store: OpenStore, clock: Clock) -> None:
+def test_block_is_swept_once_it_has_ended(open_store: OpenStore, clock: FakeClock) -> None:
     """Its slot is free again after the minimum TTL."""
     store = open_store(min_ttl="5s")
     store.block("a", 1)

@@ -14,7 +14,7 @@ import pytest
 
 from shm_store import AcquireTimeoutError, ConfigurationError, Quota, ShmStore, limited
 from shm_store import decorator as module
-from tests.clock import Clock
+from shm_store.testing import FakeClock
 from tests.conftest import OpenStore
 from tests.fork import ended, in_child
 
@@ -38,7 +38,7 @@ def test_limited_function_takes_a_unit_for_each_call(store: ShmStore) -> None:
     assert [*inspect.signature(add).parameters] == ["first", "second"]
 
 
-def test_limited_call_that_cannot_be_in_time_is_not_made(store: ShmStore, clock: Clock) -> None:
+def test_limited_call_that_cannot_be_in_time_is_not_made(store: ShmStore, clock: FakeClock) -> None:
     """The error contains the wait; the call takes nothing, and the function does not run."""
     calls: list[int] = []
     call = limited(Quota(1, "10s"), key="upstream", timeout="5s", store=store)(calls.append)
@@ -89,7 +89,7 @@ def test_limited_coroutine_function_stays_one(store: ShmStore) -> None:
     assert isinstance(third, AcquireTimeoutError)
 
 
-def test_limited_coroutine_waits_without_stopping_the_others(store: ShmStore, clock: Clock) -> None:
+def test_limited_coroutine_waits_without_stopping_the_others(store: ShmStore, clock: FakeClock) -> None:
     """A call that is cancelled while it waits does not run, and takes nothing."""
     calls: list[int] = []
 

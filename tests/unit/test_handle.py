@@ -34,7 +34,7 @@ from shm_store.table.attachment import Attachment
 from shm_store.table.locking.seats import Role
 from shm_store.table.locking.stripes import Hold
 from shm_store.table.segment.lifetime import unlink
-from tests.clock import Clock
+from shm_store.testing import FakeClock
 from tests.fork import FORKS, Fork, ended, in_child
 from tests.segments import footprint
 from tests.threads import holding
@@ -315,7 +315,7 @@ def test_stores_share_all_that_belongs_to_the_process(name: str) -> None:
     unlink(name)
 
 
-def test_each_store_keeps_its_own_settings(name: str, clock: Clock) -> None:
+def test_each_store_keeps_its_own_settings(name: str, clock: FakeClock) -> None:
     """Clock, default quota, what a full set does, and the lock timeout."""
     with (
         ShmStore.open(_config(name, limit=5), clock=clock) as mine,

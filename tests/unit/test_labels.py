@@ -10,7 +10,7 @@ import pytest
 from shm_store import Concurrency, Quota, ShmStore
 from shm_store.operate.entry import Entry
 from shm_store.operate.query import Query, Selection, select
-from tests.clock import Clock
+from shm_store.testing import FakeClock
 from tests.conftest import OpenStore
 from tests.fork import ended, in_child
 
@@ -70,7 +70,7 @@ def test_label_counts_no_denial_of_a_key_without_a_slot(open_store: OpenStore) -
     os.close(writing)
 
 
-def test_label_begins_anew_with_a_new_key(open_store: OpenStore, clock: Clock) -> None:
+def test_label_begins_anew_with_a_new_key(open_store: OpenStore, clock: FakeClock) -> None:
     """A slot that goes to another key shows nothing of the one before."""
     store = open_store(label_size=32, initial_size=1, min_ttl="1s")
     for _ in range(9):
@@ -113,7 +113,7 @@ def test_without_labels_keys_have_names_of_digits(open_store: OpenStore) -> None
     assert entry.name == f"#{store.inspect().digest('a')}"
 
 
-def test_entries_show_bucket_override_and_flight(open_store: OpenStore, clock: Clock) -> None:
+def test_entries_show_bucket_override_and_flight(open_store: OpenStore, clock: FakeClock) -> None:
     """Every field of an entry has the value that the next take would meet."""
     store = open_store(label_size=32, min_ttl="1s")
     store.take("policy:a", 2)
@@ -152,7 +152,7 @@ def test_activity_tells_what_was_taken_since(open_store: OpenStore) -> None:
     assert [(used.key, used.allowed) for used in activity.look()] == [("b", 1)]
 
 
-def test_most_denied_are_found_as_a_look_at_all_finds_them(open_store: OpenStore, clock: Clock) -> None:
+def test_most_denied_are_found_as_a_look_at_all_finds_them(open_store: OpenStore, clock: FakeClock) -> None:
     """The same entries in the same order, and as many in all: blocked ones, those in flight, and no expired ones."""
     store = open_store(label_size=32, initial_size=400, min_ttl=0)
     for number in range(40):
@@ -179,7 +179,7 @@ def test_most_denied_are_found_as_a_look_at_all_finds_them(open_store: OpenStore
         reservation.refund()
 
 
-def test_most_denied_has_no_block_that_is_over(open_store: OpenStore, clock: Clock) -> None:
+def test_most_denied_has_no_block_that_is_over(open_store: OpenStore, clock: FakeClock) -> None:
     """A key whose block is over is not listed, even before its slot is swept."""
     store, query = open_store(label_size=32, min_ttl="1h"), Query(denied=True, sort="denied")
     store.block("a", 1)
@@ -189,7 +189,7 @@ def test_most_denied_has_no_block_that_is_over(open_store: OpenStore, clock: Clo
     assert store.inspect().select(query) == select(store.inspect().entries(), query) == Selection([], 0)
 
 
-def test_burst_begins_once_for_all_processes(open_store: OpenStore, clock: Clock) -> None:
+def test_burst_begins_once_for_all_processes(open_store: OpenStore, clock: FakeClock) -> None:
     """`begins_burst` returns true to one process only, until the burst is over."""
     first, second = open_store(label_size=8), open_store(label_size=8)
     first.take("a")
@@ -199,7 +199,7 @@ def test_burst_begins_once_for_all_processes(open_store: OpenStore, clock: Clock
     assert second.begins_burst("a", 2.0)
 
 
-def test_entry_of_a_sliding_window_is_full_before_it_is_idle(open_store: OpenStore, clock: Clock) -> None:
+def test_entry_of_a_sliding_window_is_full_before_it_is_idle(open_store: OpenStore, clock: FakeClock) -> None:
     """One of one weighs nothing as soon as its window has passed; its entry stays until the next one has."""
     store = open_store()
     store.take("a", quota=Quota(1, "3s", algorithm="sliding-window"))

@@ -15,7 +15,7 @@ from shm_store.opentelemetry import observe
 from shm_store.operate import metrics
 from shm_store.prometheus import TableCollector
 from shm_store.table.segment.layout import SEAT_WAITED, SEAT_WAITS, WAITS_NS
-from tests.clock import Clock
+from shm_store.testing import FakeClock
 from tests.conftest import OpenStore
 from tests.fork import ended, in_child
 from tests.segments import attached
@@ -38,7 +38,7 @@ def _parsed(text: str) -> Samples:
 
 
 @pytest.fixture
-def used(open_store: OpenStore, clock: Clock) -> ShmStore:
+def used(open_store: OpenStore, clock: FakeClock) -> ShmStore:
     """A store of which nearly every counter has moved."""
     store = open_store(min_ttl="1s", on_full="evict")
     for _ in range(7):

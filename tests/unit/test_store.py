@@ -24,7 +24,7 @@ from shm_store.durations import NS_PER_SECOND
 from shm_store.operate import audit
 from shm_store.table.locking.stripes import Hold
 from shm_store.table.segment.layout import IN_FLIGHT_UNITS
-from tests.clock import Clock
+from shm_store.testing import FakeClock
 from tests.conftest import OpenStore
 from tests.fork import ended, in_child
 
@@ -96,7 +96,7 @@ def test_override_comes_before_a_quota(open_store: OpenStore) -> None:
     assert store.take("a", quota=Quota(50, "1s")).limit == 7
 
 
-def test_override_survives_everything_but_reset(open_store: OpenStore, clock: Clock) -> None:
+def test_override_survives_everything_but_reset(open_store: OpenStore, clock: FakeClock) -> None:
     """An override is neither swept nor evicted; `reset` forgets it."""
     store = open_store()
     store.set("a", 7, "1s")
@@ -110,7 +110,7 @@ def test_override_survives_everything_but_reset(open_store: OpenStore, clock: Cl
     assert store.take("a").limit == 5
 
 
-def test_quota_of_a_call_makes_its_own_windows(open_store: OpenStore, clock: Clock) -> None:
+def test_quota_of_a_call_makes_its_own_windows(open_store: OpenStore, clock: FakeClock) -> None:
     """A quota passed to `take` replaces the default one; the same object may take the short way."""
     store, quota = open_store(), Quota(2, "10s")
     assert [store.take("a", quota=quota).allowed for _ in range(3)] == [True, True, False]
@@ -129,7 +129,7 @@ def test_new_limit_holds_from_the_first_take(open_store: OpenStore, limit: int, 
     assert old.get("a")[0] == limit
 
 
-def test_new_interval_keeps_the_start_of_the_window(open_store: OpenStore, clock: Clock) -> None:
+def test_new_interval_keeps_the_start_of_the_window(open_store: OpenStore, clock: FakeClock) -> None:
     """A longer interval prolongs the current window; a shorter one ends it where it would have ended."""
     open_store().take("a", 5)
     clock.advance(1)
@@ -143,7 +143,7 @@ def _fill(store: ShmStore, count: int) -> None:
         store.take(f"key {number}")
 
 
-def test_full_set_gives_up_what_expired_first(open_store: OpenStore, clock: Clock) -> None:
+def test_full_set_gives_up_what_expired_first(open_store: OpenStore, clock: FakeClock) -> None:
     """A new key gets an expired slot before an idle one, an idle one before one with spent units; each is counted."""
     store = open_store(min_ttl="10s")
     store.take("expired")
@@ -164,7 +164,7 @@ def test_full_set_gives_up_what_expired_first(open_store: OpenStore, clock: Cloc
     assert store.get("key 0") == (0, 0)
 
 
-def test_full_set_denies_a_new_key_if_told_to(open_store: OpenStore, clock: Clock) -> None:
+def test_full_set_denies_a_new_key_if_told_to(open_store: OpenStore, clock: FakeClock) -> None:
     """With on_full="deny" a new key is denied until a slot is idle; no live bucket is touched."""
     store = open_store(on_full="deny")
     _fill(store, 8)
@@ -189,7 +189,7 @@ def test_set_of_overrides_admits_no_new_key(open_store: OpenStore) -> None:
 
 
 @pytest.mark.parametrize("passes", [0, 1])
-def test_expired_bucket_is_absent_swept_or_not(open_store: OpenStore, clock: Clock, passes: int) -> None:
+def test_expired_bucket_is_absent_swept_or_not(open_store: OpenStore, clock: FakeClock, passes: int) -> None:
     """From `min_ttl` after its last window a bucket is answered for as if it had never been."""
     store = open_store(min_ttl="10s")
     store.take("a", 5)
@@ -202,7 +202,7 @@ def test_expired_bucket_is_absent_swept_or_not(open_store: OpenStore, clock: Clo
     assert store.take("a").reset_after == 3.0
 
 
-def test_evicted_key_is_not_counted_in_its_old_slot(open_store: OpenStore, clock: Clock) -> None:
+def test_evicted_key_is_not_counted_in_its_old_slot(open_store: OpenStore, clock: FakeClock) -> None:
     """A store that remembers the slot of an evicted key starts it afresh instead of charging the slot's new owner."""
     mine, other = open_store(), open_store()
     mine.take("a", 3)
@@ -378,7 +378,7 @@ def test_take_all_is_denied_where_a_new_key_is(open_store: OpenStore) -> None:
 
 
 @pytest.mark.parametrize("algorithm", ["token-bucket", "gcra", "fixed-window", "sliding-window"])
-def test_algorithm_of_the_configuration_counts(open_store: OpenStore, clock: Clock, algorithm: str) -> None:
+def test_algorithm_of_the_configuration_counts(open_store: OpenStore, clock: FakeClock, algorithm: str) -> None:
     """Each admits the limit at once, denies until the instant it names, and admits then."""
     store = open_store(algorithm=algorithm)
     assert [store.take("a").remaining for _ in range(5)] == [4, 3, 2, 1, 0]
@@ -412,7 +412,7 @@ def test_fixed_windows_begin_in_utc(segment_name: str) -> None:
     assert min(ends_at_ns % (3600 * 10**9), -ends_at_ns % (3600 * 10**9)) <= tolerance_ns
 
 
-def test_take_all_gives_no_new_key_the_slot_of_a_later_one(open_store: OpenStore, clock: Clock) -> None:
+def test_take_all_gives_no_new_key_the_slot_of_a_later_one(open_store: OpenStore, clock: FakeClock) -> None:
     """In a full set, in any order: a call evicts neither a bucket nor units in flight of its own."""
     store = open_store(initial_size=2)
     store.take("later", 2)
@@ -495,7 +495,7 @@ def test_shadow_take_without_a_slot_denies_nobody(open_store: OpenStore) -> None
     assert (store.get("a"), store.stats().shadow_denied) == ((5, 3), 1)
 
 
-def test_override_keeps_the_algorithm_of_its_key(open_store: OpenStore, clock: Clock) -> None:
+def test_override_keeps_the_algorithm_of_its_key(open_store: OpenStore, clock: FakeClock) -> None:
     """Units of a key that gcra counts go on coming back one by one."""
     store = open_store()
     store.take("a", quota=Quota(5, "3s", algorithm="gcra"))
