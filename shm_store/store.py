@@ -86,7 +86,8 @@ class ShmStore(Front[str | Digest]):
 
         Args:
             config: The settings; the defaults if None.
-            clock: Returns nanoseconds, the same for every process of the segment and never going back.
+            clock: Returns nanoseconds, the same for every process of the segment and never going back; for tests there
+                is `shm_store.testing.FakeClock`. `acquire` waits by it.
 
         Raises:
             ConfigurationError: `config` is no Config, or `clock` no function that returns nanoseconds.

@@ -48,10 +48,10 @@ class FakeClock:
     The process that makes a clock removes it by `close`, at the end of a `with` block, when nothing refers to it, or
     at exit. Then the copies in other processes stand still. To advance them, or to sleep by them, raises RuntimeError.
 
-    Only stores go by this clock. Use a segment of its own for it: the sweeper and the command `shm-store` compare its
-    instants with those of the system's clock, and may reclaim buckets that are in use; call `garbage_collect` instead.
-    Lock timeouts and the timeouts and back-offs of a server are real time. A server forgets a bucket by its own clock,
-    when `min_ttl` has passed in real time after the bucket would be full by the fake one.
+    Only stores go by this clock. Use a segment that the test alone uses: the sweeper and the command `shm-store`
+    compare the table's instants with the system's clock, and take live buckets for expired ones. `garbage_collect` of
+    a store goes by the store's clock. Lock timeouts, and the timeouts and back-offs of a server, are real time. A
+    server forgets a bucket by its own clock: after the time until the bucket would be full, and `min_ttl`.
 
     Args:
         start_ns: The first instant in nanoseconds, 0 to 2**63 - 1. Windows of `fixed-window` begin at multiples of
@@ -135,9 +135,9 @@ class FakeClock:
         self._move(lambda now_ns: now_ns - length_ns)
 
     def sleepers(self) -> list[int]:
-        """Return the instants that sleepers of all processes sleep until, in nanoseconds and in order.
+        """Return the instants that threads and coroutines of all processes sleep until, in nanoseconds and in order.
 
-        A thread or coroutine counts from the moment it sleeps until its instant comes, or its process is killed.
+        Each counts until the clock has come to its instant, or its process has ended.
         """
         return self._sleepers.after(self())
 
@@ -164,10 +164,14 @@ class FakeClock:
     def sleep_until(self, instant_ns: int) -> None:
         """Return once the clock has come to an instant, in nanoseconds.
 
+        Args:
+            instant_ns: The instant, 0 to 2**63 - 1.
+
         Raises:
+            ConfigurationError: It is no such instant.
             RuntimeError: The clock is closed, or the process that made it has ended.
         """
-        if self() >= instant_ns:
+        if self._is_past(instant_ns):
             return
         with contextlib.closing(self._sleepers.bell()) as bell, self._sleepers.entered(instant_ns, bell):
             # Looked up now, not at import: gevent replaces it.
@@ -179,7 +183,7 @@ class FakeClock:
 
     async def sleep_until_async(self, instant_ns: int) -> None:
         """Do the same, and let other tasks run."""
-        if self() >= instant_ns:
+        if self._is_past(instant_ns):
             return
         with self._coroutines.entered() as place, self._sleepers.entered(instant_ns, place.bell):
             while not self._is_reached(instant_ns):
@@ -229,7 +233,7 @@ class FakeClock:
                 fcntl.flock(file, fcntl.LOCK_UN)
 
     def _awake(self, count: int, timeout: Duration) -> Callable[[], bool]:
-        """Return what tells whether fewer than `count` sleep; from the timeout on, that raises TimeoutError instead."""
+        """Return a function: whether fewer than `count` sleep. After the timeout it raises TimeoutError if they do."""
         require_integer("count", count, 0, _INSTANT_MAX_NS)
         deadline_ns = time.monotonic_ns() + _length_ns(timeout, "timeout")
 
@@ -241,6 +245,10 @@ class FakeClock:
             return found < count
 
         return awake
+
+    def _is_past(self, instant_ns: int) -> bool:
+        require_integer("instant_ns", instant_ns, 0, _INSTANT_MAX_NS)
+        return self() >= instant_ns
 
     def _is_reached(self, instant_ns: int) -> bool:
         """Whether the clock has come to an instant; raise RuntimeError if it never will."""

@@ -55,6 +55,7 @@ from shm_store.prometheus import TableCollector
 from shm_store.redis import RedisConfig, RedisStore
 from shm_store.supervisor import supervise
 from shm_store.table.segment.files import remove
+from shm_store.testing import FakeClock
 from shm_store.tiers import BookkeepingStore, FallbackStore, LeaseConfig, LeaseStore
 from tests.architecture.api import public_modules
 from tests.conftest import OpenStore
@@ -176,6 +177,7 @@ POLICY_KINDS: Final = {
     "refund": Kind((*LISTS, list), (["x"], [99], [600], ["6xx"]), is_none, others=([None], [True])),
 }
 RESPONDER: Final = Kind(())
+INSTANT: Final = integer(0, 2**63 - 1)
 
 
 def _middleware(call: Callable[[Made, dict[str, Any]], object]) -> dict[str, Case]:
@@ -199,6 +201,25 @@ def _middleware(call: Callable[[Made, dict[str, Any]], object]) -> dict[str, Cas
         headers=Kind((falcon.Headers,), also=is_none, others=(falcon.Headers, "draft-11")),
         deny=Kind((), (asyncio.sleep,), lambda value: value is None or callable(value)),
         log_keys=FLAG,
+    )
+
+
+def _of_clock(name: str, **kinds: Kind) -> dict[str, dict[str, Case]]:
+    """Return the cases of a method of FakeClock, and of the same for coroutines if there is one."""
+
+    def call(_made: Made, **given: Any) -> None:  # noqa: ANN401 - wrong ones
+        with FakeClock() as clock:
+            getattr(clock, name)(**given)
+
+    def call_async(_made: Made, **given: Any) -> None:  # noqa: ANN401 - wrong ones
+        with FakeClock() as clock:
+            asyncio.run(getattr(clock, f"{name}_async")(**given))
+
+    cases = {f"testing.FakeClock.{name}": _cases(call, **kinds)}
+    return (
+        cases | {f"testing.FakeClock.{name}_async": _cases(call_async, **kinds)}
+        if hasattr(FakeClock, f"{name}_async")
+        else cases
     )
 
 
@@ -462,6 +483,12 @@ CASES: Final[dict[str, dict[str, Case]]] = {
         exempt=Kind((str,), ("", "a")),
         refund=Kind((str, int), ("", "x", 0, 2**70)),
     ),
+    "testing.FakeClock": _cases(lambda _, start_ns: FakeClock(start_ns), start_ns=INSTANT),
+    **_of_clock("advance", duration=SECONDS),
+    **_of_clock("advance_to", instant_ns=INSTANT),
+    **_of_clock("set_back", duration=SECONDS),
+    **_of_clock("wait_for_sleepers", count=INSTANT, timeout=SECONDS),
+    **_of_clock("sleep_until", instant_ns=INSTANT),
     "policy.RunningPolicies": _cases(lambda _, policies: RunningPolicies(policies), policies=POLICIES),
     "policy.RunningPolicies.replace": _cases(
         lambda made, policies: made.policies.replace(policies),
