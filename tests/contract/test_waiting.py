@@ -33,7 +33,7 @@ def test_thread_sleeps_until_the_promised_instant(open_store: OpenStore, clock: 
         assert store.acquire("a", None, 1, quota).allowed
         served.append(clock())
 
-    thread = threading.Thread(target=wait)
+    thread = threading.Thread(target=wait, daemon=True)
     thread.start()
     clock.wait_for_sleepers()
     assert clock.sleepers() == [promised_ns]
