@@ -9,7 +9,7 @@ import msgspec
 
 from shm_store.core.algorithms import ALGORITHMS, Algorithm, zero
 from shm_store.durations import NS_PER_SECOND, Duration, to_ns, to_text
-from shm_store.errors import ConfigurationError, unusable
+from shm_store.errors import ConfigurationError, ConfigurationTypeError, unusable
 
 __all__ = ["Concurrency", "Quota"]
 
@@ -76,16 +76,26 @@ class Quota(msgspec.Struct, frozen=True, dict=True):
         return ALGORITHMS[self.algorithm](self.limit, self.interval_ns, self.most, epoch)
 
     @classmethod
-    def parse(cls, text: str) -> Quota:
+    def parse(cls, text: str, *, algorithm: str | None = None, burst: int | None = None) -> Quota:
         """Return the quota written as `limit/interval`, for example `100/minute`, `5/500ms` or `1000/12h`.
 
+        Args:
+            text: The limit and the interval.
+            algorithm: As of a Quota; its default if None.
+            burst: As of a Quota.
+
         Raises:
-            ConfigurationError: The text is not of that form, or a value in it is out of range.
+            ConfigurationError: The text is not of that form, or a value is out of range.
         """
         limit, slash, interval = text.partition("/") if isinstance(text, str) else ("", "", "")
         if not slash or not limit.strip().isdecimal() or len(limit) > _DIGITS_MAX:
             raise unusable("quota", text, "write 'limit/interval', for example '100/minute'", str)
-        return cls(int(limit), interval)
+        named = {} if algorithm is None else {"algorithm": algorithm}
+        return cls(int(limit), interval, burst, **named)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # The interval as seconds would lose nanoseconds.
+        return Quota, (self.limit, f"{self.interval_ns}ns", self.burst, self.algorithm)
 
     def _check_burst(self, interval_ns: int) -> None:
         if self.burst is None:
@@ -97,6 +107,22 @@ class Quota(msgspec.Struct, frozen=True, dict=True):
         if self.burst > most_burst(self.limit, interval_ns):
             longest = to_text(INTERVAL_MAX_NS)
             raise ConfigurationError("burst", self.burst, f"lower it: it would take more than {longest} to come back")
+
+
+def quota_of(quota: object, algorithm: str | None, burst: int | None) -> Quota:
+    """Return a quota that may be given as text, and then with an algorithm and a burst beside it.
+
+    Raises:
+        ConfigurationError: The text or a value cannot be used, or a Quota has an algorithm or a burst beside it.
+    """
+    if isinstance(quota, str):
+        return Quota.parse(quota, algorithm=algorithm, burst=burst)
+    if not isinstance(quota, Quota):
+        raise ConfigurationTypeError("quota", quota, "give a text such as '20/second', or a Quota")
+    for setting, value in (("algorithm", algorithm), ("burst", burst)):
+        if value is not None:
+            raise ConfigurationError(setting, value, "leave it out: the Quota has its own")
+    return quota
 
 
 def most_burst(limit: int, interval_ns: int) -> int:

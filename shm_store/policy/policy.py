@@ -9,10 +9,10 @@ from typing import Final, Literal, TypeAlias, get_args
 import msgspec
 
 from shm_store.core.validation import require_collection, require_instance
-from shm_store.errors import ConfigurationError, ConfigurationTypeError, unusable
+from shm_store.errors import ConfigurationError, unusable
 from shm_store.policy import key_specification, paths
 from shm_store.policy.key_specification import KeySpecification, Source
-from shm_store.quota import LIMIT_MAX, Concurrency, Quota, require_choice, require_integer
+from shm_store.quota import LIMIT_MAX, Concurrency, Quota, quota_of, require_choice, require_integer
 
 Mode: TypeAlias = Literal["enforce", "shadow"]
 OnError: TypeAlias = Literal["allow", "deny"]
@@ -135,18 +135,12 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
                 raise ConfigurationError(field, value, "leave it out: what is in flight ends by itself")
 
     def _check_quota(self) -> None:
-        quota = self.quota
-        if isinstance(quota, str):
-            quota = _quota(quota, self.algorithm, self.burst)
-            self._store("quota", quota)
-            self._store("algorithm", None)
-            self._store("burst", None)
-        elif not isinstance(quota, Quota):
-            raise ConfigurationTypeError("quota", quota, "give a text such as '20/second', or a Quota")
-        for field in ("algorithm", "burst"):
-            if (value := getattr(self, field)) is not None:
-                raise ConfigurationError(field, value, "leave it out: the Quota has its own")
-        require_integer("cost", self.cost, 1, quota.limit if quota.burst is None else quota.burst)
+        assert self.quota is not None
+        quota = quota_of(self.quota, self.algorithm, self.burst)
+        self._store("quota", quota)
+        self._store("algorithm", None)
+        self._store("burst", None)
+        require_integer("cost", self.cost, 1, quota.most)
 
     def _check_coverage(self) -> None:
         for field, is_good, remedy in (
@@ -173,11 +167,6 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             if not _is_status(status):
                 raise unusable("refund", status, "give statuses, for example [404, '5xx']", int, str)
         self._store("refund", statuses)
-
-
-def _quota(text: str, algorithm: str | None, burst: int | None) -> Quota:
-    plain = Quota.parse(text)
-    return Quota(plain.limit, plain.interval, burst, plain.algorithm if algorithm is None else algorithm)
 
 
 def _tuple(field: str, value: Iterable[object], remedy: str) -> tuple[object, ...]:

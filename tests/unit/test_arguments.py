@@ -143,6 +143,8 @@ MODE: Final = Kind((int,), (0o577, 0o640, 0o602, 0o1000, -HUGE, HUGE))
 OWNER: Final = Kind((str, int), ("", "a\0", "x" * 257, -1, 2**32 - 1, HUGE), is_none)
 PATH: Final = Kind((str, Path), ("", "/", "a\0", "/no/such/file", LONG))
 BURST: Final = Kind((int,), (0, -1, 2**63, HUGE), is_none)
+#: The arguments beside a quota that is given as text.
+BESIDE: Final = {"algorithm": choice(optional=True), "burst": BURST}
 CLOCK: Final = Kind((), (len, object, time.monotonic, lambda: -1, lambda: True, lambda: 1 / 0), callable)
 CONFIG: Final = Kind((Config,), others=("name", Config, RedisConfig()))
 NEW: Final = Config(name=new_segment_name())
@@ -247,7 +249,8 @@ CASES: Final[dict[str, dict[str, Case]]] = {
         burst=BURST,
         algorithm=choice(),
     ),
-    "Quota.parse": _cases(lambda _, text: Quota.parse(text), "quota", text=Kind((str,), WRITTEN.unusable[:3])),
+    "Quota.parse": _cases(lambda _, text: Quota.parse(text), "quota", text=Kind((str,), WRITTEN.unusable[:3]))
+    | _cases(lambda _, **given: Quota.parse("5/s", **{"algorithm": "gcra"} | given), **BESIDE),
     "Concurrency": _cases(lambda _, **given: Concurrency(**given), limit=LIMIT),
     "Config": _cases(
         lambda _, **given: Config(**given),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 from collections.abc import Callable
 from datetime import timedelta
@@ -144,6 +145,20 @@ def test_errors_of_waiting_have_seconds() -> None:
     assert (acquired.timeout, acquired.retry_after) == (2.5, 9.0)
     assert shm_store.AcquireTimeoutError("a", None, 0).timeout is None
     assert shm_store.StripeTimeoutError("n", 3, S // 10, (1, 2)).timeout == 0.1
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda quota: pickle.loads(pickle.dumps(quota))])  # noqa: S301
+def test_quota_of_another_process_is_the_same_to_the_nanosecond(copied: Callable[[Quota], Quota]) -> None:
+    """Processes that count by two intervals would each undo what the other has counted."""
+    quota = Quota.parse("7/9000000123456789ns", algorithm="gcra", burst=3)
+    twin = copied(quota)
+    assert (twin, twin.interval_ns) == (quota, 9_000_000_123_456_789)
+
+
+def test_quota_is_parsed_with_what_stands_beside_it() -> None:
+    assert Quota.parse("10/s", algorithm="gcra", burst=1) == Quota(10, "1s", 1, "gcra")
+    with pytest.raises(ConfigurationError, match="burst is 1: leave it out"):
+        Quota.parse("10/s", burst=1)
 
 
 def test_config_refuses_unknown_fields() -> None:
