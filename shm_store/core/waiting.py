@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from typing import Final, Protocol, runtime_checkable
 
+from shm_store.core import loops
 from shm_store.core.limiter import TakeCall
 from shm_store.durations import NS_PER_SECOND, Duration, to_ns
 from shm_store.quota import INTERVAL_MAX_NS, Quota
@@ -67,7 +67,7 @@ async def acquire_async(
     clock: Callable[[], int] = time.monotonic_ns,
     sleep: Callable[[float], Awaitable[object]] | None = None,
 ) -> RateInfo:
-    """Do the same, and let other tasks run meanwhile; one that is cancelled while it waits has taken nothing."""
+    """Do the same, and let other tasks run during the wait. A task that is cancelled in it has taken nothing."""
     deadline_ns = _deadline_ns(timeout, clock)
     while True:
         info = take(key, cost, quota)
@@ -113,7 +113,7 @@ async def _sleep_until_async(
     if sleep is None and isinstance(clock, SleepingClock):
         await clock.sleep_until_async(due_ns)
         return
-    sleep = sleep or asyncio.sleep
+    sleep = sleep or loops.sleep
     while (left_ns := due_ns - clock()) > 0:
         await sleep(_nap_s(left_ns))
 

@@ -15,13 +15,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from shm_store.core import loops
 from shm_store.durations import NS_PER_SECOND, Duration, to_ns
 from shm_store.errors import ConfigurationError
 from shm_store.process import identity
 from shm_store.quota import INTERVAL_MAX_NS, require_integer
 from shm_store.table.host.system import fcntl, require_supported
 from shm_store.table.segment.files import FOLDER
-from shm_store.testing import coroutines
 from shm_store.testing.coroutines import Coroutines
 from shm_store.testing.sleepers import Sleepers, closed, required
 
@@ -159,7 +159,7 @@ class FakeClock:
         """Do the same, and let other tasks run."""
         is_awake = self._awake(count, timeout)
         while is_awake():
-            await coroutines.sleep(_PAUSE_S)
+            await loops.sleep(_PAUSE_S)
 
     def sleep_until(self, instant_ns: int) -> None:
         """Return once the clock has come to an instant, in nanoseconds.

@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Iterator
 from importlib import import_module
-from typing import Any, Final
+from typing import Final
 
+from shm_store.core import loops
 from shm_store.testing.sleepers import Bell, Sleepers
 
 
@@ -23,11 +24,11 @@ class Coroutines:
     @contextlib.contextmanager
     def entered(self) -> Iterator[AsyncioLoop | TrioTask]:
         """Provide what the running coroutine can wait by; raise RuntimeError if the clock is closed."""
-        loop = _asyncio_loop()
-        if loop is None:
+        if loops.running() == "trio":
             with contextlib.closing(self._sleepers.bell()) as bell:
                 yield TrioTask(bell)
             return
+        loop = asyncio.get_running_loop()
         mine = self._loops.get(loop)
         if mine is None:
             mine = self._loops[loop] = AsyncioLoop(loop, self._sleepers.bell(), self._is_over)
@@ -90,24 +91,7 @@ class TrioTask:
 
     async def wait(self, _instant_ns: int, most_s: float) -> None:
         """Wait until the bell rings, for `most_s` seconds at most."""
-        trio = _trio()
+        trio = import_module("trio")
         with trio.move_on_after(most_s):
             await trio.lowlevel.wait_readable(self.bell.fd)
         self.bell.silence()
-
-
-async def sleep(seconds: float) -> None:
-    """Sleep for so many seconds of real time."""
-    await (_trio() if _asyncio_loop() is None else asyncio).sleep(seconds)
-
-
-def _asyncio_loop() -> asyncio.AbstractEventLoop | None:
-    """Return the running event loop of asyncio; None in a task of trio."""
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
-
-
-def _trio() -> Any:  # noqa: ANN401 - a module that need not be installed
-    return import_module("trio")
