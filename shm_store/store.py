@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Self
+from functools import partial
+from typing import Any, Self
 
 from shm_store.config import Config
 from shm_store.core.digest import Digest
@@ -13,6 +14,7 @@ from shm_store.core.limiter import GetCall, ReserveCall, TakeAllCall, TakeCall
 from shm_store.core.tally import RequestTally, Tally
 from shm_store.core.validation import require_clock, require_instance, require_key
 from shm_store.durations import Duration, to_ns
+from shm_store.errors import BackendError
 from shm_store.operate import census
 from shm_store.operate.entries import digest_of
 from shm_store.operate.inspection import Inspection
@@ -38,6 +40,8 @@ class ShmStore(Front[str | Digest]):
     microseconds otherwise. An operation on several keys holds all their stripes, for some more. It waits for each
     stripe for at most the lock timeout, or ten of them if its holder is not stopped.
 
+    A pickle or a copy of the store is another store with its settings and its clock, on the same table. Close it, too.
+
     Attributes:
         take: Take units of a key, all or none: `take(key, cost=1, quota=None) -> RateInfo`. `quota` replaces the
             default one; an override stored by `set` comes before either. Keep the quota object: constructing one costs
@@ -62,6 +66,7 @@ class ShmStore(Front[str | Digest]):
     take_all: TakeAllCall
     reserve: ReserveCall
     backend: TableBackend
+    _is_attached = False
 
     def __init__(self, table: Table, clock: Callable[[], int]) -> None:
         """Serve `table`; use `open` or `attach` instead."""
@@ -116,7 +121,11 @@ class ShmStore(Front[str | Digest]):
             BackendError: The operating system refused.
         """
         table = Table.attach(name, time.monotonic_ns, Role.USER, owner)
-        return None if table is None else cls(table, time.monotonic_ns)
+        if table is None:
+            return None
+        store = cls(table, time.monotonic_ns)
+        store._is_attached = True
+        return store
 
     @property
     def config(self) -> Config:
@@ -218,3 +227,16 @@ class ShmStore(Front[str | Digest]):
             unlink(self.config.name, owner=self.config.owner)
         else:
             self._table.handle.unlink()
+
+    def _opening(self) -> partial[Any]:
+        if self._is_attached:
+            return partial(_attached, type(self), self.config.name, self.config.owner)
+        return partial(type(self).open, self.config, clock=self._clock)
+
+
+def _attached(kind: type[ShmStore], name: str, owner: str | int | None) -> ShmStore:
+    """Attach the segment of a store that was pickled."""
+    store = kind.attach(name, owner=owner)
+    if store is None:
+        raise BackendError(name, "attach", "no table has that name any more", "pickle a store of a table that stays")
+    return store

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from types import TracebackType
-from typing import Generic, Self
+from typing import Any, Generic, Self
 
 from shm_store.core import waiting
 from shm_store.core.backend import Backend, K_contra, Take
@@ -22,6 +23,7 @@ from shm_store.core.validation import (
     require_flag,
     require_key,
     require_limit,
+    require_picklable,
     take_of,
     takes_of,
 )
@@ -191,6 +193,13 @@ class Front(Generic[K_contra]):
         self._settlements.close()
         self.backend.close()
 
+    def __reduce__(self) -> tuple[Callable[[], Front[K_contra]], tuple[()]]:
+        # A pickle has the settings of the store, and whatever reads it opens a store by them.
+        self._settlements.require_open()
+        opening = self._opening()
+        require_picklable("clock", opening.keywords.get("clock"))
+        return opening, ()
+
     def __enter__(self) -> Self:
         return self
 
@@ -198,6 +207,10 @@ class Front(Generic[K_contra]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _opening(self) -> partial[Any]:
+        """Return what opens a store on the same buckets, in any process."""
+        raise TypeError(f"cannot pickle {type(self).__name__!r} object")
 
     def _take(self, key: str, cost: int, quota: Quota | None) -> Take:
         self._settlements.begin()

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from importlib import import_module
 from io import TextIOBase
 from os import PathLike, fspath
 from typing import Any, Final, TypeAlias, TypeGuard, TypeVar
 
 from shm_store.core.backend import Take
 from shm_store.core.limiter import KeyReserve
-from shm_store.core.quoting import shown
+from shm_store.core.quoting import excerpt, shown
 from shm_store.errors import ConfigurationError, ConfigurationTypeError, unusable
 from shm_store.quota import Concurrency, Quota
 
@@ -187,6 +188,17 @@ def require_clock(clock: object) -> Callable[[], int]:
     if type(now) is not int or now < 0:
         raise ConfigurationError("clock", clock, f"{remedy}: it has returned {shown(now)}")
     return clock
+
+
+def require_picklable(setting: str, value: object) -> None:
+    """Raise ConfigurationError unless `value` can be sent to another process."""
+    # Loaded when needed: most programs pickle no store.
+    pickler = import_module("multiprocessing.reduction").ForkingPickler
+    try:
+        pickler.dumps(value)
+    except Exception as error:
+        remedy = f"a pickle of the store has it: give a function of a module, by its name; {excerpt(error)}"
+        raise ConfigurationError(setting, value, remedy) from error
 
 
 def _positions(shadow: object, takes: int) -> Collection[int]:

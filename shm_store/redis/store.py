@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Self
+from functools import partial
+from typing import Any, Self
 
 from shm_store.core.front import Front
 from shm_store.core.issuing import Issue, Order
@@ -23,6 +24,9 @@ class RedisStore(Front[str]):
     Each operation is one script, which the server runs at once, by its own clock and in microseconds. Safe to use from
     any number of threads, processes and hosts, and across `fork`. An operation waits for the server for at most the
     timeout; after one that failed, all fail at once until the back-off has passed, but for one that asks again.
+
+    A pickle of the store contains its settings and its URL, with the password. The process that reads it opens another
+    store by them.
 
     Limits and bursts are at most 2**52 - 1, and intervals whole microseconds. In a cluster the keys of one call are
     those of one client; see `shm_store.redis.names`.
@@ -47,7 +51,8 @@ class RedisStore(Front[str]):
         self.name = engine.name
         self.timeout_ns = round(config.seconds("timeout") * NS_PER_SECOND)
         self._engine = engine
-        self._prefix = config.prefix
+        self._config = config
+        self._server_clock = clock
 
     @classmethod
     def open(cls, url: str, config: RedisConfig | None = None, *, clock: Callable[[], int] | None = None) -> Self:
@@ -87,7 +92,7 @@ class RedisStore(Front[str]):
                 is that of a node of a cluster, or `redis+cluster://` names a single server.
             EngineError: The server cannot be asked, or is out of order.
         """
-        probe.check(self._engine, self._prefix)
+        probe.check(self._engine, self._config.prefix)
 
     def lease(self, key: str, quota: Quota, order: Order) -> Issue:
         """Have units issued to a host, ahead of the takes that spend them; for `shm_store.tiers.LeaseStore`.
@@ -105,3 +110,6 @@ class RedisStore(Front[str]):
         """Return 0: the server forgets by itself what has expired."""
         self._settlements.begin()
         return 0
+
+    def _opening(self) -> partial[Any]:
+        return partial(type(self).open, self._engine.url, self._config, clock=self._server_clock)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Final
+from functools import partial
+from typing import Any, ClassVar, Final
 
 from shm_store.core.backend import Backend
 from shm_store.core.front import Front
@@ -49,6 +50,9 @@ class BookkeepingStore(Front[str]):
         self._settlements.close()
         self._shared.close()
         self._table.close()
+
+    def _opening(self) -> partial[Any]:
+        return partial(type(self), self._shared, self._table)
 
     def _deciding(self) -> Backend[str]:
         """Return what decides."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from types import FrameType
-from typing import ClassVar, Final, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 
 from shm_store.core.backend import Backend, Decided, Part, Settler, Take
 from shm_store.errors import EngineError
@@ -55,6 +56,9 @@ class FallbackStore(BookkeepingStore):
     def answered(self) -> None:
         """Log once that the server decides again: of a cluster every node."""
         self.backend.answered()
+
+    def _opening(self) -> partial[Any]:
+        return partial(type(self), self._shared, self._table, self._hosts)
 
     def _deciding(self) -> Backend[str]:
         return FallbackBackend(self._shared, self._table, self._hosts)

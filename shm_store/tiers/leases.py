@@ -8,7 +8,8 @@ import secrets
 import time
 import weakref
 from collections.abc import Callable
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
 import msgspec
 
@@ -121,6 +122,11 @@ class LeaseStore(BookkeepingStore):
         self._hand_back()
         self._leasing.close()
         self._otherwise.close()
+
+    def _opening(self) -> partial[Any]:
+        return partial(
+            type(self), self._shared, self._table, self._config, otherwise=self._otherwise, clock=self._clock
+        )
 
     def _deciding(self) -> Backend[str]:
         return self._otherwise.backend

@@ -263,16 +263,27 @@ def test_exit_of_the_interpreter_is_quiet(name: str) -> None:
         assert store.stats().seats_taken == store.stats().seats_dead
 
 
-def test_copies_close_nothing(name: str) -> None:
-    """A failed pickle or deep copy leaves a half-made object, which is dropped in silence; a copy shares the table."""
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
+def test_copies_close_nothing(name: str, copied: Callable[[ShmStore], ShmStore]) -> None:
+    """A copy is a handle of its own on the same table, and the store outlives it."""
     with ShmStore.open(_config(name)) as store:
-        for fail in (pickle.dumps, copy.deepcopy):
-            with pytest.raises(TypeError):
-                fail(store)
-        shared = copy.copy(store)
-        del shared
-        gc.collect()
-        assert store.take("a").allowed
+        with copied(store) as twin:
+            assert twin.config == store.config
+            assert twin.take("a").remaining == 999
+        assert store.take("a").remaining == 998
+
+
+def test_pickle_of_an_attached_store_attaches(name: str) -> None:
+    """It needs no settings of the table, and creates none."""
+    with ShmStore.open(_config(name, mode=0o666)) as store, ShmStore.attach(name) or store as attached:
+        assert attached is not store
+        pickled = pickle.dumps(attached)
+        with pickle.loads(pickled) as twin:  # noqa: S301 - our own
+            assert twin.config == attached.config
+            assert twin.take("a").allowed
+    store.unlink()
+    with pytest.raises(BackendError, match="attach failed: no table has that name any more"):
+        pickle.loads(pickled)  # noqa: S301 - our own
 
 
 @pytest.mark.parametrize("fork", FORKS.values(), ids=FORKS)

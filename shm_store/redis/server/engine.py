@@ -29,6 +29,7 @@ class Engine:
 
     Attributes:
         name: Its address, without any secret.
+        url: Its address as it was given, with its secrets.
         database: The number of the database there.
         is_cluster: Whether it is a cluster.
         account: The user of the server.
@@ -37,6 +38,7 @@ class Engine:
     def __init__(self, url: str, config: RedisConfig) -> None:
         """Have the engine that `url` names; raise ConfigurationError if it names none."""
         self._address = address.read(url)
+        self.url = url
         self._config = config
         self._timeout_s = config.seconds("timeout")
         self._connections: Connections | None = None
