@@ -330,6 +330,7 @@ CASES: Final[dict[str, dict[str, Case]]] = {
         cost=integer(1, 5),
         store=Kind((ShmStore, RedisStore, BookkeepingStore), also=is_none, others=(ShmStore,)),
     )
+    | _cases(lambda _, **given: limited("5/s", key="a", **{"algorithm": "gcra"} | given), **BESIDE)
     | _cases(lambda _, function: limited("5/s", key="a")(function), function=Kind((), also=lambda value: value is len)),
     "durations.to_ns": _cases(lambda _, value: to_ns("value", value, minimum_ns=1, maximum_ns=10**18), value=DURATION),
     "supervisor.supervise": _cases(

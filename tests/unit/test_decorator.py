@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
+import multiprocessing
 import pickle
 import signal
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
+import cloudpickle
 import pytest
 
-from shm_store import AcquireTimeoutError, ConfigurationError, Quota, ShmStore, limited
+from shm_store import AcquireTimeoutError, Concurrency, ConfigurationError, Quota, ShmStore, limited
 from shm_store import decorator as module
 from shm_store.testing import FakeClock
 from tests.conftest import OpenStore
@@ -36,6 +38,17 @@ def test_limited_function_takes_a_unit_for_each_call(store: ShmStore) -> None:
     assert store.get("upstream") == (3, 1)
     assert (add.__name__, add.__doc__) == ("add", "Add.")
     assert [*inspect.signature(add).parameters] == ["first", "second"]
+
+
+def test_limited_quota_is_text_with_an_algorithm_or_a_quota(store: ShmStore) -> None:
+    """Both forms are one quota, and share a bucket."""
+    text = limited("6/minute", algorithm="gcra", burst=2, key="upstream", store=store)(lambda: None)
+    quota = limited(Quota(6, "1min", 2, "gcra"), key="upstream", timeout=0, store=store)(lambda: None)
+    text()
+    quota()
+    with pytest.raises(AcquireTimeoutError) as caught:
+        quota()
+    assert caught.value.retry_after == 10
 
 
 def test_limited_call_that_cannot_be_in_time_is_not_made(store: ShmStore, clock: FakeClock) -> None:
@@ -176,36 +189,63 @@ def test_limited_survives_a_fork_while_another_thread_opens(
     assert store.get("a") == (5, 4)
 
 
-class _AsyncCall:
-    async def __call__(self) -> None: ...
+@limited("5/hour", key="by name")
+def _fetch(number: int) -> int:
+    return number
 
 
-def _generator() -> Iterator[int]:
-    yield 1
+def _use(store: ShmStore) -> None:
+    """Have the limited functions of a process that was spawned take from `store`."""
+    module._default._store = store
 
 
-async def _async_generator() -> AsyncIterator[int]:
-    yield 1
+def test_limited_function_is_sent_to_processes(open_store: OpenStore) -> None:
+    """It pickles by its name, and its calls count wherever they are made."""
+    store = open_store(initial_size=256)
+    with multiprocessing.get_context("spawn").Pool(2, _use, (store,)) as pool:
+        assert pool.map(_fetch, range(4), chunksize=1) == [0, 1, 2, 3]
+    assert store.get("by name") == (5, 1)
 
 
-@pytest.mark.parametrize(
-    "decorated", [_generator, _async_generator, _AsyncCall(), staticmethod(len), classmethod(repr), ShmStore, 3]
-)
-def test_limited_refuses_what_is_no_function(decorated: Callable[..., Any]) -> None:
-    with pytest.raises(ConfigurationError) as caught:
-        limited("1/s", key="a")(decorated)
-    assert caught.value.setting == "function"
+def test_limited_function_goes_on_in_a_forked_child(store: ShmStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module._default, "_store", store)
+    _fetch(1)
+    assert ended(in_child(lambda: _fetch(2))) == 0
+    assert store.get("by name") == (5, 3)
+
+
+def test_limited_function_pickles_by_value(store: ShmStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As cloudpickle does it for joblib, Dask and Ray."""
+    monkeypatch.setattr(module._default, "_store", store)
+    plain = limited("5/hour", key="a")(lambda number: number)
+    asynchronous = limited("5/hour", key="a")(functools.partial(_returned))
+    plain(1)
+    assert cloudpickle.loads(cloudpickle.dumps(plain))(2) == 2
+    assert asyncio.run(cloudpickle.loads(cloudpickle.dumps(asynchronous))(3)) == 3
+    assert store.get("a") == (5, 2)
+
+
+async def _returned(number: int) -> int:
+    return number
 
 
 @pytest.mark.parametrize(
     ("arguments", "setting"),
     [
+        ({"quota": "1/s", "key": "a", "algorithm": "often"}, "algorithm"),
+        ({"quota": "1/s", "key": "a", "burst": 2}, "burst"),
+        ({"quota": "1/s", "key": "a", "burst": 0, "algorithm": "gcra"}, "burst"),
+        ({"quota": Quota(1, "1s"), "key": "a", "algorithm": "token-bucket"}, "algorithm"),
+        ({"quota": Quota(1, "1s", algorithm="gcra"), "key": "a", "burst": 1}, "burst"),
+        ({"quota": Concurrency(3), "key": "a"}, "quota"),
         ({"quota": "often", "key": "a"}, "quota"),
         ({"quota": 3, "key": "a"}, "quota"),
         ({"quota": "1/s", "key": 3}, "key"),
         ({"quota": "1/s", "key": asyncio.sleep}, "key"),
         ({"quota": "1/s", "key": "a", "cost": 2}, "cost"),
         ({"quota": Quota(1, "1s", burst=2, algorithm="gcra"), "key": "a", "cost": 3}, "cost"),
+        ({"quota": "9/s", "burst": 2, "algorithm": "gcra", "key": "a", "cost": 3}, "cost"),
+        ({"quota": "1/s", "key": functools.partial(_returned)}, "key"),
         ({"quota": "1/s", "key": "a", "timeout": "soon"}, "timeout"),
     ],
 )

@@ -6,7 +6,7 @@ import asyncio
 import subprocess
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from functools import partial
 from typing import Any, Final
 
@@ -15,7 +15,7 @@ import pytest
 import trio
 import uvloop
 
-from shm_store import Config, Quota, ShmStore
+from shm_store import AcquireTimeoutError, Config, ConfigurationError, Quota, ShmStore, limited
 from shm_store.core import loops
 from shm_store.durations import NS_PER_SECOND
 from shm_store.testing import FakeClock
@@ -174,3 +174,35 @@ def test_fake_clock_wakes_by_the_loop(run: Run, segment_name: str, clock: FakeCl
         began_ns = clock()
         run(main)
     assert served == [NS_PER_SECOND, 2 * NS_PER_SECOND]
+
+
+def test_limited_waits_by_the_loop(run: Run, store: ShmStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls of coroutine functions, and of others that returned an awaitable, never stop the loop."""
+    monkeypatch.setattr("time.sleep", pytest.fail)
+    calls: list[str] = []
+
+    async def fetch(name: str) -> None:
+        calls.append(name)
+
+    def hiding(name: str) -> Coroutine[Any, Any, None]:
+        return fetch(name)
+
+    async def main() -> None:
+        limit = limited("3/hour", key="a", store=store)
+        coroutine, plain, unused = limit(fetch), limit(hiding), limit(hiding)
+        await coroutine("a")
+        await plain("b")
+        store.take("a")
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(coroutine, "c")
+            tasks.start_soon(plain, "d")
+            await _checkpoint()
+            with pytest.raises(ConfigurationError) as caught:
+                await unused("e")
+            tasks.cancel_scope.cancel()
+        assert caught.value.setting == "function"
+        with pytest.raises(AcquireTimeoutError):
+            await limited("3/hour", key="a", store=store, timeout="1min")(fetch)("f")
+
+    run(main)
+    assert calls == ["a", "b"]
