@@ -152,7 +152,8 @@ class RequestLimiter:
     @property
     def counts(self) -> dict[str, dict[str, int]]:
         """How the policies have decided in this process: by policy, its requests by their outcomes; see Counts."""
-        counts = {name: tally.counts for name, tally in self._running.tallies.items()}
+        # A copy: another thread may reload policies during the loop.
+        counts = {name: tally.counts for name, tally in tuple(self._running.tallies.items())}
         return {name: {kind: getattr(each, kind) for kind in _OUTCOMES} for name, each in counts.items()}
 
     @property

@@ -254,7 +254,7 @@ class LeaseStore(BookkeepingStore):
     def _hand_back(self) -> None:
         deadline = time.monotonic() + _CLOSING_S
         deposits, self._deposits = self._deposits, {}
-        for (key, quota), lease in deposits.items():
+        for (key, quota), lease in tuple(deposits.items()):
             if time.monotonic() > deadline or self._shared.is_failing:
                 return
             try:

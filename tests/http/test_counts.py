@@ -16,6 +16,7 @@ from shm_store.errors import StoreClosedError
 from shm_store.falcon import FALCON, RateLimitMiddleware, RequestLimiter
 from shm_store.policy import Policy, from_file
 from shm_store.policy.policy import OnError
+from tests.crash.opcodes import at_opcode
 from tests.e2e.service import ROOT
 from tests.http.counts import outcomes, requests
 from tests.http.failing_store import FailingStore
@@ -267,3 +268,13 @@ def test_a_look_counts_nothing(store: ShmStore) -> None:
 class Links:
     def on_post(self, _req: falcon.Request, resp: falcon.Response) -> None:
         resp.status = 201
+
+
+def test_counts_can_be_read_during_a_reload(store: ShmStore) -> None:
+    """A policy that another thread adds, before any opcode of the read, does not fail it."""
+    middleware = RateLimitMiddleware(store, policies=[Policy(name="first", quota="9/min")])
+    tallies, more, number = middleware._limiter._running.tallies, store.tally("more"), 1
+    while at_opcode(number, lambda: tallies.update(more=more), lambda: middleware.counts) >= number:
+        del tallies["more"]
+        number += 1
+    assert number > 20
