@@ -34,14 +34,6 @@ def signals() -> Iterator[None]:
         signal.signal(number, handler)
 
 
-@pytest.fixture
-def supervisor(open_store: OpenStore, segment_name: str) -> Iterator[Supervisor]:
-    open_store()
-    made = Supervisor(segment_name, logging.getLogger("test"))
-    yield made
-    made.stop()
-
-
 def test_sweeper_that_fails_early_is_respawned_ever_later(
     supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:

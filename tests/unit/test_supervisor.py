@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import subprocess
@@ -59,15 +58,6 @@ def start_worker(segment_name: str) -> Iterator[StartWorker]:
             return worker
 
         yield start
-
-
-@pytest.fixture
-def supervisor(open_store: OpenStore, segment_name: str) -> Iterator[Supervisor]:
-    """One that looks when it is told to, as the thread of `supervise` does every second."""
-    open_store()
-    made = Supervisor(segment_name, logging.getLogger("test"))
-    yield made
-    made.stop()
 
 
 @pytest.fixture
