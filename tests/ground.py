@@ -142,7 +142,7 @@ class Ground:
     @property
     def shm(self) -> Path:
         """The ground's /dev/shm, as this process sees it."""
-        return Path(f"/proc/{self._holder.pid}/root/dev/shm")
+        return Path("/proc", str(self._holder.pid), "root", "dev", "shm")
 
     def __enter__(self) -> Self:
         return self

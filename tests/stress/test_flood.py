@@ -80,7 +80,7 @@ def _peak_kb() -> int:
 
 
 def _flood(store: ShmStore, keys: int, quota: Quota, meanwhile: Callable[[], object]) -> list[Poured]:
-    """Pour `keys` keys, all processes at once; call `meanwhile` until these have ended."""
+    """Pour `keys` keys, all processes at once; until these have ended, call `meanwhile` again and again."""
     reader, writer = os.pipe()
     told = b""
 

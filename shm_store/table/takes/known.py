@@ -43,7 +43,7 @@ class Known:
     If there are HINTS_MAX recent ones, they become the old ones, and the old ones are dropped. An old one that is used
     becomes recent again. So rare keys push out one another, and no frequent ones.
 
-    A key gets a hint once it comes again while it is among the keys that came last: to make one costs more than a
+    A key gets its hint when it comes again, while it is among the last keys without one. A hint costs more than a
     search, and most keys of a flood come once.
 
     Attributes:

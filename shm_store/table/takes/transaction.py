@@ -221,7 +221,7 @@ class Transaction:
         dead: Collection[Owner] | None,
         stores: bool,  # noqa: FBT001 - as above
     ) -> RateInfo:
-        """Decide a take without a valid hint or with an unusable cost, or any take of a call that names a key twice."""
+        """Decide a take that no hint decides: its hint does not hold, its cost is wrong, or its key comes twice."""
         found = founds[position]
         is_known = now_ns < found.ends_ns and found.tagged[()] == found.tag
         if is_known:
