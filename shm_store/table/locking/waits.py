@@ -28,9 +28,9 @@ from shm_store.table.segment.layout import (
     WAITS_NS,
 )
 
-# Tries in a row, the second when the stripe was just seen free, before an operation pauses. With more of them,
-# processes on one key alternate at each take, which halves what they take together.
-_TRIES: Final = 2
+# Tries in a row before each pause, all but the first when the stripe was just seen free. With many of them, processes
+# on one key may alternate at each take. With fewer after a pause, an operation finds the stripe taken again and again.
+_TRIES: Final = 3
 # How often to look before a try, some 50 ns each: in all, the length of the longest common hold, a first take.
 _LOOKS: Final = 150
 # Pauses between two tries, each twice the one before. A hold that outlasts them belongs to a process that waits for a
@@ -85,7 +85,7 @@ class Waits:
                 self._give_up(seat, stripe, patience)
             if not paused and self._seats.has_interrupted(seat, phase):
                 raise ReentryError(self._name, f"stripe {stripe}")
-            paused = True
+            paused, tries = True, 0
             pause((min(pause_ns, left_ns) if left_ns > 0 else pause_ns) / NS_PER_SECOND)
             pause_ns = min(2 * pause_ns, _PAUSE_MAX_NS)
 
