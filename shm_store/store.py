@@ -73,7 +73,7 @@ class ShmStore(Front[str | Digest]):
         require_instance("table", table, Table, "use ShmStore.open(Config(...)) or ShmStore.attach(name)")
         super().__init__(TableBackend(table), settlements=table.handle.settlements, clock=clock)
         self._table = table
-        plain = Front(self.backend, settlements=table.handle.settlements)
+        plain = Front(self.backend, settlements=table.handle.settlements, clock=clock)
         self.take = bound.take(self.backend)
         self.peek = bound.peek(self.backend, plain.peek)
         self.get = bound.get(self.backend, plain.get)
@@ -92,7 +92,7 @@ class ShmStore(Front[str | Digest]):
         Args:
             config: The settings; the defaults if None.
             clock: Returns nanoseconds, the same for every process of the segment and never going back; for tests there
-                is `shm_store.testing.FakeClock`. `acquire` waits by it.
+                is `shm_store.testing.FakeClock`. A store waits for units by it.
 
         Raises:
             ConfigurationError: `config` is no Config, or `clock` no function that returns nanoseconds.

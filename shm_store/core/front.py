@@ -1,8 +1,8 @@
 """The front: all that users call on a store, over whatever keeps its buckets.
 
 Each call takes three steps: check the arguments, let the back end decide, return its answer. The front itself waits for
-nothing but time, in `acquire`. `validation`, `reservation` and `waiting` have what does not depend on how a back end is
-called.
+nothing but time, in `acquire` and `reserve`. `validation`, `reservation` and `waiting` do not depend on how a back end
+is called.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from types import TracebackType
-from typing import Any, Generic, Self
+from typing import Any, Generic, Self, overload
 
 from shm_store.core import waiting
-from shm_store.core.backend import Backend, K_contra, Take
-from shm_store.core.limiter import KeyReserve, KeyTake
+from shm_store.core.backend import Backend, Decided, K_contra, Take
+from shm_store.core.limiter import AT_ONCE, KeyReserve, KeyTake
 from shm_store.core.reservation import Reservation, Settlements
 from shm_store.core.validation import (
     QUOTAS,
@@ -24,8 +24,9 @@ from shm_store.core.validation import (
     require_key,
     require_limit,
     require_picklable,
+    require_takes,
+    reserved_takes,
     take_of,
-    takes_of,
 )
 from shm_store.durations import Duration
 from shm_store.quota import Concurrency, Quota
@@ -57,7 +58,7 @@ class Front(Generic[K_contra]):
         settlements: Settlements | None = None,
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        """Serve `backend`, which is closed with this; `acquire` waits by `clock`, in nanoseconds."""
+        """Serve `backend`, which is closed with this; it waits for units by `clock`, in nanoseconds."""
         self.backend = backend
         self.quota, self.realm, self.is_split = backend.quota, backend.realm, backend.is_split
         self.partition = backend.partition
@@ -108,52 +109,105 @@ class Front(Generic[K_contra]):
         quota: Quota | Concurrency | None = None,
         *,
         shadow: Collection[int] = (),
+        timeout: Duration | None = AT_ONCE,
     ) -> Reservation:
         """Take from one bucket, or from several as `take_all` does, what may be given back in part.
+
+        With a timeout it waits as `acquire` does. A reservation that cannot be allowed in time is denied at once.
 
         Args:
             key: A key; or takes as for `take_all`, whose quotas may be `Concurrency` limits.
             cost: Units, for one key.
             quota: A quota or a concurrency limit, for one key; the store's default quota if None.
-            shadow: As for `take_all`.
+            shadow: As for `take_all`; such a take does not make the call wait.
+            timeout: Longest wait by the store's clock, 0 to 100 years; None for any. The wait stops the thread.
 
         Returns:
             The reservation, to be used as a context manager; see there what a settlement gives back.
 
         Raises:
             CostError: As by `take`; its `index` is the position of the take.
-            ConfigurationError: As by `take_all`; or there is no take.
+            ConfigurationError: As by `take_all`; or there is no take; or the timeout is no duration; or it is not 0
+                and a take has a concurrency limit.
         """
         self._settlements.begin()
-        takes = takes_of(key, cost, quota, shadow, self.quota)
-        return Reservation(self.backend.reserve(takes), self._settlements, self.backend)
+        takes = reserved_takes(key, cost, quota, shadow, self.quota)
+        if timeout is AT_ONCE:
+            decided = self.backend.reserve(takes)
+        else:
+            decided = waiting.reserve(self._reserve, takes, timeout, clock=self._clock)
+        return Reservation(decided, self._settlements, self.backend)
 
-    def acquire(self, key: str, timeout: Duration | None = None, cost: int = 1, quota: Quota | None = None) -> RateInfo:
+    @overload
+    def acquire(
+        self, key: str, timeout: Duration | None = None, cost: int = 1, quota: Quota | None = None
+    ) -> RateInfo: ...
+
+    @overload
+    def acquire(self, key: Sequence[KeyTake], timeout: Duration | None = None) -> list[RateInfo]: ...
+
+    def acquire(
+        self,
+        key: str | Sequence[KeyTake],
+        timeout: Duration | None = None,
+        cost: int = 1,
+        quota: Quota | None = None,
+    ) -> RateInfo | list[RateInfo]:
         """Take units as soon as they are there; return the denial at once if that cannot be in time.
 
+        Of several buckets, it takes from all of them or from none, as `take_all` does. It holds nothing while it
+        waits. It sleeps until the latest instant that a denied take promises, and tries again. Callers that wait for
+        several buckets are not served in the order in which they came.
+
         Args:
-            key: The key.
+            key: A key; or takes as for `take_all`.
             timeout: Longest wait by the store's clock, 0 to 100 years; None for any.
-            cost: Units to take.
-            quota: As for `take`.
+            cost: Units to take, for one key.
+            quota: As for `take`, for one key.
+
+        Returns:
+            The answer; of several takes their answers, as by `take_all`.
 
         Raises:
-            ConfigurationError: The timeout is no duration.
+            CostError: As by `take` or `take_all`.
+            ConfigurationError: The timeout is no duration; or as by `take_all`.
         """
-        return waiting.acquire(self.take, key, timeout, cost, quota, clock=self._clock)
+        if isinstance(key, str):
+            return waiting.acquire(self.take, key, timeout, cost, quota, clock=self._clock)
+        return waiting.acquire_all(self._decide, self._listed(key, cost, quota), timeout, clock=self._clock)
 
+    @overload
     async def acquire_async(
         self,
         key: str,
+        timeout: Duration | None = None,  # noqa: ASYNC109 - as below
+        cost: int = 1,
+        quota: Quota | None = None,
+    ) -> RateInfo: ...
+
+    @overload
+    async def acquire_async(
+        self,
+        key: Sequence[KeyTake],
+        timeout: Duration | None = None,  # noqa: ASYNC109 - as below
+    ) -> list[RateInfo]: ...
+
+    async def acquire_async(
+        self,
+        key: str | Sequence[KeyTake],
         timeout: Duration | None = None,  # noqa: ASYNC109 - known to be too short before the wait begins
         cost: int = 1,
         quota: Quota | None = None,
-    ) -> RateInfo:
-        """Do the same, and let other tasks run during the wait for units, though not during that for a server.
+    ) -> RateInfo | list[RateInfo]:
+        """Do the same without stopping other tasks.
 
-        A task that is cancelled in the wait has taken nothing.
+        Other tasks do not run while the call waits for a server. A task that is cancelled in the wait has taken
+        nothing.
         """
-        return await waiting.acquire_async(self.take, key, timeout, cost, quota, clock=self._clock)
+        if isinstance(key, str):
+            return await waiting.acquire_async(self.take, key, timeout, cost, quota, clock=self._clock)
+        takes = self._listed(key, cost, quota)
+        return await waiting.acquire_all_async(self._decide, takes, timeout, clock=self._clock)
 
     def get(self, key: K_contra) -> tuple[int, int]:
         """Return (limit, remaining) of the bucket `key` now, blocked or not; (0, 0) if it is absent or expired."""
@@ -215,6 +269,20 @@ class Front(Generic[K_contra]):
     def _take(self, key: str, cost: int, quota: Quota | None) -> Take:
         self._settlements.begin()
         return take_of(key, cost, self.quota if quota is None else quota)
+
+    def _listed(self, key: Sequence[KeyTake], cost: int, quota: Quota | None) -> list[Take]:
+        self._settlements.begin()
+        require_takes(key, cost, quota)
+        return checked_takes(key, (), self.quota, QUOTAS)
+
+    def _decide(self, takes: Sequence[Take]) -> list[RateInfo]:
+        # A wait is no part of an operation: the store may have been closed in it.
+        self._settlements.begin()
+        return self.backend.decide(takes) if takes else []
+
+    def _reserve(self, takes: Sequence[Take]) -> list[Decided]:
+        self._settlements.begin()
+        return self.backend.reserve(takes)
 
     def _begin(self, key: object) -> None:
         self._settlements.begin()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Final, Protocol, overload, runtime_checkable
 
 from shm_store.core.digest import Digest
 from shm_store.core.reservation import Reservation
@@ -16,6 +16,9 @@ from shm_store.rate_info import RateInfo
 KeyTake = tuple[str, Quota | None, int]
 #: The same for `reserve`, which limits what is in flight as well.
 KeyReserve = tuple[str, Quota | Concurrency | None, int]
+
+#: The timeout of a call that does not wait. Calls compare it by identity, which costs least. Another 0 takes longer.
+AT_ONCE: Final[Duration] = 0
 
 
 class TakeCall(Protocol):
@@ -51,6 +54,7 @@ class ReserveCall(Protocol):
         quota: Quota | Concurrency | None = None,
         *,
         shadow: Collection[int] = (),
+        timeout: Duration | None = AT_ONCE,
     ) -> Reservation:
         """Take what may be given back in part."""
         ...
@@ -83,7 +87,21 @@ class RateLimiter(Protocol):
     def reserve(self) -> ReserveCall:
         """Take from one bucket, or as `take_all` does, units that may be refunded in part; limit units in flight."""
 
-    def acquire(self, key: str, timeout: Duration | None = None, cost: int = 1, quota: Quota | None = None) -> RateInfo:
+    @overload
+    def acquire(
+        self, key: str, timeout: Duration | None = None, cost: int = 1, quota: Quota | None = None
+    ) -> RateInfo: ...
+
+    @overload
+    def acquire(self, key: Sequence[KeyTake], timeout: Duration | None = None) -> list[RateInfo]: ...
+
+    def acquire(
+        self,
+        key: str | Sequence[KeyTake],
+        timeout: Duration | None = None,
+        cost: int = 1,
+        quota: Quota | None = None,
+    ) -> RateInfo | list[RateInfo]:
         """Take units as soon as they are there; return the denial at once if that cannot be within the timeout."""
 
     def get(self, key: str) -> tuple[int, int]:

@@ -41,24 +41,28 @@ def take_of(key: str, cost: int, quota: Quota) -> Take:
     return Take(key, quota, cost)
 
 
-def takes_of(
+def reserved_takes(
     key: str | Sequence[KeyReserve], cost: int, quota: Quota | Concurrency | None, shadow: object, default: Quota
 ) -> list[Take]:
-    """Return what a call of `reserve` takes, whether it names one key or lists takes; see `checked_takes`."""
+    """Return the takes of a call of `reserve`, which has one key or a list of takes; see `checked_takes`."""
     if isinstance(key, str):
         asked = default if quota is None else quota
         if shadow == () and isinstance(asked, LIMITS):
             # Nearly every reservation: the loop below would cost 1 µs more.
             return [Take(key, asked, cost)]
         return checked_takes([(key, quota, cost)], shadow, default, LIMITS)
-    takes: Sequence[KeyReserve] = key
-    if not is_list(takes):
+    require_takes(key, cost, quota)
+    if not key:
+        raise ConfigurationError("takes", key, "give at least one")
+    return checked_takes(key, shadow, default, LIMITS)
+
+
+def require_takes(key: object, cost: object, quota: object) -> None:
+    """Raise ConfigurationError unless `key` is a list of takes, without a cost and a quota beside it."""
+    if not is_list(key):
         raise ConfigurationTypeError("key", key, "give a str, or a list of (key, quota or None, cost)")
     if type(cost) is not int or cost != 1 or quota is not None:
         raise ConfigurationError("takes", key, "leave out cost and quota: each take has its own")
-    if not takes:
-        raise ConfigurationError("takes", key, "give at least one")
-    return checked_takes(takes, shadow, default, LIMITS)
 
 
 def checked_takes(takes: object, shadow: object, default: Quota, kinds: Kinds) -> list[Take]:

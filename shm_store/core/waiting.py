@@ -1,18 +1,28 @@
-"""Waiting for units: sleep until the instant that a denial promises, and take again."""
+"""Waiting for units: sleep until the instant that a denial promises, and try again.
+
+One rule holds for all calls that wait (`_due_ns`): they return a denial at once if it promises no instant, or one after
+the deadline. A call holds nothing while it sleeps, and polls nothing.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
-from typing import Final, Protocol, runtime_checkable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Final, Protocol, TypeVar, runtime_checkable
 
 from shm_store.core import loops
+from shm_store.core.backend import Decided, Take
 from shm_store.core.limiter import TakeCall
 from shm_store.durations import NS_PER_SECOND, Duration, to_ns
-from shm_store.quota import INTERVAL_MAX_NS, Quota
+from shm_store.errors import ConfigurationError
+from shm_store.quota import INTERVAL_MAX_NS, Concurrency, Quota
 from shm_store.rate_info import RateInfo
 
 IS_STORE_OPERATION = True  # see `shm_store.process.unwinding`
+
+T = TypeVar("T")
 
 # No sleep lasts longer: some platforms cannot tell one of centuries from one of no time.
 _NAP_NS: Final = 86_400 * NS_PER_SECOND
@@ -42,16 +52,15 @@ def acquire(
     clock: Callable[[], int] = time.monotonic_ns,
     sleep: Callable[[float], None] | None = None,
 ) -> RateInfo:
-    """Take units as soon as they are there; see `Front.acquire`.
+    """Take units of one bucket as soon as they are there; see `Front.acquire`.
 
-    It holds nothing in the wait, and polls nothing: each denial has the time until the same take would be allowed, and
-    the next take comes then. Of several threads that wait for one unit, one gets it, and the others go on waiting.
-    `sleep` waits for so many seconds; if it is None, the clock sleeps, or `time.sleep`.
+    Of several threads that wait for one unit, one gets it, and the others go on waiting. `sleep` waits for so many
+    seconds; if it is None, the clock sleeps, or `time.sleep`.
     """
     deadline_ns = _deadline_ns(timeout, clock)
     while True:
         info = take(key, cost, quota)
-        due_ns = _due_ns(info, deadline_ns, clock)
+        due_ns = _due_ns(info.retry_after_ns, deadline_ns, clock)
         if due_ns is None:
             return info
         _sleep_until(due_ns, clock, sleep)
@@ -71,10 +80,115 @@ async def acquire_async(
     deadline_ns = _deadline_ns(timeout, clock)
     while True:
         info = take(key, cost, quota)
-        due_ns = _due_ns(info, deadline_ns, clock)
+        due_ns = _due_ns(info.retry_after_ns, deadline_ns, clock)
         if due_ns is None:
             return info
         await _sleep_until_async(due_ns, clock, sleep)
+
+
+def acquire_all(
+    decide: Callable[[Sequence[Take]], list[RateInfo]],
+    takes: Sequence[Take],
+    timeout: Duration | None,
+    *,
+    clock: Callable[[], int],
+) -> list[RateInfo]:
+    """Take from several buckets as soon as all of them have the units.
+
+    Several takes are never booked ahead: one bucket, booked at the instant of another, would lose capacity.
+    """
+    return retried(partial(decide, takes), partial(latest_promise_ns, takes), timeout, clock=clock)
+
+
+async def acquire_all_async(
+    decide: Callable[[Sequence[Take]], list[RateInfo]],
+    takes: Sequence[Take],
+    timeout: Duration | None,  # noqa: ASYNC109 - as above
+    *,
+    clock: Callable[[], int],
+) -> list[RateInfo]:
+    """Do the same, and let other tasks run during the wait. A task that is cancelled in it has taken nothing."""
+    return await retried_async(partial(decide, takes), partial(latest_promise_ns, takes), timeout, clock=clock)
+
+
+def reserve(
+    decide: Callable[[Sequence[Take]], list[Decided]],
+    takes: Sequence[Take],
+    timeout: Duration | None,
+    *,
+    clock: Callable[[], int],
+) -> list[Decided]:
+    """Take what may be refunded as soon as all buckets have the units.
+
+    Raises:
+        ConfigurationError: The timeout is no duration, or it is not 0 and a take has a concurrency limit.
+    """
+    if timeout_ns(timeout) != 0 and any(isinstance(take.quota, Concurrency) for take in takes):
+        # Also of a take in shadow mode: a policy that leaves that mode must not make the call an error.
+        remedy = "give 0 with a Concurrency limit: no denial can promise when units in flight end"
+        raise ConfigurationError("timeout", timeout, remedy)
+
+    def promise_ns(decided: list[Decided]) -> int:
+        return latest_promise_ns(takes, [each.info for each in decided])
+
+    return retried(partial(decide, takes), promise_ns, timeout, clock=clock)
+
+
+def latest_promise_ns(takes: Sequence[Take], infos: Sequence[RateInfo]) -> int:
+    """Return the time until the last of the denied takes would be allowed; 0 if none is denied, or a wait is in vain.
+
+    Takes in shadow mode deny nothing.
+    """
+    latest_ns = 0
+    units = Counter[str]()
+    for take, info in zip(takes, infos, strict=True):
+        if take.shadow and not info.allowed:
+            continue
+        units[take.key] += take.cost
+        if info.allowed:
+            continue
+        # The promise of a take does not hold if its key comes again with more units than the bucket ever has.
+        if not info.retry_after_ns or units[take.key] > info.limit:
+            return 0
+        latest_ns = max(latest_ns, info.retry_after_ns)
+    return latest_ns
+
+
+def retried(
+    attempt: Callable[[], T], promise_ns: Callable[[T], int], timeout: Duration | None, *, clock: Callable[[], int]
+) -> T:
+    """Repeat an attempt until it is allowed, or no repetition within the timeout would be; return its last result.
+
+    Args:
+        attempt: Takes, or is denied.
+        promise_ns: Returns the time after which to repeat an attempt, by its result; 0 for never.
+        timeout: Longest wait; None for any.
+        clock: Returns nanoseconds.
+    """
+    deadline_ns = _deadline_ns(timeout, clock)
+    while True:
+        result = attempt()
+        due_ns = _due_ns(promise_ns(result), deadline_ns, clock)
+        if due_ns is None:
+            return result
+        _sleep_until(due_ns, clock, None)
+
+
+async def retried_async(
+    attempt: Callable[[], T],
+    promise_ns: Callable[[T], int],
+    timeout: Duration | None,  # noqa: ASYNC109 - as above
+    *,
+    clock: Callable[[], int],
+) -> T:
+    """Do the same, and let other tasks run during the wait."""
+    deadline_ns = _deadline_ns(timeout, clock)
+    while True:
+        result = attempt()
+        due_ns = _due_ns(promise_ns(result), deadline_ns, clock)
+        if due_ns is None:
+            return result
+        await _sleep_until_async(due_ns, clock, None)
 
 
 def timeout_ns(timeout: Duration | None) -> int | None:
@@ -87,12 +201,11 @@ def _deadline_ns(timeout: Duration | None, clock: Callable[[], int]) -> int | No
     return None if patience_ns is None else clock() + patience_ns
 
 
-def _due_ns(info: RateInfo, deadline_ns: int | None, clock: Callable[[], int]) -> int | None:
-    """Return the instant to sleep until; None if `info` is the last answer."""
-    # A denial without a promise: nobody knows when.
-    if info.allowed or not info.retry_after_ns:
+def _due_ns(promise_ns: int, deadline_ns: int | None, clock: Callable[[], int]) -> int | None:
+    """Return the instant to sleep until; None if there is no promise, or if it is too late."""
+    if not promise_ns:
         return None
-    due_ns = clock() + info.retry_after_ns
+    due_ns = clock() + promise_ns
     return None if deadline_ns is not None and due_ns > deadline_ns else due_ns
 
 

@@ -13,8 +13,9 @@ from typing import Final
 from shm_store.core.algorithms import State
 from shm_store.core.backend import Take
 from shm_store.core.digest import Digest
-from shm_store.core.limiter import GetCall, KeyReserve, KeyTake, ReserveCall, TakeAllCall, TakeCall
+from shm_store.core.limiter import AT_ONCE, GetCall, KeyReserve, KeyTake, ReserveCall, TakeAllCall, TakeCall
 from shm_store.core.reservation import Reservation
+from shm_store.durations import Duration
 from shm_store.errors import TableFullError
 from shm_store.quota import Concurrency, Quota
 from shm_store.rate_info import RateInfo
@@ -90,7 +91,7 @@ def take_all(backend: TableBackend, slowly: TakeAllCall) -> TakeAllCall:
 
 
 def reserve(backend: TableBackend, slowly: ReserveCall) -> ReserveCall:
-    """Return the fast `reserve` of a store: it reserves of one known key, and calls `slowly` for anything else."""
+    """Return the fast `reserve` of a store: it reserves of one known key at once, and calls `slowly` otherwise."""
     hints, run, default, settlements = backend.known.recent, backend.transaction.run, backend.quota, backend.settlements
     take = _hot(backend, _unknown)
 
@@ -100,14 +101,15 @@ def reserve(backend: TableBackend, slowly: ReserveCall) -> ReserveCall:
         quota: Quota | Concurrency | None = None,
         *,
         shadow: Collection[int] = (),
+        timeout: Duration | None = AT_ONCE,
     ) -> Reservation:
         asked = default if quota is None else quota
         try:
             found = hints[key][0]  # type: ignore[index] # no hint is of a list
         except (LookupError, TypeError):
-            return slowly(key, cost, quota, shadow=shadow)
-        if shadow not in _NONE or (asked is not found.asked and asked != found.asked):
-            return slowly(key, cost, quota, shadow=shadow)
+            return slowly(key, cost, quota, shadow=shadow, timeout=timeout)
+        if timeout is not AT_ONCE or shadow not in _NONE or (asked is not found.asked and asked != found.asked):
+            return slowly(key, cost, quota, shadow=shadow, timeout=timeout)
         info, state = _UNKNOWN, found.taken
         if state is not None:
             # Another thread may replace the hint before the take reads it. Then the state may be of an earlier window:
@@ -119,7 +121,7 @@ def reserve(backend: TableBackend, slowly: ReserveCall) -> ReserveCall:
             try:
                 (info,), _, rare = run(founds, [cost], afters=afters)
             except TableFullError:
-                return slowly(key, cost, quota, shadow=shadow)
+                return slowly(key, cost, quota, shadow=shadow, timeout=timeout)
             if rare:
                 backend.remember(rare)
             found, state = founds[0], afters[0]

@@ -44,8 +44,8 @@ class LeaseStore(BookkeepingStore):
 
     The table decides on a take of a key as long as the host has units of it, or the server has denied it any. The
     process that finds none left asks the server for more, for all processes of the host. Other processes ask for
-    themselves alone until the server has answered. The server decides everything but `take` and `acquire`; issued units
-    count as spent there.
+    themselves alone until the server has answered. The server decides everything but `take` and the `acquire` of one
+    key; issued units count as spent there.
 
     Only issued units are spent, and none is issued twice. With `token-bucket` and `fixed-window`, units are spent in
     the window that they were issued in; with the others, at most `hosts` batches are not. At most `hosts - 1` batches

@@ -11,11 +11,11 @@ from typing import Any, Final, NamedTuple
 
 import pytest
 
-from shm_store import Concurrency, Config, CostTypeError, Quota, ShmStore
-from shm_store.redis import Order, RedisConfig, RedisStore
-from shm_store.table.segment.files import remove
-from shm_store.tiers import BookkeepingStore, FallbackStore, LeaseConfig, LeaseStore
-from tests.engines import Server, engines, free_port
+from shm_store import Concurrency, CostTypeError, Quota, ShmStore
+from shm_store.redis import Order, RedisStore
+from shm_store.tiers import BookkeepingStore, FallbackStore, LeaseStore
+from tests.contract.conftest import KINDS, open_kind
+from tests.engines import Server
 from tests.segments import new_segment_name
 from tests.wrong import DURATION, HUGE, LIMIT, QUOTA, SECONDS, TEXT, TIMEOUT, Kind, is_none, refused
 
@@ -44,12 +44,27 @@ def _attempt(method: str, argument: str) -> Callable[[Any, Any], object]:
     return lambda store, value: getattr(store, method)(**{"key": KEY, argument: value})
 
 
-def _acquire(argument: str) -> Callable[[Any, Any], object]:
-    return lambda store, value: store.acquire(**{"key": KEY, "timeout": 0, argument: value})
+def _waiting(method: str) -> dict[tuple[str, str], list[Case]]:
+    """Return the cases of a method that waits for one bucket or for several."""
 
+    def acquire(store: Any, **given: Any) -> object:  # noqa: ANN401
+        return _answered(getattr(store, method)(**{"key": KEY, "timeout": 0} | given))
 
-def _acquire_async(argument: str) -> Callable[[Any, Any], object]:
-    return lambda store, value: asyncio.run(store.acquire_async(**{"key": KEY, "timeout": 0, argument: value}))
+    return {
+        (method, "key"): [
+            Case(lambda store, value: acquire(store, key=value), KEYS, "key"),
+            Case(lambda store, value: acquire(store, key=[value]), Kind((tuple,), ((), ("x", None))), "takes[0]"),
+            Case(lambda store, value: acquire(store, key=[(value, None, 1)]), TEXT, "key of takes[0]"),
+            Case(lambda store, value: acquire(store, key=[(KEY, value, 1)]), QUOTA, "quota of takes[0]"),
+            Case(lambda store, value: acquire(store, key=[("other", None, 1), (KEY, None, value)]), COST, "cost"),
+        ],
+        (method, "timeout"): [
+            Case(lambda store, value: acquire(store, timeout=value), TIMEOUT, "timeout"),
+            Case(lambda store, value: acquire(store, key=[(KEY, None, 1)], timeout=value), TIMEOUT, "timeout"),
+        ],
+        (method, "cost"): [Case(lambda store, value: acquire(store, cost=value), COST, "cost")],
+        (method, "quota"): [Case(lambda store, value: acquire(store, quota=value), QUOTA, "quota")],
+    }
 
 
 #: By the method and its argument; several where an argument has parts.
@@ -59,11 +74,7 @@ CASES: Final[dict[tuple[str, str], list[Case]]] = {
         for method in ("take", "peek")
         for argument, kind in (("key", TEXT), ("cost", COST), ("quota", QUOTA))
     },
-    **{
-        (method, argument): [Case(attempt(argument), kind, argument)]
-        for method, attempt in (("acquire", _acquire), ("acquire_async", _acquire_async))
-        for argument, kind in (("key", TEXT), ("timeout", TIMEOUT), ("cost", COST), ("quota", QUOTA))
-    },
+    **{case: cases for method in ("acquire", "acquire_async") for case, cases in _waiting(method).items()},
     **{
         (method, "key"): [Case(_attempt(method, "key"), TEXT, "key")]
         for method in ("get", "reset", "unblock", "digest")
@@ -88,6 +99,11 @@ CASES: Final[dict[tuple[str, str], list[Case]]] = {
     ("reserve", "cost"): [Case(_attempt("reserve", "cost"), COST, "cost")],
     ("reserve", "quota"): [Case(_attempt("reserve", "quota"), LIMITS, "quota of takes[0]")],
     ("reserve", "shadow"): [Case(_attempt("reserve", "shadow"), POSITIONS, "shadow")],
+    ("reserve", "timeout"): [
+        Case(_attempt("reserve", "timeout"), TIMEOUT, "timeout"),
+        Case(lambda store, value: store.reserve([(KEY, None, 1)], timeout=value), TIMEOUT, "timeout"),
+        Case(lambda store, value: store.reserve(KEY, 1, Concurrency(5), timeout=value), TIMEOUT, "timeout"),
+    ],
     ("set", "key"): [Case(lambda store, value: store.set(value, 9, "1s"), TEXT, "key")],
     ("set", "limit"): [Case(lambda store, value: store.set(KEY, value, "1s"), LIMIT, "limit")],
     ("set", "interval"): [Case(lambda store, value: store.set(KEY, 9, value), DURATION, "interval")],
@@ -114,32 +130,11 @@ def _order(cost: int) -> Order:
     return Order("host", 2**20, cost, 0, 0, 1, 0.5, 1)
 
 
-@pytest.fixture(scope="module", params=["shm", *engines(), "bookkeeping", "fallback", "fallback alone", "lease"])
+@pytest.fixture(scope="module", params=KINDS)
 def store(request: pytest.FixtureRequest, servers: Callable[[str], Server]) -> Iterator[Any]:
-    """Every store: five units per three seconds of a clock that stands; of one the server never answers."""
-    name, kind = new_segment_name(), request.param
+    """Every store: five units per three seconds of a clock that stands."""
     with ExitStack() as stack:
-        stack.callback(remove, name)
-
-        def table() -> ShmStore:
-            config = Config(limit=5, interval="3s", name=name, initial_size=64, label_size=16)
-            return stack.enter_context(ShmStore.open(config, clock=lambda: 10**12))
-
-        def shared(engine: str = "valkey") -> RedisStore:
-            url = f"redis://127.0.0.1:{free_port()}" if kind == "fallback alone" else servers(engine).url
-            config = RedisConfig(limit=5, interval="3s", prefix=name, timeout="20s", backoff="1h")
-            return stack.enter_context(RedisStore.open(url, config, clock=lambda: 10**18))
-
-        if kind == "shm":
-            yield table()
-        elif kind in engines():
-            yield shared(kind)
-        elif kind == "bookkeeping":
-            yield stack.enter_context(BookkeepingStore(shared(), table()))
-        elif kind == "lease":
-            yield stack.enter_context(LeaseStore(shared(), table(), LeaseConfig(hosts=1), clock=lambda: 10**12))
-        else:
-            yield stack.enter_context(FallbackStore(shared(), table(), hosts=1))
+        yield open_kind(request.param, new_segment_name(), servers, lambda: 10**12, stack)
 
 
 def test_argument_that_cannot_be_used_is_one_error(store: Any) -> None:  # noqa: ANN401
@@ -151,6 +146,10 @@ def test_argument_that_cannot_be_used_is_one_error(store: Any) -> None:  # noqa:
             faults = refused(partial(case.call, store), case.kind, case.setting)
             assert (method, argument, faults) == (method, argument, [])
             assert (method, argument, _seen(store)) == (method, argument, before)
+
+
+def _answered(answer: Any) -> object:  # noqa: ANN401 - of any method
+    return asyncio.run(answer) if inspect.iscoroutine(answer) else answer
 
 
 def _seen(store: Any) -> object:  # noqa: ANN401 - any of the stores
@@ -172,12 +171,20 @@ def test_every_argument_of_every_method_has_a_case(kind: type) -> None:
     assert arguments - set(CASES) == set()
 
 
-def test_reserve_of_a_list_has_no_cost_and_no_quota_beside_it(store: Any) -> None:  # noqa: ANN401
+@pytest.mark.parametrize("method", ["reserve", "acquire", "acquire_async"])
+def test_list_of_takes_has_no_cost_and_no_quota_beside_it(store: Any, method: str) -> None:  # noqa: ANN401
     """Each take of the list has a cost and a quota of its own."""
     before = _seen(store)
-    for beside in ((2,), (True,), (1.0,), ("1",), (1, Quota(9, "1s")), (1, "9/s")):
+    for beside in (
+        {"cost": 2},
+        {"cost": True},
+        {"cost": 1.0},
+        {"cost": "1"},
+        {"quota": Quota(9, "1s")},
+        {"quota": "9/s"},
+    ):
         with pytest.raises(ValueError, match="leave out cost and quota"):
-            store.reserve([(KEY, None, 1)], *beside)
+            _answered(getattr(store, method)([(KEY, None, 1)], **beside))
     assert _seen(store) == before
 
 

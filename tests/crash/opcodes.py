@@ -448,6 +448,18 @@ OPERATIONS: Final[dict[str, Operation]] = {
         {"alpha": {LIMIT - 1}, "beta": {LIMIT - 2}, "gamma": {0}, "delta": {LIMIT - 1}},
         slots=TWO_STRIPES,
     ),
+    "acquire of several": Operation(
+        _spread,
+        lambda store: store.acquire([(key, None, 1) for key in FOUR], "1s"),
+        _LEFT_OF_FOUR,
+        together=FOUR,
+        slots=TWO_STRIPES,
+    ),
+    "reserve with a timeout": Operation(
+        _use_two,
+        lambda store: store.reserve("known", 2, timeout="1s").commit(1),
+        {"known": {LIMIT - 2, LIMIT - 4, LIMIT - 3}},
+    ),
     "reserve and settle": Operation(
         _spread,
         _reserve_and_settle,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Never
 
 import pytest
 
@@ -34,7 +34,8 @@ class FailingStore:
 
     peek = take
 
-    acquire = take
+    def acquire(self, *_: object, **__: object) -> Never:
+        raise self.error
 
     async def acquire_async(self, *_: object, **__: object) -> RateInfo:
         raise self.error

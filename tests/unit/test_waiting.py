@@ -8,11 +8,14 @@ import time
 import pytest
 
 from shm_store import Config, ConfigurationError, CostError, Quota, RateInfo, ShmStore
-from shm_store.core.waiting import acquire, acquire_async
+from shm_store.core.backend import Take
+from shm_store.core.waiting import acquire, acquire_async, latest_promise_ns, retried
 from shm_store.testing import FakeClock
 from tests.conftest import OpenStore
 
 DAY_S = 86_400.0
+FIVE = Quota(5, "3s")
+FREE = RateInfo(True, 5, 2, 0)
 
 
 class Sleeper:
@@ -103,6 +106,46 @@ def test_acquire_without_a_promise_returns_the_denial(clock: FakeClock) -> None:
     """Without a known instant there is nothing to wait for."""
     denied = RateInfo(False, 3, 0, 0, 0)
     assert acquire(lambda *_: denied, "a", clock=clock, sleep=Sleeper(clock)) is denied
+
+
+def test_retried_waits_for_each_new_promise(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until one is after the deadline, which no promise moves."""
+    sleep = Sleeper(clock, short_by=0.5)
+    monkeypatch.setattr("time.sleep", sleep)
+    promises_ns = iter([2_000_000_000, 4_000_000_000, 1, 0])
+    assert retried(lambda: next(promises_ns), lambda promise_ns: promise_ns, 6, clock=clock.__call__) == 1
+    assert sleep.slept == [2.0, 0.5, 4.0]
+
+
+def _denied(wait_ns: int) -> RateInfo:
+    return RateInfo(False, 5, 0, wait_ns, wait_ns)
+
+
+@pytest.mark.parametrize(
+    ("takes", "infos", "promise_ns"),
+    [
+        ([Take("a", FIVE), Take("b", FIVE)], [FREE, FREE], 0),
+        ([Take("a", FIVE), Take("b", FIVE), Take("c", FIVE)], [_denied(7), FREE, _denied(9)], 9),
+        ([Take("a", FIVE), Take("b", FIVE), Take("c", FIVE)], [_denied(9), FREE, _denied(7)], 9),
+        # The store knows no instant.
+        ([Take("a", FIVE), Take("b", FIVE)], [_denied(9), _denied(0)], 0),
+        ([Take("a", FIVE), Take("b", FIVE)], [_denied(0), _denied(9)], 0),
+        # A take in shadow mode denies nothing.
+        ([Take("a", FIVE, 1, shadow=True), Take("b", FIVE)], [_denied(9), _denied(7)], 7),
+        ([Take("a", FIVE, 1, shadow=True), Take("b", FIVE)], [_denied(0), _denied(7)], 7),
+        ([Take("a", FIVE, 1, shadow=True), Take("b", FIVE)], [_denied(9), FREE], 0),
+        # The key comes twice: with as many units as it ever has, or with more.
+        ([Take("a", FIVE, 3), Take("a", FIVE, 2)], [FREE, _denied(7)], 7),
+        ([Take("a", FIVE, 3), Take("a", FIVE, 3)], [FREE, _denied(7)], 0),
+        ([Take("a", FIVE, 3), Take("a", FIVE, 3)], [_denied(7), _denied(7)], 0),
+        ([Take("a", FIVE, 3), Take("b", FIVE, 3)], [_denied(7), _denied(7)], 7),
+        ([Take("a", FIVE, 3, shadow=True), Take("a", FIVE, 3)], [FREE, _denied(7)], 0),
+        ([Take("a", FIVE, 3, shadow=True), Take("a", FIVE, 3)], [_denied(7), _denied(9)], 9),
+    ],
+)
+def test_latest_promise_is_that_of_the_denied_takes(takes: list[Take], infos: list[RateInfo], promise_ns: int) -> None:
+    """Which is none if no wait makes the call allowed."""
+    assert latest_promise_ns(takes, infos) == promise_ns
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, StopIteration])
