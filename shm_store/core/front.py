@@ -276,7 +276,7 @@ class Front(Generic[K_contra]):
         return checked_takes(key, (), self.quota, QUOTAS)
 
     def _decide(self, takes: Sequence[Take]) -> list[RateInfo]:
-        # A wait is no part of an operation: the store may have been closed in it.
+        # Each try is an operation, which first repeats failed settlements: they may return units.
         self._settlements.begin()
         return self.backend.decide(takes) if takes else []
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any
 from weakref import WeakSet
@@ -23,6 +24,7 @@ from shm_store import (
 )
 from shm_store.core.backend import Decided, Part, Take
 from shm_store.core.front import Front
+from shm_store.durations import NS_PER_SECOND
 from tests.fork import FORKS, Fork, ended, in_child
 
 FIVE = Quota(5, "1h")
@@ -36,7 +38,7 @@ class Receipt(Decided):
 
 
 class Units:
-    """Keeps units in a dictionary, without any refill; implements `Backend`."""
+    """Keeps units in a dictionary, without any refill; implements `Backend`. Denials promise one in a second."""
 
     keys: tuple[type, ...] = (str,)
     name, realm, quota, is_split = "units", "units", FIVE, False
@@ -58,7 +60,8 @@ class Units:
 
     def peek(self, take: Take) -> RateInfo:
         left = take.quota.limit - self.spent.get(take.key, 0)
-        return RateInfo(take.cost <= left, take.quota.limit, left, 0)
+        is_allowed = take.cost <= left
+        return RateInfo(is_allowed, take.quota.limit, left, 0, 0 if is_allowed else NS_PER_SECOND)
 
     def reserve(self, takes: Sequence[Take]) -> list[Decided]:
         infos = [self.peek(take) for take in takes]
@@ -116,6 +119,45 @@ def test_failed_settlement_is_handed_over_again() -> None:
     front.get("a")
     units.is_failing = False
     assert front.get("a") == (5, 4)
+
+
+class Failing:
+    """A clock of one sleep, in which a settlement of two units fails."""
+
+    def __init__(self, units: Units) -> None:
+        self.units, self.reservation, self.slept = units, Front(units).reserve("a", 5), list[int]()
+
+    def __call__(self) -> int:
+        return NS_PER_SECOND
+
+    def sleep_until(self, instant_ns: int) -> None:
+        assert self.slept == []
+        self.slept.append(instant_ns)
+        self.units.is_failing = True
+        with pytest.raises(EngineError):
+            self.reservation.commit(2)
+        self.units.is_failing = False
+
+    async def sleep_until_async(self, instant_ns: int) -> None:
+        self.sleep_until(instant_ns)
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [
+        lambda front: front.acquire([("a", None, 2), ("b", None, 1)]),
+        lambda front: asyncio.run(front.acquire_async([("a", None, 2), ("b", None, 1)])),
+        lambda front: front.reserve("a", 2, timeout="1s").infos,
+    ],
+    ids=["acquire", "acquire_async", "reserve"],
+)
+def test_failed_settlement_is_handed_over_in_a_wait(wait: Callable[[Front[str]], list[RateInfo]]) -> None:
+    """By its next try, which then has the units."""
+    units = Units()
+    clock = Failing(units)
+    front = Front(units, settlements=clock.reservation._settlements, clock=clock)
+    assert all(info.allowed for info in wait(front))
+    assert (clock.slept, units.spent["a"]) == ([2 * NS_PER_SECOND], 4)
 
 
 def test_first_settlement_counts_though_it_failed() -> None:
