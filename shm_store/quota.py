@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from shm_store.core.algorithms import ALGORITHMS, Algorithm, zero
+from shm_store.core.algorithms import ALGORITHMS, LONGEST_NS, Algorithm, zero
 from shm_store.durations import NS_PER_SECOND, Duration, to_ns, to_text
 from shm_store.errors import ConfigurationError, ConfigurationTypeError, unusable
 
@@ -17,7 +17,7 @@ LIMIT_MAX: Final = 2**63 - 1
 # More than any limit has; Python refuses to read thousands of them, with an error of its own.
 _DIGITS_MAX: Final = 100
 INTERVAL_MIN_NS: Final = 1_000_000
-INTERVAL_MAX_NS: Final = 100 * 365 * 86_400 * NS_PER_SECOND
+INTERVAL_MAX_NS: Final = LONGEST_NS
 
 
 class Quota(msgspec.Struct, frozen=True, dict=True):

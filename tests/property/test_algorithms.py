@@ -401,7 +401,9 @@ def test_new_quota_leaves_no_bucket_idle_later_than_it_can(
     for at_ns, _, decision in run(old, trace, back=True):
         for quota in (old, new, same_interval):
             state = quota.requoted(decision.state, old, at_ns - back_ns)
-            assert state[1] <= max(at_ns - back_ns + longest_ns(quota), 0)
+            # What gcra misses beyond its burst is owed or booked.
+            if not old.owed(decision.state, at_ns - back_ns):
+                assert state[1] <= max(at_ns - back_ns + longest_ns(quota), 0)
         latest_ns = max(latest_ns, at_ns)
         if at_ns == latest_ns:
             assert old.requoted(decision.state, old, at_ns) == decision.state
@@ -559,7 +561,7 @@ def test_refund_by_window_knows_a_take_by_its_window(
         state, (*_, ends_at_ns, _) = other.decision.state, one.decision.state
         for at_ns in {one.at_ns, other.at_ns}:
             back = algorithm.refund(state, one.decision.state, at_ns, units)
-            assert back == algorithm.refund(state, (0, 0, ends_at_ns, 0), at_ns, units)
+            assert back == algorithm.refund(state, (0, ends_at_ns, ends_at_ns, 0), at_ns, units)
 
 
 @every_kind

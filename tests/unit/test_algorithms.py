@@ -272,7 +272,6 @@ def test_new_quota_holds_at_once(
     ("algorithm", "state", "expected"),
     [
         (BUCKET, (3, 1100, 1100, 0), (3, 800, 800, 0)),
-        (GCRA, (0, 1060, 0, 0), (0, 800, 0, 0)),
         (FIXED, (3, 1100, 1100, 0), (3, 800, 800, 0)),
         (SLIDING, (3, 1200, 1100, 2), (3, 900, 800, 2)),
     ],
@@ -281,7 +280,10 @@ def test_new_quota_holds_at_once(
 def test_bucket_that_ends_later_than_its_quota_can_make_begins_now(
     algorithm: Algorithm, state: State, expected: State
 ) -> None:
-    """Of a clock that has stepped back, even if the quota is the same; one that it can make is left alone."""
+    """Of a clock that has stepped back, even if the quota is the same; one that it can make is left alone.
+
+    Units of gcra beyond the burst are owed or booked, and stay so.
+    """
     assert algorithm.requoted(state, algorithm, 700) == expected
     assert algorithm.requoted(expected, algorithm, 700) == expected
 
@@ -295,10 +297,11 @@ def test_token_bucket_under_a_new_interval_keeps_the_beginning_of_its_window() -
 
 
 def test_gcra_under_a_new_rate_keeps_the_missing_units() -> None:
-    """They come back at the new rate, and are no more than the new burst."""
+    """They come back at the new rate, and are no more than the new burst; what is owed stays owed."""
     state = GCRA.step(FRESH, 1000, 3)[-1]
     assert Gcra(5, 1000, 5).requoted(state, GCRA, 1000) == (0, 1600, 0, 0)
     assert Gcra(5, 100, 2).requoted(state, GCRA, 1000) == (0, 1040, 0, 0)
+    assert Gcra(5, 100, 2).requoted((0, 1160, 0, 0), GCRA, 1000) == (0, 1040 + 60, 0, 0)
     assert THIRDS.requoted(state, GCRA, 1010) == (0, 1094, 2, 0)
     assert THIRDS.requoted(state, GCRA, 1060) == (0, 1060, 0, 0)
     # A nanosecond is a twentieth of a unit, and that 1.01 ns, rounded up to 1.2.

@@ -6,6 +6,7 @@ from typing import Final
 
 from shm_store.core.algorithms.algorithm import (
     FRESH,
+    LONGEST_NS,
     NEVER,
     Algorithm,
     Decision,
@@ -25,6 +26,7 @@ __all__ = [
     "ALGORITHMS",
     "BY_CODE",
     "FRESH",
+    "LONGEST_NS",
     "NEVER",
     "Algorithm",
     "Decision",

@@ -4,6 +4,10 @@ All times are integer nanoseconds on the clock of the store, all counts are inte
 0 .. 2**64 - 1, provided that limits are at most 2**63 - 1, intervals at most 100 years, a full `burst` comes back
 within 100 years, and the clock reads at most 2**63.
 
+A bucket may owe units: `charge` spends what is not there, and takes are denied until the debt is paid off. An algorithm
+that `books` may also decide a take now that comes due later. Units that are booked are spent. So a take never comes
+before those that were booked earlier.
+
 Every algorithm keeps these rules:
 
 * A denial returns the state it was given.
@@ -36,6 +40,10 @@ Word: TypeAlias = "memoryview[int]"
 
 #: An instant that no clock reaches.
 NEVER: Final = 2**63 - 1
+#: 100 years: the longest interval, and how far ahead a bucket may owe or be booked.
+LONGEST_NS: Final = 100 * 365 * 86_400 * 10**9
+#: The largest word.
+WORD_MAX: Final = 2**64 - 1
 # The largest limit.
 _UNITS_MAX: Final = 2**63 - 1
 
@@ -84,6 +92,7 @@ class Algorithm(ABC):
         code: The number that a table or a server stores, 0 to 7.
         has_burst: Whether a quota may have a burst other than its limit.
         is_aligned: Whether windows begin at multiples of the interval in UTC.
+        books: Whether takes can be booked ahead.
         counts_in_window: Whether units of one window are of no use in the next.
         refunds_by_window: Whether a refund reads only word 2 of the state that the take has left, its window's end.
         lua: The names of its parts of the server's scripts, in their order. The last is its own; it defines a local
@@ -100,6 +109,7 @@ class Algorithm(ABC):
     code: ClassVar[int]
     has_burst: ClassVar[bool] = False
     is_aligned: ClassVar[bool] = False
+    books: ClassVar[bool] = False
     counts_in_window: ClassVar[bool] = False
     refunds_by_window: ClassVar[bool] = False
     lua: ClassVar[tuple[str, ...]]
@@ -143,9 +153,35 @@ class Algorithm(ABC):
         changed = tuple(word for word in range(len(FRESH)) if state[word] != after[word])
         return changed if len(changed) <= 1 else None
 
+    def book(self, state: State, now_ns: int, cost: int, patience_ns: int) -> Decision:
+        """Decide a take that may come due up to `patience_ns` later; one that cannot be booked is decided by `step`.
+
+        Returns:
+            The decision. Of a take that is allowed, `retry_after_ns` is the time until it comes due, 0 for now. A take
+            that comes due too late is denied, with the same time.
+        """
+        del patience_ns
+        return self.step(state, now_ns, cost)
+
+    @abstractmethod
+    def charge(self, state: State, now_ns: int, units: int) -> State:
+        """Return `state` with units charged that were used already. What is not there is owed, of 100 years at most."""
+
     @abstractmethod
     def spent(self, state: State, now_ns: int) -> int:
-        """Return the units that are not available, rounded up; they may exceed a limit that was lowered."""
+        """Return the units that are not available, rounded up: more than `burst` if some are owed or booked.
+
+        They may also exceed a limit that was lowered.
+        """
+
+    @abstractmethod
+    def owed(self, state: State, now_ns: int) -> int:
+        """Return how many of the spent units are owed or booked: they do not come back first."""
+
+    def current(self, state: State, now_ns: int) -> State:
+        """Return a state with the same future, in which no window of a debt has passed."""
+        del now_ns
+        return state
 
     @abstractmethod
     def full_at(self, state: State) -> int:
@@ -156,11 +192,17 @@ class Algorithm(ABC):
         """Return the state of a bucket that was fresh, and of which `units` are spent now; 0 or more."""
 
     def requoted(self, state: State, old: Algorithm, now_ns: int) -> State:
-        """Return a state of `old` under this quota, which holds at once: units that are spent now stay spent."""
+        """Return a state of `old` under this quota, which holds at once.
+
+        Units that are spent now stay spent, and what is owed or booked stays so. `gcra` forgives units beyond its burst
+        that are neither.
+        """
         if type(old) is type(self):
             return self._requoted(state, old, now_ns)
+        owed = old.owed(state, now_ns)
         # More than any limit has would change nothing, and not fit into the words after some turns.
-        return self.opened(min(old.spent(state, now_ns), _UNITS_MAX), now_ns)
+        after = self.opened(min(old.spent(state, now_ns) - owed, _UNITS_MAX), now_ns)
+        return self.charge(after, now_ns, owed) if owed else after
 
     @abstractmethod
     def _requoted(self, state: State, old: Algorithm, now_ns: int) -> State:

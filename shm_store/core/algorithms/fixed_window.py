@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ClassVar
 
-from shm_store.core.algorithms.algorithm import Algorithm, State
 from shm_store.core.algorithms.window import Windowed
 
 
@@ -31,16 +30,13 @@ class FixedWindow(Windowed):
 
         return following
 
-    def _requoted(self, state: State, old: Algorithm, now_ns: int) -> State:
-        """Return `state` under this quota: the units of its window are those of the one that contains `now_ns`.
+    def _moved(self, ends_at_ns: int, old_interval_ns: int, now_ns: int) -> int:
+        """Return the end of the window that contains `now_ns`.
 
         With the same interval it is the same window, but none ends later than one that begins now would.
         """
-        units, _, ends_at_ns, _ = state
         if now_ns >= ends_at_ns:
-            return state
-        if old.interval_ns == self.interval_ns:
-            ends_at_ns = min(ends_at_ns, now_ns + self.interval_ns)
-        else:
-            ends_at_ns = self._following()(ends_at_ns, now_ns)
-        return units, ends_at_ns, ends_at_ns, 0
+            return ends_at_ns
+        if old_interval_ns == self.interval_ns:
+            return min(ends_at_ns, now_ns + self.interval_ns)
+        return self._following()(ends_at_ns, now_ns)

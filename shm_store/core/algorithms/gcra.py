@@ -16,11 +16,21 @@ At most burst + w / T units are taken in any time of w.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar, Final
+from typing import ClassVar
 
-from shm_store.core.algorithms.algorithm import FRESH, NEVER, Algorithm, State, Step, TakeWithin, Within, Word
-
-_WORD_MAX: Final = 2**64 - 1
+from shm_store.core.algorithms.algorithm import (
+    FRESH,
+    LONGEST_NS,
+    NEVER,
+    WORD_MAX,
+    Algorithm,
+    Decision,
+    State,
+    Step,
+    TakeWithin,
+    Within,
+    Word,
+)
 
 
 class Gcra(Algorithm):
@@ -29,6 +39,7 @@ class Gcra(Algorithm):
     name: ClassVar[str] = "gcra"
     code: ClassVar[int] = 1
     has_burst: ClassVar[bool] = True
+    books: ClassVar[bool] = True
     lua: ClassVar[tuple[str, ...]] = ("division", "gcra")
 
     def _step(self) -> Step:
@@ -68,18 +79,42 @@ class Gcra(Algorithm):
         """Return the first whole nanosecond that is not before TAT."""
         return state[1]
 
+    def owed(self, state: State, now_ns: int) -> int:
+        """Return the missing units beyond the burst, rounded up."""
+        return max(self.spent(state, now_ns) - self.burst, 0)
+
+    def book(self, state: State, now_ns: int, cost: int, patience_ns: int) -> Decision:
+        """Decide a take that may come due later: when TAT, which it moves at once, is the burst ahead."""
+        decision = self.step(state, now_ns, cost)
+        wait_ns = decision[3]
+        if wait_ns == 0 or wait_ns > patience_ns or wait_ns > LONGEST_NS:
+            return decision
+        after = self.charge(state, now_ns, cost)
+        return True, 0, after[1] - now_ns, wait_ns, after
+
+    def charge(self, state: State, now_ns: int, units: int) -> State:
+        """Return `state` with `units` charged, whether they are there or not."""
+        before = max(self._missing(state, now_ns), 0)
+        most = self.burst * self.interval_ns + LONGEST_NS * self.limit
+        return self._moved(state[0], now_ns, max(min(before + units * self.interval_ns, most), before))
+
     def opened(self, units: int, now_ns: int) -> State:
         """Return a bucket of which `units` are missing, or `burst` of them: more would come back for too long."""
         return self._moved(0, now_ns, min(units, self.burst) * self.interval_ns) if units else FRESH
 
     def _requoted(self, state: State, old: Algorithm, now_ns: int) -> State:
-        """Return `state` under this quota: the missing units, `burst` at most, come back at the new rate."""
+        """Return `state` under this quota: the missing units come back at the new rate.
+
+        Of those that are neither owed nor booked, `burst` at most stay missing.
+        """
         given_back, idle_at_ns, remainder, _ = state
         missing = (idle_at_ns - now_ns) * old.limit - remainder
         if missing <= 0:
             return given_back, idle_at_ns, 0, 0
+        owed = max(missing - old.burst * old.interval_ns, 0)
         # missing / old.interval units, and each of them this interval in units of 1 / limit.
-        missing = min(-(-missing * self.interval_ns // old.interval_ns), self.burst * self.interval_ns)
+        missing = min(-(-(missing - owed) * self.interval_ns // old.interval_ns), self.burst * self.interval_ns)
+        missing += min(-(-owed * self.interval_ns // old.interval_ns), LONGEST_NS * self.limit)
         if self.interval_ns % self.limit == 0:
             # TAT is a whole nanosecond, and later takes keep it so.
             missing = -(-missing // self.limit) * self.limit
@@ -97,10 +132,13 @@ class Gcra(Algorithm):
         take.
         """
         missing, moved = self._missing(state, now_ns), state[0] - taken[0]
+        if missing > self.burst * self.interval_ns and state != taken:
+            # Takes may be booked behind this one, and keep their instants.
+            return state
         back = min(units * self.interval_ns, self._missing(taken, now_ns) - moved * self.limit, missing)
         given_back = state[0] - (-back // self.limit)
         # Past the end of its word the sum of refunds would mean nothing any more.
-        if back <= 0 or moved < 0 or given_back > _WORD_MAX:
+        if back <= 0 or moved < 0 or given_back > WORD_MAX:
             return state
         return self._moved(given_back, now_ns, missing - back)
 

@@ -5,8 +5,12 @@ they weigh 1 - f, rounded down. Known as the sliding window counter, or approxim
 "How we built rate limiting capable of scaling to millions of domains", Cloudflare 2017). The first window begins with
 the take that found the bucket fresh, and they follow one another.
 
-State: the units taken in the current window, `idle_at`, the end of the current window, the units taken in the window
-before. The bucket is idle an interval after the end.
+State: the units charged to the current window, `idle_at`, the end of that window, the units of the window before. The
+bucket is idle an interval after the end. If it owes units, it is idle later: those beyond the limit belong to the next
+windows, `limit` to each.
+
+No take can be booked ahead. When its units come due depends on the takes that come before it in the same window, for
+they weigh in the next one: a later take would move a promised instant.
 
 Each window admits at most `limit` units, and exactly `limit` if demand never stops: as its end comes near, the window
 before weighs nothing. So any time of one interval, which touches two windows at most, sees at most 2 * limit units. It
@@ -20,7 +24,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ClassVar
 
-from shm_store.core.algorithms.algorithm import FRESH, Algorithm, State, Step, Within, Word
+from shm_store.core.algorithms.algorithm import FRESH, LONGEST_NS, WORD_MAX, Algorithm, State, Step, Within, Word
 
 
 class SlidingWindow(Algorithm):
@@ -34,10 +38,12 @@ class SlidingWindow(Algorithm):
     def _step(self) -> Step:
         limit, interval_ns = self.limit, self.interval_ns
 
+        retry_at, full_at, current = self._retry_at, self._full_at, self.current
+
         def step(state: State, now_ns: int, cost: int) -> tuple[bool, int, int, int, State]:
-            units, _, ends_at_ns, before = state
+            units, idle_at_ns, ends_at_ns, before = state
             if now_ns >= ends_at_ns:
-                units, ends_at_ns, before = _carried(state, interval_ns, now_ns)
+                units, idle_at_ns, ends_at_ns, before = current(state, now_ns)
             left = limit - units
             if before:
                 part_ns = ends_at_ns - now_ns
@@ -47,14 +53,8 @@ class SlidingWindow(Algorithm):
                 idle_at_ns = ends_at_ns + interval_ns
                 reset_after_ns = idle_at_ns - (interval_ns - 1) // units - now_ns
                 return True, left - cost, reset_after_ns, 0, (units, idle_at_ns, ends_at_ns, before)
-            full_at_ns = _full_at(units, ends_at_ns, before, interval_ns)
-            if cost <= limit - units:
-                # In this window, as the weight of the one before falls.
-                retry_at_ns = _falls_at(ends_at_ns, interval_ns, before, limit - units - cost)
-            else:
-                # In the next one, in which the units of this one fall.
-                retry_at_ns = _falls_at(ends_at_ns + interval_ns, interval_ns, units, limit - cost)
-            return False, left if left > 0 else 0, full_at_ns - now_ns, retry_at_ns - now_ns, state
+            window = units, idle_at_ns, ends_at_ns, before
+            return False, left if left > 0 else 0, full_at(window) - now_ns, retry_at(window, cost) - now_ns, state
 
         return step
 
@@ -76,15 +76,29 @@ class SlidingWindow(Algorithm):
 
         return Within(0, ends_at_ns, take) if ends_at_ns else None
 
+    def charge(self, state: State, now_ns: int, units: int) -> State:
+        """Return `state` with `units` charged, whether they are there or not."""
+        charged, idle_at_ns, ends_at_ns, before = self.current(state, now_ns)
+        if idle_at_ns - ends_at_ns <= self.interval_ns:
+            # A limit that was lowered may have left more, which the next window forgets.
+            charged = min(charged, self.limit)
+        return self._charged(max(min(charged + units, self._most()), charged), ends_at_ns, before)
+
     def spent(self, state: State, now_ns: int) -> int:
-        """Return the estimate."""
-        units, ends_at_ns, before = _carried(state, self.interval_ns, now_ns)
+        """Return the estimate, and what is owed."""
+        units, _, ends_at_ns, before = self.current(state, now_ns)
         return units + before * min(ends_at_ns - now_ns, self.interval_ns) // self.interval_ns
+
+    def owed(self, state: State, now_ns: int) -> int:
+        """Return the units charged to later windows."""
+        window = self.current(state, now_ns)
+        return window[0] - self.limit if self._is_owing(window) else 0
 
     def full_at(self, state: State) -> int:
         """Return the first instant at which no unit weighs any more; the windows go on beyond it."""
         units, idle_at_ns, _, before = state
-        return _full_at(units, idle_at_ns - self.interval_ns, before, self.interval_ns)
+        # Of an end before the clock's zero, the state does not tell.
+        return self._full_at(state if units else (0, idle_at_ns, idle_at_ns - self.interval_ns, before))
 
     def opened(self, units: int, now_ns: int) -> State:
         """Return a bucket whose first window begins now."""
@@ -97,9 +111,18 @@ class SlidingWindow(Algorithm):
         The estimate stays, but for rounding up, and goes on falling: quotas that take turns on a key keep no client
         out. No window ends later than one that begins now would.
         """
-        units, idle_at_ns, _, before = state
+        if state[1] - state[2] > old.interval_ns:
+            state = old.current(state, now_ns)
+        units, idle_at_ns, ends_at_ns, before = state
         if now_ns >= idle_at_ns:
             return state
+        if idle_at_ns - ends_at_ns > old.interval_ns:
+            ends_at_ns = now_ns - (-min(ends_at_ns - now_ns, old.interval_ns) * self.interval_ns // old.interval_ns)
+            # Of this window, no more is spent than the lower one of the limits.
+            return self._charged(min(units + min(self.limit - old.limit, 0), self._most()), ends_at_ns, before)
+        if idle_at_ns == ends_at_ns:
+            # A debt is paid off. Without one, a state has the units of the window before as those of its own.
+            units, before = before, 0
         left_ns = min(idle_at_ns - now_ns, 2 * old.interval_ns)
         idle_at_ns = now_ns - (-left_ns * self.interval_ns // old.interval_ns)
         # An end before the clock's zero is one that has passed, too.
@@ -110,30 +133,67 @@ class SlidingWindow(Algorithm):
 
         The windows are those of the last take: to go on to the next one would make the bucket idle a window later.
         """
+        if self._is_owing(state):
+            state = self.current(state, now_ns)
         current, idle_at_ns, ends_at_ns, before = state
         if now_ns >= idle_at_ns:
             return state
         if ends_at_ns == taken[2]:
-            return max(current - units, 0), idle_at_ns, ends_at_ns, before
-        if ends_at_ns == taken[2] + self.interval_ns:
+            left = max(current - units, 0)
+            return self._charged(left, ends_at_ns, before) if self._is_owing(state) else (left, *state[1:])
+        if ends_at_ns == taken[2] + self.interval_ns and not self._is_owing(state):
             return current, idle_at_ns, ends_at_ns, max(before - units, 0)
         return state
 
+    def current(self, state: State, now_ns: int) -> State:
+        """Return the window that contains `now_ns`; it is idle at its end if nothing is charged to it."""
+        units, idle_at_ns, ends_at_ns, before = state
+        if now_ns < ends_at_ns:
+            return state
+        if now_ns >= idle_at_ns:
+            return 0, now_ns + self.interval_ns, now_ns + self.interval_ns, 0
+        if not self._is_owing(state):
+            return 0, idle_at_ns, idle_at_ns, units
+        passed = (now_ns - ends_at_ns) // self.interval_ns
+        before = units - passed * self.limit
+        ends_at_ns += (passed + 1) * self.interval_ns
+        return max(before - self.limit, 0), idle_at_ns, ends_at_ns, min(before, self.limit)
 
-def _carried(state: State, interval_ns: int, now_ns: int) -> tuple[int, int, int]:
-    """Return the units, the end and the units before of the window that contains `now_ns`."""
-    units, idle_at_ns, ends_at_ns, before = state
-    if now_ns >= idle_at_ns:
-        return 0, now_ns + interval_ns, 0
-    if now_ns >= ends_at_ns:
-        return 0, idle_at_ns, units
-    return units, ends_at_ns, before
+    def _is_owing(self, state: State) -> bool:
+        return state[1] - state[2] > self.interval_ns
 
+    def _charged(self, units: int, ends_at_ns: int, before: int) -> State:
+        windows = max(-(-units // self.limit), 1)
+        return units, ends_at_ns + windows * self.interval_ns, ends_at_ns, before
 
-def _full_at(units: int, ends_at_ns: int, before: int, interval_ns: int) -> int:
-    if units:
-        return _falls_at(ends_at_ns + interval_ns, interval_ns, units, 0)
-    return _falls_at(ends_at_ns, interval_ns, before, 0) if before else ends_at_ns - interval_ns
+    def _most(self) -> int:
+        """Return the most units that a charge may leave: those of 100 years."""
+        return min(max(LONGEST_NS // self.interval_ns, 1) * self.limit, WORD_MAX)
+
+    def _retry_at(self, window: State, cost: int) -> int:
+        """Return when a take is allowed that the current window denies."""
+        units, _, ends_at_ns, before = window
+        limit, interval_ns = self.limit, self.interval_ns
+        if cost <= limit - units:
+            # In this window, as the weight of the one before falls.
+            return _falls_at(ends_at_ns, interval_ns, before, limit - units - cost)
+        later = 1
+        if self._is_owing(window):
+            # The first window to which few enough of them belong.
+            later = -(-(units + cost - limit) // limit)
+            before, units = min(units - (later - 1) * limit, limit), max(units - later * limit, 0)
+        else:
+            # In the next one, in which the units of this one fall.
+            before, units = units, 0
+        return _falls_at(ends_at_ns + later * interval_ns, interval_ns, before, limit - units - cost)
+
+    def _full_at(self, window: State) -> int:
+        units, idle_at_ns, ends_at_ns, before = window
+        if units:
+            # In the last window, those of the one before it fall.
+            last = (units - 1) % self.limit + 1 if self._is_owing(window) else units
+            return _falls_at(idle_at_ns, self.interval_ns, last, 0)
+        return _falls_at(ends_at_ns, self.interval_ns, before, 0) if before else ends_at_ns - self.interval_ns
 
 
 def _falls_at(ends_at_ns: int, interval_ns: int, units: int, weight: int) -> int:

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ClassVar
 
-from shm_store.core.algorithms.algorithm import Algorithm, State
 from shm_store.core.algorithms.window import Windowed
 
 
@@ -30,15 +29,10 @@ class TokenBucket(Windowed):
 
         return following
 
-    def _requoted(self, state: State, old: Algorithm, now_ns: int) -> State:
-        """Return `state` under this quota: the interval keeps its beginning, and the tokens taken in it.
+    def _moved(self, ends_at_ns: int, old_interval_ns: int, now_ns: int) -> int:
+        """Return the end of the interval, which keeps its beginning.
 
         No interval ends later than one that begins now would, even if the quotas are equal: a change that was cut
         short may have left one that does.
         """
-        units, _, ends_at_ns, _ = state
-        if not ends_at_ns:
-            return state
-        began_ns = max(ends_at_ns - old.interval_ns, 0)
-        ends_at_ns = min(began_ns, now_ns) + self.interval_ns
-        return units, ends_at_ns, ends_at_ns, 0
+        return min(max(ends_at_ns - old_interval_ns, 0), now_ns) + self.interval_ns if ends_at_ns else 0
