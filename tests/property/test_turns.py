@@ -126,7 +126,7 @@ def test_windows_hold_what_is_owed_and_booked(kind: type[Algorithm], data: st.Da
                 model.units[window] += cost
                 outstanding.append((after, window))
                 if window > now:
-                    model.booked = max(model.booked, window)
+                    model.booked, model.upto = window, model.units[window]
                     # The windows before it have nothing left.
                     for earlier in range(now, window):
                         model.units[earlier] = algorithm.limit

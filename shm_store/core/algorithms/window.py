@@ -3,9 +3,9 @@
 State: the units charged since the current window began, `idle_at`, the end of that window, and how many of the units
 were charged when the last take was booked.
 
-Units beyond the limit belong to the next windows, `limit` to each: they are owed, or booked ahead. The bucket is idle as
-many windows after the end as these units need. A lowered limit may leave more units than it allows, too. Then the bucket
-is idle at the end, and the next window begins with nothing.
+Units beyond the limit belong to the next windows, `limit` to each: they are owed, or booked ahead. The bucket is idle
+as many windows after the end as these units need. A lowered limit may leave more units than it allows, too. Then the
+bucket is idle at the end, and the next window begins with nothing.
 """
 
 from __future__ import annotations
