@@ -32,13 +32,18 @@ class Take(msgspec.Struct, frozen=True, gc=False):
     shadow: bool = False
 
 
-class Decided(msgspec.Struct):
+class _Settled(msgspec.Struct, kw_only=True):
+    short: int = 0
+
+
+class Decided(_Settled):
     """What became of one take of a reservation. A back end adds what it needs for the settlement.
 
     Attributes:
         take: The take.
         info: The answer.
         is_taken: Whether the units were taken: in shadow mode, what is denied is not, and denies nothing.
+        short: Of the units that a settlement has charged, how many were not there.
     """
 
     take: Take
@@ -46,8 +51,9 @@ class Decided(msgspec.Struct):
     is_taken: bool
 
 
-#: One take to settle: units to give back, or below zero to take besides. Of units in flight always the cost.
-Part: TypeAlias = tuple[Decided, int]
+#: One take to settle: units to give back, or below zero to charge besides; and whether those that are not there are owed.
+#: Of units in flight always the cost.
+Part: TypeAlias = tuple[Decided, int, bool]
 
 
 class Settler(Protocol):
@@ -65,7 +71,7 @@ class Settler(Protocol):
         """Return the process that calls; cheaper than the system does, where it can."""
 
     def settle(self, parts: Sequence[Part]) -> None:
-        """Settle each part at most once, whatever became of an earlier call for it.
+        """Settle each part at most once, whatever became of an earlier call for it, and set its `short`.
 
         Raises:
             StoreError: A part failed; the rest is settled. The next call does what can be repeated.

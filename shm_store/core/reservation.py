@@ -22,6 +22,7 @@ class Reservation:
     """What one `reserve` has taken; a context manager that settles it.
 
     A settlement names the units that were really used; only the first one counts. Without one the cost stands. Units
+    used beyond it that the bucket has not are owed: later takes are denied until the bucket has paid them off. Units
     in flight (`Concurrency`) end with the block, or when the program drops the reservation. The reserved units of a
     killed process stay spent, and its units in flight are free.
 
@@ -72,12 +73,17 @@ class Reservation:
         """The answer of the first take."""
         return self._decided[0].info
 
-    def commit(self, *used: int) -> None:
-        """Settle: return unused units, and take used units beyond the cost while the bucket has any.
+    def commit(self, *used: int, debt: bool = True) -> tuple[int, ...]:
+        """Settle: return unused units, and charge used units beyond the cost.
 
         Args:
             used: Units really used, 0 to 2**63 - 1, for each take in turn; none: the cost of each. Units in flight
                 always end.
+            debt: Whether units that are not there are owed, of 100 years at most; otherwise they are not charged.
+                The debt of a bucket that is gone begins a new one.
+
+        Returns:
+            For each take, how many of the charged units were not there. A later call returns the same.
 
         Raises:
             ConfigurationError: There are not as many as takes, or one is out of range. Nothing is settled.
@@ -89,16 +95,19 @@ class Reservation:
                 raise unusable("used", units, self._remedy(), int)
         if used and len(used) != len(self._decided):
             raise ConfigurationError("used", used, self._remedy())
+        if type(debt) is not bool:
+            raise unusable("debt", debt, "give True or False", bool)
         settlements = self._settlements
         if settlements is None:
-            return
+            return self._short()
         if self._parts is None and (used or self._is_in_flight):
-            self._parts = self._unused(used)
+            self._parts = self._unused(used, debt=debt)
         # A forked child has nothing of its parent's to give back.
         if self._parts and self._pid == settlements.pid():
             settlements.settle(self._parts)
         # Last: a later call, or the end of this object, finishes a settlement that an exception has cut short.
         self._settlements = None
+        return self._short()
 
     def refund(self) -> None:
         """Settle: give back all of it."""
@@ -113,7 +122,10 @@ class Reservation:
     def _is_allowed(self) -> bool:
         return all(each.info.allowed or each.take.shadow for each in self._decided)
 
-    def _unused(self, used: Sequence[int]) -> list[Part]:
+    def _short(self) -> tuple[int, ...]:
+        return tuple([each.short for each in self._decided])
+
+    def _unused(self, used: Sequence[int], *, debt: bool = True) -> list[Part]:
         parts, is_in_flight = [], self._is_in_flight
         for position, decided in enumerate(self._decided):
             take = decided.take
@@ -122,7 +134,7 @@ class Reservation:
             if is_in_flight and isinstance(take.quota, Concurrency):
                 units = take.cost
             if units and decided.is_taken:
-                parts.append((decided, units))
+                parts.append((decided, units, debt))
         return parts
 
     def _remedy(self) -> str:

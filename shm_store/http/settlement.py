@@ -45,7 +45,7 @@ class RequestReservation:
         """Set the units that the request has really used, whatever its status will be.
 
         Args:
-            used: Units, 0 to 2**63 - 1; above the policy's cost as many are taken as there are.
+            used: Units, 0 to 2**63 - 1; above the policy's cost, units that are not there are owed.
             policy: The name of the policy they are units of; None for all that have `refund`. One that has none, or
                 that does not apply to this request, is not affected.
 

@@ -116,7 +116,7 @@ def _bucket(table: Table, slot: Snapshot, bucket: Bucket, now_ns: int) -> Entry:
         limit=bucket.limit,
         interval=bucket.interval_ns / NS_PER_SECOND,
         burst=bucket.burst,
-        remaining=bucket.burst - algorithm.spent(state, now_ns),
+        remaining=max(bucket.burst - algorithm.spent(state, now_ns), 0),
         reset_after_ns=algorithm.full_at(state) - now_ns,
         override=bucket.is_override,
     )

@@ -22,7 +22,7 @@ Told: TypeAlias = tuple[bool, Count, Count, Count, Count]
 #: A cost that its bucket cannot have: which take it is, from 1, and the most units.
 TooMuch: TypeAlias = tuple[Literal["cost"], Count, Count]
 #: Of a reserved take: its answer, whether it was taken, its tag, and the bucket's state after it.
-Reserved: TypeAlias = tuple[Told, bool, str, int, int, int]
+Reserved: TypeAlias = tuple[Told, bool, str, int, int, int, int]
 Code: TypeAlias = Annotated[int, msgspec.Meta(ge=min(BY_CODE), le=max(BY_CODE))]
 #: Of units for a host: an answer, how many, and the code and the interval of what counts them.
 Issued: TypeAlias = tuple[bool, Count, Count, Count, Count, Count, Code, Count]
@@ -32,6 +32,7 @@ _too_much: Final[msgspec.msgpack.Decoder[TooMuch]] = msgspec.msgpack.Decoder(Too
 _all_told: Final[msgspec.msgpack.Decoder[list[Told]]] = msgspec.msgpack.Decoder(list[Told])
 _all_reserved: Final[msgspec.msgpack.Decoder[list[Reserved]]] = msgspec.msgpack.Decoder(list[Reserved])
 _issued: Final[msgspec.msgpack.Decoder[Issued]] = msgspec.msgpack.Decoder(Issued)
+_shorts: Final[msgspec.msgpack.Decoder[list[Count]]] = msgspec.msgpack.Decoder(list[Count])
 _pair: Final[msgspec.msgpack.Decoder[tuple[Count, Count]]] = msgspec.msgpack.Decoder(tuple[Count, Count])
 _WRONG: Final = (msgspec.MsgspecError, TypeError, ValueError)
 
@@ -69,6 +70,17 @@ def all_reserved(reply: Reply, count: int) -> list[Reserved] | TooMuch:
 def issued(reply: Reply) -> Issued | TooMuch:
     """Read the reply to an order of a host."""
     return _read(_issued, reply)
+
+
+def shorts(reply: Reply, count: int) -> list[int]:
+    """Read how many units a settlement of so many parts has charged that were not there."""
+    try:
+        found = _shorts.decode(reply)
+    except _WRONG:
+        raise NoAnswerError(reply) from None
+    if len(found) != count:
+        raise NoAnswerError(reply)
+    return found
 
 
 def pair(reply: Reply) -> tuple[int, int]:

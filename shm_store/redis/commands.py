@@ -26,7 +26,7 @@ from shm_store.redis.names import Names
 from shm_store.redis.packed import Packed, new_tag, units_of
 from shm_store.redis.scripts import Call
 from shm_store.redis.server.engine import Engine
-from shm_store.redis.terms import NS_PER_US, terms_of
+from shm_store.redis.terms import LIMIT_MAX, NS_PER_US, terms_of
 
 # A process renews its units in flight as often within the time for which they count.
 _RENEWALS: Final = 3
@@ -110,24 +110,30 @@ class Commands:
         return decided
 
     def settle(self, parts: Sequence[Part]) -> None:
-        """Return units that their buckets still miss, and take more where they are below zero; see `Settler.settle`.
+        """Return units that their buckets still miss, and charge more where they are below zero; see `Settler.settle`.
 
         A failed call is not repeated: it may have returned the units already.
         """
         names: list[bytes] = []
         told = []
-        for decided, units in parts:
+        receipts = []
+        for decided, units, debt in parts:
             receipt = _receipt(decided)
             is_flight = isinstance(receipt.take.quota, Concurrency)
             if is_flight:
                 self._heartbeat.discard(receipt.tag)
             if not receipt.is_settled:
                 receipt.is_settled = True
-                told.append((len(names) + 1, is_flight, units, receipt.tag, *receipt.state))
+                part = len(names) + 1, is_flight, max(units, -LIMIT_MAX), debt
+                told.append((*part, *terms_of(receipt.take.quota), receipt.tag, receipt.state))
                 names += self._own(receipt.take)
+                receipts.append(receipt)
         if told:
             arguments = _encode(told), self._settings(new_tag())
-            self._engine.run(Call(scripts.SETTLE, names, arguments, answers.done), again=False)
+            read = partial(answers.shorts, count=len(told))
+            shorts = self._engine.run(Call(scripts.SETTLE, names, arguments, read), again=False)
+            for receipt, short in zip(receipts, shorts, strict=True):
+                receipt.short = short
 
     def abandon(self, parts: Sequence[Part], caller: FrameType) -> bool:  # noqa: ARG002 - of the protocol
         """Return False: no garbage collector waits for a server. From now on what is in flight would end by itself."""

@@ -159,11 +159,11 @@ class Operations:
     def settle(self, parts: Sequence[Part]) -> None:
         """Settle each part once; see `Settler.settle`."""
         failed = None
-        for receipt, units in parts:
+        for receipt, units, debt in parts:
             assert isinstance(receipt, Receipt)
             try:
                 if not receipt.is_settled:
-                    self._stripes.run(receipt.found.stripe, self._settle, receipt, units)
+                    self._stripes.run(receipt.found.stripe, self._settle, receipt, units, debt)
             except StoreError as error:
                 failed = error
         if failed is not None:
@@ -173,15 +173,15 @@ class Operations:
         """Return whether a finalizer may settle: not in the middle of an operation of its thread."""
         return not any(operations(caller.f_back))
 
-    def _settle(self, hold: Hold, receipt: Receipt, units: int) -> None:
-        """Refund units of a take that its bucket still misses; if `units` is negative, charge as many as it has."""
+    def _settle(self, hold: Hold, receipt: Receipt, units: int, debt: bool) -> None:  # noqa: FBT001 - as in a `Part`
+        """Refund units of a take that its bucket still misses, or charge more; see `Part`."""
         found = receipt.found
         if receipt.is_settled:
             return
         # Before the store: an exception in between may lose units, and must not give them back twice.
         receipt.is_settled = True
         if units < 0:
-            self._charge(hold, found, -units)
+            receipt.short = self._charge(hold, found, -units, debt=debt)
             return
         first, idle_at, third, fourth, tag = _read(self._memory, found.at * WORD)
         # Another tag: the bucket was reset, evicted or given another limit, and may hold none of the take any more.
@@ -200,17 +200,29 @@ class Operations:
         if words[IN_FLIGHT_UNITS] == 0:
             words[IDLE_AT] = hold.now_ns
 
-    def _charge(self, hold: Hold, found: Found, units: int) -> None:
+    def _charge(self, hold: Hold, found: Found, units: int, *, debt: bool) -> int:
+        """Charge units, with `debt` also those that are not there; return how many are not."""
         slot = self._slots.find(found.place)
         if slot is None or self._slots.is_expired(slot, hold.now_ns):
-            return
+            counts = found.counts
+            assert isinstance(counts, Algorithm)
+            if not debt:
+                return units
+            bucket = Bucket(counts.charge(FRESH, hold.now_ns, units), *counts.quota, counts.code)
+            if slot is None:
+                self._finding.admit(hold, found.place, bucket)
+            else:
+                self.rewrite(hold, slot, bucket)
+            return max(units - counts.burst, 0)
         words = slot.words.tolist()
         # As it is stored: of one that has been idle for the minimum TTL, too, as an override may be, under this tag.
         algorithm, state = self._finding.stored(words), (words[0], words[1], words[2], words[3])
-        cost = min(units, algorithm.burst - algorithm.spent(state, hold.now_ns))
-        if cost > 0:
-            after = algorithm.step(state, hold.now_ns, cost)[-1]
+        short = max(units - max(algorithm.burst - algorithm.spent(state, hold.now_ns), 0), 0)
+        charged = units if debt else units - short
+        if charged:
+            after = algorithm.charge(state, hold.now_ns, charged)
             self._journal.advance(hold.seat, (hold.stripe,), algorithm, slot.at, state, after)
+        return short
 
     def _bucket(self, slot: Slot, now_ns: int) -> tuple[Algorithm, State]:
         """Return what counts a bucket, and its state; a fresh one if it has been idle for the minimum TTL."""

@@ -113,6 +113,8 @@ class FallbackBackend:
         """Settle where the units were taken."""
         settler, own = _settler_of(parts)
         settler.settle(own)
+        for (decided, _, _), (at_settler, _, _) in zip(parts, own, strict=True):
+            decided.short = at_settler.short
 
     def abandon(self, parts: Sequence[Part], caller: FrameType) -> bool:
         """Return what the one says that has taken."""
@@ -175,5 +177,5 @@ def _by(backend: Backend[str], takes: Sequence[Take]) -> list[Decided]:
 
 def _settler_of(parts: Sequence[Part]) -> tuple[Settler, list[Part]]:
     """Return what has taken all parts of one call, and the parts as it knows them."""
-    receipts = [(decided, units) for decided, units in parts if isinstance(decided, _Receipt)]
-    return receipts[0][0].settler, [(receipt.decided, units) for receipt, units in receipts]
+    receipts = [(decided, units, debt) for decided, units, debt in parts if isinstance(decided, _Receipt)]
+    return receipts[0][0].settler, [(receipt.decided, units, debt) for receipt, units, debt in receipts]

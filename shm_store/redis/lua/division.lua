@@ -1,6 +1,6 @@
 -- Division of products that no double holds.
 
-local EXACT, LIMB = 2 ^ 53, 2 ^ 26
+local LIMB = 2 ^ 26
 
 -- (a * b + e) / c, rounded down, and what is left: exactly, for a, e and a quotient below 2^53, and b and c below 2^52.
 local function divided(a, b, c, e)

@@ -17,12 +17,12 @@ local algorithm, terms, own = ALGORITHMS[bucket.code], bucket.terms, bucket.now
 if unspent > 0 then
   local text = redis.call("HGET", KEYS[2], host)
   if text then
-    local last, its_tag, first, idle_at, third = cmsgpack.unpack(text)
+    local last, its_tag, first, idle_at, third, fourth = cmsgpack.unpack(text)
     if last == returned then
       -- Delete the lease, so that the same units cannot come back twice.
       redis.call("HDEL", KEYS[2], host)
       if its_tag == bucket.tag then
-        bucket.state = algorithm.refund(bucket.state, terms, { first, idle_at, third }, own, unspent)
+        bucket.state = algorithm.refund(bucket.state, terms, { first, idle_at, third, fourth }, own, unspent)
       end
     end
   end
@@ -47,7 +47,7 @@ if issued > 0 then
     -- Most leases belong to hosts that are gone. Live hosts lose the right to return units of their current lease.
     redis.call("DEL", KEYS[2])
   end
-  redis.call("HSET", KEYS[2], host, cmsgpack.pack(number, bucket.tag, state[1], state[2], state[3]))
+  redis.call("HSET", KEYS[2], host, cmsgpack.pack(number, bucket.tag, unpack(state)))
   redis.call("PEXPIRE", KEYS[2], lasts_ms(bucket, min_ttl))
 end
 if answer[1] ~= "cost" then

@@ -9,16 +9,14 @@ do
   local text = redis.call("GET", KEYS[1])
   local is_plain = cost >= 1 and cost <= burst
   if text then
-    local first, idle_at, third, code_now, limit_now, interval_now, burst_now, tag_now, override, at, ahead_now =
+    local first, idle_at, third, fourth, code_now, limit_now, interval_now, burst_now, tag_now, override, at, ahead_now =
       cmsgpack.unpack(text)
-    -- As in `buckets`.
-    at, ahead_now = at or now, ahead_now or 0
     own_time = now + ahead_now
     -- A clock that has stepped back, and a bucket that may go by the clock again, are the affair of `buckets`.
     is_plain = is_plain and not override and code == code_now and limit == limit_now and interval == interval_now
       and burst == burst_now and own_time >= at and (ahead_now == 0 or idle_at > own_time)
     if idle_at + min_ttl > own_time then
-      state, own_tag, ahead = { first, idle_at, third }, tag_now or tag, ahead_now
+      state, own_tag, ahead = { first, idle_at, third, fourth }, tag_now or tag, ahead_now
     end
   end
   if is_plain then
@@ -26,7 +24,9 @@ do
     if allowed then
       redis.call(
         "SET", KEYS[1],
-        cmsgpack.pack(after[1], after[2], after[3], code, limit, interval, burst, own_tag, false, own_time, ahead),
+        cmsgpack.pack(
+          after[1], after[2], after[3], after[4], code, limit, interval, burst, own_tag, false, own_time, ahead
+        ),
         "PX", math.ceil((after[2] + min_ttl - own_time) / 1000)
       )
     end

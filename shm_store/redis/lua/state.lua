@@ -5,12 +5,17 @@
 -- instant and two intervals of 100 years fit. Limits, bursts and intervals are below 2^52. `divided` alone meets numbers
 -- that are larger. An exact instant of gcra is `idle_at` - `third` / limit.
 --
--- A state is {first, idle_at, third}. It leaves out the end of a window, which follows from `idle_at`; `third` of a
--- sliding window is the units in the window before. Terms are {limit, interval, burst}. `decide` returns whether a take
--- is allowed, what remains, the time until the bucket is full, the time until the take would be allowed, and the state
--- after it.
+-- A state has the same four words. Terms are {limit, interval, burst}. `decide` returns whether a take is allowed, what
+-- remains, the time until the bucket is full, the time until the take would be allowed, and the state after it.
 
 local fmod, min, max = math.fmod, math.min, math.max
+-- Below it a double holds every integer. And 100 years, the longest interval, and how far ahead a bucket may owe.
+local EXACT, LONGEST = 2 ^ 53, 36500 * 86400 * 1000000
+
+-- a / b, rounded down.
+local function quotient(a, b)
+  return (a - fmod(a, b)) / b
+end
 
 -- The answer to a take, which `shm_store/redis/answers.py` reads.
 local function answer_of(allowed, terms, remaining, reset_after, retry_after)
@@ -18,9 +23,6 @@ local function answer_of(allowed, terms, remaining, reset_after, retry_after)
 end
 
 local function fresh()
-  return { 0, 0, 0 }
+  return { 0, 0, 0, 0 }
 end
 
-local function is_fresh(state)
-  return state[1] == 0 and state[2] == 0 and state[3] == 0
-end

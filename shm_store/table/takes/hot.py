@@ -65,11 +65,12 @@ def bind(  # noqa: C901, PLR0915 - one closure, whose calls are what it saves
         if denied is None or cost > most:
             _mark(stripes, phase)
             return MISSED
-        if ends_ns:
-            units, retry_ns = found.word[()], ends_ns - now_ns
-            # `max` would cost 30 ns more.
-            remaining, reset_ns = most - units if units < most else 0, retry_ns
+        units = found.word[()]
+        if ends_ns and units <= most:
+            remaining, reset_ns = most - units, ends_ns - now_ns
+            retry_ns = reset_ns
         else:
+            # Not in a window; or one of which more units are charged, so that the next ones may have none.
             _, remaining, reset_ns, retry_ns, _ = found.step(_read(segment.memory, found.at * WORD), now_ns, cost)
         if not stores:
             _mark(stripes, phase)

@@ -95,7 +95,8 @@ class Known:
         if within is None:
             return
         found.stretch(within)
-        found.taken = found.after if counts.refunds_by_window else None
+        ends_ns = found.after[2]
+        found.taken = (0, ends_ns, ends_ns, 0) if counts.refunds_by_window else None
         # Only the operation needs them, and they take 300 bytes.
         found.state = found.after = FRESH
         self._note(key, found, is_counted=counts.counts_in_window)
