@@ -137,7 +137,7 @@ class Commands:
 
     def abandon(self, parts: Sequence[Part], caller: FrameType) -> bool:  # noqa: ARG002 - of the protocol
         """Return False: no garbage collector waits for a server. From now on what is in flight would end by itself."""
-        for decided, _ in parts:
+        for decided, _, _ in parts:
             self._heartbeat.discard(_receipt(decided).tag)
         return False
 
