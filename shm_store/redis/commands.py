@@ -127,13 +127,15 @@ class Commands:
                 part = len(names) + 1, is_flight, max(units, -LIMIT_MAX), debt
                 told.append((*part, *terms_of(receipt.take.quota), receipt.tag, receipt.state))
                 names += self._own(receipt.take)
+                # What the server cannot count was not there either.
+                receipt.short = max(-units - LIMIT_MAX, 0)
                 receipts.append(receipt)
         if told:
             arguments = _encode(told), self._settings(new_tag())
             read = partial(answers.shorts, count=len(told))
             shorts = self._engine.run(Call(scripts.SETTLE, names, arguments, read), again=False)
             for receipt, short in zip(receipts, shorts, strict=True):
-                receipt.short = short
+                receipt.short += short
 
     def abandon(self, parts: Sequence[Part], caller: FrameType) -> bool:  # noqa: ARG002 - of the protocol
         """Return False: no garbage collector waits for a server. From now on what is in flight would end by itself."""

@@ -39,14 +39,6 @@ def test_reservation_gives_back_what_was_not_used(store: RateLimiter) -> None:
     assert store.get("a") == (5, 4)
 
 
-def test_reservation_takes_what_was_used_beyond_it(store: RateLimiter) -> None:
-    """Used units beyond the reserved ones are taken while the bucket has any: no bucket owes units."""
-    store.reserve("a", 1).commit(3)
-    assert store.get("a") == (5, 2)
-    store.reserve("a", 1).commit(100)
-    assert store.get("a") == (5, 0)
-
-
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_reservation_that_is_given_back_whole_leaves_a_full_bucket(store: RateLimiter, algorithm: str) -> None:
     """Also for the process that took it, and remembers it since a denied take."""
@@ -72,15 +64,6 @@ def test_reservation_gives_nothing_back_to_what_follows_an_expired_bucket(
     assert store.take("a", 4, quota).remaining == 1
     reservation.refund()
     assert store.get("a") == (5, 1)
-
-
-def test_reservation_takes_nothing_of_an_expired_bucket(open_store: OpenStore, clock: FakeClock) -> None:
-    """Expired is the same as absent, swept or not."""
-    store = open_store(min_ttl="1s")
-    reservation = store.reserve("a", 1)
-    clock.advance(60)
-    reservation.commit(3)
-    assert store.take("a").remaining == 4
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)

@@ -222,6 +222,12 @@ def _reserve_two_of(quota: Quota, store: ShmStore) -> None:
     store.reserve(_key(quota), 2, quota).commit(1)
 
 
+def _owe_when_gone(store: ShmStore) -> None:
+    reservation = store.reserve("known")
+    store.reset("known")
+    reservation.commit(LIMIT + 3)
+
+
 def _hold_one(store: ShmStore) -> None:
     store.reserve("in flight", 1, AT_ONCE).refund()
 
@@ -482,6 +488,12 @@ OPERATIONS: Final[dict[str, Operation]] = {
         )
         for quota in (EACH[0], GCRA, SLIDING)
     },
+    "debt": Operation(
+        _use_two, lambda store: store.reserve("known", 1).commit(LIMIT + 3), {"known": {LIMIT - 2, LIMIT - 3, 0}}
+    ),
+    "debt of a bucket that is gone": Operation(
+        lambda world: world.store.take("known"), _owe_when_gone, {"known": {LIMIT - 1, LIMIT - 2, LIMIT, 0}}
+    ),
     "in flight": Operation(
         lambda world: world.store.take("known"), _hold_one, {"in flight": {3, 2}}, quotas={"in flight": AT_ONCE}
     ),

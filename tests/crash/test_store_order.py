@@ -378,6 +378,30 @@ def refund(world: World) -> tuple[Callable[[], object], Check]:
     return lambda: world.dying.reserve([("a", None, 3), ("b", None, 3)]).commit(1, 2), check
 
 
+def debt(quota: Quota, *, is_gone: bool = False) -> Scenario:
+    """All of what was used is charged, or nothing: for three intervals the key has what one has that owes as much."""
+
+    def scenario(world: World) -> tuple[Callable[[], object], Check]:
+        reservation = world.dying.reserve("a", 2, quota)
+        if is_gone:
+            world.hinted.reset("a")
+
+        def check() -> None:
+            charged = {12, 12 if world.done else 2 * (not is_gone)}
+            for units in charged - {0}:
+                world.hinted.reserve(f"charged {units}", 1, quota).commit(units)
+            seen = dict.fromkeys(("a", *(f"charged {units}" for units in charged)), 0)
+            for _ in range(60 * INTERVAL_S):
+                for key in seen:
+                    seen[key] += world.admitted(key, quota)
+                world.clock.advance(0.05)
+            assert seen.pop("a") in seen.values()
+
+        return lambda: reservation.commit(12 + 2 * is_gone), check
+
+    return scenario
+
+
 def reset(world: World) -> tuple[Callable[[], object], Check]:
     """A hint must not go on with a slot that others no longer find: the key's next slot is another one."""
     world.hinted.take("before")
@@ -510,6 +534,8 @@ SCENARIOS: dict[str, tuple[Scenario, int]] = {
     "first take after a set": (first_take_after_a_set, 6),
     "take_all": (take_all, 20),
     "refund": (refund, 16),
+    **{f"debt, {quota.algorithm}, {quota.limit}": (debt(quota), 5) for quota in EACH},
+    **{f"debt of a bucket that is gone, {quota.algorithm}": (debt(quota, is_gone=True), 6) for quota in EACH[:1]},
     "reset": (reset, 2),
     "sweep": (sweep, 4),
     "block": (block, 10),

@@ -147,9 +147,10 @@ class HotPath(RuleBasedStateMachine):
     @precondition(lambda self: self.reserved)
     @rule(number=st.integers(0, 9), used=st.sampled_from([0, 0, 1, 3, 9]))
     def settle(self, number: int, used: int) -> None:
-        """Give back, or take what was used besides."""
-        for reservation in self.reserved.pop(number % len(self.reserved)):
-            reservation.commit(*[used] * len(reservation.infos))
+        """Give back, or charge what was used besides."""
+        hot, slow = self.reserved.pop(number % len(self.reserved))
+        units = [used] * len(hot.infos)
+        assert hot.commit(*units) == slow.commit(*units)
 
     @rule(which=WHICH, key=KEYS, limit=st.sampled_from([2, 5, 9]), seconds=st.integers(1, 4), keep_spent=st.booleans())
     def set(self, which: int, key: str, limit: int, seconds: int, *, keep_spent: bool) -> None:

@@ -61,7 +61,8 @@ for position, call in ipairs(ARGV) do
     local allowed, remaining, reset_after, retry_after, after = book(state, terms, now, number, other[1])
     said[position] = line(allowed and 1 or 0, remaining, reset_after, retry_after, unpack(after))
   elseif n[1] == 1 then
-    said[position] = line(math.min(algorithm.spent(state, terms, now), 2^52), math.min(algorithm.owed(state, terms, now), 2^51))
+    local spent, owed = algorithm.spent(state, terms, now), algorithm.owed(state, terms, now)
+    said[position] = line(math.min(spent, 2^52), math.min(owed, 2^51))
   elseif n[1] == 2 then
     said[position] = line(unpack(algorithm.opened(number, terms, now)))
   elseif n[1] == 3 then
@@ -173,7 +174,8 @@ class Session:
             self._state = algorithm.charge(state, now, charged)
             self.call(4, now, charged, state, answer=self._state)
         elif step.what == 5:
-            self.call(1, now, 0, state, answer=(min(algorithm.spent(state, now), 2**52), min(algorithm.owed(state, now), 2**51)))
+            spent, owed = algorithm.spent(state, now), algorithm.owed(state, now)
+            self.call(1, now, 0, state, answer=(min(spent, 2**52), min(owed, 2**51)))
         elif step.what == 6:
             # Beyond the burst, too, as of a quota that was larger.
             opened = min(units * (1 + step.more % 3), LIMIT_MAX) if step.share < 8 else 0

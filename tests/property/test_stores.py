@@ -64,7 +64,7 @@ steps = st.lists(
             st.tuples(st.just("peek"), takes),
             st.tuples(st.just("take_all"), st.lists(takes, min_size=1, max_size=3), st.sets(st.integers(0, 2))),
             st.tuples(st.just("reserve"), st.lists(takes, min_size=1, max_size=3), st.sets(st.integers(0, 2))),
-            st.tuples(st.just("settle"), st.integers(0, 3), st.sampled_from((0, 1, 4, 40))),
+            st.tuples(st.just("settle"), st.integers(0, 3), st.sampled_from((0, 1, 4, 40, 10**6)), st.booleans()),
             st.tuples(st.just("get"), keys),
             st.tuples(st.just("set"), keys, st.sampled_from(TERMS), st.booleans()),
             st.tuples(st.just("reset"), keys),
@@ -112,11 +112,11 @@ class Side:
         self._held.append(reservation)
         return reservation.allowed, [self._read(answer) for answer in reservation.infos]
 
-    def _settle(self, which: int, used: int) -> object:
-        if which < len(self._held):
-            reservation = self._held[which]
-            reservation.commit(*[used] * len(reservation.infos))
-        return None
+    def _settle(self, which: int, used: int, debt: bool) -> object:  # noqa: FBT001 - drawn
+        if which >= len(self._held):
+            return None
+        reservation = self._held[which]
+        return reservation.commit(*[used] * len(reservation.infos), debt=debt)
 
     def _get(self, key: str) -> object:
         return self.store.get(key)

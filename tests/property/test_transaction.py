@@ -347,36 +347,46 @@ class Calls(RuleBasedStateMachine):
                 self.reserved.append((which, answer, [Taken(key, cost, info.allowed, self.buckets.get(key))]))
 
     @precondition(lambda self: bool(getattr(self, "reserved", ())))
-    @rule(number=st.integers(0, 9), used=st.lists(st.sampled_from([0, 0, 1, 3, 9]), min_size=5, max_size=5))
-    def settle(self, number: int, used: list[int]) -> None:
+    @rule(
+        number=st.integers(0, 9),
+        used=st.lists(st.sampled_from([0, 0, 1, 3, 9]), min_size=5, max_size=5),
+        debt=st.booleans(),
+    )
+    def settle(self, number: int, used: list[int], *, debt: bool) -> None:
         # By the clock of the store that took.
         which, reservation, parts = self.reserved.pop(number % len(self.reserved))
-        reservation.commit(*used[: len(parts)])
+        short, now = reservation.commit(*used[: len(parts)], debt=debt), self.now(which)
         if not reservation.allowed:
             return
-        now = self.now(which)
-        for part, units in zip(parts, used, strict=False):
-            if part.is_taken:
-                self.settled(part, units, now)
+        for part, units, missing in zip(parts, used, short, strict=False):
+            assert missing == (self.settled(part, units, now, debt=debt) if part.is_taken else 0)
 
-    def settled(self, part: Taken, used: int, now: int) -> None:
+    def settled(self, part: Taken, used: int, now: int, *, debt: bool) -> int:
+        """Return how many of the charged units were not there."""
         key = part.key
         if isinstance(part.thing, Flight):
             flight = self.flights.get(key)
             if flight is not None and flight.life == part.thing.life:
                 units = max(flight.units - part.cost, 0)
                 self.flights[key] = replace(flight, units=units, idle_at=flight.idle_at if units else now)
-            return
+            return 0
         bucket, more = self.buckets.get(key), used - part.cost
-        if bucket is None or part.thing is None:
-            return
+        if part.thing is None or more == 0:
+            return 0
+        if more < 0:
+            if bucket is not None and bucket.life == part.thing.life:
+                state = bucket.algorithm.refund(bucket.state, part.thing.state, now, -more)
+                self.buckets[key] = replace(bucket, state=state)
+            return 0
+        if bucket is None or not (bucket.override or not self.is_past(bucket.state[1], now)):
+            if not debt:
+                return more
+            bucket = Bucket(part.thing.algorithm)
         algorithm, state = bucket.algorithm, bucket.state
-        if more < 0 and bucket.life == part.thing.life:
-            self.buckets[key] = replace(bucket, state=algorithm.refund(state, part.thing.state, now, -more))
-        elif more > 0 and (bucket.override or not self.is_past(state[1], now)):
-            cost = min(more, algorithm.burst - algorithm.spent(state, now))
-            if cost > 0:
-                self.buckets[key] = replace(bucket, state=algorithm.step(state, now, cost)[-1])
+        short = max(more - max(algorithm.burst - algorithm.spent(state, now), 0), 0)
+        if charged := more if debt else more - short:
+            self.buckets[key] = replace(bucket, state=algorithm.charge(state, now, charged))
+        return short
 
     @rule(which=WHICH, key=KEYS)
     def get(self, which: int, key: str) -> None:
