@@ -51,7 +51,7 @@ class Decided(_Settled):
     is_taken: bool
 
 
-#: One take to settle: units to give back, or below zero to charge besides; and whether those that are not there are owed.
+#: One take to settle: units to give back, or below zero to charge besides; and whether units that are not there are owed.
 #: Of units in flight always the cost.
 Part: TypeAlias = tuple[Decided, int, bool]
 

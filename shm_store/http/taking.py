@@ -44,7 +44,7 @@ class Undecided(dict[Rule, StoreError | None]):
         log.record(error, "request answered with 503" if refused else "request let through without a limit")
 
 
-def settled(settle: Callable[[], None], log: ErrorLog) -> None:
+def settled(settle: Callable[[], object], log: ErrorLog) -> None:
     """Run a settlement, and log its failure."""
     try:
         settle()
