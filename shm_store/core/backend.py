@@ -51,8 +51,8 @@ class Decided(_Settled):
     is_taken: bool
 
 
-#: One take to settle: units to give back, or below zero to charge besides; and whether units that are not there are owed.
-#: Of units in flight always the cost.
+#: One take to settle: units to give back, or below zero to charge besides; whether what is not there is owed. Units in
+#: flight all end.
 Part: TypeAlias = tuple[Decided, int, bool]
 
 

@@ -1,4 +1,4 @@
-"""The file of a dump, format 5: its messages, their frames and their checksum.
+"""The file of a dump, format 6: its messages, their frames and their checksum.
 
     4 bytes    length of the next message, little-endian
     n bytes    a Head in msgpack
@@ -23,7 +23,7 @@ from shm_store.errors import ConfigurationError
 from shm_store.table.records.record import Block, Bucket
 from shm_store.table.segment.layout import UNKNOWN
 
-FORMAT: Final = 5
+FORMAT: Final = 6
 _LENGTH: Final = 4
 _CHECKSUM: Final = 32
 # A slot with a label of 1,024 bytes needs some 1,200.

@@ -111,7 +111,7 @@ from typing import Final, TypeAlias
 MAGIC: Final = int.from_bytes(b"shmstore", "little")
 # Left by a creator that died before it wrote MAGIC: the segment may be made anew.
 MAGIC_UNFINISHED: Final = int.from_bytes(b"unfinish", "little")
-VERSION: Final = 9
+VERSION: Final = 10
 
 WORD: Final = 8
 WORD_MAX: Final = 2**64 - 1
