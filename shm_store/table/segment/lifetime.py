@@ -122,8 +122,11 @@ def _unlink_semaphores(name: str) -> bool:
         # A process that creates the segment makes its semaphores under the registry lock of its file, too.
         if fd is not None:
             files.remove(name)
-            os.close(fd)
-    return fd is not None
+    if fd is None:
+        return False
+    # Not before: an exception within would close it a second time.
+    os.close(fd)
+    return True
 
 
 def _remove(name: str, fd: int) -> None:
