@@ -42,7 +42,7 @@ operations = st.one_of(
     st.tuples(st.just("take"), takes),
     st.tuples(st.just("take_all"), st.lists(takes, min_size=1, max_size=3), st.sets(st.integers(0, 2))),
     st.tuples(st.just("reserve"), st.lists(takes, min_size=1, max_size=3), st.sets(st.integers(0, 2))),
-    st.tuples(st.just("settle"), st.integers(0, 3), st.sampled_from((0, 1, 4))),
+    st.tuples(st.just("settle"), st.integers(0, 3), st.sampled_from((0, 1, 4, 9)), st.booleans()),
     st.tuples(st.just("get"), keys),
     st.tuples(st.just("set"), keys, st.just((LIMIT, INTERVAL, None)), st.booleans()),
     st.tuples(st.just("reset"), keys),
@@ -99,7 +99,7 @@ def passed(store: Any, clocks: Clocks) -> int:  # noqa: ANN401 - what it stores 
         text = client.get(store.backend._names.bucket("a"))
     if text is None:
         return 0
-    at, ahead = msgspec.msgpack.decode(b"\xdc\x00\x0b" + text)[-2:]
+    at, ahead = msgspec.msgpack.decode(b"\xdc\x00\x0c" + text)[-2:]
     return int(clocks.server + ahead - at)
 
 
