@@ -127,8 +127,8 @@ def record_faults(record: Record, now_ns: int) -> Iterator[str]:
         return
     elif isinstance(record, Lease) and not (record.spent <= record.most <= record.limit and record.code <= PENDING):
         yield f"I14: the lease has spent {record.spent} of {record.most}, of a limit of {record.limit}"
-    # No algorithm leaves a bucket that is idle later than two intervals and the longest debt from now.
-    if record.idle_at_ns > now_ns + 3 * INTERVAL_MAX_NS:
+    # No algorithm leaves a bucket that is idle later than an interval and the longest debt from now.
+    if record.idle_at_ns > now_ns + 2 * INTERVAL_MAX_NS:
         # Not from now: a fault counts only if it is found again, in the same words.
         yield f"I5: it is idle at {record.idle_at_ns}, too far from now"
 

@@ -230,7 +230,7 @@ def test_words_stay_words(kind: type[Algorithm], data: st.DataObject, trace: lis
             cost = max(algorithm.burst * call.quarters // 9, 1)
             state = algorithm.book(state, now_ns, cost, LONGEST_NS)[-1]
         assert all(0 <= word < 2**64 for word in state)
-        assert state[1] <= now_ns + 3 * LONGEST_NS
+        assert state[1] <= now_ns + 2 * LONGEST_NS
         assert algorithm.spent(state, state[1]) == 0
 
 

@@ -90,7 +90,7 @@ def test_file_of_the_other_tests_is_sound(target: str) -> None:
 def _other_format(data: bytes) -> bytes:
     length = int.from_bytes(data[:4], "little")
     head = msgspec.msgpack.decode(data[4 : 4 + length])
-    return _frame(msgspec.msgpack.encode(head | {"format": 4, "mode": 0o600})) + data[4 + length :]
+    return _frame(msgspec.msgpack.encode(head | {"format": 5, "mode": 0o600})) + data[4 + length :]
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def _other_format(data: bytes) -> bytes:
         (lambda data: data[:-32], "its checksum does not match"),
         (lambda data: data + b"x", "it goes on after its end"),
         (lambda data: data + data, "it goes on after its end"),
-        (_other_format, "its format is 4, not 5; load it with the release that wrote it"),
+        (_other_format, "its format is 5, not 6; load it with the release that wrote it"),
         (lambda _data: b"", "it does not begin like a dump"),
         (lambda _data: bytes(100), "it does not begin like a dump"),
         (lambda _data: b"\x01\x00\x00\x00\x91" * 100, "it does not begin like a dump"),
@@ -128,7 +128,7 @@ def test_load_of_a_message_in_another_form_makes_nothing(target: str) -> None:
     length = int.from_bytes(data[:4], "little")
     head = data[4 : 4 + length].replace(b"\xa7stripes\x01", b"\xa7stripes\xcc\x01")
     _require_refused(io.BytesIO(_signed(_frame(head) + data[4 + length : -32])), target, "it is damaged")
-    twice = b"\x8b" + data[5 : 4 + length] + b"\xa6format\x05"
+    twice = b"\x8b" + data[5 : 4 + length] + b"\xa6format\x06"
     _require_refused(io.BytesIO(_signed(_frame(twice) + data[4 + length : -32])), target, "it is damaged")
 
 
@@ -140,7 +140,7 @@ def test_load_of_a_message_in_another_form_makes_nothing(target: str) -> None:
         ({"secret": bytes(31)}, "its head describes no table"),
         ({"secret": bytes(32)}, "a slot of it is damaged"),
         ({"format": 0}, "its format is 0"),
-        ({"format": 6}, "its format is 6"),
+        ({"format": 7}, "its format is 7"),
         ({"initial_size": 0}, "initial_size is out of range"),
         ({"initial_size": 2**26 + 1}, "initial_size is out of range"),
         ({"stripes": 257}, "stripes is out of range"),

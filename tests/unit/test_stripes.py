@@ -50,7 +50,7 @@ def test_exception_of_a_signal_handler_ends_the_wait(open_store: OpenStore, erro
     store.take("a")
     semaphore = store._table.segment.semaphores[0]
     semaphore.acquire(False)
-    with _interrupted_after(0.05, error), pytest.raises(type(error)):
+    with pytest.raises(type(error)), _interrupted_after(0.05, error):
         store.take("a")
     semaphore.release()
     assert store.take("a").remaining == 3
