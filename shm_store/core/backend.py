@@ -125,6 +125,13 @@ class Backend(Settler, Backed, Protocol[K_contra]):
     def reserve(self, takes: Sequence[Take]) -> list[Decided]:
         """Do the same as `decide`, and return what a settlement needs as well."""
 
+    def book(self, take: Take, patience_ns: int) -> Decided:
+        """Do the same with one take of a quota, which may come due up to `patience_ns` later.
+
+        The answer of one that is allowed has the time until it comes due as its `retry_after_ns`. A denial that
+        promises an instant within that time is of a take that cannot be booked.
+        """
+
     def get(self, key: K_contra) -> tuple[int, int]:
         """Return (limit, remaining); (0, 0) if there is no bucket."""
 

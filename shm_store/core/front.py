@@ -133,9 +133,10 @@ class Front(Generic[K_contra]):
         self._settlements.begin()
         takes = reserved_takes(key, cost, quota, shadow, self.quota)
         if timeout is AT_ONCE:
-            decided = self.backend.reserve(takes)
-        else:
-            decided = waiting.reserve(self._reserve, takes, timeout, clock=self._clock)
+            return Reservation(self.backend.reserve(takes), self._settlements, self.backend)
+        if len(takes) == 1 and isinstance(takes[0].quota, Quota) and not takes[0].shadow:
+            return waiting.in_turn(partial(self._book, takes[0]), timeout, clock=self._clock)
+        decided = waiting.reserve(self._reserve, takes, timeout, clock=self._clock)
         return Reservation(decided, self._settlements, self.backend)
 
     @overload
@@ -155,6 +156,12 @@ class Front(Generic[K_contra]):
     ) -> RateInfo | list[RateInfo]:
         """Take units as soon as they are there; return the denial at once if that cannot be in time.
 
+        Callers that wait for one bucket are served in the order in which they came, for one unit or many, and no `take`
+        comes before them. Each takes at once, with units that come due later, and sleeps until then. An exception that
+        ends the sleep gives the turn up: its units come back, but for those that takes booked behind it leave no room
+        for. The turn of a process that is killed stays taken. A sliding window, and a key that is blocked, cannot be
+        booked: there it sleeps as long as a denial says, and tries again.
+
         Of several buckets, it takes from all of them or from none, as `take_all` does. It holds nothing while it
         waits. It sleeps until the latest instant that a denied take promises, and tries again. Callers that wait for
         several buckets are not served in the order in which they came.
@@ -173,7 +180,8 @@ class Front(Generic[K_contra]):
             ConfigurationError: The timeout is no duration; or as by `take_all`.
         """
         if isinstance(key, str):
-            return waiting.acquire(self.take, key, timeout, cost, quota, clock=self._clock)
+            book = partial(self._book, self._take(key, cost, quota))
+            return waiting.in_turn(book, timeout, clock=self._clock).info
         return waiting.acquire_all(self._decide, self._listed(key, cost, quota), timeout, clock=self._clock)
 
     @overload
@@ -201,11 +209,12 @@ class Front(Generic[K_contra]):
     ) -> RateInfo | list[RateInfo]:
         """Do the same without stopping other tasks.
 
-        Other tasks do not run while the call waits for a server. A task that is cancelled in the wait has taken
-        nothing.
+        Other tasks do not run while the call waits for a server. A task that is cancelled in the wait gives up its
+        turn.
         """
         if isinstance(key, str):
-            return await waiting.acquire_async(self.take, key, timeout, cost, quota, clock=self._clock)
+            book = partial(self._book, self._take(key, cost, quota))
+            return (await waiting.in_turn_async(book, timeout, clock=self._clock)).info
         takes = self._listed(key, cost, quota)
         return await waiting.acquire_all_async(self._decide, takes, timeout, clock=self._clock)
 
@@ -279,6 +288,10 @@ class Front(Generic[K_contra]):
         # Each try is an operation, which first repeats failed settlements: they may return units.
         self._settlements.begin()
         return self.backend.decide(takes) if takes else []
+
+    def _book(self, take: Take, patience_ns: int) -> Reservation:
+        self._settlements.begin()
+        return Reservation([self.backend.book(take, patience_ns)], self._settlements, self.backend)
 
     def _reserve(self, takes: Sequence[Take]) -> list[Decided]:
         self._settlements.begin()

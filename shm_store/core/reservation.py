@@ -10,6 +10,8 @@ from types import FrameType, TracebackType
 from typing import Self
 from weakref import WeakSet
 
+import msgspec
+
 from shm_store.core.backend import Decided, Part, Settler
 from shm_store.errors import ConfigurationError, StoreClosedError, StoreError, unusable
 from shm_store.quota import LIMIT_MAX, Concurrency, Quota
@@ -72,6 +74,12 @@ class Reservation:
     def info(self) -> RateInfo:
         """The answer of the first take."""
         return self._decided[0].info
+
+    def come_due(self) -> None:
+        """Say that the units of the first take, which was booked ahead, are there now."""
+        first = self._decided[0]
+        _, limit, remaining, reset_ns, wait_ns = msgspec.structs.astuple(first.info)
+        first.info = RateInfo(True, limit, remaining, max(reset_ns - wait_ns, 0))
 
     def commit(self, *used: int, debt: bool = True) -> tuple[int, ...]:
         """Settle: return unused units, and charge used units beyond the cost.

@@ -1,23 +1,24 @@
 """Waiting for units: sleep until the instant that a denial promises, and try again.
 
 One rule holds for all calls that wait (`_due_ns`): they return a denial at once if it promises no instant, or one after
-the deadline. A call holds nothing while it sleeps, and polls nothing.
+the deadline. A call of one bucket books its turn (`in_turn`). Any other holds nothing while it sleeps. None polls.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Final, Protocol, TypeVar, runtime_checkable
 
 from shm_store.core import loops
 from shm_store.core.backend import Decided, Take
-from shm_store.core.limiter import TakeCall
+from shm_store.core.reservation import Reservation
 from shm_store.durations import NS_PER_SECOND, Duration, to_ns
-from shm_store.errors import ConfigurationError
-from shm_store.quota import INTERVAL_MAX_NS, Concurrency, Quota
+from shm_store.errors import ConfigurationError, StoreError
+from shm_store.quota import INTERVAL_MAX_NS, Concurrency
 from shm_store.rate_info import RateInfo
 
 IS_STORE_OPERATION = True  # see `shm_store.process.unwinding`
@@ -42,48 +43,50 @@ class SleepingClock(Protocol):
         """Do the same, and let other tasks run."""
 
 
-def acquire(
-    take: TakeCall,
-    key: str,
-    timeout: Duration | None = None,
-    cost: int = 1,
-    quota: Quota | None = None,
-    *,
-    clock: Callable[[], int] = time.monotonic_ns,
-    sleep: Callable[[float], None] | None = None,
-) -> RateInfo:
-    """Take units of one bucket as soon as they are there; see `Front.acquire`.
+def in_turn(book: Callable[[int], Reservation], timeout: Duration | None, *, clock: Callable[[], int]) -> Reservation:
+    """Take from one bucket when its units are there, after all that came before.
 
-    Of several threads that wait for one unit, one gets it, and the others go on waiting. `sleep` waits for so many
-    seconds; if it is None, the clock sleeps, or `time.sleep`.
+    It takes at once, with units that come due later, and sleeps until then. Where the bucket cannot be booked, it
+    sleeps as long as the denial says, and tries again. If an exception ends the sleep, it gives its units back.
+
+    Args:
+        book: Books a take that comes due within so many nanoseconds.
+        timeout: Longest wait; None for any.
+        clock: Returns nanoseconds.
     """
     deadline_ns = _deadline_ns(timeout, clock)
     while True:
-        info = take(key, cost, quota)
-        due_ns = _due_ns(info.retry_after_ns, deadline_ns, clock)
+        reservation = book(_patience_ns(deadline_ns, clock))
+        due_ns = _turn_ns(reservation.info, deadline_ns, clock)
         if due_ns is None:
-            return info
-        _sleep_until(due_ns, clock, sleep)
+            return reservation
+        if not reservation.allowed:
+            _sleep_until(due_ns, clock)
+            continue
+        with _given_up(reservation):
+            _sleep_until(due_ns, clock)
+        return reservation
 
 
-async def acquire_async(
-    take: TakeCall,
-    key: str,
-    timeout: Duration | None = None,  # noqa: ASYNC109 - a bound on the wait, known to be too short before it begins
-    cost: int = 1,
-    quota: Quota | None = None,
+async def in_turn_async(
+    book: Callable[[int], Reservation],
+    timeout: Duration | None,  # noqa: ASYNC109 - a bound on the wait, known to be too short before it begins
     *,
-    clock: Callable[[], int] = time.monotonic_ns,
-    sleep: Callable[[float], Awaitable[object]] | None = None,
-) -> RateInfo:
-    """Do the same, and let other tasks run during the wait. A task that is cancelled in it has taken nothing."""
+    clock: Callable[[], int],
+) -> Reservation:
+    """Do the same, and let other tasks run during the wait."""
     deadline_ns = _deadline_ns(timeout, clock)
     while True:
-        info = take(key, cost, quota)
-        due_ns = _due_ns(info.retry_after_ns, deadline_ns, clock)
+        reservation = book(_patience_ns(deadline_ns, clock))
+        due_ns = _turn_ns(reservation.info, deadline_ns, clock)
         if due_ns is None:
-            return info
-        await _sleep_until_async(due_ns, clock, sleep)
+            return reservation
+        if not reservation.allowed:
+            await _sleep_until_async(due_ns, clock)
+            continue
+        with _given_up(reservation):
+            await _sleep_until_async(due_ns, clock)
+        return reservation
 
 
 def acquire_all(
@@ -171,7 +174,7 @@ def retried(
         due_ns = _due_ns(promise_ns(result), deadline_ns, clock)
         if due_ns is None:
             return result
-        _sleep_until(due_ns, clock, None)
+        _sleep_until(due_ns, clock)
 
 
 async def retried_async(
@@ -188,7 +191,7 @@ async def retried_async(
         due_ns = _due_ns(promise_ns(result), deadline_ns, clock)
         if due_ns is None:
             return result
-        await _sleep_until_async(due_ns, clock, None)
+        await _sleep_until_async(due_ns, clock)
 
 
 def timeout_ns(timeout: Duration | None) -> int | None:
@@ -201,6 +204,29 @@ def _deadline_ns(timeout: Duration | None, clock: Callable[[], int]) -> int | No
     return None if patience_ns is None else clock() + patience_ns
 
 
+def _patience_ns(deadline_ns: int | None, clock: Callable[[], int]) -> int:
+    return INTERVAL_MAX_NS if deadline_ns is None else max(deadline_ns - clock(), 0)
+
+
+def _turn_ns(info: RateInfo, deadline_ns: int | None, clock: Callable[[], int]) -> int | None:
+    """Return the instant to sleep until after a try to book; None if there is nothing to wait for."""
+    # What is booked comes due in time. The clock may have gone on since.
+    return _due_ns(info.retry_after_ns, None if info.allowed else deadline_ns, clock)
+
+
+@contextlib.contextmanager
+def _given_up(reservation: Reservation) -> Iterator[None]:
+    """Have a booked take come due at the end of a sleep, or give it back if that ends by an exception."""
+    try:
+        yield
+    except BaseException:
+        # The exception says more than that of a store, which tries again anyway.
+        with contextlib.suppress(StoreError):
+            reservation.refund()
+        raise
+    reservation.come_due()
+
+
 def _due_ns(promise_ns: int, deadline_ns: int | None, clock: Callable[[], int]) -> int | None:
     """Return the instant to sleep until; None if there is no promise, or if it is too late."""
     if not promise_ns:
@@ -209,26 +235,22 @@ def _due_ns(promise_ns: int, deadline_ns: int | None, clock: Callable[[], int]) 
     return None if deadline_ns is not None and due_ns > deadline_ns else due_ns
 
 
-def _sleep_until(due_ns: int, clock: Callable[[], int], sleep: Callable[[float], None] | None) -> None:
-    if sleep is None and isinstance(clock, SleepingClock):
+def _sleep_until(due_ns: int, clock: Callable[[], int]) -> None:
+    if isinstance(clock, SleepingClock):
         clock.sleep_until(due_ns)
         return
-    # Looked up now, not at import: gevent replaces it, under gunicorn after this module was imported.
-    sleep = sleep or time.sleep
-    # A sleep may end early, and a promise is not to be asked about before its time.
+    # A sleep may end early, and no call is to return before its time.
     while (left_ns := due_ns - clock()) > 0:
-        sleep(_nap_s(left_ns))
+        # Looked up now, not at import: gevent replaces it, under gunicorn after this module was imported.
+        time.sleep(_nap_s(left_ns))
 
 
-async def _sleep_until_async(
-    due_ns: int, clock: Callable[[], int], sleep: Callable[[float], Awaitable[object]] | None
-) -> None:
-    if sleep is None and isinstance(clock, SleepingClock):
+async def _sleep_until_async(due_ns: int, clock: Callable[[], int]) -> None:
+    if isinstance(clock, SleepingClock):
         await clock.sleep_until_async(due_ns)
         return
-    sleep = sleep or loops.sleep
     while (left_ns := due_ns - clock()) > 0:
-        await sleep(_nap_s(left_ns))
+        await loops.sleep(_nap_s(left_ns))
 
 
 def _nap_s(left_ns: int) -> float:

@@ -17,7 +17,7 @@ from shm_store.core.backend import Decided, Part, Take
 from shm_store.core.issuing import Issue, Order
 from shm_store.errors import ConfigurationError, CostError
 from shm_store.process import forks
-from shm_store.quota import Concurrency, Quota
+from shm_store.quota import INTERVAL_MAX_NS, Concurrency, Quota
 from shm_store.rate_info import RateInfo
 from shm_store.redis import answers, scripts
 from shm_store.redis.config import RedisConfig
@@ -109,6 +109,12 @@ class Commands:
             decided.append(Receipt(take, answers.info(answer), is_taken, tag, state))
         return decided
 
+    def book(self, take: Take, patience_ns: int) -> Decided:
+        """Do the same with one take, which may come due later."""
+        patience = min(patience_ns, INTERVAL_MAX_NS) // NS_PER_US
+        ((answer, is_taken, tag, *state),) = self._run([take], new_tag(), is_reserved=True, patience=patience)
+        return Receipt(take, answers.info(answer), is_taken, tag, state)
+
     def settle(self, parts: Sequence[Part]) -> None:
         """Return units that their buckets still miss, and charge more where they are below zero; see `Settler.settle`.
 
@@ -186,7 +192,15 @@ class Commands:
             raise CostError(cost, answer[2])
         return answers.info(answer)
 
-    def _run(self, takes: Sequence[Take], tag: bytes, *, is_peek: bool = False, is_reserved: bool = False) -> list[Any]:
+    def _run(
+        self,
+        takes: Sequence[Take],
+        tag: bytes,
+        *,
+        is_peek: bool = False,
+        is_reserved: bool = False,
+        patience: int | None = None,
+    ) -> list[Any]:
         keys = [take.key for take in takes]
         if len(keys) > 1 and len(self.partition(keys)) > 1:
             raise ConfigurationError("takes", keys, "in a cluster, take together only the keys of one client")
@@ -207,7 +221,7 @@ class Commands:
                     take.shadow,
                 )
             )
-        settings = self._settings(tag, is_peek=is_peek, is_reserved=is_reserved)
+        settings = self._settings(tag, is_peek, is_reserved, patience)
         read = partial(answers.all_reserved if is_reserved else answers.all_told, count=len(takes))
         answer = self._engine.run(Call(scripts.TAKE_ALL, names, (_encode(told), settings), read))
         if not isinstance(answer, list):
@@ -219,8 +233,8 @@ class Commands:
         """Return the names of what a take takes from."""
         return self._names.flight(take.key) if isinstance(take.quota, Concurrency) else (self._names.bucket(take.key),)
 
-    def _settings(self, tag: bytes, *, is_peek: bool = False, is_reserved: bool = False) -> bytes:
-        return _encode((tag.decode(), int(self._told()), self._min_ttl, self._in_flight_ttl, is_peek, is_reserved))
+    def _settings(self, tag: bytes, *more: int | None) -> bytes:
+        return _encode((tag.decode(), int(self._told()), self._min_ttl, self._in_flight_ttl, *more))
 
     def _times(self) -> tuple[bytes, bytes, bytes]:
         return self._told(), b"%d" % self._min_ttl, b"%d" % self._in_flight_ttl

@@ -109,6 +109,15 @@ class FallbackBackend:
         """Take from all buckets or from none, and return what a settlement needs: it goes to what has decided."""
         return self._tried(lambda: _by(self._shared, takes), lambda: _by(self._table, self._own(takes)))
 
+    def book(self, take: Take, patience_ns: int) -> Decided:
+        """Do the same with one take, which may come due later."""
+
+        def by(backend: Backend[str], own: Take) -> Decided:
+            decided = backend.book(own, patience_ns)
+            return _Receipt(decided.take, decided.info, decided.is_taken, backend, decided)
+
+        return self._tried(lambda: by(self._shared, take), lambda: by(self._table, self._own([take])[0]))
+
     def settle(self, parts: Sequence[Part]) -> None:
         """Settle where the units were taken."""
         settler, own = _settler_of(parts)

@@ -125,13 +125,12 @@ def test_windows_hold_what_is_owed_and_booked(kind: type[Algorithm], data: st.Da
             if allowed:
                 model.units[window] += cost
                 outstanding.append((after, window))
+                assert remaining == algorithm.limit - model.units[window]
                 if window > now:
                     model.booked, model.upto = window, model.units[window]
                     # The windows before it have nothing left.
                     for earlier in range(now, window):
                         model.units[earlier] = algorithm.limit
-                else:
-                    assert remaining == algorithm.limit - model.units[now]
             state = after
             assert now_ns + reset_ns == model.begins_at(model.last() + 1)
         there = algorithm.limit - model.units[now] if model.last() <= now else 0

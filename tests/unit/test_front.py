@@ -70,6 +70,10 @@ class Units:
             self.spent[take.key] = self.spent.get(take.key, 0) + take.cost
         return [Receipt(take, info, is_taken) for take, info in zip(takes, infos, strict=True)]
 
+    def book(self, take: Take, patience_ns: int) -> Decided:
+        assert patience_ns
+        return self.reserve([take])[0]
+
     def settle(self, parts: Sequence[Part]) -> None:
         if self.is_closed:
             raise StoreClosedError(self.name)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from shm_store import Config, ConfigurationError, CostError, Quota, RateInfo, ShmStore
-from shm_store.core.backend import Take
-from shm_store.core.waiting import acquire, acquire_async, latest_promise_ns, retried
+from shm_store.core import loops
+from shm_store.core.algorithms import ALGORITHMS
+from shm_store.core.backend import Decided, Take
+from shm_store.core.waiting import latest_promise_ns, retried
 from shm_store.testing import FakeClock
-from tests.conftest import OpenStore
 
 DAY_S = 86_400.0
 FIVE = Quota(5, "3s")
@@ -19,93 +21,166 @@ FREE = RateInfo(True, 5, 2, 0)
 
 
 class Sleeper:
-    """Sleeps on the clock of the test, the first time too short, and remembers how long."""
+    """Sleeps on the clock of the test, the first time too short, remembers how long, and runs `then`."""
 
     def __init__(self, clock: FakeClock, short_by: float = 0.0) -> None:
-        self._clock, self._short_by = clock, short_by
+        self._clock, self.short_by = clock, short_by
         self.slept: list[float] = []
+        self.then: Callable[[], object] = lambda: None
 
     def __call__(self, seconds: float) -> None:
         self.slept.append(seconds)
-        self._clock.advance(seconds - self._short_by)
-        self._short_by = 0.0
+        self._clock.advance(seconds - self.short_by)
+        self.short_by = 0.0
+        self.then()
 
 
 @pytest.fixture
-def store(open_store: OpenStore) -> ShmStore:
-    """Five units per three seconds."""
-    return open_store()
+def store(segment_name: str, clock: FakeClock) -> Iterator[ShmStore]:
+    """Five units per three seconds, by a clock that cannot sleep by itself."""
+    config = Config(limit=5, interval="3s", initial_size=8, name=segment_name)
+    with ShmStore.open(config, clock=clock.__call__) as store:
+        yield store
 
 
-def test_acquire_of_what_is_there_does_not_sleep(store: ShmStore, clock: FakeClock) -> None:
-    sleep = Sleeper(clock)
-    assert acquire(store.take, "a", clock=clock, sleep=sleep).remaining == 4
+@pytest.fixture
+def sleep(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> Sleeper:
+    """What waits sleep by, in threads and in tasks."""
+    sleeper = Sleeper(clock)
+
+    async def sleep_async(seconds: float) -> None:
+        sleeper(seconds)
+
+    monkeypatch.setattr("time.sleep", sleeper)
+    monkeypatch.setattr(loops, "sleep", sleep_async)
+    return sleeper
+
+
+Acquire = Callable[..., RateInfo]
+
+
+@pytest.fixture(params=["acquire", "acquire_async"])
+def acquire(request: pytest.FixtureRequest, store: ShmStore) -> Acquire:
+    """Acquire of the store, in a thread or in a task."""
+    if request.param == "acquire":
+        return store.acquire
+    return lambda *args: asyncio.run(store.acquire_async(*args))
+
+
+def test_acquire_of_what_is_there_does_not_sleep(acquire: Acquire, sleep: Sleeper) -> None:
+    assert acquire("a").remaining == 4
     assert sleep.slept == []
 
 
-def test_acquire_sleeps_once_until_the_promised_instant(store: ShmStore, clock: FakeClock) -> None:
-    """Not before it, not in pieces."""
-    sleep = Sleeper(clock)
-    store.take("a", 5)
+def test_acquire_sleeps_once_until_the_promised_instant(
+    acquire: Acquire, store: ShmStore, clock: FakeClock, sleep: Sleeper
+) -> None:
+    """Not before it, not in pieces; and after one take, which was allowed."""
+    store.take("a", 3)
     clock.advance(1)
-    assert acquire(store.take, "a", clock=clock, sleep=sleep).allowed
+    assert acquire("a", None, 4) == RateInfo(True, 5, 1, 3 * 10**9)
     assert sleep.slept == [2.0]
-    assert store.stats().denied == 1
+    assert (store.stats().allowed, store.stats().denied) == (2, 0)
 
 
 @pytest.mark.parametrize(("timeout", "allowed"), [(0, False), (1.999999999, False), (2, True), ("2s", True)])
-def test_acquire_tells_at_once_that_it_cannot_be_in_time(
+def test_acquire_tells_at_once_that_it_cannot_be_in_time(  # noqa: PLR0917
+    acquire: Acquire,
     store: ShmStore,
     clock: FakeClock,
+    sleep: Sleeper,
     timeout: float | str,
     allowed: bool,  # noqa: FBT001 - what is expected
 ) -> None:
-    """The denial, without a sleep, where the promised instant lies beyond the timeout."""
-    sleep = Sleeper(clock)
+    """The denial, without a sleep, where the promised instant lies beyond the timeout; it has booked nothing."""
     store.take("a", 5)
     clock.advance(1)
-    info = acquire(store.take, "a", timeout, clock=clock, sleep=sleep)
+    info = acquire("a", timeout)
     assert info.allowed is allowed
     assert sleep.slept == ([2.0] if allowed else [])
     assert info.retry_after == (0.0 if allowed else 2.0)
+    clock.advance(0 if allowed else 2)
+    assert store.take("a").remaining == (3 if allowed else 4)
 
 
-def test_acquire_sleeps_on_if_it_wakes_early(store: ShmStore, clock: FakeClock) -> None:
-    """No take is made before the promised instant."""
-    sleep = Sleeper(clock, short_by=1.5)
+def test_acquire_sleeps_on_if_it_wakes_early(acquire: Acquire, store: ShmStore, sleep: Sleeper) -> None:
+    """No call returns before the promised instant."""
+    sleep.short_by = 1.5
     store.take("a", 5)
-    assert acquire(store.take, "a", clock=clock, sleep=sleep).allowed
+    assert acquire("a").allowed
     assert sleep.slept == [3.0, 1.5]
-    assert store.stats().denied == 1
 
 
-def test_acquire_waits_on_if_another_was_faster(store: ShmStore, clock: FakeClock) -> None:
-    """Each time until the new promise; and gives up when that one is too late."""
-    store.take("a", 5)
-    slept: list[float] = []
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_acquire_waits_on_if_another_was_faster(
+    acquire: Acquire, store: ShmStore, clock: FakeClock, sleep: Sleeper, algorithm: str
+) -> None:
+    """Only of a bucket that cannot be booked; it gives up when the next promise is too late."""
+    quota = Quota(5, "3s", algorithm=algorithm)
+    store.take("a", 5, quota)
 
-    def sleep(seconds: float) -> None:
-        slept.append(seconds)
-        clock.advance(seconds)
-        store.take("a", 5)
+    def take_all() -> None:
+        while store.take("a", 1, quota).allowed:
+            pass
 
-    assert not acquire(store.take, "a", 7, clock=clock, sleep=sleep).allowed
-    assert slept == [3.0, 3.0]
+    sleep.then = take_all
+    info = acquire("a", 3, 1, quota)
+    assert info.allowed is ALGORITHMS[algorithm].books
+    assert bool(clock()) is (sum(sleep.slept) <= 3)
 
 
-def test_acquire_sleeps_for_a_day_at_most(open_store: OpenStore, clock: FakeClock) -> None:
+def test_acquire_sleeps_for_a_day_at_most(acquire: Acquire, store: ShmStore, sleep: Sleeper) -> None:
     """And on and on, so that no wait is too long for the platform's sleep."""
-    store, sleep = open_store(), Sleeper(clock)
     quarter = Quota(1, 90 * DAY_S)
     store.take("a", 1, quarter)
-    assert acquire(store.take, "a", None, 1, quarter, clock=clock, sleep=sleep).allowed
+    assert acquire("a", None, 1, quarter).allowed
     assert sleep.slept == [DAY_S] * 90
 
 
-def test_acquire_without_a_promise_returns_the_denial(clock: FakeClock) -> None:
+def test_acquire_without_a_promise_returns_the_denial(acquire: Acquire, store: ShmStore, sleep: Sleeper) -> None:
     """Without a known instant there is nothing to wait for."""
-    denied = RateInfo(False, 3, 0, 0, 0)
-    assert acquire(lambda *_: denied, "a", clock=clock, sleep=Sleeper(clock)) is denied
+    with pytest.MonkeyPatch.context() as patch:
+        denied = Decided(Take("a", FIVE), RateInfo(False, 3, 0, 0, 0), False)
+        patch.setattr(store.backend, "book", lambda *_: denied)
+        assert acquire("a") is denied.info
+    assert sleep.slept == []
+
+
+def test_acquire_waits_for_the_end_of_a_block(acquire: Acquire, store: ShmStore, sleep: Sleeper) -> None:
+    """A key that is blocked cannot be booked."""
+    store.block("a", 7)
+    assert acquire("a").remaining == 4
+    assert sleep.slept == [7.0]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, StopIteration, asyncio.CancelledError])
+def test_acquire_that_is_interrupted_gives_its_turn_up(
+    store: ShmStore, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    """Any exception of a signal handler ends the wait; nothing was taken."""
+    store.take("a", 5)
+
+    def sleep(_seconds: float) -> None:
+        raise error
+
+    monkeypatch.setattr("time.sleep", sleep)
+    with pytest.raises(error):
+        store.acquire("a", None, 2)
+    clock.advance(3)
+    assert store.take("a").remaining == 4
+
+
+def test_reservation_waits_in_turn(store: ShmStore, clock: FakeClock, sleep: Sleeper) -> None:
+    """It is settled as any other, in the window for which it was booked."""
+    store.take("a", 5)
+    reservation = store.reserve("a", 3, timeout="3s")
+    assert (reservation.info, sleep.slept) == (RateInfo(True, 5, 2, 3 * 10**9), [3.0])
+    reservation.commit(1)
+    assert store.get("a") == (5, 4)
+    assert not store.reserve("a", 5, timeout="2s").allowed
+    assert store.get("a") == (5, 4)
+    clock.advance(1)
+    assert store.reserve("a", 4, timeout=0).allowed
 
 
 def test_retried_waits_for_each_new_promise(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,20 +223,6 @@ def test_latest_promise_is_that_of_the_denied_takes(takes: list[Take], infos: li
     assert latest_promise_ns(takes, infos) == promise_ns
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, StopIteration])
-def test_acquire_lets_an_exception_through(store: ShmStore, clock: FakeClock, error: type[BaseException]) -> None:
-    """Any exception of a signal handler ends the wait, and nothing was taken."""
-    store.take("a", 5)
-
-    def sleep(_seconds: float) -> None:
-        raise error
-
-    with pytest.raises(error):
-        acquire(store.take, "a", clock=clock, sleep=sleep)
-    clock.advance(3)
-    assert store.take("a").remaining == 4
-
-
 @pytest.mark.parametrize("timeout", [-1, "soon", True, float("nan")])
 def test_acquire_refuses_a_timeout_that_is_none(store: ShmStore, timeout: float | str) -> None:
     with pytest.raises(ConfigurationError) as caught:
@@ -173,17 +234,6 @@ def test_acquire_refuses_a_timeout_that_is_none(store: ShmStore, timeout: float 
 def test_acquire_of_more_than_there_ever_is_raises(store: ShmStore) -> None:
     with pytest.raises(CostError):
         store.acquire("a", None, 6)
-
-
-def test_store_waits_by_its_own_clock(segment_name: str, clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that cannot sleep by itself: once, until the instant at which by that clock the units are there."""
-    sleep = Sleeper(clock)
-    monkeypatch.setattr("time.sleep", sleep)
-    config = Config(limit=5, interval="3s", initial_size=8, name=segment_name)
-    with ShmStore.open(config, clock=clock.__call__) as store:
-        store.take("a", 5)
-        assert store.acquire("a", "3s").allowed
-    assert sleep.slept == [3]
 
 
 def test_acquire_for_real(segment_name: str) -> None:
@@ -216,35 +266,6 @@ def test_acquire_async_lets_others_run(segment_name: str) -> None:
         assert all(info.allowed for info in infos)
         assert time.monotonic_ns() - start >= 3 * 50_000_000
         assert store.get("a") == (1, 0)
-        assert store.stats().allowed == 21
-
-
-def test_acquire_async_tells_at_once_that_it_cannot_be_in_time(store: ShmStore) -> None:
-    store.take("a", 5)
-    info = asyncio.run(store.acquire_async("a", 2.9))
-    assert (info.allowed, info.retry_after) == (False, 3.0)
-
-
-def test_acquire_async_sleeps_as_acquire_does(store: ShmStore, clock: FakeClock) -> None:
-    """Until the promised instant, on if it wakes early, and for all of its units."""
-    sleeper = Sleeper(clock, short_by=1.5)
-
-    async def sleep(seconds: float) -> None:
-        sleeper(seconds)
-
-    store.take("a", 3)
-    info = asyncio.run(acquire_async(store.take, "a", 3, 4, clock=clock, sleep=sleep))
-    assert (info.allowed, info.remaining) == (True, 1)
-    assert sleeper.slept == [3.0, 1.5]
-    assert store.stats().denied == 1
-
-
-def test_acquire_async_sleeps_for_a_day_at_most(store: ShmStore, clock: FakeClock) -> None:
-    sleeper, month = Sleeper(clock), Quota(1, 30 * DAY_S)
-
-    async def sleep(seconds: float) -> None:
-        sleeper(seconds)
-
-    store.take("a", 1, month)
-    assert asyncio.run(acquire_async(store.take, "a", None, 1, month, clock=clock, sleep=sleep)).allowed
-    assert sleeper.slept == [DAY_S] * 30
+        # One was booked, and is as if it had never been.
+        assert store.stats().allowed == 22
+        assert store.peek("a", 1, Quota(1, "1h")).retry_after < 3_600

@@ -157,8 +157,8 @@ class Algorithm(ABC):
         """Decide a take that may come due up to `patience_ns` later; one that cannot be booked is decided by `step`.
 
         Returns:
-            The decision. Of a take that is allowed, `retry_after_ns` is the time until it comes due, 0 for now. A take
-            that comes due too late is denied, with the same time.
+            The decision. Of a take that is allowed, `retry_after_ns` is the time until it comes due, 0 for now, and
+            `remaining` counts the units left then. A take that comes due too late is denied, with the same time.
         """
         del patience_ns
         return self.step(state, now_ns, cost)

@@ -80,13 +80,13 @@ class Windowed(Algorithm):
         if wait_ns == 0 or wait_ns > patience_ns:
             return decision
         units, idle_at_ns, ends_at_ns, _ = self.current(state, now_ns)
-        window = (now_ns + wait_ns - ends_at_ns) // self.interval_ns + 1
+        begin = ((now_ns + wait_ns - ends_at_ns) // self.interval_ns + 1) * self.limit
         # The first take of its window forfeits what those before it have left.
-        units = max(units if idle_at_ns > ends_at_ns else 0, window * self.limit) + cost
+        units = max(units if idle_at_ns > ends_at_ns else 0, begin) + cost
         if units > self._most():
             return decision
         after = self._charged(units, ends_at_ns, units)
-        return True, 0, after[1] - now_ns, wait_ns, after
+        return True, begin + self.limit - units, after[1] - now_ns, wait_ns, after
 
     def charge(self, state: State, now_ns: int, units: int) -> State:
         """Return `state` with `units` charged, whether they are there or not."""

@@ -70,10 +70,13 @@ local function new_bucket(name, code, terms, now)
   return bucket
 end
 
--- Returns as an algorithm does: whether the take is allowed, what remains, two waits by the server's clock, and the state.
-local function decide(bucket, cost)
+-- Returns as an algorithm does: whether the take is allowed, what remains, two waits by the server's clock, and the state. With
+-- a patience it may come due so much later.
+local function decide(bucket, cost, patience)
+  local algorithm = ALGORITHMS[bucket.code]
+  local books = patience and algorithm.book or algorithm.decide
   local allowed, remaining, reset_after, retry_after, after =
-    ALGORITHMS[bucket.code].decide(bucket.state, bucket.terms, bucket.now, cost)
+    books(bucket.state, bucket.terms, bucket.now, cost, patience and patience - bucket.lag)
   return allowed, remaining, reset_after + bucket.lag, retry_after > 0 and retry_after + bucket.lag or 0, after
 end
 

@@ -13,8 +13,8 @@ local function decide_flight(flight, limit, cost)
   return answer_of(true, terms, left, 0, 0)
 end
 
-local function decide_bucket(bucket, cost)
-  local allowed, remaining, reset_after, retry_after, after = decide(bucket, cost)
+local function decide_bucket(bucket, cost, patience)
+  local allowed, remaining, reset_after, retry_after, after = decide(bucket, cost, patience)
   bucket.state = after
   return answer_of(allowed, bucket.terms, remaining, reset_after, retry_after)
 end
@@ -88,7 +88,7 @@ local function take_all(takes, call)
     if cost < 1 or cost > capacity then
       return { "cost", position, capacity }
     end
-    answers[position] = is_flight and decide_flight(account, capacity, cost) or decide_bucket(account, cost)
+    answers[position] = is_flight and decide_flight(account, capacity, cost) or decide_bucket(account, cost, call.patience)
     states[position] = account.state
     violated = violated or not answers[position][1] and not take[8]
   end

@@ -6,4 +6,5 @@ return cmsgpack.pack(take_all(cmsgpack.unpack(ARGV[1]), {
   in_flight_ttl = settings[4],
   is_peek = settings[5],
   is_reserved = settings[6],
+  patience = settings[7],
 }))

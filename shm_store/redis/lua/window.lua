@@ -46,7 +46,7 @@ local function windowed(following, moved)
       local units = max(window[2] > window[3] and window[1] or 0, begin) + cost
       if units <= most(terms) then
         after = charged(units, window[3], units, terms)
-        return true, 0, after[2] - now, wait, after
+        return true, begin + terms[1] - units, after[2] - now, wait, after
       end
     end
     return allowed, remaining, reset_after, wait, after

@@ -69,6 +69,7 @@ class Transaction:
         stores: bool = True,
         afters: list[State] | None = None,
         dead: Collection[Owner] | None = None,
+        patience_ns: int = 0,
     ) -> tuple[list[RateInfo], bool, list[Found]]:
         """Decide on takes together, and take all or nothing.
 
@@ -79,6 +80,7 @@ class Transaction:
             stores: Whether units are taken; else it only answers what a take would.
             afters: Gets the state of each take's bucket after all of them.
             dead: The dead processes this one knows of; None before it has looked.
+            patience_ns: How much later than now a take may come due; of one take alone.
 
         Returns:
             The answer of each take; whether one that is not in shadow mode was denied, so that nothing was taken; and
@@ -136,6 +138,7 @@ class Transaction:
                     and states is None
                     and type(cost) is int
                     and cost > 0
+                    and not patience_ns
                 ):
                     # Called by a name of its own: as an attribute it would cost 30 ns more.
                     within = found.within
@@ -154,7 +157,9 @@ class Transaction:
                         if len(infos) <= enforced:
                             is_denied = True
                         continue
-                info = self._decided(founds, len(infos), cost, now_ns, states, log, rare, enforced, dead, stores)
+                info = self._decided(
+                    founds, len(infos), cost, now_ns, states, log, rare, enforced, dead, stores, patience_ns
+                )
                 infos.append(info)
                 if not info.allowed and len(infos) <= enforced:
                     is_denied = True
@@ -174,7 +179,7 @@ class Transaction:
                     if len(log) == 2:
                         # One word is one store: there is no half of it.
                         self._words[log[0]] = log[1]
-                    elif log and len(founds) == 1:
+                    elif log and len(founds) == 1 and not patience_ns:
                         self._store(seat, order, founds[0], log)
                     elif log:
                         self._journal.write(seat, order, log)
@@ -205,7 +210,7 @@ class Transaction:
             del seat
             gone = {owner for owner in doubtful if not identity.is_alive(*owner)}
             founds[:] = [Found(found.key, found.asked) for found in founds]
-            return self.run(founds, costs, shadows, stores=stores, afters=afters, dead=gone)
+            return self.run(founds, costs, shadows, stores=stores, afters=afters, dead=gone, patience_ns=patience_ns)
         return infos, is_denied, rare
 
     def _decided(  # noqa: C901, PLR0912, PLR0917 - what `run` knows; an object for it would cost every take
@@ -220,6 +225,7 @@ class Transaction:
         enforced: int,
         dead: Collection[Owner] | None,
         stores: bool,  # noqa: FBT001 - as above
+        patience_ns: int,
     ) -> RateInfo:
         """Decide a take that no hint decides: its hint does not hold, its cost is wrong, or its key comes twice."""
         found = founds[position]
@@ -236,7 +242,11 @@ class Transaction:
             state = states.get(found.at, state)
         if type(cost) is not int or cost < 1 or cost > found.most:
             raise unusable_cost(cost, found.most, position)
-        is_allowed, remaining, reset_ns, retry_ns, after = found.step(state, now_ns, cost)
+        if patience_ns and isinstance(found.counts, Algorithm):
+            decision = found.counts.book(state, now_ns, cost, patience_ns)
+        else:
+            decision = found.step(state, now_ns, cost)
+        is_allowed, remaining, reset_ns, retry_ns, after = decision
         if is_allowed and found.victim is not None and stores and len(founds) == 1:
             # Alone, it needs no log: its slot is vacant until the last store.
             assert found.counts is not None
