@@ -45,7 +45,7 @@ def test_thread_sleeps_until_the_promised_instant(open_store: OpenStore, clock: 
 
 
 def test_coroutines_sleep_until_the_promised_instant(open_store: OpenStore, clock: FakeClock) -> None:
-    """Those that get no unit then sleep on until the next one."""
+    """Each has a turn of its own, and wakes once."""
     store, quota, began_ns = open_store(), Quota(1, INTERVAL_S), clock()
     served: list[int] = []
 
@@ -55,11 +55,11 @@ def test_coroutines_sleep_until_the_promised_instant(open_store: OpenStore, cloc
 
     async def run() -> None:
         tasks = [asyncio.create_task(wait()) for _ in range(WAITERS + 1)]
-        for left in range(WAITERS, 0, -1):
-            await clock.wait_for_sleepers_async(left)
-            clock.advance_to(clock.sleepers()[0])
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            tasks = [task for task in tasks if task not in done]
+        await clock.wait_for_sleepers_async(WAITERS)
+        promised = clock.sleepers()
+        for instant_ns in promised:
+            clock.advance_to(instant_ns)
+            await asyncio.wait_for(tasks[promised.index(instant_ns) + 1], 10)
         await asyncio.gather(*tasks)
 
     asyncio.run(run())

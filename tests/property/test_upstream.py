@@ -29,7 +29,7 @@ FORMS: Final = [
 IDLE_NS: Final = st.one_of(st.just(0), st.integers(0, NS_PER_SECOND), st.integers(0, 5 * NS_PER_SECOND))
 # More than the limit, and not so many that one waits for longer than the README's timeout.
 CALLERS: Final = 25
-keeps_the_fixtures: Final = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+keeps_the_fixtures: Final = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture
