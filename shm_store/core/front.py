@@ -113,7 +113,8 @@ class Front(Generic[K_contra]):
     ) -> Reservation:
         """Take from one bucket, or from several as `take_all` does, what may be given back in part.
 
-        With a timeout it waits as `acquire` does. A reservation that cannot be allowed in time is denied at once.
+        With a timeout it waits as `acquire` of several buckets does: no booked turn could use units that come back. A
+        reservation that cannot be allowed in time is denied at once.
 
         Args:
             key: A key; or takes as for `take_all`, whose quotas may be `Concurrency` limits.
@@ -133,10 +134,9 @@ class Front(Generic[K_contra]):
         self._settlements.begin()
         takes = reserved_takes(key, cost, quota, shadow, self.quota)
         if timeout is AT_ONCE:
-            return Reservation(self.backend.reserve(takes), self._settlements, self.backend)
-        if len(takes) == 1 and isinstance(takes[0].quota, Quota) and not takes[0].shadow:
-            return waiting.in_turn(partial(self._book, takes[0]), timeout, clock=self._clock)
-        decided = waiting.reserve(self._reserve, takes, timeout, clock=self._clock)
+            decided = self.backend.reserve(takes)
+        else:
+            decided = waiting.reserve(self._reserve, takes, timeout, clock=self._clock)
         return Reservation(decided, self._settlements, self.backend)
 
     @overload
@@ -157,14 +157,12 @@ class Front(Generic[K_contra]):
         """Take units as soon as they are there; return the denial at once if that cannot be in time.
 
         Callers that wait for one bucket are served in the order in which they came, for one unit or many, and no `take`
-        comes before them. Each takes at once, with units that come due later, and sleeps until then. An exception that
-        ends the sleep gives the turn up: its units come back, but for those that takes booked behind it leave no room
-        for. The turn of a process that is killed stays taken. A sliding window, and a key that is blocked, cannot be
-        booked: there it sleeps as long as a denial says, and tries again.
+        comes before them. Each takes units at once that come due later, and sleeps until then. An exception in the sleep
+        gives them back if no later turn is booked. The turn of a killed process stays taken. A sliding window and a
+        blocked key cannot be booked: the call sleeps as long as a denial says, and tries again.
 
-        Of several buckets, it takes from all of them or from none, as `take_all` does. It holds nothing while it
-        waits. It sleeps until the latest instant that a denied take promises, and tries again. Callers that wait for
-        several buckets are not served in the order in which they came.
+        Of several buckets, it takes from all of them or from none, as `take_all` does. It sleeps until the latest instant
+        that a denied take promises, and tries again. So these callers are not served in the order in which they came.
 
         Args:
             key: A key; or takes as for `take_all`.
@@ -209,8 +207,8 @@ class Front(Generic[K_contra]):
     ) -> RateInfo | list[RateInfo]:
         """Do the same without stopping other tasks.
 
-        Other tasks do not run while the call waits for a server. A task that is cancelled in the wait gives up its
-        turn.
+        Other tasks do not run while the call waits for a server. A task that is cancelled in the wait leaves
+        its turn.
         """
         if isinstance(key, str):
             book = partial(self._book, self._take(key, cost, quota))
@@ -280,7 +278,6 @@ class Front(Generic[K_contra]):
         return take_of(key, cost, self.quota if quota is None else quota)
 
     def _listed(self, key: Sequence[KeyTake], cost: int, quota: Quota | None) -> list[Take]:
-        self._settlements.begin()
         require_takes(key, cost, quota)
         return checked_takes(key, (), self.quota, QUOTAS)
 

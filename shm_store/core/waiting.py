@@ -210,7 +210,7 @@ def _patience_ns(deadline_ns: int | None, clock: Callable[[], int]) -> int:
 
 def _turn_ns(info: RateInfo, deadline_ns: int | None, clock: Callable[[], int]) -> int | None:
     """Return the instant to sleep until after a try to book; None if there is nothing to wait for."""
-    # What is booked comes due in time. The clock may have gone on since.
+    # A booked take comes due in time, even if the clock has gone on since.
     return _due_ns(info.retry_after_ns, None if info.allowed else deadline_ns, clock)
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from unittest import mock
 
 from shm_store import Concurrency, Config, Quota, RateInfo, Reservation, ShmStore
+from shm_store.core.backend import Take
 from shm_store.operate import audit
 from shm_store.table.leases import UNITS, Lease
 from shm_store.testing import FakeClock
@@ -220,6 +221,10 @@ def _reserve_and_settle(store: ShmStore) -> None:
 
 def _reserve_two_of(quota: Quota, store: ShmStore) -> None:
     store.reserve(_key(quota), 2, quota).commit(1)
+
+
+def _book_and_give_up(store: ShmStore) -> None:
+    store.backend.settle([(store.backend.book(Take("known", store.quota, LIMIT), 10**15), LIMIT, True)])
 
 
 def _owe_when_gone(store: ShmStore) -> None:
@@ -488,6 +493,12 @@ OPERATIONS: Final[dict[str, Operation]] = {
         )
         for quota in (EACH[0], GCRA, SLIDING)
     },
+    "turn": Operation(
+        _use_two,
+        lambda store: store.backend.book(Take("known", store.quota, LIMIT), 10**15),
+        {"known": {LIMIT - 2, 0}},
+    ),
+    "turn that is given up": Operation(_use_two, _book_and_give_up, {"known": {LIMIT - 2, 0}}),
     "debt": Operation(
         _use_two, lambda store: store.reserve("known", 1).commit(LIMIT + 3), {"known": {LIMIT - 2, LIMIT - 3, 0}}
     ),

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from shm_store import Config, Quota, ShmStore
+from shm_store.core.backend import Take
 from shm_store.table.segment.files import remove
 from shm_store.testing import FakeClock
 from tests.apart import open_apart
@@ -402,6 +403,39 @@ def debt(quota: Quota, *, is_gone: bool = False) -> Scenario:
     return scenario
 
 
+def turn(quota: Quota, *, is_given_up: bool = False) -> Scenario:
+    """A turn is booked, or it is not; it is given up, or it stays taken."""
+    five = Take("a", quota, LIMIT)
+
+    def scenario(world: World) -> tuple[Callable[[], object], Check]:
+        world.hinted.take("a", 2, quota)
+        booked = world.dying.backend.book(five, 10**15) if is_given_up else None
+
+        def check() -> None:
+            # Nothing, the booking, or its settlement as well.
+            steps = {1 + is_given_up} if world.done else {is_given_up, 1 + is_given_up}
+            for done in steps:
+                world.hinted.take(f"{done} done", 2, quota)
+                if done:
+                    receipt = world.hinted.backend.book(Take(f"{done} done", quota, LIMIT), 10**15)
+                    world.hinted.backend.settle([(receipt, LIMIT, True)][: done - 1])
+            seen = dict.fromkeys(("a", *(f"{done} done" for done in steps)), 0)
+            for _ in range(60 * INTERVAL_S):
+                for key in seen:
+                    seen[key] += world.admitted(key, quota)
+                world.clock.advance(0.05)
+            assert seen.pop("a") in seen.values()
+
+        def operation() -> object:
+            if booked is None:
+                return world.dying.backend.book(five, 10**15)
+            return world.dying.backend.settle([(booked, LIMIT, True)])
+
+        return operation, check
+
+    return scenario
+
+
 def reset(world: World) -> tuple[Callable[[], object], Check]:
     """A hint must not go on with a slot that others no longer find: the key's next slot is another one."""
     world.hinted.take("before")
@@ -535,6 +569,8 @@ SCENARIOS: dict[str, tuple[Scenario, int]] = {
     "take_all": (take_all, 20),
     "refund": (refund, 16),
     **{f"debt, {quota.algorithm}, {quota.limit}": (debt(quota), 5) for quota in EACH},
+    **{f"turn, {quota.algorithm}, {quota.limit}": (turn(quota), 5) for quota in EACH[:-1]},
+    **{f"turn that is given up, {quota.algorithm}": (turn(quota, is_given_up=True), 5) for quota in EACH[:-1]},
     **{f"debt of a bucket that is gone, {quota.algorithm}": (debt(quota, is_gone=True), 6) for quota in EACH[:1]},
     "reset": (reset, 2),
     "sweep": (sweep, 4),

@@ -170,19 +170,6 @@ def test_acquire_that_is_interrupted_gives_its_turn_up(
     assert store.take("a").remaining == 4
 
 
-def test_reservation_waits_in_turn(store: ShmStore, clock: FakeClock, sleep: Sleeper) -> None:
-    """It is settled as any other, in the window for which it was booked."""
-    store.take("a", 5)
-    reservation = store.reserve("a", 3, timeout="3s")
-    assert (reservation.info, sleep.slept) == (RateInfo(True, 5, 2, 3 * 10**9), [3.0])
-    reservation.commit(1)
-    assert store.get("a") == (5, 4)
-    assert not store.reserve("a", 5, timeout="2s").allowed
-    assert store.get("a") == (5, 4)
-    clock.advance(1)
-    assert store.reserve("a", 4, timeout=0).allowed
-
-
 def test_retried_waits_for_each_new_promise(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
     """Until one is after the deadline, which no promise moves."""
     sleep = Sleeper(clock, short_by=0.5)

@@ -165,7 +165,10 @@ class Algorithm(ABC):
 
     @abstractmethod
     def charge(self, state: State, now_ns: int, units: int) -> State:
-        """Return `state` with units charged that were used already. What is not there is owed, of 100 years at most."""
+        """Return `state` with units charged that were used already, whether they are there or not.
+
+        It owes the units of at most 100 years.
+        """
 
     @abstractmethod
     def spent(self, state: State, now_ns: int) -> int:

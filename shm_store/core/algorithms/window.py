@@ -30,7 +30,7 @@ from shm_store.core.algorithms.algorithm import (
 class Windowed(Algorithm):
     """`limit` units in each window. An instant before its end is inside the window, however early it is.
 
-    A booked take is charged to one window as a whole. What the window before still had is forfeited.
+    A booked take is charged to one window as a whole. The window before forfeits the units that it still had.
     """
 
     books: ClassVar[bool] = True

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from typing import Final
 
 from shm_store.core.algorithms import FRESH, Algorithm, State
@@ -154,15 +155,12 @@ class Transaction:
                         state = _read_state(memory, found.at * WORD)
                         _, remaining, reset_ns, retry_ns, _ = found.step(state, now_ns, cost)
                         infos.append(RateInfo(False, found.most, remaining, reset_ns, retry_ns))
-                        if len(infos) <= enforced:
-                            is_denied = True
+                        is_denied = is_denied or len(infos) <= enforced
                         continue
-                info = self._decided(
-                    founds, len(infos), cost, now_ns, states, log, rare, enforced, dead, stores, patience_ns
-                )
+                at = len(infos)
+                info = self._decided(founds, at, cost, now_ns, states, log, rare, enforced, dead, stores, patience_ns)
                 infos.append(info)
-                if not info.allowed and len(infos) <= enforced:
-                    is_denied = True
+                is_denied = is_denied or (not info.allowed and at < enforced)
             if rare and dead is None and (is_denied or shadows):
                 doubtful = doubtful_owners(founds, infos)
             if rare and (is_denied or not stores):
@@ -242,15 +240,14 @@ class Transaction:
             state = states.get(found.at, state)
         if type(cost) is not int or cost < 1 or cost > found.most:
             raise unusable_cost(cost, found.most, position)
-        if patience_ns and isinstance(found.counts, Algorithm):
-            decision = found.counts.book(state, now_ns, cost, patience_ns)
-        else:
-            decision = found.step(state, now_ns, cost)
-        is_allowed, remaining, reset_ns, retry_ns, after = decision
+        counts, decide = found.counts, found.step
+        if patience_ns and isinstance(counts, Algorithm):
+            decide = partial(counts.book, patience_ns=patience_ns)
+        is_allowed, remaining, reset_ns, retry_ns, after = decide(state, now_ns, cost)
         if is_allowed and found.victim is not None and stores and len(founds) == 1:
             # Alone, it needs no log: its slot is vacant until the last store.
-            assert found.counts is not None
-            self._finding.fill(found, after + found.counts.quota)
+            assert counts is not None
+            self._finding.fill(found, after + counts.quota)
             return RateInfo(True, found.most, remaining, reset_ns)
         if not is_known:
             found.after = after
@@ -272,13 +269,7 @@ class Transaction:
         return RateInfo(is_allowed, found.most, remaining, reset_ns, retry_ns)
 
     def _place(
-        self,
-        seat: memoryview,
-        order: Sequence[int],
-        founds: list[Found],
-        infos: list[RateInfo],
-        *,
-        is_denied: bool,
+        self, seat: memoryview, order: Sequence[int], founds: list[Found], infos: list[RateInfo], *, is_denied: bool
     ) -> None:
         """Give new keys their slots, fresh until the log is stored; store the limits that other keys have adopted."""
         # `zip` would cost 100 ns more.
