@@ -157,12 +157,12 @@ class Front(Generic[K_contra]):
         """Take units as soon as they are there; return the denial at once if that cannot be in time.
 
         Callers that wait for one bucket are served in the order in which they came, for one unit or many, and no `take`
-        comes before them. Each takes units at once that come due later, and sleeps until then. An exception in the sleep
-        gives them back if no later turn is booked. The turn of a killed process stays taken. A sliding window and a
-        blocked key cannot be booked: the call sleeps as long as a denial says, and tries again.
+        comes before them. Each takes units at once that come due later, and sleeps until then. An exception in this
+        sleep gives them back if no later turn is booked. The turn of a killed process stays taken. A sliding window and
+        a blocked key cannot be booked: the call sleeps as long as a denial says, and tries again.
 
-        Of several buckets, it takes from all of them or from none, as `take_all` does. It sleeps until the latest instant
-        that a denied take promises, and tries again. So these callers are not served in the order in which they came.
+        Of several buckets, it takes from all of them or from none, as `take_all` does. It sleeps until the latest
+        instant that a denied take promises, and tries again. So these callers are served in no order.
 
         Args:
             key: A key; or takes as for `take_all`.
