@@ -214,14 +214,14 @@ class Operations:
             else:
                 self.rewrite(hold, slot, bucket)
             return max(units - counts.burst, 0)
-        words = slot.words.tolist()
-        # As it is stored: of one that has been idle for the minimum TTL, too, as an override may be, under this tag.
-        algorithm, state = self._finding.stored(words), (words[0], words[1], words[2], words[3])
+        algorithm, state = self._bucket(slot, hold.now_ns)
         short = max(units - max(algorithm.burst - algorithm.spent(state, hold.now_ns), 0), 0)
         charged = units if debt else units - short
         if charged:
             after = algorithm.charge(state, hold.now_ns, charged)
-            self._journal.advance(hold.seat, (hold.stripe,), algorithm, slot.at, state, after)
+            # From what is stored: an override that has been idle for the minimum TTL counts as fresh.
+            stored = _read(self._memory, slot.at * WORD)[:4]
+            self._journal.advance(hold.seat, (hold.stripe,), algorithm, slot.at, stored, after)
         return short
 
     def _bucket(self, slot: Slot, now_ns: int) -> tuple[Algorithm, State]:

@@ -101,6 +101,16 @@ def test_debt_of_a_bucket_that_is_gone_begins_a_new_one(
     assert store.take("without", 5, quota).allowed
 
 
+def test_debt_of_an_override_that_was_idle_for_long_begins_now(open_store: OpenStore, clock: FakeClock) -> None:
+    """Its last window has been over for the minimum TTL, and the windows of its debt do not follow it."""
+    store = open_store(min_ttl="1s")
+    store.set("a", 5, 3)
+    reservation = store.reserve("a")
+    clock.advance("7999ms")
+    assert reservation.commit(6) == (0,)
+    assert store.take("a").retry_after == 3
+
+
 @pytest.mark.parametrize("algorithm", ["token-bucket", "fixed-window", "sliding-window"])
 def test_refund_lessens_a_debt(store: RateLimiter, clock: FakeClock, algorithm: str) -> None:
     """Two units that come back are two fewer to pay off."""

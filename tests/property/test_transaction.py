@@ -382,7 +382,7 @@ class Calls(RuleBasedStateMachine):
             if not debt:
                 return more
             bucket = Bucket(part.thing.algorithm)
-        algorithm, state = bucket.algorithm, bucket.state
+        algorithm, state = bucket.algorithm, FRESH if self.is_past(bucket.state[1], now) else bucket.state
         short = max(more - max(algorithm.burst - algorithm.spent(state, now), 0), 0)
         if charged := more if debt else more - short:
             self.buckets[key] = replace(bucket, state=algorithm.charge(state, now, charged))

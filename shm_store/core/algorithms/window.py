@@ -122,8 +122,12 @@ class Windowed(Algorithm):
         After that end, the refill has returned them. If a later window has booked takes, the units are forfeited: those
         takes keep their windows, and no other take may come before them.
         """
-        if now_ns >= state[1]:
+        before, idle_at_ns, ends_at_ns, booked = state
+        if now_ns >= idle_at_ns:
             return state
+        if idle_at_ns == ends_at_ns == taken[1]:
+            # Nearly every refund: in its window, and later ones have no units.
+            return before - units if units < before else 0, ends_at_ns, ends_at_ns, booked
         before, idle_at_ns, ends_at_ns, booked = self.current(state, now_ns)
         window, rest_ns = divmod(taken[1] - ends_at_ns, self.interval_ns)
         begin = window * self.limit
