@@ -64,10 +64,11 @@ class Waiters:
             self.tasks.append(asyncio.create_task(self._wait(number, cost)))
             await asyncio.sleep(0)
 
-    async def go_to(self, instants_ns: Sequence[int]) -> None:
-        for instant_ns in sorted({*instants_ns}):
-            self._clock.advance_to(instant_ns)
-            await asyncio.sleep(0.002)
+    async def go_to(self, instant_ns: int, promised: Sequence[int]) -> None:
+        """Advance, and wait for those that are promised by then."""
+        self._clock.advance_to(instant_ns)
+        due = [task for task, at_ns in zip(self.tasks, promised, strict=True) if at_ns <= instant_ns]
+        await asyncio.wait_for(asyncio.gather(*due, return_exceptions=True), 10)
 
     async def _wait(self, number: int, cost: int) -> None:
         assert (await self._store.acquire_async("a", None, cost, self._quota)).allowed
@@ -92,8 +93,8 @@ def test_waiters_are_served_in_turn(open_store: OpenStore, clock: FakeClock, alg
 
     async def run() -> None:
         await waiters.begin()
-        await waiters.go_to(promised)
-        await asyncio.gather(*waiters.tasks)
+        for instant_ns in sorted({*promised}):
+            await waiters.go_to(instant_ns, promised)
 
     asyncio.run(run())
     assert [waiters.served[number] for number in range(len(costs))] == promised
@@ -154,7 +155,7 @@ def test_turns_that_are_given_up_move_no_other(open_store: OpenStore, clock: Fak
             waiters.tasks[number].cancel()
             await asyncio.sleep(0)
         for instant_ns in range(begin_ns, promised[-1] + 2 * INTERVAL_NS, INTERVAL_NS // 5):
-            await waiters.go_to([instant_ns])
+            await waiters.go_to(instant_ns, promised)
             while store.take("a", 1, quota).allowed:
                 more.append((instant_ns, 1))
 
